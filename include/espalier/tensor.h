@@ -1,0 +1,133 @@
+/* Element types, shapes and dense tensors, and the three axes of an encoding:
+ * pattern (where are the non-zeros), format (how is a value represented), coding (how are bytes stored). */
+#ifndef ESPALIER_TENSOR_H
+#define ESPALIER_TENSOR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "espalier/context.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* X(NAME, name, bytes per element in memory, ONNX TensorProto.DataType). The one list of element types.
+ * The numbers of this list are written to .espl files: append, never reorder. */
+#define ESPL_DTYPE_LIST(X)  \
+    X(F32, "f32", 4, 1)     \
+    X(U8, "u8", 1, 2)       \
+    X(S8, "s8", 1, 3)       \
+    X(U16, "u16", 2, 4)     \
+    X(S16, "s16", 2, 5)     \
+    X(S32, "s32", 4, 6)     \
+    X(S64, "s64", 8, 7)     \
+    X(BOOL, "bool", 1, 9)   \
+    X(F16, "f16", 2, 10)    \
+    X(F64, "f64", 8, 11)    \
+    X(U32, "u32", 4, 12)    \
+    X(U64, "u64", 8, 13)    \
+    X(BF16, "bf16", 2, 16)
+
+typedef enum espl_dtype {
+#define ESPL_DTYPE_ENUM(NAME, name, bytes, onnx) ESPL_##NAME,
+    ESPL_DTYPE_LIST(ESPL_DTYPE_ENUM)
+#undef ESPL_DTYPE_ENUM
+    ESPL_DTYPE_COUNT
+} espl_dtype;
+
+const char *espl_dtype_name(espl_dtype dtype);
+size_t espl_dtype_bytes(espl_dtype dtype);
+bool espl_dtype_is_float(espl_dtype dtype);
+
+#define ESPL_MAX_RANK 8
+
+/* dim[i] >= 0, or ESPL_DIM_UNKNOWN in a graph whose dynamic dimensions are not bound yet. */
+#define ESPL_DIM_UNKNOWN (-1)
+typedef struct espl_shape {
+    int rank;
+    int64_t dim[ESPL_MAX_RANK];
+} espl_shape;
+
+/* Dense, row-major, innermost dimension last. `data` is borrowed unless the function that
+ * returned the tensor says otherwise. A scalar has rank 0 and one element. */
+typedef struct espl_tensor {
+    espl_dtype dtype;
+    espl_shape shape;
+    void *data;
+} espl_tensor;
+
+/* Number of elements; ESPL_DIM_UNKNOWN if a dimension is unknown or the product overflows. */
+int64_t espl_shape_count(const espl_shape *shape);
+bool espl_shape_equal(const espl_shape *a, const espl_shape *b);
+/* Writes "1x3x224x224" ("?" for unknown dimensions) to buf and returns buf. */
+const char *espl_shape_text(const espl_shape *shape, char *buf, size_t size);
+/* Reads "1x3x224x224"; false if malformed. An empty string is a scalar. */
+bool espl_shape_parse(const char *text, espl_shape *shape);
+
+/* Allocates the elements (uninitialised) from ctx; free with espl_tensor_free. */
+ESPL_NODISCARD espl_status espl_tensor_alloc(espl_context *ctx, espl_dtype dtype, const espl_shape *shape,
+                                             espl_tensor *out, espl_diag *diag);
+void espl_tensor_free(espl_context *ctx, espl_tensor *tensor);
+
+/* NumPy .npy, versions 1 to 3, little-endian, C order (Fortran order is refused). The tensor read is owned by the
+ * caller. Writing appears whole or not at all. */
+ESPL_NODISCARD espl_status espl_npy_read(espl_context *ctx, const char *path, espl_tensor *out, espl_diag *diag);
+ESPL_NODISCARD espl_status espl_npy_write(espl_context *ctx, const char *path, const espl_tensor *tensor,
+                                          espl_diag *diag);
+
+/* --- the three axes ------------------------------------------------------------------- */
+
+/* X(NAME, name, what it is). Numbers are written to .espl files: append, never reorder. */
+#define ESPL_PATTERN_LIST(X) X(DENSE, "dense", "every weight is stored")
+
+/* X(NAME, name, bits, is signed, what it is). Weights of fewer than 8 bits are stored packed in that many bits. */
+#define ESPL_FORMAT_LIST(X)                                                                  \
+    X(F32, "f32", 32, 1, "IEEE 754 single precision")                                        \
+    X(U8, "u8", 8, 0, "unsigned 8-bit integer, scale and zero point")                        \
+    X(S8, "s8", 8, 1, "signed 8-bit integer, scale and zero point")                          \
+    X(S32, "s32", 32, 1, "signed 32-bit integer with a scale (biases of integer layers)")    \
+    X(S2, "s2", 2, 1, "signed 2-bit integer weights, computed as s8")                        \
+    X(S3, "s3", 3, 1, "signed 3-bit integer weights, computed as s8")                        \
+    X(S4, "s4", 4, 1, "signed 4-bit integer weights, computed as s8")                        \
+    X(S5, "s5", 5, 1, "signed 5-bit integer weights, computed as s8")                        \
+    X(S6, "s6", 6, 1, "signed 6-bit integer weights, computed as s8")                        \
+    X(S7, "s7", 7, 1, "signed 7-bit integer weights, computed as s8")
+
+/* X(NAME, name, what it is) */
+#define ESPL_CODING_LIST(X)                                          \
+    X(RAW, "raw", "whole bytes")                                     \
+    X(PACKED, "packed", "codes of b bits packed without gaps")
+
+typedef enum espl_pattern {
+#define X(NAME, name, text) ESPL_PATTERN_##NAME,
+    ESPL_PATTERN_LIST(X)
+#undef X
+    ESPL_PATTERN_COUNT
+} espl_pattern;
+typedef enum espl_format {
+#define X(NAME, name, bits, sign, text) ESPL_FORMAT_##NAME,
+    ESPL_FORMAT_LIST(X)
+#undef X
+    ESPL_FORMAT_COUNT
+} espl_format;
+typedef enum espl_coding {
+#define X(NAME, name, text) ESPL_CODING_##NAME,
+    ESPL_CODING_LIST(X)
+#undef X
+    ESPL_CODING_COUNT
+} espl_coding;
+
+const char *espl_pattern_name(espl_pattern pattern);
+const char *espl_format_name(espl_format format);
+const char *espl_coding_name(espl_coding coding);
+int espl_format_bits(espl_format format);
+/* false if there is no such name. */
+bool espl_pattern_parse(const char *name, espl_pattern *out);
+bool espl_format_parse(const char *name, espl_format *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

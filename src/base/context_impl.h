@@ -1,0 +1,12 @@
+/* Inside floor 0 only. */
+#ifndef ESPL_CONTEXT_IMPL_H
+#define ESPL_CONTEXT_IMPL_H
+#include <stdatomic.h>
+#include "base/pool.h"
+
+struct espl_context {
+    espl_config config;
+    espl__pool *pool;
+    atomic_uint_fast64_t used, peak, allocations;
+};
+#endif

@@ -1,0 +1,24 @@
+/* The thread pool: a few workers that sleep between jobs.
+ *
+ * parallel_for cuts [0, count) into one contiguous range per thread. The calling thread works too. A job is started
+ * by one atomic store and one futex-like wake; workers spin for a few microseconds after a job, then sleep, so that the
+ * layers of one inference do not pay a wake each and an idle program burns nothing. */
+#ifndef ESPL_POOL_H
+#define ESPL_POOL_H
+
+#include "base/base.h"
+
+typedef struct espl__pool espl__pool;
+
+/* Called once per thread with its range; `thread` < espl__pool_threads. */
+typedef void (*espl__range_fn)(void *arg, int64_t begin, int64_t end, int thread);
+
+ESPL_NODISCARD espl_status espl__pool_create(espl_context *ctx, int threads, espl__pool **out, espl_diag *diag);
+void espl__pool_destroy(espl__pool **pool);
+int espl__pool_threads(const espl__pool *pool);
+/* Returns when all ranges are done. pool may be NULL: everything runs here as thread 0. Not reentrant. */
+void espl__parallel_for(espl__pool *pool, int64_t count, espl__range_fn fn, void *arg);
+/* The context's pool. */
+espl__pool *espl__context_pool(const espl_context *ctx);
+
+#endif

@@ -1,0 +1,140 @@
+/* Compute on raw pointers. A plain C reference (ref) defines each result; the other instruction sets agree with it bit
+ * for bit, floats included: every output element is summed in one fixed order with explicit fma, so vector code works
+ * across outputs and never inside a sum. Kernels return void, allocate nothing, and assert what the planner has checked.
+ *
+ * Activations are NHWC. Quantized activations are u8 whatever the model says: an s8 value is stored with its sign bit
+ * flipped and its zero point raised by 128. Weights are s8.
+ *
+ * One set of function pointers per instruction set is chosen at start; an entry that a set leaves NULL is inherited
+ * from the next lower one. ESPL__KERNEL_LIST is the row list: tables, inheritance and checkkern derive from it. */
+#ifndef ESPL_KERNELS_H
+#define ESPL_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/cpu.h"
+
+/* Output channels are packed in blocks of 16: one 512-bit register of s32 or f32. */
+enum { ESPL__NR = 16 };
+
+/* What is done to an accumulator before it is stored. All arrays are padded to a multiple of 16 channels.
+ *
+ *   q1 = clamp(rne(f32(acc) * mult[c]) + zero, lo, hi)                                     (no residual)
+ *   q2 = clamp(rne(fma(f32(q1 - zero), res_scale_own, f32(r - res_zero) * res_scale)) + zero2, lo2, hi2)   (residual r)
+ *
+ * so that a fused Add gives the integers of an Add that stands alone (see qadd). */
+typedef struct espl__epilogue_u8 {
+    const float *mult;
+    int32_t zero, lo, hi;
+    float res_scale_own, res_scale;
+    int32_t res_zero, zero2, lo2, hi2;
+} espl__epilogue_u8;
+
+/* Convolution of one row of output pixels, which is also GEMM (a row of M "pixels", one segment of K).
+ *
+ * For output pixel p the kernel reads `segments` runs of seg_k groups of 4 bytes (u8) or of seg_k floats (f32), the s-th at
+ * in + p * in_step + seg_off[s]. Undilated: one segment per kernel row, holding kw * channels elements in one run.
+ * The border is physically there in the input (filled with the zero point), so there is no edge to test.
+ *
+ * Weights: [blocks of 16 output channels][segments][seg_k][16][4] s8 (u8 kernels) or [...][16] f32.
+ * acc starts at bias[c]; for u8 the zero-point correction -zero_in * sum(w) is folded into it.
+ * Accumulation order of f32: segments in order, k in order, acc = fma(x, w, acc).
+ *
+ * in_step, out_step, res_step, seg_off: bytes. Channels computed: [block0 * 16, min(block1 * 16, channels)); `out` and
+ * `res` point at channel 0 of the first pixel. Exactly the valid channels are written. */
+typedef struct espl__conv {
+    int32_t segments, seg_k;
+    const int32_t *seg_off;
+    ptrdiff_t in_step, out_step, res_step;
+    const void *w;
+    const void *bias; /* int32_t or float, padded to a multiple of 16 */
+    int32_t channels;
+    espl__epilogue_u8 q; /* u8 -> u8; for u8 -> f32 only q.mult is used: out = f32(acc) * mult + fbias */
+    const float *fbias;  /* u8 -> f32 only; NULL: none */
+    float flo, fhi;      /* f32 outputs: clamp after everything else; -inf and +inf for none */
+} espl__conv;
+
+/* Depthwise convolution of one row of output pixels: out[p][c] = sum over taps of in[p][c] * w[tap][c].
+ * Weights: [taps][channels padded to 16]; s32 for u8 activations (they hold s8 values), f32 for f32. */
+typedef struct espl__dwconv {
+    int32_t taps;
+    const int32_t *tap_off; /* bytes from the pixel's base */
+    ptrdiff_t in_step, out_step, res_step;
+    const void *w;
+    const void *bias;
+    int32_t channels;
+    espl__epilogue_u8 q;
+    float flo, fhi;
+} espl__dwconv;
+
+/* y = clamp(rne(fma(f32(a - za), sa, f32(b - zb) * sb)) + zero, lo, hi) */
+typedef struct espl__qadd {
+    float sa, sb;
+    int32_t za, zb, zero, lo, hi;
+} espl__qadd;
+
+/* X(name, result, arguments): the row list of kernels.
+ *  conv_u8:     u8 x s8 -> u8; `res` NULL or the residual operand of q2.
+ *  conv_u8_f32: u8 x s8 -> f32.
+ *  conv_f32:    f32 -> f32; out = clamp(acc + res, flo, fhi), res may be NULL.
+ *  dwconv_*:    the same for depthwise.
+ *  add_u8:      elementwise, n elements.
+ *  lut_u8:      out[i] = table[in[i]].
+ *  requant_u8:  out = clamp(rne(f32(in - zin) * scale) + zero, 0, 255).
+ *  quantize:    out = clamp(rne(in * inverse) + zero, lo, hi).
+ *  dequantize:  out = f32(in - zero) * scale.
+ *  max_u8, max_f32: out[c] = max over `count` rows at in[i] of c channels.
+ *  sum_u8:      out[c] = sum over `count` rows, s32. sum_f32 likewise, in order.
+ *  add_f32, mul_f32, clamp_f32: elementwise.
+ *  exp_f32, sigmoid_f32, tanh_f32: the project's own functions, same bits everywhere; in and out may be equal. */
+#define ESPL__KERNEL_LIST(X)                                                                                          \
+    X(conv_u8, (const espl__conv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int pixels, int block0,    \
+                int block1))                                                                                          \
+    X(conv_u8_f32, (const espl__conv *p, const uint8_t *in, float *out, int pixels, int block0, int block1))          \
+    X(conv_f32, (const espl__conv *p, const float *in, float *out, const float *res, int pixels, int block0,          \
+                 int block1))                                                                                         \
+    X(dwconv_u8, (const espl__dwconv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int pixels, int block0, \
+                  int block1))                                                                                        \
+    X(dwconv_f32, (const espl__dwconv *p, const float *in, float *out, const float *res, int pixels, int block0,      \
+                   int block1))                                                                                       \
+    X(add_u8, (const espl__qadd *p, const uint8_t *a, const uint8_t *b, uint8_t *out, int64_t n))                     \
+    X(lut_u8, (const uint8_t *table, const uint8_t *in, uint8_t *out, int64_t n))                                     \
+    X(requant_u8, (float scale, int32_t zin, int32_t zero, const uint8_t *in, uint8_t *out, int64_t n))               \
+    X(quantize, (float inverse, int32_t zero, int32_t lo, int32_t hi, const float *in, uint8_t *out, int64_t n))      \
+    X(dequantize, (float scale, int32_t zero, const uint8_t *in, float *out, int64_t n))                              \
+    X(max_u8, (const uint8_t *const *in, int count, uint8_t *out, int64_t channels))                                  \
+    X(max_f32, (const float *const *in, int count, float *out, int64_t channels))                                     \
+    X(sum_u8, (const uint8_t *const *in, int count, int32_t *out, int64_t channels))                                  \
+    X(sum_f32, (const float *const *in, int count, float *out, int64_t channels))                                     \
+    X(add_f32, (const float *a, const float *b, float *out, int64_t n))                                               \
+    X(mul_f32, (const float *a, const float *b, float *out, int64_t n))                                               \
+    X(clamp_f32, (float lo, float hi, const float *in, float *out, int64_t n))                                        \
+    X(exp_f32, (const float *in, float *out, int64_t n))                                                              \
+    X(sigmoid_f32, (const float *in, float *out, int64_t n))                                                          \
+    X(tanh_f32, (const float *in, float *out, int64_t n))                                                             \
+    X(softmax_f32, (const float *in, float *out, int64_t n))
+
+typedef struct espl__kernels {
+#define X(name, args) void(*name) args;
+    ESPL__KERNEL_LIST(X)
+#undef X
+} espl__kernels;
+
+/* The set for the CPU level in use, and the set of any level the machine has (for checkkern). */
+const espl__kernels *espl__kernels_get(void);
+const espl__kernels *espl__kernels_at(espl__cpu level);
+/* What one instruction set defines, without inheritance; NULL entries are inherited. */
+const espl__kernels *espl__kernels_own(espl__cpu level);
+
+/* --- packing, shared by all sets -------------------------------------------------------------- */
+
+/* w: [channels][segments][k] s8, k elements a segment; packed: [blocks][segments][ceil(k/4)][16][4], zero-filled.
+ * seg_stride: elements between segments in `packed_k`: a segment of k elements becomes ceil(k/4) groups. */
+size_t espl__pack_s8_bytes(int64_t channels, int64_t segments, int64_t k);
+void espl__pack_s8(const int8_t *w, int64_t channels, int64_t segments, int64_t k, int8_t *packed);
+/* w: [channels][segments][k] f32; packed: [blocks][segments][k][16]. */
+size_t espl__pack_f32_bytes(int64_t channels, int64_t segments, int64_t k);
+void espl__pack_f32(const float *w, int64_t channels, int64_t segments, int64_t k, float *packed);
+
+#endif

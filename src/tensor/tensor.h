@@ -1,0 +1,46 @@
+/* Floor 1 for the floors above. */
+#ifndef ESPL_TENSOR_INTERNAL_H
+#define ESPL_TENSOR_INTERNAL_H
+
+#include "base/base.h"
+#include "espalier/tensor.h"
+
+size_t espl__tensor_bytes(const espl_tensor *tensor);
+int espl__dtype_onnx(espl_dtype dtype);
+bool espl__dtype_from_onnx(int64_t onnx, espl_dtype *out);
+
+/* How the numbers of one tensor are represented: r = scale[c] * (q - zero[c]).
+ * axis -1: one scale for the tensor; else one per index of that axis. */
+typedef struct espl__quant {
+    espl_format format; /* F32: not quantized */
+    int axis;
+    int64_t count; /* scales */
+    float *scale;
+    int32_t *zero; /* NULL: all 0 */
+} espl__quant;
+
+/* Smallest and largest code of an integer format of at most 8 bits, as Espalier produces them. */
+void espl__format_range(espl_format format, int32_t *lo, int32_t *hi);
+
+/* Codes of `bits` (1..8) packed without gaps, least significant bit first. */
+static inline size_t espl__codes_bytes(int64_t count, int bits) { return ((size_t)count * (size_t)bits + 7) / 8; }
+void espl__codes_pack(const int8_t *codes, int64_t count, int bits, uint8_t *out);
+void espl__codes_unpack(const uint8_t *in, int64_t count, int bits, int8_t *codes);
+
+/* Round to nearest even, exact for |x| < 2^22, and vectorised by every compiler. */
+static inline int32_t espl__rne(float x) {
+    float shifted = x + 12582912.0f; /* 1.5 * 2^23 */
+    int32_t bits;
+    memcpy(&bits, &shifted, sizeof bits);
+    return bits - 0x4B400000;
+}
+
+/* The one requantization of the project: clamp(rne(x) + zero, lo, hi); NaN gives the code of the smallest value. */
+static inline int32_t espl__requantize(float x, int32_t zero, int32_t lo, int32_t hi) {
+    x = x > -1024.0f ? x : -1024.0f;
+    x = x < 1024.0f ? x : 1024.0f;
+    int32_t q = espl__rne(x) + zero;
+    return q < lo ? lo : q > hi ? hi : q;
+}
+
+#endif
