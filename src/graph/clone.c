@@ -1,0 +1,66 @@
+#include "graph/graph.h"
+
+static bool copy_attr(espl_graph *to, espl__node *node, const espl__attr *a) {
+    switch (a->kind) {
+        case ESPL__ATTR_INT: return espl__attr_set_int(to, node, a->name, a->i);
+        case ESPL__ATTR_FLOAT: return espl__attr_set_float(to, node, a->name, a->f);
+        case ESPL__ATTR_STRING: return espl__attr_set_string(to, node, a->name, a->s);
+        case ESPL__ATTR_INTS: return espl__attr_set_ints(to, node, a->name, a->ints, a->count);
+        case ESPL__ATTR_FLOATS: return espl__attr_set_floats(to, node, a->name, a->floats, a->count);
+        case ESPL__ATTR_TENSOR: return espl__attr_set_tensor(to, node, a->name, a->tensor);
+    }
+    return false;
+}
+
+static bool copy_value(espl_graph *to, const espl__value *v) {
+    espl__value *c = v->constant ? espl__graph_constant(to, v->name, v->constant) : espl__graph_value(to, v->name);
+    if (!c) return false;
+    c->dtype = v->dtype;
+    c->shape = v->shape;
+    c->known_rank = v->known_rank;
+    c->is_input = v->is_input;
+    return v->quant.format == ESPL_FORMAT_F32 ||
+           espl__graph_set_quant(to, c, v->quant.format, v->quant.axis, v->quant.count, v->quant.scale,
+                                 v->quant.zero);
+}
+
+static bool copy_node(espl_graph *to, const espl__node *n) {
+    int attrs = 0;
+    for (int i = 0; i < n->attr_count; i++) attrs += n->attrs[i].name != NULL;
+    espl__node *c = espl__graph_node(to, n->op, n->name, n->input_count, n->output_count, attrs);
+    if (!c) return false;
+    c->opset = n->opset;
+    for (int i = 0; i < n->input_count; i++)
+        if (n->inputs[i]) c->inputs[i] = to->values[n->inputs[i]->id];
+    for (int i = 0; i < n->output_count; i++)
+        if (n->outputs[i]) espl__node_set_output(c, i, to->values[n->outputs[i]->id]);
+    for (int i = 0; i < n->attr_count; i++)
+        if (n->attrs[i].name && !copy_attr(to, c, &n->attrs[i])) return false;
+    return true;
+}
+
+espl_status espl__graph_clone(const espl_graph *graph, espl_graph **out, espl_diag *diag) {
+    espl_graph *g;
+    espl_status status = espl__graph_create(graph->arena.ctx, &g, diag);
+    if (status != ESPL_OK) return status;
+    bool good = (g->name = espl__arena_strdup(&g->arena, graph->name)) != NULL &&
+                (g->file = espl__arena_strdup(&g->arena, graph->file)) != NULL;
+    g->opset = graph->opset;
+    for (int i = 0; good && i < graph->value_count; i++) good = copy_value(g, graph->values[i]);
+    for (int i = 0; good && i < graph->node_count; i++) good = copy_node(g, graph->nodes[i]);
+    if (good) {
+        g->inputs = espl__arena_alloc(&g->arena, sizeof(void *) * (uint64_t)(graph->input_count + 1));
+        g->outputs = espl__arena_alloc(&g->arena, sizeof(void *) * (uint64_t)(graph->output_count + 1));
+        good = g->inputs && g->outputs;
+    }
+    if (!good) {
+        espl_graph_destroy(&g);
+        return espl__nomem(diag, 0);
+    }
+    g->input_count = graph->input_count;
+    g->output_count = graph->output_count;
+    for (int i = 0; i < g->input_count; i++) g->inputs[i] = g->values[graph->inputs[i]->id];
+    for (int i = 0; i < g->output_count; i++) g->outputs[i] = g->values[graph->outputs[i]->id];
+    *out = g;
+    return ESPL_OK;
+}

@@ -1,0 +1,216 @@
+#include "graph/graph.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+espl_status espl__graph_create(espl_context *ctx, espl_graph **out, espl_diag *diag) {
+    espl_graph *g = espl__calloc(ctx, 1, sizeof *g);
+    *out = g;
+    if (!g) return espl__nomem(diag, sizeof *g);
+    espl__arena_init(&g->arena, ctx);
+    g->name = g->file = espl__arena_strdup(&g->arena, "");
+    if (!g->name) {
+        espl_graph_destroy(out);
+        return espl__nomem(diag, 1);
+    }
+    return ESPL_OK;
+}
+
+void espl_graph_destroy(espl_graph **graph) {
+    espl_graph *g = *graph;
+    if (!g) return;
+    espl_context *ctx = g->arena.ctx;
+    espl__free(ctx, g->values);
+    espl__free(ctx, g->nodes);
+    espl__arena_free(&g->arena);
+    espl__free(ctx, g);
+    *graph = NULL;
+}
+
+/* Room for one more pointer in a growing array. */
+static bool grow(espl_context *ctx, void *array, int count, int *capacity) {
+    void **p = array;
+    if (count < *capacity) return true;
+    int more = *capacity ? *capacity * 2 : 64;
+    void *bigger = espl__realloc(ctx, *p, (uint64_t)count * sizeof(void *), (uint64_t)more * sizeof(void *));
+    if (!bigger) return false;
+    *p = bigger;
+    *capacity = more;
+    return true;
+}
+
+espl__value *espl__graph_value(espl_graph *g, const char *name) {
+    char fresh[32];
+    if (!name) {
+        snprintf(fresh, sizeof fresh, "v%d", g->value_count);
+        while (espl__graph_find(g, fresh)) strncat(fresh, "_", sizeof fresh - strlen(fresh) - 1);
+        name = fresh;
+    }
+    espl__value *v = espl__arena_alloc(&g->arena, sizeof *v);
+    if (!v || !grow(g->arena.ctx, &g->values, g->value_count, &g->value_capacity)) return NULL;
+    v->name = espl__arena_strdup(&g->arena, name);
+    if (!v->name) return NULL;
+    v->quant.axis = -1;
+    v->id = g->value_count;
+    g->values[g->value_count++] = v;
+    return v;
+}
+
+espl_tensor *espl__graph_tensor(espl_graph *g, espl_dtype dtype, const espl_shape *shape, const void *data) {
+    int64_t count = espl_shape_count(shape);
+    if (count < 0) return NULL;
+    espl_tensor *t = espl__arena_alloc(&g->arena, sizeof *t);
+    size_t bytes = (size_t)count * espl_dtype_bytes(dtype);
+    if (!t) return NULL;
+    *t = (espl_tensor){dtype, *shape, espl__arena_alloc(&g->arena, ESPL_MAX(bytes, 1))};
+    if (!t->data) return NULL;
+    if (data && bytes) memcpy(t->data, data, bytes);
+    return t;
+}
+
+espl__value *espl__graph_constant(espl_graph *g, const char *name, const espl_tensor *tensor) {
+    espl__value *v = espl__graph_value(g, name);
+    if (!v) return NULL;
+    v->constant = espl__graph_tensor(g, tensor->dtype, &tensor->shape, tensor->data);
+    if (!v->constant) return NULL;
+    v->dtype = tensor->dtype;
+    v->shape = tensor->shape;
+    v->known_rank = true;
+    return v;
+}
+
+espl__node *espl__graph_node(espl_graph *g, const espl__op *op, const char *name, int inputs, int outputs,
+                             int attrs) {
+    espl__node *n = espl__arena_alloc(&g->arena, sizeof *n);
+    if (!n || !grow(g->arena.ctx, &g->nodes, g->node_count, &g->node_capacity)) return NULL;
+    n->name = espl__arena_strdup(&g->arena, name ? name : "");
+    n->op = op;
+    n->opset = g->opset;
+    n->input_count = inputs;
+    n->output_count = outputs;
+    n->inputs = espl__arena_alloc(&g->arena, sizeof(void *) * (uint64_t)(inputs + 1));
+    n->outputs = espl__arena_alloc(&g->arena, sizeof(void *) * (uint64_t)(outputs + 1));
+    n->attrs = espl__arena_alloc(&g->arena, sizeof(espl__attr) * (uint64_t)(attrs + 1));
+    if (!n->name || !n->inputs || !n->outputs || !n->attrs) return NULL;
+    n->attr_count = attrs;
+    n->id = g->node_count;
+    g->nodes[g->node_count++] = n;
+    return n;
+}
+
+void espl__node_set_output(espl__node *node, int index, espl__value *value) {
+    node->outputs[index] = value;
+    if (!value) return;
+    value->producer = node;
+    value->producer_index = index;
+}
+
+bool espl__graph_set_io(espl_graph *g, espl__value *const *inputs, int input_count, espl__value *const *outputs,
+                        int output_count) {
+    g->inputs = espl__arena_alloc(&g->arena, sizeof(void *) * (uint64_t)(input_count + 1));
+    g->outputs = espl__arena_alloc(&g->arena, sizeof(void *) * (uint64_t)(output_count + 1));
+    if (!g->inputs || !g->outputs) return false;
+    for (int i = 0; i < input_count; i++) {
+        g->inputs[i] = inputs[i];
+        inputs[i]->is_input = true;
+    }
+    for (int i = 0; i < output_count; i++) g->outputs[i] = outputs[i];
+    g->input_count = input_count;
+    g->output_count = output_count;
+    return true;
+}
+
+bool espl__graph_set_quant(espl_graph *g, espl__value *v, espl_format format, int axis, int64_t count,
+                           const float *scale, const int32_t *zero) {
+    espl__quant q = {format, axis, count, NULL, NULL};
+    q.scale = espl__arena_alloc(&g->arena, sizeof(float) * (uint64_t)count);
+    if (!q.scale) return false;
+    memcpy(q.scale, scale, sizeof(float) * (size_t)count);
+    if (zero) {
+        q.zero = espl__arena_alloc(&g->arena, sizeof(int32_t) * (uint64_t)count);
+        if (!q.zero) return false;
+        memcpy(q.zero, zero, sizeof(int32_t) * (size_t)count);
+    }
+    v->quant = q;
+    return true;
+}
+
+espl__value *espl__graph_find(const espl_graph *g, const char *name) {
+    for (int i = 0; i < g->value_count; i++)
+        if (strcmp(g->values[i]->name, name) == 0) return g->values[i];
+    return NULL;
+}
+
+void espl__graph_replace(espl_graph *g, espl__value *from, espl__value *to) {
+    for (int i = 0; i < g->node_count; i++)
+        for (int j = 0; j < g->nodes[i]->input_count; j++)
+            if (g->nodes[i]->inputs[j] == from) g->nodes[i]->inputs[j] = to;
+    for (int i = 0; i < g->output_count; i++)
+        if (g->outputs[i] == from) g->outputs[i] = to;
+}
+
+void espl__graph_count_uses(espl_graph *g) {
+    for (int i = 0; i < g->value_count; i++) g->values[i]->uses = 0;
+    for (int i = 0; i < g->node_count; i++)
+        for (int j = 0; j < g->nodes[i]->input_count; j++)
+            if (g->nodes[i]->inputs[j]) g->nodes[i]->inputs[j]->uses++;
+    for (int i = 0; i < g->output_count; i++) g->outputs[i]->uses++;
+}
+
+bool espl__graph_is_output(const espl_graph *g, const espl__value *value) {
+    for (int i = 0; i < g->output_count; i++)
+        if (g->outputs[i] == value) return true;
+    return false;
+}
+
+espl__node *espl__graph_only_reader(const espl_graph *g, const espl__value *value) {
+    espl__node *found = NULL;
+    if (espl__graph_is_output(g, value)) return NULL;
+    for (int i = 0; i < g->node_count; i++)
+        for (int j = 0; j < g->nodes[i]->input_count; j++)
+            if (g->nodes[i]->inputs[j] == value) {
+                if (found) return NULL;
+                found = g->nodes[i];
+            }
+    return found;
+}
+
+void espl__graph_sweep(espl_graph *g) {
+    int kept = 0;
+    for (int i = 0; i < g->node_count; i++) {
+        espl__node *n = g->nodes[i];
+        if (n->mark == -1) {
+            for (int j = 0; j < n->output_count; j++)
+                if (n->outputs[j] && n->outputs[j]->producer == n) n->outputs[j]->producer = NULL;
+            continue;
+        }
+        n->id = kept;
+        g->nodes[kept++] = n;
+    }
+    g->node_count = kept;
+    espl__graph_count_uses(g);
+    kept = 0;
+    for (int i = 0; i < g->value_count; i++) {
+        espl__value *v = g->values[i];
+        if (v->uses == 0 && !v->producer && !v->is_input) continue;
+        v->id = kept;
+        g->values[kept++] = v;
+    }
+    g->value_count = kept;
+}
+
+const char *espl__node_label(const espl__node *node, char *buf, size_t size) {
+    if (node->name[0])
+        snprintf(buf, size, "%s '%s'", node->op->name, node->name);
+    else
+        snprintf(buf, size, "%s #%d", node->op->name, node->id);
+    return buf;
+}
+
+int espl_graph_input_count(const espl_graph *g) { return g->input_count; }
+int espl_graph_output_count(const espl_graph *g) { return g->output_count; }
+const char *espl_graph_input_name(const espl_graph *g, int index) { return g->inputs[index]->name; }
+const char *espl_graph_output_name(const espl_graph *g, int index) { return g->outputs[index]->name; }
+espl_shape espl_graph_input_shape(const espl_graph *g, int index) { return g->inputs[index]->shape; }
+espl_dtype espl_graph_input_dtype(const espl_graph *g, int index) { return g->inputs[index]->dtype; }
