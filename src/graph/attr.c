@@ -22,8 +22,8 @@ float espl__attr_float(const espl__node *node, const char *name, float fallback)
 }
 
 const char *espl__attr_string(const espl__node *node, const char *name, const char *fallback) {
-    const espl__attr *a = find_kind(node, name, ESPL__ATTR_STRING);
-    return a ? a->s : fallback;
+    const espl__attr *a = espl__attr_find(node, name);
+    return a && (a->kind == ESPL__ATTR_STRING || a->kind == ESPL__ATTR_STRINGS) ? a->s : fallback;
 }
 
 int espl__attr_ints(const espl__node *node, const char *name, int64_t *out, int max) {
@@ -65,12 +65,21 @@ bool espl__attr_set_float(espl_graph *graph, espl__node *node, const char *name,
     return a != NULL;
 }
 
-bool espl__attr_set_string(espl_graph *graph, espl__node *node, const char *name, const char *value) {
-    espl__attr *a = slot(graph, node, name, ESPL__ATTR_STRING);
+static bool set_text(espl_graph *graph, espl__node *node, const char *name, espl__attr_kind kind,
+                     const char *value) {
+    espl__attr *a = slot(graph, node, name, kind);
     if (!a) return false;
     a->s = espl__arena_strdup(&graph->arena, value);
     a->count = (int64_t)strlen(value);
     return a->s != NULL;
+}
+
+bool espl__attr_set_string(espl_graph *graph, espl__node *node, const char *name, const char *value) {
+    return set_text(graph, node, name, ESPL__ATTR_STRING, value);
+}
+
+bool espl__attr_set_strings(espl_graph *graph, espl__node *node, const char *name, const char *joined) {
+    return set_text(graph, node, name, ESPL__ATTR_STRINGS, joined);
 }
 
 bool espl__attr_set_ints(espl_graph *graph, espl__node *node, const char *name, const int64_t *values,

@@ -40,7 +40,8 @@ typedef enum espl__attr_kind {
     ESPL__ATTR_STRING,
     ESPL__ATTR_INTS,
     ESPL__ATTR_FLOATS,
-    ESPL__ATTR_TENSOR
+    ESPL__ATTR_TENSOR,
+    ESPL__ATTR_STRINGS /* s holds them joined by commas ("Sigmoid,Tanh,Tanh"); espl__attr_string reads it too */
 } espl__attr_kind;
 
 typedef struct espl__attr {
@@ -125,6 +126,8 @@ int espl__attr_ints(const espl__node *node, const char *name, int64_t *out, int 
 bool espl__attr_set_int(espl_graph *graph, espl__node *node, const char *name, int64_t value);
 bool espl__attr_set_float(espl_graph *graph, espl__node *node, const char *name, float value);
 bool espl__attr_set_string(espl_graph *graph, espl__node *node, const char *name, const char *value);
+/* `joined` by commas. */
+bool espl__attr_set_strings(espl_graph *graph, espl__node *node, const char *name, const char *joined);
 bool espl__attr_set_ints(espl_graph *graph, espl__node *node, const char *name, const int64_t *values, int64_t count);
 bool espl__attr_set_floats(espl_graph *graph, espl__node *node, const char *name, const float *values, int64_t count);
 bool espl__attr_set_tensor(espl_graph *graph, espl__node *node, const char *name, const espl_tensor *value);
@@ -170,7 +173,14 @@ struct espl__op {
     int (*weight_axis)(const espl__node *node, int input);
     /* A pure view of its first input's data: only shape changes (Reshape, Flatten, Squeeze, Unsqueeze, Identity). */
     bool is_view;
+    /* Reads only the shape of its input (Shape, Size): can be computed as soon as that is known. */
+    bool reads_shape_only;
 };
+
+static inline bool espl__node_is(const espl__node *node, const char *op) {
+    return node && strcmp(node->op->name, op) == 0;
+}
+static inline bool espl__is_quantized(const espl__value *v) { return v && v->quant.format != ESPL_FORMAT_F32; }
 
 /* NULL if there is none of that name and domain. */
 const espl__op *espl__op_find(const char *domain, const char *name);
