@@ -1,0 +1,42 @@
+# What a person types; the build itself is CMake's (CMakePresets.json).
+#
+#   make            builds the program, build/espalier, and the libraries
+#   make demo       compresses the bundled network for this machine and prints what it gained and lost
+#   make check      builds with every compiler and sanitizer and runs the tests; ends with the totals
+#   make check-long the same with the tests that take long
+#   make bench      times the kernels and, where they are present, the models of ESPL_ASSETS
+#   make install    PREFIX=/usr/local, DESTDIR= for packagers
+#   make setup      installs what packages.txt lists and is missing (demo and check do it by themselves)
+#   make clean      removes every build folder
+PREFIX ?= /usr/local
+BUILD := build
+WERROR ?= OFF
+
+all:
+	@command -v cmake >/dev/null || { echo "cmake is missing: run 'make setup' once" >&2; exit 1; }
+	@cmake --preset release -DESPL_WERROR=$(WERROR) -DCMAKE_INSTALL_PREFIX='$(PREFIX)' --log-level=NOTICE
+	@cmake --build $(BUILD) --target product
+
+setup:
+	@scripts/bootstrap.sh
+
+demo: setup
+	@$(MAKE) --no-print-directory all
+	@scripts/demo.sh
+
+check: setup
+	@scripts/check.sh
+
+check-long: setup
+	@scripts/check.sh --long
+
+bench: all
+	@scripts/bench.sh
+
+install: all
+	cmake --install $(BUILD) --prefix '$(PREFIX)'
+
+clean:
+	rm -rf $(BUILD) $(BUILD)-*
+
+.PHONY: all setup demo check check-long bench install clean
