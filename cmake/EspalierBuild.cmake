@@ -1,4 +1,4 @@
-# Compiler settings and the three words of CMakeLists.txt: espl_folder, espl_kernels, espl_test.
+# Compiler settings and the words of CMakeLists.txt: espl_folder, espl_kernels, espl_library, espl_tests, espl_install.
 set(CMAKE_C_STANDARD 17)
 set(CMAKE_C_STANDARD_REQUIRED ON)
 set(CMAKE_C_EXTENSIONS OFF)
@@ -7,13 +7,16 @@ set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
   set(CMAKE_BUILD_TYPE Release CACHE STRING "Build type" FORCE)
 endif()
-option(ESPL_WERROR "Treat warnings as errors" ON)
+# Off for users: their compiler may be newer than ours and know a warning more. On in every preset and in CI.
+option(ESPL_WERROR "Treat warnings as errors" OFF)
 option(ESPL_BUILD_TESTS "Build the tests" ${PROJECT_IS_TOP_LEVEL})
+option(ESPL_INSTALL "Make the install rules" ${PROJECT_IS_TOP_LEVEL})
 set(ESPL_SANITIZE "" CACHE STRING "Sanitizers, for example address,undefined or thread")
 
 find_package(Threads REQUIRED)
 find_package(PkgConfig REQUIRED)
 
+# What every source file of ours is compiled with.
 add_library(espl_options INTERFACE)
 # No contraction: a * b + c is two roundings unless the code says fma, on every compiler and CPU.
 target_compile_options(espl_options INTERFACE -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes
@@ -22,29 +25,46 @@ if(ESPL_WERROR)
   target_compile_options(espl_options INTERFACE -Werror)
 endif()
 if(ESPL_SANITIZE)
-  target_compile_options(espl_options INTERFACE -fsanitize=${ESPL_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
+  target_compile_options(espl_options INTERFACE -fsanitize=${ESPL_SANITIZE} -fno-sanitize-recover=all
+    -fno-omit-frame-pointer -g)
   target_link_options(espl_options INTERFACE -fsanitize=${ESPL_SANITIZE})
 endif()
 target_compile_definitions(espl_options INTERFACE _POSIX_C_SOURCE=200809L ESPL_VERSION="${PROJECT_VERSION}")
-target_include_directories(espl_options INTERFACE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
+target_include_directories(espl_options INTERFACE ${PROJECT_SOURCE_DIR}/include)
 target_link_libraries(espl_options INTERFACE Threads::Threads m)
 
-# espl_folder(NAME USES lower... PACKAGES pkg-config...): src/NAME becomes the library espl_NAME.
+# The same and the headers of src/: for src/ itself and for tests. Programs make do with the public headers.
+add_library(espl_internal INTERFACE)
+target_link_libraries(espl_internal INTERFACE espl_options)
+target_include_directories(espl_internal INTERFACE ${PROJECT_SOURCE_DIR}/src)
+
+# espl_package(pkg-config-name OUT): finds a library and sets OUT to its target.
+function(espl_package package out)
+  string(MAKE_C_IDENTIFIER ${package} id)
+  if(NOT TARGET PkgConfig::${id})
+    pkg_check_modules(${id} REQUIRED IMPORTED_TARGET GLOBAL ${package})
+  endif()
+  set(${out} PkgConfig::${id} PARENT_SCOPE)
+endfunction()
+
+# espl_folder(NAME USES lower... PACKAGES pkg-config...): src/NAME becomes the object library espl_NAME.
 function(espl_folder name)
   cmake_parse_arguments(F "" "" "USES;PACKAGES" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${name}/*.c ${PROJECT_SOURCE_DIR}/src/${name}/*/*.c)
+  if(NOT sources)
+    message(STATUS "src/${name} has no sources yet")
+    set(sources ${PROJECT_SOURCE_DIR}/cmake/empty.c)
+  endif()
   add_library(espl_${name} OBJECT ${sources})
-  target_link_libraries(espl_${name} PUBLIC espl_options)
+  target_link_libraries(espl_${name} PUBLIC espl_internal)
   foreach(lower ${F_USES})
     target_link_libraries(espl_${name} PUBLIC espl_${lower})
   endforeach()
   foreach(package ${F_PACKAGES})
-    string(MAKE_C_IDENTIFIER ${package} id)
-    if(NOT TARGET PkgConfig::${id})
-      pkg_check_modules(${id} REQUIRED IMPORTED_TARGET GLOBAL ${package})
-    endif()
-    target_link_libraries(espl_${name} PUBLIC PkgConfig::${id})
+    espl_package(${package} target)
+    target_link_libraries(espl_${name} PUBLIC ${target})
   endforeach()
+  set_target_properties(espl_${name} PROPERTIES ESPL_PACKAGES "${F_PACKAGES}")
 endfunction()
 
 # espl_kernels(kernels USES ...): like espl_folder; the end of a file's name says which instruction set it may use.
@@ -63,25 +83,64 @@ function(espl_kernels name)
   endforeach()
 endfunction()
 
-# espl_library(NAME folders...): the objects of these folders as one library.
-function(espl_library name)
+# espl_library(NAME ALIAS folders...): the objects of these folders as one static library, espalier::ALIAS to others.
+# Whoever links it links the folders' packages too; its property ESPL_PACKAGES names them.
+function(espl_library name alias)
   add_library(${name} STATIC)
+  add_library(espalier::${alias} ALIAS ${name})
+  set(all_packages)
   foreach(folder ${ARGN})
     target_sources(${name} PRIVATE $<TARGET_OBJECTS:espl_${folder}>)
-    target_link_libraries(${name} PUBLIC $<BUILD_INTERFACE:espl_${folder}>)
+    get_target_property(packages espl_${folder} ESPL_PACKAGES)
+    list(APPEND all_packages ${packages})
   endforeach()
+  list(REMOVE_DUPLICATES all_packages)
+  foreach(package ${all_packages})
+    espl_package(${package} target)
+    target_link_libraries(${name} PRIVATE ${target})
+  endforeach()
+  target_link_libraries(${name} PUBLIC Threads::Threads m)
+  target_include_directories(${name} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>)
+  set_target_properties(${name} PROPERTIES EXPORT_NAME ${alias} ESPL_PACKAGES "${all_packages}")
 endfunction()
 
-# espl_tests(): every tests/unit/test_*.c is a cmocka program of its own, run by ctest.
+# espl_tests(): every tests/unit/test_*.c is a cmocka program of its own, run by ctest; a folder of tests/ that has a
+# CMakeLists.txt adds its own. Labels: `unit`; `threads` what the thread sanitizer runs too; `release` what runs in the
+# release build only; `long` what waits for make check-long.
 function(espl_tests)
-  pkg_check_modules(cmocka REQUIRED IMPORTED_TARGET cmocka)
+  espl_package(cmocka cmocka)
+  add_custom_target(threads)
   file(GLOB tests CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/unit/test_*.c)
   foreach(test ${tests})
     get_filename_component(name ${test} NAME_WE)
     add_executable(${name} ${test})
-    target_link_libraries(${name} PRIVATE espl_options espalier PkgConfig::cmocka)
+    target_link_libraries(${name} PRIVATE espl_internal espalier ${cmocka})
     target_compile_definitions(${name} PRIVATE ESPL_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
     add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-    set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77)
+    set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77 LABELS unit)
+    if(name MATCHES "^test_(base|pool|session|executor|runtime)")
+      set_tests_properties(${name} PROPERTIES LABELS "unit;threads")
+      add_dependencies(threads ${name})
+    endif()
   endforeach()
+  file(GLOB folders CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/*/CMakeLists.txt)
+  foreach(file ${folders})
+    get_filename_component(folder ${file} DIRECTORY)
+    add_subdirectory(${folder})
+  endforeach()
+endfunction()
+
+# espl_install(LIBRARY EXPORT DESCRIPTION): the library, its exported target and its pkg-config file.
+function(espl_install library export description)
+  include(GNUInstallDirs)
+  install(TARGETS ${library} EXPORT ${export}
+    ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+  install(EXPORT ${export} NAMESPACE espalier:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/espalier)
+  # The file finds the prefix from where it lies, so that an installed tree can be moved.
+  file(RELATIVE_PATH up /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
+  string(REGEX REPLACE "/$" "" up ${up})
+  get_target_property(packages ${library} ESPL_PACKAGES)
+  list(JOIN packages ", " requires)
+  configure_file(${PROJECT_SOURCE_DIR}/cmake/espalier.pc.in ${PROJECT_BINARY_DIR}/${library}.pc @ONLY)
+  install(FILES ${PROJECT_BINARY_DIR}/${library}.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 endfunction()

@@ -1,0 +1,1 @@
+typedef int espl__nothing;
