@@ -1,0 +1,68 @@
+/* Convolution of one row in plain C: the definition. */
+#include "kernels/conv/epilogue.h"
+#include "kernels/families.h"
+
+/* The accumulators of one pixel and one block of 16 channels. */
+static void accumulate_u8(const espl__conv *p, const uint8_t *in, int block, int32_t acc[ESPL__NR]) {
+    const int8_t *w = (const int8_t *)p->w + (size_t)block * (size_t)p->segments * (size_t)p->seg_k * ESPL__NR * 4;
+    memcpy(acc, (const int32_t *)p->bias + block * ESPL__NR, ESPL__NR * sizeof *acc);
+    for (int s = 0; s < p->segments; s++) {
+        const uint8_t *x = in + p->seg_off[s];
+        for (int k = 0; k < p->seg_k; k++, x += 4, w += ESPL__NR * 4)
+            for (int c = 0; c < ESPL__NR; c++)
+                for (int i = 0; i < 4; i++) acc[c] = multiply_add(acc[c], x[i], w[c * 4 + i]);
+    }
+}
+
+static void accumulate_f32(const espl__conv *p, const float *in, int block, float acc[ESPL__NR]) {
+    const float *w = (const float *)p->w + (size_t)block * (size_t)p->segments * (size_t)p->seg_k * ESPL__NR;
+    memcpy(acc, (const float *)p->bias + block * ESPL__NR, ESPL__NR * sizeof *acc);
+    for (int s = 0; s < p->segments; s++) {
+        const float *x = (const float *)((const char *)in + p->seg_off[s]);
+        for (int k = 0; k < p->seg_k; k++, w += ESPL__NR)
+            for (int c = 0; c < ESPL__NR; c++) acc[c] = fmaf(x[k], w[c], acc[c]);
+    }
+}
+
+static int valid_channels(int channels, int block) { return ESPL_MIN(ESPL__NR, channels - block * ESPL__NR); }
+
+static void conv_u8(const espl__conv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int pixels, int block0,
+                    int block1) {
+    for (int i = 0; i < pixels; i++)
+        for (int b = block0; b < block1; b++) {
+            int32_t acc[ESPL__NR];
+            accumulate_u8(p, in + i * p->in_step, b, acc);
+            for (int c = 0, base = b * ESPL__NR; c < valid_channels(p->channels, b); c++)
+                out[i * p->out_step + base + c] =
+                    epilogue_u8(&p->q, base + c, acc[c], res ? res + i * p->res_step + base + c : NULL);
+        }
+}
+
+static void conv_u8_f32(const espl__conv *p, const uint8_t *in, float *out, int pixels, int block0, int block1) {
+    for (int i = 0; i < pixels; i++)
+        for (int b = block0; b < block1; b++) {
+            int32_t acc[ESPL__NR];
+            accumulate_u8(p, in + i * p->in_step, b, acc);
+            float *o = (float *)((char *)out + i * p->out_step) + b * ESPL__NR;
+            for (int c = 0, base = b * ESPL__NR; c < valid_channels(p->channels, b); c++) {
+                float x = (float)acc[c] * p->q.mult[base + c];
+                if (p->fbias) x = x + p->fbias[base + c];
+                o[c] = epilogue_f32(x, p->flo, p->fhi);
+            }
+        }
+}
+
+static void conv_f32(const espl__conv *p, const float *in, float *out, const float *res, int pixels, int block0,
+                     int block1) {
+    for (int i = 0; i < pixels; i++)
+        for (int b = block0; b < block1; b++) {
+            float acc[ESPL__NR];
+            accumulate_f32(p, (const float *)((const char *)in + i * p->in_step), b, acc);
+            float *o = (float *)((char *)out + i * p->out_step) + b * ESPL__NR;
+            const float *r = res ? (const float *)((const char *)res + i * p->res_step) + b * ESPL__NR : NULL;
+            for (int c = 0; c < valid_channels(p->channels, b); c++)
+                o[c] = epilogue_f32(r ? acc[c] + r[c] : acc[c], p->flo, p->fhi);
+        }
+}
+
+const espl__kernels espl__conv_ref = {.conv_u8 = conv_u8, .conv_u8_f32 = conv_u8_f32, .conv_f32 = conv_f32};

@@ -1,0 +1,223 @@
+/* The elementwise kernels, one body for every instruction set: eltwise_<isa>.c includes this file with SET naming its
+ * table, and the flags of that file decide what the compiler's vectoriser may use. Every float result follows from
+ * single operations in a written order, so the bits do not depend on the width.
+ *
+ * In and out may be the same array, never shifted against each other: NO_CARRY tells the vectoriser so. */
+#include <assert.h>
+#include <math.h>
+
+#include "kernels/families.h"
+#include "tensor/tensor.h"
+
+#if defined(__clang__)
+#define NO_CARRY _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define NO_CARRY _Pragma("GCC ivdep")
+#endif
+
+/* --- integers ---------------------------------------------------------------------------------- */
+
+static void add_u8(const espl__qadd *p, const uint8_t *a, const uint8_t *b, uint8_t *out, int64_t n) {
+    const espl__qadd q = *p;
+    NO_CARRY
+    for (int64_t i = 0; i < n; i++) {
+        float x = fmaf((float)(a[i] - q.za), q.sa, (float)(b[i] - q.zb) * q.sb);
+        out[i] = (uint8_t)espl__requantize(x, q.zero, q.lo, q.hi);
+    }
+}
+
+#ifndef HAVE_LUT_U8
+static void lut_u8(const uint8_t *table, const uint8_t *in, uint8_t *out, int64_t n) {
+    for (int64_t i = 0; i < n; i++) out[i] = table[in[i]];
+}
+#endif
+
+static void requant_u8(float scale, int32_t zin, int32_t zero, const uint8_t *in, uint8_t *out, int64_t n) {
+    NO_CARRY
+    for (int64_t i = 0; i < n; i++) out[i] = (uint8_t)espl__requantize((float)(in[i] - zin) * scale, zero, 0, 255);
+}
+
+static void quantize(float inverse, int32_t zero, int32_t lo, int32_t hi, const float *in, uint8_t *out, int64_t n) {
+    NO_CARRY
+    for (int64_t i = 0; i < n; i++) out[i] = (uint8_t)espl__requantize(in[i] * inverse, zero, lo, hi);
+}
+
+static void dequantize(float scale, int32_t zero, const uint8_t *in, float *out, int64_t n) {
+    NO_CARRY
+    for (int64_t i = 0; i < n; i++) out[i] = (float)(in[i] - zero) * scale;
+}
+
+/* --- reductions over rows, vector across channels ----------------------------------------------- */
+
+/* A strip of STRIP channels stays in registers while the rows go by. */
+enum { STRIP = 64 };
+
+#define REDUCE(kernel, in_t, out_t, step)                                                              \
+    static void kernel##_strip(const in_t *const *in, int count, out_t *out, int64_t c, int64_t n) {   \
+        for (int64_t j = 0; j < n; j++) {                                                              \
+            out_t acc = in[0][c + j];                                                                  \
+            for (int i = 1; i < count; i++) acc = step(acc, in[i][c + j]);                             \
+            out[c + j] = acc;                                                                          \
+        }                                                                                              \
+    }                                                                                                  \
+    static void kernel(const in_t *const *in, int count, out_t *out, int64_t channels) {               \
+        assert(count > 0);                                                                             \
+        int64_t c = 0;                                                                                 \
+        for (; c + STRIP <= channels; c += STRIP) {                                                    \
+            out_t acc[STRIP];                                                                          \
+            for (int j = 0; j < STRIP; j++) acc[j] = in[0][c + j];                                     \
+            for (int i = 1; i < count; i++)                                                            \
+                for (int j = 0; j < STRIP; j++) acc[j] = step(acc[j], in[i][c + j]);                   \
+            memcpy(out + c, acc, sizeof acc);                                                          \
+        }                                                                                              \
+        kernel##_strip(in, count, out, c, channels - c);                                               \
+    }
+
+static inline uint8_t larger_u8(uint8_t a, uint8_t b) { return a > b ? a : b; }
+/* NaN wins, as in numpy. */
+static inline float larger_f32(float a, float b) { return ((b > a) | (b != b)) ? b : a; }
+static inline float plus_f32(float a, float b) { return a + b; }
+static inline int32_t plus_u8(int32_t a, uint8_t b) { return a + b; }
+
+REDUCE(max_u8, uint8_t, uint8_t, larger_u8)
+REDUCE(max_f32, float, float, larger_f32)
+REDUCE(sum_u8, uint8_t, int32_t, plus_u8)
+REDUCE(sum_f32, float, float, plus_f32)
+
+/* --- float arithmetic ---------------------------------------------------------------------------- */
+
+static void add_f32(const float *a, const float *b, float *out, int64_t n) {
+    NO_CARRY
+    for (int64_t i = 0; i < n; i++) out[i] = a[i] + b[i];
+}
+
+static void mul_f32(const float *a, const float *b, float *out, int64_t n) {
+    NO_CARRY
+    for (int64_t i = 0; i < n; i++) out[i] = a[i] * b[i];
+}
+
+static void clamp_f32(float lo, float hi, const float *in, float *out, int64_t n) {
+    NO_CARRY
+    for (int64_t i = 0; i < n; i++) {
+        float x = in[i];
+        x = lo > x ? lo : x; /* NaN passes */
+        out[i] = hi < x ? hi : x;
+    }
+}
+
+/* --- exp and its kin ------------------------------------------------------------------------------ */
+
+static inline float power_of_two(int32_t n) {
+    uint32_t bits = (uint32_t)(n + 127) << 23;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* exp(x) = 2^n * exp(r), n = rne(x / ln 2), r = x - n ln 2 in two steps (Cody and Waite). exp(r) = 1 + r + r^2 q(r), q the
+ * weighted minimax fit of degree 4 on |r| < ln(2)/2, relative error 3.3e-9. The power is applied in two halves, so that the
+ * result is rounded once where it is subnormal and becomes infinite where it must. NaN comes out as NaN. */
+static inline float exp_one(float x) {
+    x = -104.0f > x ? -104.0f : x; /* below half of the smallest subnormal */
+    x = 89.0f < x ? 89.0f : x;
+    float t = x * 0x1.715476p+0f;
+    int32_t n = espl__rne(t == t ? t : 0.0f);
+    float r = fmaf((float)n, -0x1.62e4p-1f, x); /* ln 2 in 16 bits: n times it is exact */
+    r = fmaf((float)n, -0x1.7f7d1cp-20f, r);
+    float q = 0x1.6a1a5ep-10f;
+    q = fmaf(q, r, 0x1.123fd2p-7f);
+    q = fmaf(q, r, 0x1.555916p-5f);
+    q = fmaf(q, r, 0x1.55548ap-3f);
+    q = fmaf(q, r, 0x1.fffffcp-2f);
+    float y = fmaf(q * r, r, r) + 1.0f;
+    int32_t half = n >> 1;
+    return y * power_of_two(half) * power_of_two(n - half);
+}
+
+/* From exp(-|x|), which cannot overflow, so that the left tail keeps its precision. */
+static inline float sigmoid_one(float x) {
+    float e = exp_one(-fabsf(x));
+    return (x < 0.0f ? e : 1.0f) / (1.0f + e);
+}
+
+/* |x| < 0.625: x + x^3 p(x^2), p the minimax fit of degree 4, relative error 4.9e-9; else 1 - 2 / (exp(2|x|) + 1). */
+static inline float tanh_one(float x) {
+    float a = fabsf(x), s = x * x;
+    float p = -0x1.72c4bap-8f;
+    p = fmaf(p, s, 0x1.5179bap-6f);
+    p = fmaf(p, s, -0x1.b822cep-5f);
+    p = fmaf(p, s, 0x1.11066cp-3f);
+    p = fmaf(p, s, -0x1.555530p-2f);
+    float small = fmaf(x * s, p, x);
+    float large = copysignf(1.0f - 2.0f / (exp_one(2.0f * a) + 1.0f), x);
+    return a < 0.625f ? small : large;
+}
+
+static void exp_f32(const float *in, float *out, int64_t n) {
+    NO_CARRY
+    for (int64_t i = 0; i < n; i++) out[i] = exp_one(in[i]);
+}
+
+static void sigmoid_f32(const float *in, float *out, int64_t n) {
+    NO_CARRY
+    for (int64_t i = 0; i < n; i++) out[i] = sigmoid_one(in[i]);
+}
+
+static void tanh_f32(const float *in, float *out, int64_t n) {
+    NO_CARRY
+    for (int64_t i = 0; i < n; i++) out[i] = tanh_one(in[i]);
+}
+
+/* Element i belongs to lane i mod 16; the lanes meet in a tree. The order is the same at every vector width. */
+enum { LANES = 16 };
+
+static float max_of(const float *in, int64_t n) {
+    float lane[LANES];
+    for (int j = 0; j < LANES; j++) lane[j] = -INFINITY;
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; j++) lane[j] = larger_f32(lane[j], in[i + j]);
+    for (int j = 0; i + j < n; j++) lane[j] = larger_f32(lane[j], in[i + j]);
+    for (int w = LANES / 2; w; w /= 2)
+        for (int j = 0; j < w; j++) lane[j] = larger_f32(lane[j], lane[j + w]);
+    return lane[0];
+}
+
+static float sum_of(const float *in, int64_t n) {
+    float lane[LANES] = {0};
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; j++) lane[j] += in[i + j];
+    for (int j = 0; i + j < n; j++) lane[j] += in[i + j];
+    for (int w = LANES / 2; w; w /= 2)
+        for (int j = 0; j < w; j++) lane[j] += lane[j + w];
+    return lane[0];
+}
+
+static void softmax_f32(const float *in, float *out, int64_t n) {
+    float largest = max_of(in, n);
+    NO_CARRY
+    for (int64_t i = 0; i < n; i++) out[i] = exp_one(in[i] - largest);
+    float sum = sum_of(out, n);
+    NO_CARRY
+    for (int64_t i = 0; i < n; i++) out[i] /= sum;
+}
+
+const espl__kernels SET = {
+    .add_u8 = add_u8,
+    .lut_u8 = lut_u8,
+    .requant_u8 = requant_u8,
+    .quantize = quantize,
+    .dequantize = dequantize,
+    .max_u8 = max_u8,
+    .max_f32 = max_f32,
+    .sum_u8 = sum_u8,
+    .sum_f32 = sum_f32,
+    .add_f32 = add_f32,
+    .mul_f32 = mul_f32,
+    .clamp_f32 = clamp_f32,
+    .exp_f32 = exp_f32,
+    .sigmoid_f32 = sigmoid_f32,
+    .tanh_f32 = tanh_f32,
+    .softmax_f32 = softmax_f32,
+};

@@ -1,0 +1,19 @@
+/* Which kernel family has a file for which instruction set. A family file defines one table, espl__<family>_<isa>,
+ * with the kernels it has; a new file is one more row here. */
+#ifndef ESPL_KERNEL_FAMILIES_H
+#define ESPL_KERNEL_FAMILIES_H
+
+#include "kernels/kernels.h"
+
+#define ESPL__KERNEL_FAMILIES_REF(X) \
+    X(conv, ref, REF)                \
+    X(dwconv, ref, REF)              \
+    X(eltwise, ref, REF)
+
+#define ESPL__KERNEL_FAMILIES(X) ESPL__KERNEL_FAMILIES_REF(X)
+
+#define X(family, isa, LEVEL) extern const espl__kernels espl__##family##_##isa;
+ESPL__KERNEL_FAMILIES(X)
+#undef X
+
+#endif

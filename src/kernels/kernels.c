@@ -1,0 +1,45 @@
+/* The sets: what each family defines for each instruction set, merged level by level. */
+#include "kernels/kernels.h"
+
+#include <pthread.h>
+
+#include "kernels/families.h"
+
+static espl__kernels own[ESPL__CPU_COUNT], complete[ESPL__CPU_COUNT];
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static const struct {
+    espl__cpu level;
+    const espl__kernels *family;
+} rows[] = {
+#define ROW(family, isa, LEVEL) {ESPL__CPU_##LEVEL, &espl__##family##_##isa},
+    ESPL__KERNEL_FAMILIES(ROW)
+#undef ROW
+};
+
+static void merge(espl__kernels *to, const espl__kernels *from) {
+#define X(name, args) \
+    if (from->name) to->name = from->name;
+    ESPL__KERNEL_LIST(X)
+#undef X
+}
+
+static void build(void) {
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) merge(&own[rows[i].level], rows[i].family);
+    for (int level = 0; level < ESPL__CPU_COUNT; level++) {
+        if (level) complete[level] = complete[level - 1];
+        merge(&complete[level], &own[level]);
+    }
+}
+
+const espl__kernels *espl__kernels_own(espl__cpu level) {
+    (void)pthread_once(&once, build);
+    return &own[level];
+}
+
+const espl__kernels *espl__kernels_at(espl__cpu level) {
+    (void)pthread_once(&once, build);
+    return &complete[level];
+}
+
+const espl__kernels *espl__kernels_get(void) { return espl__kernels_at(espl__cpu_level()); }
