@@ -47,9 +47,10 @@ void espl__diag_prefix(espl_diag *diag, const char *fmt, ...) {
     va_start(args, fmt);
     int n = vsnprintf(diag->message, sizeof diag->message, fmt, args);
     va_end(args);
-    if (n < 0) n = 0;
-    if ((size_t)n >= sizeof diag->message) n = (int)sizeof diag->message - 1;
-    snprintf(diag->message + n, sizeof diag->message - (size_t)n, ": %s", old);
+    size_t used = n < 0 ? 0 : ESPL_MIN((size_t)n, sizeof diag->message - 3), room = sizeof diag->message - used - 3;
+    memcpy(diag->message + used, ": ", 2);
+    memcpy(diag->message + used + 2, old, room);
+    diag->message[sizeof diag->message - 1] = 0;
     tame(diag->message);
 }
 

@@ -1,0 +1,50 @@
+#include "passes/passes.h"
+
+static espl_status run_node(espl_context *ctx, const espl__node *n, espl_tensor *buffers, espl_diag *diag) {
+    espl_status status = ESPL_OK;
+    espl_tensor *io = espl__calloc(ctx, (uint64_t)(n->input_count + n->output_count) + 1, sizeof *io);
+    void *scratch = NULL;
+    if (!io) return espl__nomem(diag, sizeof *io);
+    espl_tensor *out = io + n->input_count;
+    for (int i = 0; i < n->input_count; i++)
+        if (n->inputs[i]) io[i] = n->inputs[i]->constant ? *n->inputs[i]->constant : buffers[n->inputs[i]->id];
+    for (int i = 0; i < n->output_count; i++) {
+        espl__value *v = n->outputs[i];
+        if (!v) continue;
+        status = espl_tensor_alloc(ctx, v->dtype, &v->shape, &buffers[v->id], diag);
+        if (status != ESPL_OK) goto done;
+        out[i] = buffers[v->id];
+    }
+    uint64_t bytes = n->op->scratch_bytes ? n->op->scratch_bytes(n) : 0;
+    if (bytes && !(scratch = espl__alloc(ctx, bytes))) {
+        status = espl__nomem(diag, bytes);
+        goto done;
+    }
+    n->op->eval(n, io, out, scratch);
+done:
+    espl__free(ctx, scratch);
+    espl__free(ctx, io);
+    return status;
+}
+
+espl_status espl__evaluate(espl_context *ctx, espl_graph *g, const espl_tensor *inputs, espl_tensor *outputs,
+                           espl_diag *diag) {
+    espl_status status = ESPL_OK;
+    espl_tensor *buffers = espl__calloc(ctx, (uint64_t)g->value_count + 1, sizeof *buffers);
+    memset(outputs, 0, sizeof *outputs * (size_t)g->output_count);
+    if (!buffers) return espl__nomem(diag, sizeof *buffers);
+    for (int i = 0; i < g->input_count; i++) buffers[g->inputs[i]->id] = inputs[i];
+    for (int i = 0; i < g->node_count && status == ESPL_OK; i++) status = run_node(ctx, g->nodes[i], buffers, diag);
+    for (int i = 0; i < g->output_count && status == ESPL_OK; i++) {
+        const espl__value *v = g->outputs[i];
+        const espl_tensor *t = v->constant ? v->constant : &buffers[v->id];
+        status = espl_tensor_alloc(ctx, t->dtype, &t->shape, &outputs[i], diag);
+        if (status == ESPL_OK) memcpy(outputs[i].data, t->data, espl__tensor_bytes(t));
+    }
+    for (int i = 0; i < g->value_count; i++)
+        if (g->values[i]->producer) espl_tensor_free(ctx, &buffers[i]);
+    if (status != ESPL_OK)
+        for (int i = 0; i < g->output_count; i++) espl_tensor_free(ctx, &outputs[i]);
+    espl__free(ctx, buffers);
+    return status;
+}

@@ -1,0 +1,167 @@
+/* y = (x - mean) * scale / sqrt(var + eps) + shift is affine per channel: after a layer that is linear with one
+ * output channel per factor it goes into weights and bias, in double precision. */
+#include "passes/passes.h"
+
+#include <math.h>
+
+typedef struct affine {
+    double *factor, *shift; /* one each per channel */
+    int64_t channels;
+} affine;
+
+static const float *channel_constant(espl_graph *g, const espl__value *v, int64_t channels) {
+    if (!v || !v->constant) return NULL;
+    const espl_tensor *t = espl__constant_f32(g, v);
+    return t && espl_shape_count(&t->shape) == channels ? t->data : NULL;
+}
+
+static bool read_batchnorm(espl_graph *g, const espl__node *bn, affine *a) {
+    if (!bn->inputs[1]->constant || espl__attr_int(bn, "training_mode", 0)) return false;
+    a->channels = espl_shape_count(&bn->inputs[1]->constant->shape);
+    const float *p[4];
+    for (int i = 0; i < 4; i++)
+        if (!(p[i] = channel_constant(g, bn->inputs[i + 1], a->channels))) return false;
+    a->factor = espl__arena_alloc(&g->arena, sizeof(double) * (uint64_t)a->channels);
+    a->shift = espl__arena_alloc(&g->arena, sizeof(double) * (uint64_t)a->channels);
+    if (!a->factor || !a->shift) return false;
+    double epsilon = espl__attr_float(bn, "epsilon", 1e-5f);
+    for (int64_t c = 0; c < a->channels; c++) {
+        a->factor[c] = p[0][c] / sqrt(p[3][c] + epsilon);
+        a->shift[c] = p[1][c] - p[2][c] * a->factor[c];
+    }
+    return true;
+}
+
+/* Weights scaled along `axis`; a new constant, since others may share the old one. */
+static espl__value *scaled_weights(espl_graph *g, const espl__value *w, int axis, const affine *a) {
+    const espl_tensor *t = espl__constant_f32(g, w);
+    if (!t || axis < 0 || axis >= t->shape.rank || t->shape.dim[axis] != a->channels) return NULL;
+    espl__value *v = espl__graph_constant(g, NULL, t);
+    if (!v) return NULL;
+    int64_t inner = 1, count = espl_shape_count(&t->shape);
+    for (int d = axis + 1; d < t->shape.rank; d++) inner *= t->shape.dim[d];
+    float *x = v->constant->data;
+    for (int64_t i = 0; i < count; i++) x[i] = (float)(x[i] * a->factor[i / inner % a->channels]);
+    return v;
+}
+
+static espl__value *new_bias(espl_graph *g, const float *old, const affine *a) {
+    espl_tensor t = {ESPL_F32, {1, {a->channels}}, NULL};
+    espl_tensor *data = espl__graph_tensor(g, ESPL_F32, &t.shape, NULL);
+    if (!data) return NULL;
+    for (int64_t c = 0; c < a->channels; c++)
+        ((float *)data->data)[c] = (float)((old ? old[c] * a->factor[c] : 0.0) + a->shift[c]);
+    return espl__graph_constant(g, NULL, data);
+}
+
+/* MatMul has no bias input: it becomes Gemm, which takes matrices only. */
+static bool matmul_to_gemm(espl_graph *g, espl__node *n) {
+    const espl__value *x = n->inputs[0], *w = n->inputs[1];
+    const espl__op *gemm = espl__op_find("", "Gemm");
+    if (!gemm || !x->known_rank || x->shape.rank != 2 || w->shape.rank != 2) return false;
+    espl__value **inputs = espl__arena_alloc(&g->arena, 3 * sizeof *inputs);
+    if (!inputs) return false;
+    memcpy(inputs, n->inputs, 2 * sizeof *inputs);
+    n->inputs = inputs;
+    n->input_count = 2;
+    n->op = gemm;
+    return true;
+}
+
+static bool set_bias(espl_graph *g, espl__node *n, espl__value *bias) {
+    if (n->input_count < 3) {
+        espl__value **inputs = espl__arena_alloc(&g->arena, 3 * sizeof *inputs);
+        if (!inputs) return false;
+        memcpy(inputs, n->inputs, (size_t)n->input_count * sizeof *inputs);
+        n->inputs = inputs;
+        n->input_count = 3;
+    }
+    n->inputs[2] = bias;
+    return true;
+}
+
+static bool linear(const espl__node *n) {
+    if (!n || n->mark == -1) return false;
+    if (espl__node_is(n, "Gemm"))
+        return espl__attr_float(n, "alpha", 1) == 1 && espl__attr_float(n, "beta", 1) == 1 &&
+               espl__attr_int(n, "transA", 0) == 0;
+    return espl__node_is(n, "Conv") || espl__node_is(n, "MatMul") ||
+           (espl__node_is(n, "ConvTranspose") && espl__attr_int(n, "group", 1) == 1);
+}
+
+/* Folds y = factor * n(x) + shift into n, whose output then is `after`'s. */
+static bool fold(espl_graph *g, espl__node *n, espl__node *after, const affine *a) {
+    espl__value *w = n->inputs[1];
+    bool has_bias = n->input_count > 2 && n->inputs[2];
+    if (!w->constant || espl__is_quantized(w)) return false;
+    const float *old = has_bias ? channel_constant(g, n->inputs[2], a->channels) : NULL;
+    if (has_bias && (!old || espl__is_quantized(n->inputs[2]))) return false;
+    espl__value *scaled = scaled_weights(g, w, n->op->weight_axis(n, 1), a);
+    espl__value *bias = new_bias(g, old, a);
+    if (!scaled || !bias) return false;
+    if (espl__node_is(n, "MatMul") && !matmul_to_gemm(g, n)) return false;
+    n->inputs[1] = scaled;
+    if (!set_bias(g, n, bias)) return false;
+    espl__value *y = after->outputs[0];
+    espl__node_set_output(n, 0, y);
+    after->outputs[0] = NULL;
+    after->output_count = 0;
+    after->mark = -1;
+    return true;
+}
+
+espl_status espl__pass_fold_batchnorm(espl_graph *g, espl_diag *diag) {
+    for (int i = 0; i < g->node_count; i++) {
+        espl__node *bn = g->nodes[i];
+        if (!espl__node_is(bn, "BatchNormalization")) continue;
+        espl__value *x = bn->inputs[0];
+        affine a;
+        bool extra = false;
+        for (int j = 1; j < bn->output_count; j++) extra |= bn->outputs[j] != NULL;
+        if (extra || espl__is_quantized(x) || !linear(x->producer) || espl__graph_only_reader(g, x) != bn) continue;
+        if (read_batchnorm(g, bn, &a)) fold(g, x->producer, bn, &a);
+    }
+    espl__graph_sweep(g);
+    return espl__pass_dead_code(g, diag);
+}
+
+/* Add(Conv(x), constant [C,1,1]) and Add(MatMul(x), constant [N]) as biases. */
+static const float *addend(espl_graph *g, const espl__node *add, const espl__node *n, espl__value *c,
+                           int64_t channels) {
+    const espl__value *y = n->outputs[0];
+    if (!c || !c->constant || espl__is_quantized(c) || !y->known_rank || c->shape.rank > y->shape.rank) return NULL;
+    int axis = espl__node_is(n, "Conv") || espl__node_is(n, "ConvTranspose") ? 1 : y->shape.rank - 1;
+    (void)add;
+    for (int d = 0; d < c->shape.rank; d++) {
+        int at = d + y->shape.rank - c->shape.rank;
+        if (c->shape.dim[d] != (at == axis ? channels : 1)) return NULL;
+    }
+    return channel_constant(g, c, channels);
+}
+
+espl_status espl__pass_bias(espl_graph *g, espl_diag *diag) {
+    for (int i = 0; i < g->node_count; i++) {
+        espl__node *add = g->nodes[i];
+        if (!espl__node_is(add, "Add")) continue;
+        for (int side = 0; side < 2 && add->mark != -1; side++) {
+            espl__value *x = add->inputs[side];
+            espl__node *n = x ? x->producer : NULL;
+            if (!linear(n) || espl__is_quantized(x) || espl__graph_only_reader(g, x) != add) continue;
+            if (!n->inputs[1]->constant || n->inputs[1]->shape.rank < 2) continue;
+            int axis = n->op->weight_axis(n, 1);
+            affine a = {.channels = n->inputs[1]->shape.dim[axis]};
+            const float *c = addend(g, add, n, add->inputs[1 - side], a.channels);
+            a.factor = espl__arena_alloc(&g->arena, sizeof(double) * (uint64_t)a.channels);
+            a.shift = espl__arena_alloc(&g->arena, sizeof(double) * (uint64_t)a.channels);
+            if (!a.factor || !a.shift) return espl__nomem(diag, 0);
+            if (!c) continue;
+            for (int64_t k = 0; k < a.channels; k++) {
+                a.factor[k] = 1;
+                a.shift[k] = c[k];
+            }
+            fold(g, n, add, &a);
+        }
+    }
+    espl__graph_sweep(g);
+    return espl__pass_dead_code(g, diag);
+}
