@@ -47,9 +47,10 @@ function(espl_package package out)
   set(${out} PkgConfig::${id} PARENT_SCOPE)
 endfunction()
 
-# espl_folder(NAME USES lower... PACKAGES pkg-config...): src/NAME becomes the object library espl_NAME.
+# espl_folder(NAME USES lower... PACKAGES pkg-config... PROTO file): src/NAME becomes the object library espl_NAME; PROTO
+# names a .proto of the folder (without the ending) from which protoc-c makes C code in the build folder.
 function(espl_folder name)
-  cmake_parse_arguments(F "" "" "USES;PACKAGES" ${ARGN})
+  cmake_parse_arguments(F "" "PROTO" "USES;PACKAGES" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${name}/*.c ${PROJECT_SOURCE_DIR}/src/${name}/*/*.c)
   if(NOT sources)
     message(STATUS "src/${name} has no sources yet")
@@ -65,6 +66,17 @@ function(espl_folder name)
     target_link_libraries(espl_${name} PUBLIC ${target})
   endforeach()
   set_target_properties(espl_${name} PROPERTIES ESPL_PACKAGES "${F_PACKAGES}")
+  if(F_PROTO)
+    find_program(ESPL_PROTOC_C protoc-c REQUIRED)
+    set(from ${PROJECT_SOURCE_DIR}/src/${name}/${F_PROTO}.proto)
+    set(to ${PROJECT_BINARY_DIR}/generated/${name})
+    file(MAKE_DIRECTORY ${to})
+    add_custom_command(OUTPUT ${to}/${F_PROTO}.pb-c.c ${to}/${F_PROTO}.pb-c.h
+      COMMAND ${ESPL_PROTOC_C} --proto_path=${PROJECT_SOURCE_DIR}/src/${name} --c_out=${to} ${from}
+      DEPENDS ${from} VERBATIM)
+    target_sources(espl_${name} PRIVATE ${to}/${F_PROTO}.pb-c.c)
+    target_include_directories(espl_${name} PRIVATE ${to})
+  endif()
 endfunction()
 
 # espl_kernels(kernels USES ...): like espl_folder; the end of a file's name says which instruction set it may use.
@@ -118,7 +130,7 @@ function(espl_tests)
     target_compile_definitions(${name} PRIVATE ESPL_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
     add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
     set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77 LABELS unit)
-    if(name MATCHES "^test_(base|pool|session|executor|runtime)")
+    if(name MATCHES "^test_(pool|session|executor|runtime)")
       set_tests_properties(${name} PROPERTIES LABELS "unit;threads")
       add_dependencies(threads ${name})
     endif()

@@ -1,0 +1,93 @@
+/* Inside src/onnx only: what its files share. */
+#ifndef ESPL_ONNX_IMPL_H
+#define ESPL_ONNX_IMPL_H
+
+#include "graph/graph.h"
+#include "espalier/onnx.h"
+
+#include <onnx.pb-c.h>
+
+typedef EsplPb__ModelProto pb_model;
+typedef EsplPb__GraphProto pb_graph;
+typedef EsplPb__NodeProto pb_node;
+typedef EsplPb__AttributeProto pb_attr;
+typedef EsplPb__TensorProto pb_tensor;
+typedef EsplPb__ValueInfoProto pb_value;
+
+/* Opsets of the default domain that are read and written. */
+enum { ESPL__OPSET_MIN = 7, ESPL__OPSET_MAX = 21 };
+/* Protocol buffers end at 2 GiB. */
+#define ESPL__ONNX_MAX_BYTES ((uint64_t)INT32_MAX)
+
+/* --- names.c: a map from names to pointers that hostile names cannot slow down ------------- */
+
+typedef struct espl__names {
+    espl_context *ctx;
+    struct espl__names_slot *slots;
+    size_t count, capacity; /* capacity is a power of two or 0 */
+    uint64_t key[2];
+} espl__names;
+
+void espl__names_init(espl__names *names, espl_context *ctx);
+void espl__names_free(espl__names *names);
+/* Adds a name, which is borrowed. ESPL_INVALID if it is there already, ESPL_NOMEM; diag is the caller's business. */
+espl_status espl__names_add(espl__names *names, const char *name, void *value);
+/* NULL if absent. A name added with value NULL is found by espl__names_has only. */
+void *espl__names_get(const espl__names *names, const char *name);
+bool espl__names_has(const espl__names *names, const char *name);
+
+/* --- unpack.c: protobuf-c bound to the context's memory ------------------------------------ */
+
+/* Parses a file of at most 2 GiB as a message of that descriptor. What the parser may allocate is bounded by the size of
+ * the file. Free with espl__onnx_unpacked_free. */
+espl_status espl__onnx_unpack(espl_context *ctx, const char *path, const ProtobufCMessageDescriptor *descriptor,
+                              ProtobufCMessage **out, espl_diag *diag);
+void espl__onnx_unpacked_free(espl_context *ctx, ProtobufCMessage *message);
+
+/* --- external.c: data outside the model's file ---------------------------------------------- */
+
+typedef struct espl__external {
+    const char *model_path;
+    char *open_location; /* the file opened last; NULL: none */
+    int fd;
+    uint64_t size;  /* of that file */
+    uint64_t total; /* bytes that tensors have taken so far */
+    espl_context *ctx;
+} espl__external;
+
+void espl__external_init(espl__external *external, espl_context *ctx, const char *model_path);
+void espl__external_close(espl__external *external);
+/* Finds the `bytes` of a tensor, checks that the file has them and gives their offset in the file, which stays open
+ * until the next call. Only files in and below the model's folder, without symbolic links on the way. */
+espl_status espl__external_open(espl__external *external, const pb_tensor *proto, uint64_t bytes, uint64_t *offset,
+                                espl_diag *diag);
+espl_status espl__external_read(espl__external *external, uint64_t offset, void *data, uint64_t bytes,
+                                espl_diag *diag);
+
+/* --- tensor.c ------------------------------------------------------------------------------- */
+
+/* The element type, by its ONNX number; `what` says whose it is. */
+espl_status espl__onnx_dtype(int64_t number, const char *what, espl_dtype *out, espl_diag *diag);
+/* A TensorProto as an arena tensor of the graph. */
+espl_status espl__onnx_graph_tensor(espl_graph *graph, espl__external *external, const pb_tensor *proto,
+                                    espl_tensor **out, espl_diag *diag);
+/* A TensorProto as a tensor of the context (espl_tensor_free). */
+espl_status espl__onnx_tensor(espl_context *ctx, espl__external *external, const pb_tensor *proto, espl_tensor *out,
+                              espl_diag *diag);
+
+/* --- attribute.c ---------------------------------------------------------------------------- */
+
+/* The type an attribute has, said or seen. */
+EsplPb__AttributeProto__AttributeType espl__onnx_attr_type(const pb_attr *proto);
+espl_status espl__onnx_attribute(espl_graph *graph, espl__external *external, espl__node *node, const pb_attr *proto,
+                                 espl_diag *diag);
+/* The tensor that a Constant node holds, in any of its forms. */
+espl_status espl__onnx_constant(espl_graph *graph, espl__external *external, const pb_node *proto, espl_tensor **out,
+                                espl_diag *diag);
+
+/* --- upgrade.c ------------------------------------------------------------------------------ */
+
+/* Rewrites nodes so that they mean the same in `opset` of the default domain. */
+espl_status espl__onnx_upgrade(espl_graph *graph, int opset, espl_diag *diag);
+
+#endif
