@@ -1,0 +1,60 @@
+#!/bin/bash
+# Installs BUILD, moves the tree, and builds the consumer against it by pkg-config and by find_package.
+#   run.sh SOURCE BUILD COMPILER
+set -u
+source=$1 build=$2 compiler=$3
+passed=0 failed=0
+folder=$(mktemp -d) || exit 1
+trap 'rm -rf "$folder"' EXIT
+log=$folder/log
+
+check() {
+    local what=$1
+    shift
+    if "$@" >"$log" 2>&1; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "FAILED: $what"
+        sed 's/^/    /' "$log"
+    fi
+}
+
+staged() {
+    cmake --install "$build" --prefix "$folder/first" && mv "$folder/first" "$folder/moved"
+}
+check "install" staged
+prefix=$folder/moved
+pc=$(dirname "$(find "$prefix" -name espalier.pc)")
+export PKG_CONFIG_PATH=$pc
+
+check "program runs" bash -c "'$prefix/bin/espalier' --version | grep -E '^espalier [0-9.]+'"
+for header in "$source"/include/espalier/*.h; do
+    check "header ${header##*/} is installed" cmp "$header" "$prefix/include/espalier/${header##*/}"
+done
+check "nothing internal is installed" bash -c \
+    "! grep -rlE '\\b(espl__|espl_options|espl_internal|espl_base)' '$prefix'/include/espalier '$prefix'/lib*/cmake '$pc'"
+check "no path of the build is installed" bash -c \
+    "! grep -rlF -e '$source' -e '$build' -e '$folder/first' '$prefix'/include '$prefix'/lib*/cmake '$pc'"
+
+# by_pkg_config PACKAGE FLAG: a plain compiler line.
+by_pkg_config() {
+    # shellcheck disable=SC2046
+    "$compiler" -std=c17 -Wall -Wextra -Wpedantic -Werror "$2" "$source/tests/install/consumer/main.c" \
+        -o "$folder/$1" $(pkg-config --cflags --libs "$1") && "$folder/$1"
+}
+check "consumer of espalier-rt by pkg-config" by_pkg_config espalier-rt -DRUNTIME_ONLY
+check "consumer of espalier by pkg-config" by_pkg_config espalier -DTOOLKIT
+check "the runtime brings no library along" bash -c \
+    "! readelf -d '$folder/espalier-rt' | grep NEEDED | grep -vE '\\[(libc|libm|libpthread|ld-linux[^]]*)\\.so'"
+
+# by_cmake WANT: find_package.
+by_cmake() {
+    cmake -S "$source/tests/install/consumer" -B "$folder/cmake-$1" -DCMAKE_PREFIX_PATH="$prefix" -DWANT="$1" \
+        -DCMAKE_C_COMPILER="$compiler" && cmake --build "$folder/cmake-$1" && "$folder/cmake-$1/consumer"
+}
+check "consumer of espalier::rt by find_package" by_cmake rt
+check "consumer of espalier::espalier by find_package" by_cmake espalier
+
+echo "$passed passed, $failed failed, 0 skipped"
+[ $failed -eq 0 ]
