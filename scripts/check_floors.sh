@@ -43,4 +43,4 @@ find src tools include -name '*.[ch]' | sort | xargs awk '
         }
     }
     END { exit bad }
-' scripts/floors.txt
+' scripts/floors.txt || exit 1
