@@ -1,0 +1,12 @@
+#!/bin/bash
+# make bench: times the kernels, then the bundled network and, where they are, the real models of ESPL_ASSETS.
+cd "$(dirname "$0")/.." || exit 1
+assets=${ESPL_ASSETS:-../shared}
+cmake --build build --target checkkern && build/tests/checkkern/checkkern --bench || exit
+for model in examples/digits.onnx "$assets"/models/*/model.onnx; do
+    [ -f "$model" ] || continue
+    echo
+    echo "$model"
+    build/espalier bench "$model" --threads 1 || exit
+done
+[ -d "$assets/models" ] || echo "skipped: no assets"
