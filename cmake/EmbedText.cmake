@@ -1,0 +1,17 @@
+# cmake -DOUT=x.c -DFILES="a.yaml|b.yaml" -P EmbedText.cmake: writes the chip profiles as a C table.
+string(REPLACE "|" ";" files "${FILES}")
+list(SORT files)
+set(texts "")
+set(rows "")
+set(index 0)
+foreach(file ${files})
+  get_filename_component(name ${file} NAME_WE)
+  file(READ ${file} hex HEX)
+  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
+  string(REGEX REPLACE "(....,....,....,....,....,....,....,....,....,....,....,....,....,....,....,....,)" "\\1\n" bytes "${bytes}")
+  string(APPEND texts "static const unsigned char text_${index}[] = {\n${bytes}0};\n")
+  string(APPEND rows "    {\"${name}\", (const char *)text_${index}, sizeof text_${index} - 1},\n")
+  math(EXPR index "${index} + 1")
+endforeach()
+file(WRITE ${OUT} "/* Made from chips/ by cmake/EmbedText.cmake. */\n#include \"chip/chip.h\"\n\n${texts}
+const espl__chip_bundled espl__chip_bundle[] = {\n${rows}    {NULL, NULL, 0},\n};\n")
