@@ -14,7 +14,7 @@ WERROR ?= OFF
 
 all:
 	@command -v cmake >/dev/null || { echo "cmake is missing: run 'make setup' once" >&2; exit 1; }
-	@cmake --preset release -DESPL_WERROR=$(WERROR) -DCMAKE_INSTALL_PREFIX='$(PREFIX)' --log-level=NOTICE
+	@cmake --preset release -DESPL_WERROR=$(WERROR) -DCMAKE_INSTALL_PREFIX='$(PREFIX)' >/dev/null
 	@cmake --build $(BUILD) --target product
 
 setup:

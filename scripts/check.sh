@@ -42,7 +42,7 @@ step() {
 build() {
     local preset=$1
     shift
-    step "build $preset" bash -c "cmake --preset $preset -DESPL_WERROR=$werror --log-level=NOTICE &&
+    step "build $preset" bash -c "cmake --preset $preset -DESPL_WERROR=$werror &&
         cmake --build --preset $preset -j $jobs --target $*"
 }
 
