@@ -42,7 +42,7 @@ install() { apt install --no-install-recommends "${missing[@]}"; }
 # The package lists of a fresh machine are empty or old: then they are fetched, once.
 install && exit 0
 echo "bootstrap: updating the package lists"
-apt update || { tail -n 20 "$log" >&2; die "apt-get update failed; is there a network?"; }
+apt update || { tail -n 8 "$log" >&2; die "apt-get update failed (its last lines are above); is there a network?"; }
 install && exit 0
-tail -n 20 "$log" >&2
-die "apt-get install failed (its last lines are above)"
+tail -n 8 "$log" >&2
+die "apt-get install failed (its last lines are above); is there a network, and has it all of packages.txt?"

@@ -2,7 +2,10 @@
 # Left-overs that must not be committed: marks of unfinished work, conflict marks, paths of a developer's machine.
 cd "$(dirname "$0")/.." || exit 1
 bad=0
-list() { git ls-files -z --cached --others --exclude-standard 2>/dev/null || find . -type f -print0; }
+list() {
+    git ls-files -z --cached --others --exclude-standard 2>/dev/null ||
+        find . \( -name .git -o -name 'build*' \) -prune -o -type f -print0
+}
 # Each pattern is written so that it does not find itself.
 report() {
     local what=$1 pattern=$2
