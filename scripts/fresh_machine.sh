@@ -18,9 +18,9 @@ cp -a "$bare" "$root"
 cp /etc/resolv.conf /etc/hosts "$root/etc/"
 grep -rhs Acquire /etc/apt/apt.conf.d >"$root/etc/apt/apt.conf.d/99host" || true
 rm -rf "$root"/var/lib/apt/lists/* # as in a container image
-git clone -q "$source" "$root/root/espalier"
+git clone -q "$source" "$root/srv/espalier"
 # A mount namespace of its own: nothing is left mounted, whatever happens.
 exec unshare --mount --pid --fork bash -c '
     mount --make-rprivate / && mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" && mount -t tmpfs tmpfs "$0/tmp"
     chroot "$0" env -i HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
-        bash -c "cd /root/espalier && { $1; }" </dev/null' "$root" "$command"
+        bash -c "cd /srv/espalier && { $1; }" </dev/null' "$root" "$command"
