@@ -1,7 +1,8 @@
 /* Handwritten-like digits drawn by program: skeletons of strokes, bent, slanted, rubbed out and made noisy.
  *
  * The same (seed, split, index) gives the same bytes on every machine: only +, -, *, / and sqrt in f32, which IEEE 754
- * rounds one way, integer noise, and pixels rounded to 8 bits at the end. */
+ * rounds one way, integer noise, and pixels rounded to 8 bits at the end. Random numbers are drawn one a statement or
+ * declarator: the order of arguments and initializers is the compiler's choice. */
 #include "data/digits.h"
 
 #include <math.h>
@@ -171,10 +172,13 @@ static void draw_digit(pen *p, int digit, float *ink) {
     for (int i = 0; i < ESPL__DIGIT_PIXELS; i++) ink[i] = coverage(p, i, p->radius);
 }
 
-/* A stray line or blob: `strength` of ink is added, or ink is rubbed out if negative. */
+/* A stray line: `strength` of ink is added, or ink is rubbed out if negative. */
 static void draw_stray(pen *p, float *ink, float strength, float radius, float length) {
-    point s = {uniform(&p->rng, 2, 26), uniform(&p->rng, 2, 26)};
-    point e = {s.x + uniform(&p->rng, -length, length), s.y + uniform(&p->rng, -length, length)};
+    point s, e;
+    s.x = uniform(&p->rng, 2, 26);
+    s.y = uniform(&p->rng, 2, 26);
+    e.x = s.x + uniform(&p->rng, -length, length);
+    e.y = s.y + uniform(&p->rng, -length, length);
     clear_lines(p);
     draw_segment(p, s, e, radius + 1.0f);
     for (int i = 0; i < ESPL__DIGIT_PIXELS; i++) {
@@ -217,6 +221,9 @@ void espl__digit_draw(uint64_t seed, espl__split split, int64_t index, uint8_t *
     place_glyph(&p);
     draw_digit(&p, espl__digit_label(seed, split, index), ink);
     if (espl__rng_below(&p.rng, 2)) draw_stray(&p, ink, -1.0f, uniform(&p.rng, 1.0f, 2.6f), 12.0f);
-    if (espl__rng_below(&p.rng, 2)) draw_stray(&p, ink, uniform(&p.rng, 0.4f, 1.0f), uniform(&p.rng, 0.4f, 1.3f), 8.0f);
+    if (espl__rng_below(&p.rng, 2)) {
+        float strength = uniform(&p.rng, 0.4f, 1.0f), radius = uniform(&p.rng, 0.4f, 1.3f);
+        draw_stray(&p, ink, strength, radius, 8.0f);
+    }
     expose(&p, ink, pixels);
 }
