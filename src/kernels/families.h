@@ -10,7 +10,13 @@
     X(dwconv, ref, REF)              \
     X(eltwise, ref, REF)
 
+#if defined(__x86_64__)
+#define ESPL__KERNEL_FAMILIES(X)  \
+    ESPL__KERNEL_FAMILIES_REF(X)  \
+    X(conv, avx512vnni, AVX512VNNI)
+#else
 #define ESPL__KERNEL_FAMILIES(X) ESPL__KERNEL_FAMILIES_REF(X)
+#endif
 
 #define X(family, isa, LEVEL) extern const espl__kernels espl__##family##_##isa;
 ESPL__KERNEL_FAMILIES(X)

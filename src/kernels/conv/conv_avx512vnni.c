@@ -1,0 +1,27 @@
+/* Integer convolution with vpdpbusd: two of them a cycle when the broadcasts (one load each) are shared by two blocks. */
+#define ESPL__VNNI
+#include "kernels/conv/simd_avx512.h"
+
+#define UP_TO_2(X, NRB) X(1, NRB) X(2, NRB)
+#define UP_TO_6(X, NRB) UP_TO_2(X, NRB) X(3, NRB) X(4, NRB) X(5, NRB) X(6, NRB)
+#define UP_TO_9(X, NRB) UP_TO_6(X, NRB) X(7, NRB) X(8, NRB) X(9, NRB)
+#define UP_TO_14(X, NRB) UP_TO_9(X, NRB) X(10, NRB) X(11, NRB) X(12, NRB) X(13, NRB) X(14, NRB)
+#define UP_TO_16(X, NRB) UP_TO_14(X, NRB) X(15, NRB) X(16, NRB)
+
+#define TILES_1(X) UP_TO_16(X, 1)
+#define TILES_2(X) UP_TO_14(X, 2)
+#define TILES_3(X) UP_TO_9(X, 3)
+#define TILES_4(X) UP_TO_6(X, 4)
+#define TILES_8(X) UP_TO_2(X, 8)
+enum { MR_1 = 16, MR_2 = 14, MR_3 = 9, MR_4 = 6, MR_8 = 2 };
+
+static inline int blocks_per_tile(int pixels, int blocks) {
+    if (pixels <= MR_8 && blocks >= 8) return 8;
+    if (pixels <= MR_4 && blocks >= 4) return 4;
+    return blocks == 3 ? 3 : blocks >= 2 ? 2 : 1;
+}
+
+#define CONV_U8
+#include "kernels/conv/conv.inc.h"
+
+const espl__kernels espl__conv_avx512vnni = {.conv_u8 = conv_u8, .conv_u8_f32 = conv_u8_f32};

@@ -1,0 +1,405 @@
+/* Convolution and depthwise convolution. */
+#include "checkkern.h"
+
+static int round16(int n) { return (n + 15) / 16 * 16; }
+
+/* --- cases ------------------------------------------------------------------------------------------ */
+
+typedef struct {
+    espl__conv p;
+    int32_t seg_off[8];
+    const void *in, *res;
+    int pixels, block0, block1;
+    bool hostile;
+    outputs out;
+} conv_case;
+
+static float random_mult(bool hostile) {
+    if (hostile && one_in(6)) return hostile_float();
+    return ldexpf(espl__rng_float(&rng) + 0.5f, between(hostile ? -30 : -16, hostile ? 4 : -6));
+}
+
+static const float *random_mults(int channels, bool hostile) {
+    float *mult = take(SLOT_MULT, (size_t)round16(channels) * sizeof *mult);
+    for (int i = 0; i < round16(channels); i++) mult[i] = random_mult(hostile);
+    return mult;
+}
+
+static void random_bounds(int32_t *zero, int32_t *lo, int32_t *hi) {
+    *zero = between(0, 255);
+    *lo = one_in(2) ? 0 : between(0, 255);
+    *hi = one_in(2) ? 255 : between(*lo, 255);
+}
+
+static espl__epilogue_u8 random_epilogue(int channels, bool hostile) {
+    espl__epilogue_u8 q = {.mult = random_mults(channels, hostile)};
+    random_bounds(&q.zero, &q.lo, &q.hi);
+    random_bounds(&q.zero2, &q.lo2, &q.hi2);
+    q.res_zero = between(0, 255);
+    q.res_scale_own = hostile && one_in(4) ? hostile_float() : espl__rng_float(&rng) * 2.0f;
+    q.res_scale = hostile && one_in(4) ? hostile_float() : espl__rng_float(&rng) * 2.0f;
+    return q;
+}
+
+static void random_clamp(float *lo, float *hi) {
+    *lo = one_in(2) ? -INFINITY : one_in(2) ? 0.0f : -1.0f;
+    *hi = one_in(2) ? INFINITY : 6.0f;
+}
+
+/* Shapes cover every register tile: pixels from 1 past the widest, blocks from 1 to 9, one k and many. */
+static void random_shape(conv_case *c, int unit, bool large) {
+    espl__conv *p = &c->p;
+    c->hostile = one_in(4);
+    p->segments = one_in(3) ? 1 : between(1, 5);
+    p->seg_k = one_in(4) ? between(1, 3) : between(1, large ? 300 : 24);
+    p->channels = one_in(2) ? between(1, 40) : between(1, 160);
+    c->pixels = between(1, 37);
+    int blocks = round16(p->channels) / 16;
+    c->block0 = one_in(2) ? 0 : between(0, blocks - 1);
+    c->block1 = one_in(2) ? blocks : between(c->block0 + 1, blocks);
+    p->in_step = unit * between(1, 40);
+    int64_t reach = 0, low = 0;
+    for (int s = 0; s < p->segments; s++) {
+        c->seg_off[s] = unit * between(-50, 50);
+        low = ESPL_MIN(low, c->seg_off[s]);
+        reach = ESPL_MAX(reach, c->seg_off[s] + p->seg_k * (int64_t)4);
+    }
+    p->seg_off = c->seg_off;
+    size_t after = (size_t)(p->in_step * (c->pixels - 1) + reach), before = (size_t)-low;
+    c->in = (uint8_t *)take(SLOT_IN, before + after) + before;
+    if (unit == 4)
+        fill_f32((float *)((uint8_t *)c->in - before), (int64_t)(before + after) / 4, 1.0f, c->hostile);
+}
+
+/* The extreme products: 255 times -128 and 127. */
+static void extreme_inputs(const conv_case *c, int8_t *w, size_t w_bytes) {
+    const espl__conv *p = &c->p;
+    for (int s = 0; s < p->segments; s++)
+        for (int i = 0; i < c->pixels; i++)
+            memset((uint8_t *)c->in + p->in_step * i + c->seg_off[s], 255, (size_t)p->seg_k * 4);
+    for (size_t i = 0; i < w_bytes; i++) w[i] = one_in(3) ? 127 : -128;
+}
+
+static void random_weights_u8(conv_case *c) {
+    espl__conv *p = &c->p;
+    int blocks = round16(p->channels) / 16;
+    size_t w_bytes = (size_t)blocks * (size_t)p->segments * (size_t)p->seg_k * 64;
+    int8_t *w = take(SLOT_W, w_bytes);
+    if (one_in(8)) extreme_inputs(c, w, w_bytes);
+    int32_t *bias = take(SLOT_BIAS, (size_t)blocks * 16 * sizeof *bias);
+    int range = one_in(4) ? 1 << 29 : 1 << 12;
+    for (int i = 0; i < blocks * 16; i++) bias[i] = between(-range, range);
+    p->w = w;
+    p->bias = bias;
+}
+
+static void random_outputs(conv_case *c, int unit, bool residual) {
+    espl__conv *p = &c->p;
+    p->out_step = unit * (p->channels + (one_in(2) ? 0 : between(0, 20)));
+    p->res_step = unit * (p->channels + (one_in(2) ? 0 : between(0, 20)));
+    c->res = NULL;
+    if (residual) {
+        size_t bytes = (size_t)(p->res_step * (c->pixels - 1) + unit * p->channels);
+        c->res = take(SLOT_RES, bytes);
+        if (unit == 4) fill_f32((float *)c->res, (int64_t)bytes / 4, 1.0f, c->hostile);
+    }
+    c->out = take_outputs((size_t)(p->out_step * (c->pixels - 1) + unit * p->channels));
+}
+
+#define CASE_FORMAT "%d x %d groups, %d channels, %d pixels, blocks %d to %d%s"
+#define CASE_ARGS(c)                                                                                       \
+    (c).p.segments, (c).p.seg_k, (c).p.channels, (c).pixels, (c).block0, (c).block1, (c).res ? ", residual" : ""
+
+/* --- independent results ------------------------------------------------------------------------------ */
+
+/* The exact sum of the segments of pixel i and channel c. */
+static int64_t exact_sum(const conv_case *c, int pixel, int channel) {
+    const espl__conv *p = &c->p;
+    int64_t sum = ((const int32_t *)p->bias)[channel];
+    for (int s = 0; s < p->segments; s++)
+        for (int k = 0; k < p->seg_k * 4; k++) {
+            size_t group = ((size_t)(channel / 16) * (size_t)p->segments + (size_t)s) * (size_t)p->seg_k + (size_t)k / 4;
+            int8_t w = ((const int8_t *)p->w)[group * 64 + (size_t)(channel % 16) * 4 + (size_t)k % 4];
+            sum += (int64_t)w * ((const uint8_t *)c->in)[pixel * p->in_step + p->seg_off[s] + k];
+        }
+    return sum;
+}
+
+static double bounded(double x, int32_t zero, int32_t lo, int32_t hi) {
+    return isnan(x) ? lo : fmin(fmax(x + zero, lo), hi);
+}
+
+/* Whether `code` is x rounded to the nearest code, give or take the float rounding of x. */
+static bool is_rounded(double x, int code, int32_t zero, int32_t lo, int32_t hi) {
+    return fabs(bounded(x, zero, lo, hi) - code) <= 0.5 + 1e-4;
+}
+
+/* The whole epilogue in double; where the first rounding is a near tie both of its neighbours are tried. */
+static bool is_code(const espl__epilogue_u8 *q, double x, const uint8_t *res, int code) {
+    if (!res) return is_rounded(x, code, q->zero, q->lo, q->hi);
+    double other = (double)(*res - q->res_zero) * q->res_scale, y = bounded(x, q->zero, q->lo, q->hi);
+    for (double q1 = floor(y); q1 <= ceil(y); q1++)
+        if (fabs(q1 - y) <= 0.5 + 1e-4 &&
+            is_rounded((q1 - q->zero) * q->res_scale_own + other, code, q->zero2, q->lo2, q->hi2))
+            return true;
+    return false;
+}
+
+/* --- convolution ------------------------------------------------------------------------------------------ */
+
+/* Channels of the case's blocks. */
+static int first_channel(const conv_case *c) { return c->block0 * 16; }
+static int last_channel(const conv_case *c) { return ESPL_MIN(c->block1 * 16, c->p.channels); }
+
+/* Whether the reference wrote the blocks' channels and nothing else. */
+static bool wrote_its_own(const conv_case *c, int unit) {
+    const uint8_t *blank = c->out.blank, *want = c->out.want;
+    if (memcmp(blank - MARGIN, want - MARGIN, MARGIN) != 0) return false;
+    for (size_t b = 0; b < c->out.bytes; b++) {
+        int channel = (int)(b % (size_t)c->p.out_step) / unit;
+        if ((channel < first_channel(c) || channel >= last_channel(c)) && blank[b] != want[b]) return false;
+    }
+    return true;
+}
+
+static void random_output(const conv_case *c, int *pixel, int *channel) {
+    *pixel = between(0, c->pixels - 1);
+    *channel = between(first_channel(c), last_channel(c) - 1);
+}
+
+void check_conv_u8(void) {
+    for (int i = 0; i < 3000; i++) {
+        conv_case c = {0};
+        random_shape(&c, 1, i % 50 == 0);
+        random_weights_u8(&c);
+        c.p.q = random_epilogue(c.p.channels, c.hostile);
+        random_outputs(&c, 1, one_in(2));
+        espl__kernels_own(ESPL__CPU_REF)->conv_u8(&c.p, c.in, c.out.want, c.res, c.pixels, c.block0, c.block1);
+        expect(wrote_its_own(&c, 1), "conv_u8", 0, CASE_FORMAT ": wrote elsewhere", CASE_ARGS(c));
+        for (int n = 0, pixel, channel; !c.hostile && n < 8; n++) {
+            random_output(&c, &pixel, &channel);
+            const uint8_t *res = c.res ? (const uint8_t *)c.res + pixel * c.p.res_step + channel : NULL;
+            double x = (double)exact_sum(&c, pixel, channel) * c.p.q.mult[channel];
+            int code = ((const uint8_t *)c.out.want)[pixel * c.p.out_step + channel];
+            expect(is_code(&c.p.q, x, res, code), "conv_u8", 0, CASE_FORMAT ": code %d", CASE_ARGS(c), code);
+        }
+        FOR_LEVELS(level, conv_u8) {
+            uint8_t *got = take_again(&c.out);
+            espl__kernels_own((espl__cpu)level)->conv_u8(&c.p, c.in, got, c.res, c.pixels, c.block0, c.block1);
+            expect(same_bytes(&c.out, got), "conv_u8", level, CASE_FORMAT, CASE_ARGS(c));
+        }
+    }
+}
+
+/* Whether y is x clamped, within the rounding of `terms` float operations on values up to `size`. */
+static bool is_close(double x, double size, double terms, float lo, float hi, float y) {
+    return fabs(fmin(fmax(x, lo), hi) - y) <= terms * size * 0x1p-24 + 1e-37;
+}
+
+void check_conv_u8_f32(void) {
+    for (int i = 0; i < 1500; i++) {
+        conv_case c = {0};
+        random_shape(&c, 1, i % 50 == 0);
+        random_weights_u8(&c);
+        c.p.q.mult = random_mults(c.p.channels, c.hostile);
+        random_clamp(&c.p.flo, &c.p.fhi);
+        if (one_in(2)) {
+            float *fbias = take(SLOT_FBIAS, (size_t)round16(c.p.channels) * sizeof *fbias);
+            fill_f32(fbias, round16(c.p.channels), 10.0f, c.hostile);
+            c.p.fbias = fbias;
+        }
+        random_outputs(&c, 4, false);
+        espl__kernels_own(ESPL__CPU_REF)->conv_u8_f32(&c.p, c.in, c.out.want, c.pixels, c.block0, c.block1);
+        expect(wrote_its_own(&c, 4), "conv_u8_f32", 0, CASE_FORMAT ": wrote elsewhere", CASE_ARGS(c));
+        for (int n = 0, pixel, channel; !c.hostile && n < 8; n++) {
+            random_output(&c, &pixel, &channel);
+            double x = (double)exact_sum(&c, pixel, channel) * c.p.q.mult[channel];
+            double offset = c.p.fbias ? c.p.fbias[channel] : 0.0;
+            float y = ((const float *)c.out.want)[pixel * (c.p.out_step / 4) + channel];
+            expect(is_close(x + offset, fabs(x) + fabs(offset), 4, c.p.flo, c.p.fhi, y), "conv_u8_f32", 0,
+                   CASE_FORMAT ": %g, not %g", CASE_ARGS(c), (double)y, x + offset);
+        }
+        FOR_LEVELS(level, conv_u8_f32) {
+            float *got = take_again(&c.out);
+            espl__kernels_own((espl__cpu)level)->conv_u8_f32(&c.p, c.in, got, c.pixels, c.block0, c.block1);
+            expect(same_floats(&c.out, got), "conv_u8_f32", level, CASE_FORMAT, CASE_ARGS(c));
+        }
+    }
+}
+
+/* The sum of pixel i and channel c in double, and the sum of the absolute terms. */
+static double double_sum(const conv_case *c, int pixel, int channel, double *size) {
+    const espl__conv *p = &c->p;
+    double sum = ((const float *)p->bias)[channel];
+    *size = fabs(sum);
+    for (int s = 0; s < p->segments; s++) {
+        const float *x = (const float *)((const char *)c->in + pixel * p->in_step + p->seg_off[s]);
+        size_t first = ((size_t)(channel / 16) * (size_t)p->segments + (size_t)s) * (size_t)p->seg_k;
+        for (int k = 0; k < p->seg_k; k++) {
+            double w = ((const float *)p->w)[(first + (size_t)k) * 16 + (size_t)(channel % 16)];
+            sum += w * x[k];
+            *size += fabs(w * x[k]);
+        }
+    }
+    return sum;
+}
+
+void check_conv_f32(void) {
+    for (int i = 0; i < 2000; i++) {
+        conv_case c = {0};
+        random_shape(&c, 4, i % 50 == 0);
+        size_t blocks = (size_t)round16(c.p.channels) / 16;
+        size_t weights = blocks * (size_t)c.p.segments * (size_t)c.p.seg_k * 16;
+        float *w = take(SLOT_W, weights * sizeof *w), *bias = take(SLOT_BIAS, blocks * 16 * sizeof *bias);
+        fill_f32(w, (int64_t)weights, 1.0f, c.hostile);
+        fill_f32(bias, (int64_t)blocks * 16, 1.0f, c.hostile);
+        c.p.w = w;
+        c.p.bias = bias;
+        random_clamp(&c.p.flo, &c.p.fhi);
+        random_outputs(&c, 4, one_in(2));
+        espl__kernels_own(ESPL__CPU_REF)->conv_f32(&c.p, c.in, c.out.want, c.res, c.pixels, c.block0, c.block1);
+        expect(wrote_its_own(&c, 4), "conv_f32", 0, CASE_FORMAT ": wrote elsewhere", CASE_ARGS(c));
+        for (int n = 0, pixel, channel; !c.hostile && n < 8; n++) {
+            random_output(&c, &pixel, &channel);
+            double size, x = double_sum(&c, pixel, channel, &size);
+            double r = c.res ? ((const float *)c.res)[pixel * (c.p.res_step / 4) + channel] : 0.0;
+            float y = ((const float *)c.out.want)[pixel * (c.p.out_step / 4) + channel];
+            expect(is_close(x + r, size + fabs(r), c.p.segments * c.p.seg_k + 2, c.p.flo, c.p.fhi, y), "conv_f32", 0,
+                   CASE_FORMAT ": %g, not %g", CASE_ARGS(c), (double)y, x + r);
+        }
+        FOR_LEVELS(level, conv_f32) {
+            float *got = take_again(&c.out);
+            espl__kernels_own((espl__cpu)level)->conv_f32(&c.p, c.in, got, c.res, c.pixels, c.block0, c.block1);
+            expect(same_floats(&c.out, got), "conv_f32", level, CASE_FORMAT, CASE_ARGS(c));
+        }
+    }
+}
+
+/* --- depthwise ------------------------------------------------------------------------------------------ */
+
+typedef struct {
+    espl__dwconv p;
+    int32_t tap_off[49];
+    const void *in, *res;
+    int pixels, block0, block1;
+    bool hostile;
+    outputs out;
+} dw_case;
+
+#define DW_FORMAT "%d taps, %d channels, %d pixels, blocks %d to %d%s%s"
+#define DW_ARGS(c)                                                                          \
+    (c).p.taps, (c).p.channels, (c).pixels, (c).block0, (c).block1, (c).res ? ", residual" : "", \
+        (c).hostile ? ", hostile" : ""
+
+/* Windows as a planner lays them out (rows of pixels, strides 1 and 2, dilated or not), and taps anywhere. */
+static void random_taps(dw_case *c, int unit, int64_t *low, int64_t *high) {
+    espl__dwconv *p = &c->p;
+    bool window = !one_in(4);
+    int kw = one_in(2) ? 3 : between(1, 7), kh = one_in(2) ? 3 : between(1, 7), dilation = one_in(4) ? 2 : 1;
+    int pixel = unit * (p->channels + (one_in(2) ? 0 : between(0, 3))), row = pixel * between(7, 9);
+    p->taps = window ? kw * kh : between(1, 49);
+    p->in_step = window ? pixel * between(1, 2) : unit * between(1, 60);
+    *low = *high = 0;
+    for (int t = 0; t < p->taps; t++) {
+        int at = dilation * (t / kw * row + t % kw * pixel) - row;
+        c->tap_off[t] = window ? at : unit * between(-99, 99);
+        *low = ESPL_MIN(*low, c->tap_off[t]);
+        *high = ESPL_MAX(*high, c->tap_off[t]);
+    }
+    p->tap_off = c->tap_off;
+}
+
+static void random_dw(dw_case *c, int unit) {
+    espl__dwconv *p = &c->p;
+    c->hostile = one_in(4);
+    p->channels = one_in(2) ? between(1, 40) : between(1, 160);
+    int padded = round16(p->channels), blocks = padded / 16;
+    c->pixels = between(1, 37);
+    c->block0 = one_in(2) ? 0 : between(0, blocks - 1);
+    c->block1 = one_in(2) ? blocks : between(c->block0 + 1, blocks);
+    int64_t low, high;
+    random_taps(c, unit, &low, &high);
+    size_t after = (size_t)(p->in_step * (c->pixels - 1) + high + unit * p->channels), before = (size_t)-low;
+    uint8_t *in = take(SLOT_IN, before + after);
+    c->in = in + before;
+    if (unit == 4) fill_f32((float *)in, (int64_t)(before + after) / 4, 1.0f, c->hostile);
+    if (unit == 1 && one_in(8)) memset(in, 255, before + after);
+    int32_t *w = take(SLOT_W, (size_t)(p->taps * padded) * 4), *bias = take(SLOT_BIAS, (size_t)padded * 4);
+    for (int i = 0; i < p->taps * padded; i++) w[i] = one_in(8) ? -128 : between(-128, 127);
+    for (int i = 0; i < padded; i++) bias[i] = between(-4096, 4096);
+    if (unit == 4) {
+        fill_f32((float *)w, p->taps * padded, 1.0f, c->hostile);
+        fill_f32((float *)bias, padded, 1.0f, c->hostile);
+    }
+    p->w = w;
+    p->bias = bias;
+    p->out_step = unit * (p->channels + (one_in(2) ? 0 : between(0, 20)));
+    p->res_step = unit * (p->channels + (one_in(2) ? 0 : between(0, 20)));
+    size_t res_bytes = (size_t)(p->res_step * (c->pixels - 1) + unit * p->channels);
+    c->res = one_in(2) ? take(SLOT_RES, res_bytes) : NULL;
+    if (c->res && unit == 4) fill_f32((float *)c->res, (int64_t)res_bytes / 4, 1.0f, c->hostile);
+    c->out = take_outputs((size_t)(p->out_step * (c->pixels - 1) + unit * p->channels));
+}
+
+/* The fields that tell which outputs are the case's own. */
+static conv_case as_conv(const dw_case *c) {
+    return (conv_case){.p = {.channels = c->p.channels, .out_step = c->p.out_step}, .pixels = c->pixels,
+                       .block0 = c->block0, .block1 = c->block1, .out = c->out};
+}
+
+void check_dwconv_u8(void) {
+    for (int i = 0; i < 3000; i++) {
+        dw_case c = {0};
+        random_dw(&c, 1);
+        c.p.q = random_epilogue(c.p.channels, c.hostile);
+        espl__kernels_own(ESPL__CPU_REF)->dwconv_u8(&c.p, c.in, c.out.want, c.res, c.pixels, c.block0, c.block1);
+        conv_case own = as_conv(&c);
+        expect(wrote_its_own(&own, 1), "dwconv_u8", 0, DW_FORMAT ": wrote elsewhere", DW_ARGS(c));
+        for (int n = 0, pixel, channel; !c.hostile && n < 8; n++) {
+            random_output(&own, &pixel, &channel);
+            int64_t sum = ((const int32_t *)c.p.bias)[channel];
+            for (int t = 0; t < c.p.taps; t++)
+                sum += (int64_t)((const uint8_t *)c.in)[pixel * c.p.in_step + c.tap_off[t] + channel] *
+                       ((const int32_t *)c.p.w)[t * round16(c.p.channels) + channel];
+            const uint8_t *res = c.res ? (const uint8_t *)c.res + pixel * c.p.res_step + channel : NULL;
+            int code = ((const uint8_t *)c.out.want)[pixel * c.p.out_step + channel];
+            expect(is_code(&c.p.q, (double)sum * c.p.q.mult[channel], res, code), "dwconv_u8", 0,
+                   DW_FORMAT ": code %d", DW_ARGS(c), code);
+        }
+        FOR_LEVELS(level, dwconv_u8) {
+            uint8_t *got = take_again(&c.out);
+            espl__kernels_own((espl__cpu)level)->dwconv_u8(&c.p, c.in, got, c.res, c.pixels, c.block0, c.block1);
+            expect(same_bytes(&c.out, got), "dwconv_u8", level, DW_FORMAT, DW_ARGS(c));
+        }
+    }
+}
+
+void check_dwconv_f32(void) {
+    for (int i = 0; i < 2000; i++) {
+        dw_case c = {0};
+        random_dw(&c, 4);
+        random_clamp(&c.p.flo, &c.p.fhi);
+        espl__kernels_own(ESPL__CPU_REF)->dwconv_f32(&c.p, c.in, c.out.want, c.res, c.pixels, c.block0, c.block1);
+        conv_case own = as_conv(&c);
+        expect(wrote_its_own(&own, 4), "dwconv_f32", 0, DW_FORMAT ": wrote elsewhere", DW_ARGS(c));
+        for (int n = 0, pixel, channel; !c.hostile && n < 8; n++) {
+            random_output(&own, &pixel, &channel);
+            double sum = ((const float *)c.p.bias)[channel], size = fabs(sum);
+            for (int t = 0; t < c.p.taps; t++) {
+                const float *x = (const float *)((const char *)c.in + pixel * c.p.in_step + c.tap_off[t]);
+                double term = (double)x[channel] * ((const float *)c.p.w)[t * round16(c.p.channels) + channel];
+                sum += term;
+                size += fabs(term);
+            }
+            double r = c.res ? ((const float *)c.res)[pixel * (c.p.res_step / 4) + channel] : 0.0;
+            float y = ((const float *)c.out.want)[pixel * (c.p.out_step / 4) + channel];
+            expect(is_close(sum + r, size + fabs(r), c.p.taps + 2, c.p.flo, c.p.fhi, y), "dwconv_f32", 0,
+                   DW_FORMAT ": %g, not %g", DW_ARGS(c), (double)y, sum + r);
+        }
+        FOR_LEVELS(level, dwconv_f32) {
+            float *got = take_again(&c.out);
+            espl__kernels_own((espl__cpu)level)->dwconv_f32(&c.p, c.in, got, c.res, c.pixels, c.block0, c.block1);
+            expect(same_floats(&c.out, got), "dwconv_f32", level, DW_FORMAT, DW_ARGS(c));
+        }
+    }
+}

@@ -1,0 +1,159 @@
+/* Checks every row of ESPL__KERNEL_LIST: the reference against an independent computation, every other instruction set
+ * of this machine against the reference, bit for bit. A row without a check does not link.
+ *
+ *   checkkern [kernel]          checks all or one
+ *   checkkern --bench [kernel]  measures instead */
+#include "checkkern.h"
+
+#include <signal.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+espl__rng rng;
+
+static long checks, failed;
+static const char *current;
+
+int between(int lo, int hi) { return lo + (int)espl__rng_below(&rng, (uint32_t)(hi - lo + 1)); }
+bool one_in(int n) { return espl__rng_below(&rng, (uint32_t)n) == 0; }
+
+/* --- buffers ------------------------------------------------------------------------------------- */
+
+enum { SLOT_BYTES = 1 << 23 };
+
+static uint8_t *slot_end(int slot) {
+    static uint8_t *ends[SLOTS];
+    if (ends[slot]) return ends[slot];
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    int fd = fileno(tmpfile());
+    if (fd < 0 || ftruncate(fd, (off_t)(SLOT_BYTES + page)) != 0) exit(2);
+    uint8_t *base = mmap(NULL, SLOT_BYTES + page, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+    if (base == MAP_FAILED || mprotect(base + SLOT_BYTES, page, PROT_NONE) != 0) exit(2);
+    return ends[slot] = base + SLOT_BYTES;
+}
+
+void *take(int slot, size_t bytes) {
+    if (bytes + MARGIN > SLOT_BYTES) {
+        fprintf(stderr, "checkkern: a case needs %zu bytes, more than a buffer has\n", bytes);
+        exit(2);
+    }
+    uint8_t *start = slot_end(slot) - bytes, *p = start - MARGIN;
+    uint64_t x = ((uint64_t)espl__rng_u32(&rng) << 32) | espl__rng_u32(&rng) | 1;
+    for (; p < start + bytes; p++) {
+        x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+        *p = (uint8_t)(x >> 32);
+    }
+    return start;
+}
+
+outputs take_outputs(size_t bytes) {
+    outputs o = {.blank = take(SLOT_BLANK, bytes), .want = slot_end(SLOT_WANT) - bytes, .bytes = bytes};
+    memcpy((uint8_t *)o.want - MARGIN, (uint8_t *)o.blank - MARGIN, bytes + MARGIN);
+    return o;
+}
+
+void *take_again(const outputs *o) {
+    uint8_t *got = slot_end(SLOT_GOT) - o->bytes;
+    memcpy(got - MARGIN, (uint8_t *)o->blank - MARGIN, o->bytes + MARGIN);
+    return got;
+}
+
+float hostile_float(void) {
+    static const float bad[] = {0.0f,   -0.0f,       INFINITY, -INFINITY, NAN,   1e-45f, -1e-40f,
+                                3e38f,  -3e38f,      1.5f,     -2.5f,     0.5f,  1e30f,  8388609.0f,
+                                -1e9f,  2147483648.0f};
+    return bad[between(0, (int)ESPL_COUNT(bad) - 1)];
+}
+
+void fill_f32(float *x, int64_t n, float scale, bool hostile) {
+    for (int64_t i = 0; i < n; i++)
+        x[i] = hostile && one_in(12) ? hostile_float() : (espl__rng_float(&rng) * 2.0f - 1.0f) * scale;
+}
+
+/* --- comparison ----------------------------------------------------------------------------------- */
+
+void expect(bool ok, const char *kernel, int level, const char *what, ...) {
+    checks++;
+    if (ok) return;
+    if (failed++ >= 20) return;
+    va_list args;
+    va_start(args, what);
+    printf("FAILED %s %s: ", kernel, espl__cpu_level_name((espl__cpu)level));
+    vprintf(what, args);
+    printf("\n");
+    va_end(args);
+}
+
+bool same_bytes(const outputs *o, const void *got) {
+    return memcmp((const uint8_t *)o->want - MARGIN, (const uint8_t *)got - MARGIN, o->bytes + MARGIN) == 0;
+}
+
+bool same_floats(const outputs *o, const void *got) {
+    if (same_bytes(o, got)) return true;
+    const float *x = o->want, *y = got;
+    if (memcmp((const uint8_t *)x - MARGIN, (const uint8_t *)y - MARGIN, MARGIN) != 0) return false;
+    for (size_t i = 0; i < o->bytes / sizeof *x; i++)
+        if (memcmp(x + i, y + i, sizeof *x) != 0 && !(isnan(x[i]) && isnan(y[i]))) return false;
+    return true;
+}
+
+/* --- the list -------------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *name;
+    void (*check)(void);
+} rows[] = {
+#define X(name, args) {#name, check_##name},
+    ESPL__KERNEL_LIST(X)
+#undef X
+};
+
+/* A kernel that leaves its buffers ends here. */
+static void on_fault(int number) {
+    static const char text[] = "FAILED by a memory fault in ";
+    (void)!write(STDOUT_FILENO, text, sizeof text - 1);
+    (void)!write(STDOUT_FILENO, current, strlen(current));
+    (void)!write(STDOUT_FILENO, "\n", 1);
+    _exit(number == SIGSEGV ? 1 : 2);
+}
+
+/* Every entry of the complete sets is there, and a level's own entry wins. */
+static void check_sets(void) {
+    for (int level = 0; level <= (int)espl__cpu_machine(); level++) {
+        const espl__kernels *own = espl__kernels_own((espl__cpu)level), *at = espl__kernels_at((espl__cpu)level);
+        const espl__kernels *below = level ? espl__kernels_at((espl__cpu)(level - 1)) : NULL;
+#define X(name, args)                                        \
+    expect(at->name != NULL, #name, level, "has no kernel"); \
+    expect(at->name == (own->name ? own->name : below ? below->name : NULL), #name, level, "inherits the wrong kernel");
+        ESPL__KERNEL_LIST(X)
+#undef X
+    }
+    expect(espl__kernels_get() == espl__kernels_at(espl__cpu_level()), "sets", 0, "the chosen set is another");
+}
+
+int main(int argc, char **argv) {
+    bool bench = argc > 1 && strcmp(argv[1], "--bench") == 0;
+    const char *only = argc > 1 + bench ? argv[1 + bench] : NULL;
+    if (bench) {
+        bench_all(only);
+        return 0;
+    }
+    struct sigaction action = {.sa_handler = on_fault};
+    sigaction(SIGSEGV, &action, NULL);
+    sigaction(SIGBUS, &action, NULL);
+    check_sets();
+    bool found = !only;
+    for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
+        if (only && strcmp(only, rows[i].name) != 0) continue;
+        found = true;
+        current = rows[i].name;
+        rng = espl__rng_seed(20240607, i);
+        rows[i].check();
+    }
+    if (!found) {
+        fprintf(stderr, "checkkern: there is no kernel %s\n", only);
+        return 2;
+    }
+    printf("%ld checks, %ld failed\n", checks, failed);
+    return failed != 0;
+}
