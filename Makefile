@@ -14,7 +14,8 @@ WERROR ?= OFF
 
 all:
 	@command -v cmake >/dev/null || { echo "cmake is missing: run 'make setup' once" >&2; exit 1; }
-	@cmake --preset release -DESPL_WERROR=$(WERROR) -DCMAKE_INSTALL_PREFIX='$(PREFIX)' >/dev/null
+	@cmake --preset release -DESPL_WERROR=$(WERROR) -DCMAKE_INSTALL_PREFIX='$(PREFIX)' >/dev/null || \
+		{ echo "if a package is missing: 'make setup' installs what packages.txt lists" >&2; exit 1; }
 	@cmake --build $(BUILD) --target product
 
 setup:
