@@ -121,6 +121,7 @@ static bool is_left_out(const cyaml_schema_field_t *field, const char *at, uint6
     const char *value = follow(schema, at);
     if (!value) return true;
     if (schema->type == CYAML_SEQUENCE) return count == 0;
+    if (schema->flags & CYAML_FLAG_POINTER) return false; /* there, whatever its value */
     if (schema->type == CYAML_STRING) return !*value;
     if (schema->type == CYAML_MAPPING || schema->type == CYAML_SEQUENCE_FIXED) return false;
     if (schema->type == CYAML_ENUM && *enum_name(schema, load_int(value, schema->data_size))) return false;

@@ -26,7 +26,7 @@ ESPL_NODISCARD espl_status espl__yaml_parse(espl_context *ctx, const char *label
 /* Frees what read or parse gave; NULL is fine. */
 void espl__yaml_free(espl_context *ctx, const cyaml_schema_value_t *schema, void *data);
 /* Appends `data` as YAML text to *out, which the caller has initialised. Optional values that are zero (numbers, false,
- * NULL, empty lists) are left out. */
+ * NULL pointers, empty lists) are left out; a pointer to a zero is not. */
 ESPL_NODISCARD espl_status espl__yaml_emit(espl_context *ctx, const cyaml_schema_value_t *schema, const void *data,
                                            espl__buffer *out, espl_diag *diag);
 /* The line, counted from 1, of a key such as "compute[1].weights" in a text that was parsed before: for the sentences of

@@ -1,0 +1,156 @@
+/* Recipes: schema, checks, the matching of layers. */
+#include "compress/recipe.h"
+
+#include <stdio.h>
+
+#include "yaml/yaml.h"
+
+static const cyaml_strval_t pattern_names[] = {
+#define X(NAME, name, text) {name, ESPL_PATTERN_##NAME},
+    ESPL_PATTERN_LIST(X)
+#undef X
+};
+static const cyaml_strval_t format_names[] = {
+#define X(NAME, name, bits, sign, text) {name, ESPL_FORMAT_##NAME},
+    ESPL_FORMAT_LIST(X)
+#undef X
+};
+static const cyaml_strval_t activation_names[] = {
+    {"u8", ESPL__ACTIVATIONS_U8}, {"s8", ESPL__ACTIVATIONS_S8}, {"f32", ESPL__ACTIVATIONS_F32}};
+static const cyaml_strval_t scale_names[] = {{"channel", ESPL__SCALE_CHANNEL}, {"tensor", ESPL__SCALE_TENSOR}};
+static const cyaml_strval_t flavour_names[] = {
+    {"portable", ESPL__FLAVOUR_PORTABLE}, {"ort-x86", ESPL__FLAVOUR_ORT_X86}};
+static const cyaml_strval_t goal_names[] = {
+    {"latency", ESPL__GOAL_LATENCY}, {"size", ESPL__GOAL_SIZE}, {"energy", ESPL__GOAL_ENERGY}};
+static const cyaml_strval_t observer_names[] = {{"minmax", ESPL__OBSERVER_MINMAX}};
+
+#define OPTIONAL CYAML_FLAG_OPTIONAL
+#define TEXT CYAML_FLAG_POINTER
+#define ENUM_FIELD(key, flags, type, member, list) \
+    CYAML_FIELD_ENUM(key, flags, type, member, list, ESPL_COUNT(list))
+
+static const cyaml_schema_field_t layer_fields[] = {
+    CYAML_FIELD_STRING_PTR("match", TEXT, espl__recipe_layer, match, 1, 1000),
+    ENUM_FIELD("pattern", OPTIONAL, espl__recipe_layer, pattern, pattern_names),
+    ENUM_FIELD("format", CYAML_FLAG_DEFAULT, espl__recipe_layer, format, format_names),
+    ENUM_FIELD("activations", OPTIONAL, espl__recipe_layer, activations, activation_names),
+    ENUM_FIELD("scale", OPTIONAL, espl__recipe_layer, scale, scale_names),
+    CYAML_FIELD_END,
+};
+static const cyaml_schema_value_t layer_schema = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_FLOW, espl__recipe_layer, layer_fields)};
+
+static const cyaml_schema_field_t recipe_fields[] = {
+    CYAML_FIELD_STRING_PTR("note", TEXT | OPTIONAL, espl__recipe, note, 0, 4000),
+    CYAML_FIELD_STRING_PTR("chip", TEXT | OPTIONAL, espl__recipe, chip, 1, 1000),
+    ENUM_FIELD("flavour", OPTIONAL, espl__recipe, flavour, flavour_names),
+    ENUM_FIELD("goal", OPTIONAL, espl__recipe, goal, goal_names),
+    CYAML_FIELD_FLOAT_PTR("max_drop", TEXT | OPTIONAL, espl__recipe, max_drop),
+    ENUM_FIELD("observer", OPTIONAL, espl__recipe, observer, observer_names),
+    CYAML_FIELD_SEQUENCE_COUNT("layers", TEXT, espl__recipe, layers, layer_count, &layer_schema, 0, 65536),
+    CYAML_FIELD_END,
+};
+static const cyaml_schema_value_t recipe_schema = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, espl__recipe, recipe_fields)};
+
+/* --- what the schema cannot say --- */
+
+static const char *row_mistake(const espl__recipe_layer *row, const char **key) {
+    *key = "format";
+    if (row->format == ESPL_FORMAT_S32 || row->format == ESPL_FORMAT_U8)
+        return "is not a format of weights (f32, or a signed integer of 2 to 8 bits)";
+    *key = "scale";
+    if (row->format == ESPL_FORMAT_F32 && row->scale) return "is for integer formats, and the format is f32";
+    *key = "activations";
+    if (row->format == ESPL_FORMAT_F32 && row->activations && row->activations != ESPL__ACTIVATIONS_F32)
+        return "must be f32 where the weights are";
+    return NULL;
+}
+
+static espl_status check(const espl__recipe *recipe, const char *label, const char *text, size_t length,
+                         espl_diag *diag) {
+    char key[64] = "max_drop";
+    if (recipe->max_drop && !(*recipe->max_drop >= 0))
+        return espl__fail(diag, ESPL_FORMAT, "%.200s:%u: %s: %g must not be negative", label,
+                          espl__yaml_line(text, length, key), key, *recipe->max_drop);
+    for (uint32_t i = 0; i < recipe->layer_count; i++) {
+        const char *field, *mistake = row_mistake(&recipe->layers[i], &field);
+        if (!mistake) continue;
+        snprintf(key, sizeof key, "layers[%u].%s", (unsigned)i, field);
+        const char *value = strcmp(field, "format") ? "it" : espl_format_name(recipe->layers[i].format);
+        return espl__fail(diag, ESPL_FORMAT, "%.200s:%u: %s: %s %s", label, espl__yaml_line(text, length, key), key,
+                          value, mistake);
+    }
+    return ESPL_OK;
+}
+
+espl_status espl__recipe_parse(espl_context *ctx, const char *label, const char *text, size_t length,
+                               espl__recipe **out, espl_diag *diag) {
+    void *data = NULL;
+    *out = NULL;
+    espl_status status = espl__yaml_parse(ctx, label, text, length, &recipe_schema, &data, diag);
+    if (status == ESPL_OK) status = check(data, label, text, length, diag);
+    if (status == ESPL_OK) *out = data;
+    else espl__yaml_free(ctx, &recipe_schema, data);
+    return status;
+}
+
+espl_status espl__recipe_read(espl_context *ctx, const char *path, espl__recipe **out, espl_diag *diag) {
+    uint8_t *text = NULL;
+    uint64_t length = 0;
+    *out = NULL;
+    espl_status status = espl__file_read(ctx, path, ESPL__YAML_MAX, &text, &length, diag);
+    if (status == ESPL_OK) status = espl__recipe_parse(ctx, path, (const char *)text, (size_t)length, out, diag);
+    espl__free(ctx, text);
+    return status;
+}
+
+void espl__recipe_destroy(espl_context *ctx, espl__recipe **recipe) {
+    espl__yaml_free(ctx, &recipe_schema, *recipe);
+    *recipe = NULL;
+}
+
+/* --- matching --- */
+
+/* * and ? only: names of layers hold brackets and slashes, which fnmatch treats specially. On a mismatch the last star
+ * takes one character more, so the time is at most the product of the lengths. */
+static bool matches(const char *pattern, const char *text) {
+    const char *star = NULL, *resume = text;
+    while (*text) {
+        if (*pattern == '*') {
+            star = ++pattern;
+            resume = text;
+        } else if (*pattern == '?' || *pattern == *text) {
+            pattern++;
+            text++;
+        } else if (star) {
+            pattern = star;
+            text = ++resume;
+        } else {
+            return false;
+        }
+    }
+    while (*pattern == '*') pattern++;
+    return !*pattern;
+}
+
+const espl__recipe_layer *espl__recipe_lookup(const espl__recipe *recipe, const char *layer_name,
+                                              const char *op_name) {
+    for (uint32_t i = recipe->layer_count; i-- > 0;) {
+        const char *match = recipe->layers[i].match;
+        bool by_op = !strncmp(match, "op:", 3);
+        if (by_op ? op_name && matches(match + 3, op_name) : layer_name && matches(match, layer_name))
+            return &recipe->layers[i];
+    }
+    return NULL;
+}
+
+const char *espl__recipe_flavour_name(const espl__recipe *recipe) {
+    for (size_t i = 0; i < ESPL_COUNT(flavour_names); i++)
+        if (flavour_names[i].val == (int64_t)recipe->flavour) return flavour_names[i].str;
+    return "";
+}
+
+espl_status espl__recipe_emit(espl_context *ctx, const espl__recipe *recipe, espl__buffer *out, espl_diag *diag) {
+    return espl__yaml_emit(ctx, &recipe_schema, recipe, out, diag);
+}
