@@ -87,7 +87,8 @@ static espl_status set(espl_graph *graph, espl__external *external, espl__node *
 espl_status espl__onnx_attribute(espl_graph *graph, espl__external *external, espl__node *node, const pb_attr *a,
                                  espl_diag *diag) {
     espl_status status = ESPL_OK;
-    if (!a->name || !*a->name) return espl__fail(diag, ESPL_FORMAT, "an attribute has no name");
+    if (!a->name || !*a->name || !espl__utf8(a->name))
+        return espl__fail(diag, ESPL_FORMAT, "an attribute has no name");
     if (a->ref_attr_name && *a->ref_attr_name)
         status = espl__fail(diag, ESPL_FORMAT, "refers to '%.100s' of a function where there is none",
                             a->ref_attr_name);

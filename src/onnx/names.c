@@ -88,3 +88,22 @@ void *espl__names_get(const espl__names *names, const char *name) {
 bool espl__names_has(const espl__names *names, const char *name) {
     return names->capacity && find(names, name)->name;
 }
+
+/* RFC 3629: no overlong forms, no surrogates, nothing past U+10FFFF. */
+bool espl__utf8(const char *text) {
+    const unsigned char *p = (const unsigned char *)text;
+    while (*p) {
+        if (*p < 0x80) {
+            p++;
+            continue;
+        }
+        int more = *p >= 0xc2 && *p <= 0xdf ? 1 : *p >= 0xe0 && *p <= 0xef ? 2 : *p >= 0xf0 && *p <= 0xf4 ? 3 : 0;
+        unsigned char lo = *p == 0xe0 ? 0xa0 : *p == 0xf0 ? 0x90 : 0x80;
+        unsigned char hi = *p == 0xed ? 0x9f : *p == 0xf4 ? 0x8f : 0xbf;
+        if (!more || p[1] < lo || p[1] > hi) return false;
+        for (int i = 2; i <= more; i++)
+            if ((p[i] & 0xc0) != 0x80) return false;
+        p += more + 1;
+    }
+    return true;
+}

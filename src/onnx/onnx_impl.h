@@ -35,6 +35,8 @@ espl_status espl__names_add(espl__names *names, const char *name, void *value);
 /* NULL if absent. A name added with value NULL is found by espl__names_has only. */
 void *espl__names_get(const espl__names *names, const char *name);
 bool espl__names_has(const espl__names *names, const char *name);
+/* Names in ONNX are UTF-8; others could not be written again. */
+bool espl__utf8(const char *text);
 
 /* --- unpack.c: protobuf-c bound to the context's memory ------------------------------------ */
 

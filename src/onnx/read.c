@@ -39,13 +39,14 @@ static espl_status read_header(reader *r) {
         return espl__fail(r->diag, ESPL_UNSUPPORTED, "sparse initializers are not supported; store them dense");
     r->from = g;
     r->graph->opset = (int)opset;
-    r->graph->name = espl__arena_strdup(&r->graph->arena, text(g->name));
+    r->graph->name = espl__arena_strdup(&r->graph->arena, espl__utf8(text(g->name)) ? text(g->name) : "");
     return r->graph->name ? ESPL_OK : espl__nomem(r->diag, 0);
 }
 
 /* Makes the name known. */
 static espl_status define(reader *r, espl__value *value, const char *what) {
     if (!value) return espl__nomem(r->diag, 0);
+    if (!espl__utf8(value->name)) return espl__fail(r->diag, ESPL_FORMAT, "%s: a name is not UTF-8", what);
     espl_status status = espl__names_add(&r->names, value->name, value);
     if (status == ESPL_NOMEM) return espl__nomem(r->diag, 0);
     if (status != ESPL_OK)
@@ -154,6 +155,8 @@ static espl_status find_op(const reader *r, const pb_node *n, const espl__op **o
     const char *shown = *domain ? domain : "ai.onnx";
     int64_t version = opset_of(r, domain);
     if (!*type) return espl__fail(r->diag, ESPL_FORMAT, "has no operator type");
+    if (!espl__utf8(type) || !espl__utf8(domain) || !espl__utf8(text(n->name)))
+        return espl__fail(r->diag, ESPL_FORMAT, "its name or operator is not UTF-8");
     *op = espl__op_find(domain, type);
     if (!*op)
         return espl__fail(r->diag, ESPL_UNSUPPORTED,
