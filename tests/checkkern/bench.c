@@ -15,11 +15,12 @@ static double seconds(bench_fn *fn, const bench_args *args, double budget) {
     fn(args);
     double once = fmax(espl__now() - start, 1e-8);
     int batch = (int)fmax(1.0, fmin(1e6, 0.002 / once));
-    for (double end = espl__now() + budget; espl__now() < end;) {
+    double end = espl__now() + budget;
+    do {
         start = espl__now();
         for (int i = 0; i < batch; i++) fn(args);
         best = fmin(best, (espl__now() - start) / batch);
-    }
+    } while (espl__now() < end);
     return best;
 }
 

@@ -1,0 +1,22 @@
+/* Integer convolution in 512 bits without VNNI: four widening products a lane take two vpmaddwd and two additions, and the
+ * bytes of a pixel are split once for all blocks of a tile. */
+#include "kernels/conv/simd_avx512.h"
+#include "kernels/conv/tiles.h"
+
+#define TILES_1(X) UP_TO_16(X, 1)
+#define TILES_2(X) UP_TO_10(X, 2)
+#define TILES_3(X) UP_TO_6(X, 3)
+#define TILES_4(X) UP_TO_4(X, 4)
+#define TILES_8(X) UP_TO_1(X, 8)
+enum { MR_1 = 16, MR_2 = 10, MR_3 = 6, MR_4 = 4, MR_8 = 1 };
+
+static inline int blocks_per_tile(int pixels, int blocks) {
+    if (pixels <= MR_8 && blocks >= 8) return 8;
+    if (pixels <= MR_4 && blocks >= 4) return 4;
+    return blocks == 3 ? 3 : blocks >= 2 ? 2 : 1;
+}
+
+#define CONV_U8
+#include "kernels/conv/conv.inc.h"
+
+const espl__kernels espl__conv_u8_avx512 = {.conv_u8 = conv_u8, .conv_u8_f32 = conv_u8_f32};
