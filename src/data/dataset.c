@@ -2,6 +2,7 @@
 #include "data/data.h"
 
 #include <inttypes.h>
+#include <locale.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,21 +48,31 @@ static int64_t source_index(const espl_dataset *d, int64_t index) {
 
 /* --- preprocessing --------------------------------------------------------------------------------- */
 
-/* A number, or a quotient such as 1/255. */
+/* A number, or a quotient such as 1/255; 0 if it is neither. */
+static double parse_quotient(const char *text) {
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text) return 0;
+    if (*end == '/') {
+        const char *divisor = end + 1;
+        value /= strtod(divisor, &end);
+        if (end == divisor) return 0;
+    }
+    return *end == 0 && isfinite(value) ? value : 0;
+}
+
 static espl_status parse_scale(espl_dataset *d, espl_diag *diag) {
     const char *text = d->desc->scale;
-    char *end;
     d->scale = 1;
     if (!text) return ESPL_OK;
-    d->scale = strtod(text, &end);
-    bool good = end != text;
-    if (good && *end == '/') {
-        const char *divisor = end + 1;
-        double by = strtod(divisor, &end);
-        good = end != divisor && by != 0;
-        d->scale /= good ? by : 1;
-    }
-    if (good && *end == 0 && isfinite(d->scale) && d->scale != 0) return ESPL_OK;
+    /* strtod wants the decimal point of the program's locale; ours is always the C locale's. */
+    locale_t c = newlocale(LC_NUMERIC_MASK, "C", (locale_t)0);
+    if (!c) return espl__nomem(diag, 1024);
+    locale_t before = uselocale(c);
+    d->scale = parse_quotient(text);
+    uselocale(before);
+    freelocale(c);
+    if (d->scale != 0) return ESPL_OK;
     return espl__desc_fail(d, ESPL_INVALID, "scale", diag, "'%s' is neither a number nor a quotient such as 1/255", text);
 }
 
