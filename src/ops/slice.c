@@ -79,6 +79,17 @@ done:
     return status;
 }
 
+bool espl__slice_ranges(const espl__node *node, const espl_shape *x, int64_t *start, int64_t *step) {
+    range r[ESPL_MAX_RANK];
+    if (resolve(node, x, r, NULL) != ESPL_OK) return false;
+    for (int i = 0; i < x->rank; i++) {
+        if (r[i].count < 0) return false;
+        start[i] = r[i].start;
+        step[i] = r[i].step;
+    }
+    return true;
+}
+
 static espl_status infer(const espl__node *node, espl_diag *diag) {
     espl_status status;
     range r[ESPL_MAX_RANK];

@@ -1,0 +1,111 @@
+/* Fitting a network to a chip. */
+#ifndef ESPALIER_COMPRESS_H
+#define ESPALIER_COMPRESS_H
+
+#include "espalier/chip.h"
+#include "espalier/evaluate.h"
+#include "espalier/onnx.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Reads an .onnx or .espl file by what it contains. ONNX graphs have gone through the passes. */
+ESPL_NODISCARD espl_status espl_graph_read(espl_context *ctx, const char *path, espl_graph **out, espl_diag *diag);
+
+/* --- what a network costs --------------------------------------------------------------------- */
+
+typedef struct espl_layer_cost {
+    const char *name, *op; /* borrowed from the graph; name "" if the model gives none */
+    const char *format;    /* of its weights: "f32", "s8", ... */
+    const char *pattern;   /* "dense" */
+    int64_t macs, params, zeros; /* zeros among the parameters */
+    uint64_t weight_bytes;       /* as stored in an .espl file */
+    uint64_t weight_bytes_f32, weight_bytes_s8;
+    uint64_t output_bytes_f32, output_bytes_s8; /* activations the layer writes */
+} espl_layer_cost;
+/* Costs per node for these input shapes (NULL: the graph's own, unknown dimensions 1). *layers is owned by the caller;
+ * free it with espl_costs_free. Layers without parameters or MACs are listed too. */
+typedef struct espl_costs {
+    espl_layer_cost *layers;
+    int count;
+    espl_layer_cost total; /* name "total" */
+    espl_graph *graph;     /* specialised copy that the names are borrowed from */
+} espl_costs;
+ESPL_NODISCARD espl_status espl_costs_compute(espl_context *ctx, const espl_graph *graph, const espl_shape *shapes,
+                                              espl_costs *out, espl_diag *diag);
+void espl_costs_free(espl_context *ctx, espl_costs *costs);
+
+/* --- methods -------------------------------------------------------------------------------------- */
+
+/* X(NAME, name, what it minimises) */
+#define ESPL_GOAL_LIST(X)                         \
+    X(LATENCY, "latency", "time of one inference") \
+    X(SIZE, "size", "bytes of the file")           \
+    X(ENERGY, "energy", "energy of one inference")
+typedef enum espl_goal {
+#define X(NAME, name, text) ESPL_GOAL_##NAME,
+    ESPL_GOAL_LIST(X)
+#undef X
+    ESPL_GOAL_COUNT
+} espl_goal;
+const char *espl_goal_name(espl_goal goal);
+bool espl_goal_parse(const char *name, espl_goal *out);
+
+typedef struct espl_compress_options {
+    const espl_chip *chip;
+    espl_dataset *data;  /* evaluation */
+    espl_dataset *calib; /* calibration; NULL: every 5th sample of `data`, held out of the evaluation */
+    int64_t calib_count; /* at most; 0: 512 */
+    double max_drop;     /* points (1 = 1 %) the network may lose; default 1 */
+    espl_goal goal;
+    int flavour;         /* espl_flavour, or -1: the chip's own */
+    const char *recipe;  /* file, or NULL: found here */
+    const espl_shape *input_shapes; /* as in espl_session_options */
+    espl_progress progress;
+    void *user;
+} espl_compress_options;
+
+/* One layer before and after. Strings are owned by the result. */
+typedef struct espl_layer_choice {
+    const char *name, *op;
+    const char *pattern, *format_before, *format_after;
+    uint64_t bytes_before, bytes_after;
+    double ms_before, ms_after; /* on the chip: measured if it is this host, else modelled; 0 if not known */
+    int64_t macs, params;
+    double sqnr_db; /* signal to quantization noise of its output, this layer alone; NaN if not computed */
+    const char *why;
+} espl_layer_choice;
+
+typedef struct espl_result {
+    espl_graph *graph; /* compressed */
+    espl_layer_choice *layers;
+    int layer_count;
+    const char *metric;  /* "top1", "agreement" (top-1 agreement with f32, no labels), or "similarity" (1 - relative L2) */
+    double score_before, score_after; /* fractions */
+    double drop;                      /* points */
+    bool within_budget;
+    espl_scores before, after;
+    int64_t eval_samples, calib_samples;
+    uint64_t bytes_before, bytes_after; /* of the f32 network as ONNX, and of model.espl */
+    uint64_t onnx_bytes;                /* of the written model.onnx, 0 until written */
+    double ms_before, ms_after;         /* whole network on the chip */
+    double joules_before, joules_after; /* modelled; 0 if the profile has no energies */
+    bool measured;                      /* latencies were measured here, not modelled */
+    int64_t macs, params;
+    espl_flavour flavour;
+    const char *chip, *data, *recipe; /* recipe: YAML text */
+    struct espl__result_private *own;
+} espl_result;
+
+ESPL_NODISCARD espl_status espl_compress(espl_context *ctx, const espl_graph *graph, const espl_compress_options *options,
+                                         espl_result **out, espl_diag *diag);
+void espl_result_destroy(espl_result **result);
+/* Writes model.espl, model.onnx, recipe.yaml and report.json (`report`: its text) into `folder`, all or nothing. */
+ESPL_NODISCARD espl_status espl_result_write(espl_context *ctx, espl_result *result, const char *folder, const char *report,
+                                             espl_diag *diag);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

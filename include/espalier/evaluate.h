@@ -1,0 +1,48 @@
+/* Measuring a network on data: accuracy and time. */
+#ifndef ESPALIER_EVALUATE_H
+#define ESPALIER_EVALUATE_H
+
+#include "espalier/data.h"
+#include "espalier/session.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Called now and then with the work done and the whole of it; `what` names it. Returning false cancels (ESPL_CANCELLED). */
+typedef bool (*espl_progress)(void *user, const char *what, int64_t done, int64_t total);
+
+typedef struct espl_scores {
+    int64_t samples;
+    bool has_labels; /* top1, top5 and loss are meaningful */
+    double top1, top5; /* fractions of the samples */
+    double loss;       /* mean cross-entropy; outputs that are no probabilities go through softmax first */
+    bool has_mse;      /* the first output has the first input's shape (autoencoders) */
+    double mse;        /* mean squared difference of output and input */
+} espl_scores;
+
+/* Runs samples `first`, `first + step`, ... of the data set (count of them; -1: as many as there are) through the session
+ * (batch 1). `classes` may be NULL or receive the index of the largest first output per sample, `outputs` NULL or the
+ * first output of every sample. */
+typedef struct espl_evaluation {
+    int64_t first, step, count;
+    int32_t *classes;
+    float *outputs;
+    espl_progress progress;
+    void *user;
+} espl_evaluation;
+ESPL_NODISCARD espl_status espl_evaluate(espl_context *ctx, espl_session *session, espl_dataset *data,
+                                         const espl_evaluation *options, espl_scores *scores, espl_diag *diag);
+
+/* Time of one run on seeded random input, in milliseconds. At least `runs` runs and `seconds` of them, after warm-up. */
+typedef struct espl_timing {
+    double median_ms, min_ms, p90_ms;
+    int64_t runs;
+} espl_timing;
+ESPL_NODISCARD espl_status espl_time_session(espl_context *ctx, espl_session *session, int runs, double seconds,
+                                             espl_timing *timing, espl_diag *diag);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,67 @@
+/* Running a network: a session is a graph lowered to this machine, with packed weights and one planned workspace. */
+#ifndef ESPALIER_SESSION_H
+#define ESPALIER_SESSION_H
+
+#include "espalier/graph.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct espl_session espl_session;
+
+/* Sees every activation of a run as f32, before any rounding; `name` and `value` identify it in the graph. */
+typedef void (*espl_observer)(void *user, int value, const char *name, const float *data, int64_t count);
+
+typedef struct espl_session_options {
+    /* One shape per graph input, or NULL: unknown dimensions become 1. An entry of rank -1 keeps the graph's own. */
+    const espl_shape *input_shapes;
+    /* Measure the time of every layer while running. */
+    bool profile;
+    /* Called for every value of every run; nothing is fused then. */
+    espl_observer observer;
+    void *observer_user;
+} espl_session_options;
+
+/* The graph is copied; it may be destroyed afterwards. `options` may be NULL. */
+ESPL_NODISCARD espl_status espl_session_create(espl_context *ctx, const espl_graph *graph,
+                                               const espl_session_options *options, espl_session **out,
+                                               espl_diag *diag);
+void espl_session_destroy(espl_session **session);
+
+int espl_session_input_count(const espl_session *session);
+int espl_session_output_count(const espl_session *session);
+const char *espl_session_input_name(const espl_session *session, int index);
+const char *espl_session_output_name(const espl_session *session, int index);
+/* dtype and shape, data NULL. Borrowed. */
+const espl_tensor *espl_session_input_info(const espl_session *session, int index);
+const espl_tensor *espl_session_output_info(const espl_session *session, int index);
+
+/* Runs once. inputs[i].data and outputs[i].data are the caller's, dense row-major, of the shapes and types of *_info, in
+ * the graph's order. Allocates nothing. */
+ESPL_NODISCARD espl_status espl_session_run(espl_session *session, const espl_tensor *inputs, espl_tensor *outputs,
+                                            espl_diag *diag);
+
+/* Bytes of the workspace and of packed weights. */
+void espl_session_memory(const espl_session *session, uint64_t *workspace, uint64_t *weights);
+
+/* What ran, layer by layer (a layer is a node of the graph with what was fused into it). */
+typedef struct espl_layer {
+    const char *name;   /* of the node; borrowed */
+    const char *op;     /* "Conv" */
+    const char *kernel; /* what runs it: "conv_u8", "reference", ... */
+    const char *format; /* of the arithmetic: "s8" or "f32" */
+    int node;           /* its place in the graph */
+    int64_t macs;
+    uint64_t weight_bytes;
+    double seconds; /* sum over profiled runs, conversions before it included */
+    int64_t runs;
+} espl_layer;
+int espl_session_layer_count(const espl_session *session);
+espl_layer espl_session_layer(const espl_session *session, int index);
+void espl_session_profile_reset(espl_session *session);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,177 @@
+/* Three ways to walk the two views, chosen when planned:
+ *  runs:    both are contiguous along the innermost dimension: one kernel call a run;
+ *  gather:  only dst is: elements are gathered into a small buffer first;
+ *  scatter: src is contiguous along another, longer dimension: runs go to the small buffer and are spread from there. */
+#include "runtime/convert.h"
+
+enum { CHUNK = 2048 };
+
+static void swap_dims(convert *c, int a, int b) {
+    int64_t d = c->dim[a], s = c->src[a], t = c->dst[a];
+    c->dim[a] = c->dim[b], c->src[a] = c->src[b], c->dst[a] = c->dst[b];
+    c->dim[b] = d, c->src[b] = s, c->dst[b] = t;
+}
+
+static void sort_and_merge(convert *c) {
+    for (int i = 1; i < c->rank; i++)
+        for (int j = i; j > 0 && c->dst[j] > c->dst[j - 1]; j--) swap_dims(c, j, j - 1);
+    for (int i = c->rank - 1; i > 0; i--) {
+        bool whole = c->src[i - 1] == c->src[i] * c->dim[i] && c->dst[i - 1] == c->dst[i] * c->dim[i];
+        if (!whole) continue;
+        c->dim[i - 1] *= c->dim[i];
+        c->src[i - 1] = c->src[i];
+        c->dst[i - 1] = c->dst[i];
+        for (int j = i; j + 1 < c->rank; j++) swap_dims(c, j, j + 1);
+        c->rank--;
+    }
+}
+
+static bool choose_op(convert *c, const view *src, const view *dst) {
+    if (src->quantized && dst->quantized) {
+        bool same = src->scale == dst->scale && src->zero == dst->zero;
+        c->op = same ? CONVERT_COPY : CONVERT_REQUANTIZE;
+        c->scale = src->scale / dst->scale;
+        c->zin = src->zero;
+        c->zout = dst->zero;
+    } else if (dst->quantized && src->type == ESPL_F32) {
+        c->op = CONVERT_QUANTIZE;
+        c->inverse = 1.0f / dst->scale;
+        c->zout = dst->zero;
+    } else if (src->quantized && dst->type == ESPL_F32) {
+        c->op = CONVERT_DEQUANTIZE;
+        c->scale = src->scale;
+        c->zin = src->zero;
+    } else if (src->type == dst->type && src->quantized == dst->quantized) {
+        c->op = CONVERT_COPY;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+bool convert_plan(convert *c, const view *src, const view *dst) {
+    *c = (convert){.src_bytes = (int)espl_dtype_bytes(src->type), .dst_bytes = (int)espl_dtype_bytes(dst->type)};
+    if (src->rank != dst->rank || !choose_op(c, src, dst)) return false;
+    c->work = 1;
+    for (int d = 0; d < src->rank; d++) {
+        if (src->dim[d] != dst->dim[d]) return false;
+        c->work *= src->dim[d];
+        if (src->dim[d] == 1) continue;
+        c->dim[c->rank] = src->dim[d];
+        c->src[c->rank] = src->stride[d];
+        c->dst[c->rank++] = dst->stride[d];
+    }
+    if (c->rank == 0) {
+        c->rank = 1;
+        c->dim[0] = 1;
+        c->src[0] = c->src_bytes;
+        c->dst[0] = c->dst_bytes;
+    }
+    sort_and_merge(c);
+    int last = c->rank - 1;
+    if (c->src[last] == c->src_bytes && c->dst[last] == c->dst_bytes) {
+        c->mode = CONVERT_RUNS;
+        return true;
+    }
+    c->mode = CONVERT_GATHER;
+    for (int d = 0; d < last; d++)
+        if (c->src[d] == c->src_bytes && (c->dim[d] > c->dim[last] || c->dst[last] != c->dst_bytes)) {
+            c->mode = CONVERT_SCATTER;
+            for (int j = d; j < last; j++) swap_dims(c, j, j + 1); /* the run goes innermost */
+            break;
+        }
+    return true;
+}
+
+const char *convert_name(const convert *c) {
+    static const char *const names[] = {"copy", "quantize", "dequantize", "requantize"};
+    return names[c->op];
+}
+
+static void run(const convert *c, const espl__kernels *k, const void *src, void *dst, int64_t n) {
+    switch (c->op) {
+        case CONVERT_COPY: memcpy(dst, src, (size_t)(n * c->dst_bytes)); break;
+        case CONVERT_QUANTIZE: k->quantize(c->inverse, c->zout, 0, 255, src, dst, n); break;
+        case CONVERT_DEQUANTIZE: k->dequantize(c->scale, c->zin, src, dst, n); break;
+        case CONVERT_REQUANTIZE: k->requant_u8(c->scale, c->zin, c->zout, src, dst, n); break;
+    }
+}
+
+static void spread(const char *src, int64_t src_stride, char *dst, int64_t dst_stride, int64_t n, int bytes) {
+    switch (bytes) {
+        case 1:
+            for (int64_t i = 0; i < n; i++) dst[i * dst_stride] = src[i * src_stride];
+            break;
+        case 4:
+            for (int64_t i = 0; i < n; i++) memcpy(dst + i * dst_stride, src + i * src_stride, 4);
+            break;
+        default:
+            for (int64_t i = 0; i < n; i++) memcpy(dst + i * dst_stride, src + i * src_stride, (size_t)bytes);
+    }
+}
+
+static void innermost(const convert *c, const espl__kernels *k, const char *src, char *dst) {
+    _Alignas(64) char small[CHUNK * 8];
+    int last = c->rank - 1;
+    int64_t n = c->dim[last], ss = c->src[last], ds = c->dst[last];
+    if (c->mode == CONVERT_RUNS) {
+        run(c, k, src, dst, n);
+        return;
+    }
+    for (int64_t i = 0; i < n; i += CHUNK) {
+        int64_t m = ESPL_MIN(n - i, CHUNK);
+        if (c->mode == CONVERT_SCATTER) {
+            run(c, k, src + i * ss, small, m);
+            spread(small, c->dst_bytes, dst + i * ds, ds, m, c->dst_bytes);
+        } else if (ds == c->dst_bytes) {
+            spread(src + i * ss, ss, small, c->src_bytes, m, c->src_bytes);
+            run(c, k, small, dst + i * ds, m);
+        } else {
+            for (int64_t j = i; j < i + m; j++) run(c, k, src + j * ss, dst + j * ds, 1);
+        }
+    }
+}
+
+void convert_run(const convert *c, const espl__kernels *k, const char *src, char *dst) {
+    int64_t at[ESPL_MAX_RANK] = {0};
+    if (c->work == 0) return;
+    for (;;) {
+        innermost(c, k, src, dst);
+        int d = c->rank - 2;
+        for (; d >= 0; d--) {
+            src += c->src[d];
+            dst += c->dst[d];
+            if (++at[d] < c->dim[d]) break;
+            src -= c->src[d] * c->dim[d];
+            dst -= c->dst[d] * c->dim[d];
+            at[d] = 0;
+        }
+        if (d < 0) return;
+    }
+}
+
+typedef struct convert_step {
+    step base;
+    view src, dst;
+    convert c;
+} convert_step;
+
+static void run_convert(const step *st, espl_session *s) {
+    const convert_step *cs = (const convert_step *)st;
+    convert_run(&cs->c, s->kernels, buffer_at(s, &cs->src), buffer_at(s, &cs->dst));
+}
+
+espl_status plan_convert(espl_session *s, const espl__node *node, const view *src, const view *dst, espl_diag *diag) {
+    convert c;
+    if (!convert_plan(&c, src, dst))
+        return espl__fail(diag, ESPL_INTERNAL, "no conversion from %s to %s", espl_dtype_name(src->type),
+                          espl_dtype_name(dst->type));
+    convert_step *st = plan_step(s, sizeof *st, node, convert_name(&c), run_convert);
+    if (!st) return espl__nomem(diag, sizeof *st);
+    st->src = *src;
+    st->dst = *dst;
+    st->c = c;
+    plan_use(s, src->buffer);
+    plan_use(s, dst->buffer);
+    return ESPL_OK;
+}

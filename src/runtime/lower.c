@@ -1,0 +1,311 @@
+/* The walk over the graph, fusion, and the operator's own reference as the general way to compute anything. */
+#include "runtime/lower.h"
+#include "ops/ops.h"
+
+#include <math.h>
+
+static const struct {
+    const char *op;
+    lower_fn lower;
+} lowerings[] = {
+#define X(op, fn) {op, fn},
+    LOWER_LIST(X)
+#undef X
+};
+
+static lower_fn find_lowering(const espl__node *n) {
+    for (size_t i = 0; i < ESPL_COUNT(lowerings); i++)
+        if (strcmp(lowerings[i].op, n->op->name) == 0) return lowerings[i].lower;
+    if (n->op->is_view) return lower_view;
+    return n->op->quant == ESPL__QUANT_UNARY ? lower_table : NULL;
+}
+
+espl_dtype plan_store_type(const espl__value *value) {
+    float scale;
+    int32_t zero;
+    return value->dtype == ESPL_F32 && plan_grid(value, &scale, &zero) ? ESPL_U8 : value->dtype;
+}
+
+/* --- wanted layouts ----------------------------------------------------------------------------- */
+
+static bool spatial_op(const espl__node *n) {
+    static const char *const names[] = {"Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"};
+    if (!n->inputs[0] || n->inputs[0]->shape.rank != 4) return false;
+    for (size_t i = 0; i < ESPL_COUNT(names); i++)
+        if (espl__node_is(n, names[i])) return true;
+    return false;
+}
+
+/* Operators for which NHWC is as good as rows: the layout of one side spreads to the other. */
+static bool carries_layout(const espl__node *n) {
+    static const char *const names[] = {"Add", "Concat", "Slice", "Pad", "Split", "Relu", "Clip"};
+    if (n->op->quant == ESPL__QUANT_UNARY) return true;
+    for (size_t i = 0; i < ESPL_COUNT(names); i++)
+        if (espl__node_is(n, names[i])) return true;
+    return false;
+}
+
+static bool any_spatial(const espl_session *s, espl__value *const *values, int count) {
+    for (int i = 0; i < count; i++)
+        if (values[i] && s->spatial[values[i]->id]) return true;
+    return false;
+}
+
+static void mark_spatial(espl_session *s, espl__value *const *values, int count) {
+    for (int i = 0; i < count; i++)
+        if (values[i] && values[i]->shape.rank == 4) s->spatial[values[i]->id] = 1;
+}
+
+static void spread_layout(espl_session *s, const espl__node *n) {
+    if (!carries_layout(n)) return;
+    if (!any_spatial(s, n->inputs, n->input_count) && !any_spatial(s, n->outputs, n->output_count)) return;
+    mark_spatial(s, n->inputs, n->input_count);
+    mark_spatial(s, n->outputs, n->output_count);
+}
+
+static void choose_layouts(espl_session *s) {
+    const espl_graph *g = s->graph;
+    for (int i = 0; i < g->node_count; i++) {
+        espl__node *n = g->nodes[i];
+        if (!spatial_op(n)) continue;
+        mark_spatial(s, n->inputs, 1);
+        mark_spatial(s, n->outputs, 1);
+        if (espl__node_is(n, "Conv")) lower_conv_halo(n, s->halos[n->inputs[0]->id]);
+    }
+    for (int i = 0; i < g->node_count; i++) spread_layout(s, g->nodes[i]);
+    for (int i = g->node_count - 1; i >= 0; i--) spread_layout(s, g->nodes[i]);
+}
+
+/* --- fusion --------------------------------------------------------------------------------------- */
+
+int32_t plan_bound(float bound, float scale, int32_t zero) {
+    return espl__requantize(bound / scale, zero, 0, 255);
+}
+
+static bool same_quant(const espl__value *a, const espl__value *b) {
+    float sa, sb;
+    int32_t za, zb;
+    bool qa = plan_grid(a, &sa, &za), qb = plan_grid(b, &sb, &zb);
+    return qa == qb && (!qa || (sa == sb && za == zb));
+}
+
+/* Takes a Relu or Clip behind *value: exact when the value is not rounded before it, or both share one grid (the bound
+ * is then a bound on codes). */
+static void take_clamp(espl_session *s, espl__value **value, float *lo, float *hi) {
+    espl__node *r = espl__graph_only_reader(s->graph, *value);
+    float l, h;
+    if (!r || s->done[r->id] || !espl__clip_range(r, &l, &h) || r->inputs[0] != *value) return;
+    if (espl__is_quantized(*value) && !same_quant(*value, r->outputs[0])) return;
+    *lo = l;
+    *hi = h;
+    *value = r->outputs[0];
+    s->done[r->id] = true;
+}
+
+static bool take_residual(espl_session *s, bool integer, fusion *f) {
+    espl__node *add = espl__graph_only_reader(s->graph, f->out);
+    float scale;
+    int32_t zero;
+    if (!espl__node_is(add, "Add") || s->done[add->id]) return false;
+    espl__value *other = add->inputs[add->inputs[0] == f->out ? 1 : 0], *sum = add->outputs[0];
+    if (other == f->out || other->constant || !s->forms[other->id]) return false;
+    if (!espl_shape_equal(&other->shape, &f->out->shape)) return false;
+    if (integer != plan_grid(f->out, &scale, &zero) || integer != plan_grid(other, &scale, &zero)) return false;
+    if (!integer) { /* a bound before the sum has no place in the f32 store */
+        if (f->lo != -INFINITY || f->hi != INFINITY) return false;
+    } else {
+        /* The sum must be rounded right away, or after a clamp that nothing comes between. */
+        const espl__value *rounded = sum;
+        espl__node *r = espl__graph_only_reader(s->graph, sum);
+        float lo, hi;
+        if (!plan_grid(sum, &scale, &zero)) {
+            if (!r || !espl__clip_range(r, &lo, &hi)) return false;
+            rounded = r->outputs[0];
+        }
+        if (!plan_grid(rounded, &scale, &zero)) return false;
+    }
+    f->residual = other;
+    f->out = sum;
+    s->done[add->id] = true;
+    return true;
+}
+
+void plan_fuse(espl_session *s, espl__node *n, fuse_mode mode, fusion *f) {
+    *f = (fusion){n->outputs[0], n->outputs[0], -INFINITY, INFINITY, NULL, -INFINITY, INFINITY};
+    if (s->observer) return;
+    take_clamp(s, &f->out, &f->lo, &f->hi);
+    f->first = f->out;
+    if (mode == FUSE_CLAMP || !take_residual(s, mode == FUSE_INTEGER, f)) return;
+    take_clamp(s, &f->out, &f->lo2, &f->hi2);
+}
+
+/* --- the operator's reference ------------------------------------------------------------------------ */
+
+typedef struct reference_step {
+    step base;
+    const espl__node *node;
+    int inputs, outputs;
+    view *views; /* inputs, then outputs; buffer -1: absent */
+    espl_tensor *io;
+    int scratch; /* buffer, -1: none */
+} reference_step;
+
+static void run_reference(const step *st, espl_session *s) {
+    const reference_step *r = (const reference_step *)st;
+    for (int i = 0; i < r->inputs + r->outputs; i++)
+        if (r->views[i].buffer >= 0) r->io[i].data = buffer_at(s, &r->views[i]);
+    r->node->op->eval(r->node, r->io, r->io + r->inputs, r->scratch >= 0 ? s->buffers[r->scratch].data : NULL);
+}
+
+/* Operators that only move elements work on codes as they are, if all sides share one grid. */
+static bool on_codes(const espl__node *n) {
+    if (n->op->quant != ESPL__QUANT_MOVE || espl__node_is(n, "Pad")) return false;
+    if (plan_store_type(n->inputs[0]) != ESPL_U8) return false;
+    for (int i = 0; i < n->output_count; i++)
+        if (n->outputs[i] && (plan_store_type(n->outputs[i]) != ESPL_U8 || !same_quant(n->inputs[0], n->outputs[i])))
+            return false;
+    return true;
+}
+
+espl_status lower_reference(espl_session *s, espl__node *n, espl_diag *diag) {
+    espl_status status = ESPL_OK;
+    int total = n->input_count + n->output_count;
+    bool codes = on_codes(n);
+    view *views = espl__arena_alloc(&s->arena, sizeof *views * (uint64_t)(total + 1));
+    espl_tensor *io = espl__arena_alloc(&s->arena, sizeof *io * (uint64_t)(total + 1));
+    if (!views || !io) return espl__nomem(diag, sizeof *views);
+    for (int i = 0; i < total; i++) views[i].buffer = -1;
+    for (int i = 0; i < n->input_count; i++) {
+        const espl__value *v = n->inputs[i];
+        if (!v) continue;
+        ESPL_TRY(plan_require(s, n, v, codes && i == 0 ? ESPL_U8 : v->dtype, WANT_ROWS, 1, &views[i], diag));
+        io[i] = (espl_tensor){views[i].type, v->shape, NULL};
+    }
+    for (int i = 0; i < n->output_count; i++) {
+        const espl__value *v = n->outputs[i];
+        view *o = &views[n->input_count + i];
+        if (!v) continue;
+        *o = view_rows(&v->shape, codes ? ESPL_U8 : v->dtype, 0);
+        bool direct = codes || plan_store_type(v) == v->dtype;
+        if (direct && !s->spatial[v->id])
+            ESPL_TRY(plan_output(s, v, o->type, o, diag));
+        else if ((o->buffer = plan_buffer(s, BUFFER_WORK, view_bytes(o))) < 0)
+            return espl__nomem(diag, view_bytes(o));
+        if (codes) plan_grid(v, &o->scale, &o->zero);
+        o->quantized = codes;
+        io[n->input_count + i] = (espl_tensor){o->type, v->shape, NULL};
+    }
+    reference_step *st = plan_step(s, sizeof *st, n, "reference", run_reference);
+    if (!st) return espl__nomem(diag, sizeof *st);
+    *st = (reference_step){st->base, n, n->input_count, n->output_count, views, io, -1};
+    st->base.macs = n->op->macs ? n->op->macs(n) : 0;
+    uint64_t scratch = n->op->scratch_bytes ? n->op->scratch_bytes(n) : 0;
+    if (scratch && (st->scratch = plan_buffer(s, BUFFER_WORK, scratch)) < 0) return espl__nomem(diag, scratch);
+    for (int i = 0; i < total; i++)
+        if (views[i].buffer >= 0) plan_use(s, views[i].buffer);
+    if (st->scratch >= 0) plan_use(s, st->scratch);
+    for (int i = 0; i < n->output_count; i++) {
+        const espl__value *v = n->outputs[i];
+        const view *o = &views[n->input_count + i];
+        if (!v) continue;
+        if (codes || plan_store_type(v) == v->dtype) {
+            ESPL_TRY(plan_produce(s, v, o, diag));
+            continue;
+        }
+        view q; /* a float island ends: round to the value's grid */
+        ESPL_TRY(plan_output(s, v, ESPL_U8, &q, diag));
+        ESPL_TRY(plan_convert(s, n, o, &q, diag));
+        ESPL_TRY(plan_produce(s, v, &q, diag));
+    }
+done:
+    return status;
+}
+
+/* --- the walk ------------------------------------------------------------------------------------------ */
+
+static espl_status lower_inputs(espl_session *s, espl_diag *diag) {
+    for (int i = 0; i < s->graph->input_count; i++) {
+        const espl__value *v = s->graph->inputs[i];
+        view in = view_rows(&v->shape, v->dtype, 0), q;
+        in.buffer = plan_buffer(s, BUFFER_INPUT, view_bytes(&in));
+        if (in.buffer < 0) return espl__nomem(diag, sizeof in);
+        s->buffers[in.buffer].index = i;
+        espl_status status = ESPL_OK;
+        if (plan_store_type(v) == v->dtype) {
+            status = plan_produce(s, v, &in, diag);
+        } else {
+            status = plan_output(s, v, ESPL_U8, &q, diag);
+            if (status == ESPL_OK) status = plan_convert(s, NULL, &in, &q, diag);
+            if (status == ESPL_OK) status = plan_produce(s, v, &q, diag);
+        }
+        if (status != ESPL_OK) return status;
+    }
+    return ESPL_OK;
+}
+
+static espl_status lower_outputs(espl_session *s, espl_diag *diag) {
+    for (int i = 0; i < s->graph->output_count; i++) {
+        const espl__value *v = s->graph->outputs[i];
+        view from, to = view_rows(&v->shape, v->dtype, 0);
+        espl_status status = plan_require(s, v->producer, v, v->dtype, WANT_ANY, 1, &from, diag);
+        if (status != ESPL_OK) return status;
+        if (s->buffers[from.buffer].kind == BUFFER_OUTPUT && s->buffers[from.buffer].index == i) continue;
+        to.buffer = plan_buffer(s, BUFFER_OUTPUT, view_bytes(&to));
+        if (to.buffer < 0) return espl__nomem(diag, sizeof to);
+        s->buffers[to.buffer].index = i;
+        status = plan_convert(s, v->producer, &from, &to, diag);
+        if (status != ESPL_OK) return status;
+    }
+    return ESPL_OK;
+}
+
+typedef struct observe_step {
+    step base;
+    view v;
+    const espl__value *value;
+} observe_step;
+
+static void run_observe(const step *st, espl_session *s) {
+    const observe_step *o = (const observe_step *)st;
+    s->observer(s->observer_user, o->value->origin, o->value->name,
+                (const float *)buffer_at(s, &o->v), espl_shape_count(&o->value->shape));
+}
+
+/* Lets the observer see a value. A form that is dense is shown as it lies, whatever the order of its elements. */
+static espl_status observe(espl_session *s, const espl__node *node, const espl__value *value, espl_diag *diag) {
+    view v;
+    if (!s->observer || !value || value->dtype != ESPL_F32 || value->constant) return ESPL_OK;
+    espl_status status = plan_require(s, node, value, ESPL_F32, WANT_ROWS, 1, &v, diag);
+    if (status != ESPL_OK) return status;
+    observe_step *st = plan_step(s, sizeof *st, node, "observe", run_observe);
+    if (!st) return espl__nomem(diag, sizeof *st);
+    st->v = v;
+    st->value = value;
+    plan_use(s, v.buffer);
+    return ESPL_OK;
+}
+
+static espl_status lower_node(espl_session *s, espl__node *n, espl_diag *diag) {
+    bool taken = false;
+    espl_status status = ESPL_OK;
+    lower_fn lower = find_lowering(n);
+    if (lower) status = lower(s, n, &taken, diag);
+    if (status == ESPL_OK && !taken) status = lower_reference(s, n, diag);
+    for (int i = 0; i < n->output_count && status == ESPL_OK; i++) status = observe(s, n, n->outputs[i], diag);
+    if (status != ESPL_OK) {
+        char label[160];
+        espl__diag_prefix(diag, "%s: node %s", s->graph->file, espl__node_label(n, label, sizeof label));
+    }
+    return status;
+}
+
+espl_status lower_graph(espl_session *s, espl_diag *diag) {
+    choose_layouts(s);
+    espl_status status = lower_inputs(s, diag);
+    for (int i = 0; i < s->graph->input_count && status == ESPL_OK; i++)
+        status = observe(s, NULL, s->graph->inputs[i], diag);
+    for (int i = 0; i < s->graph->node_count && status == ESPL_OK; i++)
+        if (!s->done[i]) status = lower_node(s, s->graph->nodes[i], diag);
+    if (status == ESPL_OK) status = lower_outputs(s, diag);
+    return status;
+}

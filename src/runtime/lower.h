@@ -1,0 +1,15 @@
+/* Shared by the files that lower operators. */
+#ifndef ESPL_LOWER_H
+#define ESPL_LOWER_H
+
+#include "runtime/plan.h"
+
+espl_status lower_graph(espl_session *s, espl_diag *diag);
+/* How a value is stored: U8 if it is quantized to one grid of 8 bits, else its own type. */
+espl_dtype plan_store_type(const espl__value *value);
+/* Raises halo (top, left, bottom, right) to what this convolution reads beyond its input. */
+void lower_conv_halo(const espl__node *node, int halo[4]);
+/* The one input that varies if the node is an elementwise function of it (scalar constants beside it), else -1. */
+int plan_unary_input(const espl__node *node);
+
+#endif

@@ -1,0 +1,681 @@
+/* Convolution, depthwise convolution, Gemm and MatMul: weights packed once, one step each. */
+#include "runtime/lower.h"
+#include "ops/ops.h"
+#include "passes/passes.h"
+
+#include <math.h>
+
+enum {
+    PARALLEL_MACS = 150000,        /* below this a wake costs more than it gains */
+    CHUNK_BYTES = 24 * 1024,       /* input of one call of a 1x1 kernel: half of the first-level cache */
+    GROUP_WEIGHT_BYTES = 256 << 10 /* weights of one sweep over the rows: they stay in the second-level cache */
+};
+
+/* --- weights --------------------------------------------------------------------------------------- */
+
+/* The codes of an integer weight tensor as s8 with zero point 0, and its scales; false: it has no such reading. */
+typedef struct weights {
+    const int8_t *codes;
+    const float *scale;
+    int64_t scales;
+    int axis;
+} weights;
+
+static bool zero_points_are(const espl__quant *q, int32_t zero) {
+    for (int64_t i = 0; i < q->count; i++)
+        if ((q->zero ? q->zero[i] : 0) != zero) return false;
+    return true;
+}
+
+static bool integer_weights(espl_session *s, const espl__value *w, int axis, weights *out) {
+    const espl__quant *q = &w->quant;
+    if (!w->constant || !espl__is_quantized(w) || (q->count > 1 && q->axis != axis)) return false;
+    *out = (weights){w->constant->data, q->scale, q->count, q->count > 1 ? q->axis : -1};
+    if (w->constant->dtype == ESPL_S8) return zero_points_are(q, 0);
+    if (w->constant->dtype != ESPL_U8 || !zero_points_are(q, 128)) return false;
+    int64_t count = espl_shape_count(&w->constant->shape);
+    int8_t *flipped = espl__arena_alloc(&s->arena, (uint64_t)count + 1);
+    if (!flipped) return false;
+    for (int64_t i = 0; i < count; i++) flipped[i] = (int8_t)(((const uint8_t *)w->constant->data)[i] ^ 0x80);
+    out->codes = flipped;
+    return true;
+}
+
+/* --- one linear layer ---------------------------------------------------------------------------------- */
+
+typedef struct linear_step {
+    step base;
+    espl__conv p;
+    espl__dwconv d;
+    bool depthwise, has_res, u8_in, u8_out;
+    view in, out, res;
+    int64_t rows, pixels, last_pixels;            /* rows of pixels; the last one may be shorter (flattened only) */
+    int64_t rows_per_image;                       /* 0: flattened, every row directly follows the one before */
+    int64_t in_row, in_image, in_origin;          /* bytes */
+    int64_t out_row, out_image, res_row, res_image;
+    int groups, blocks, group_blocks;             /* convolution groups; blocks of 16 channels; blocks of one sweep */
+    int64_t in_group, out_group, w_group, channels_padded; /* steps from group to group */
+} linear_step;
+
+static void one_row(const linear_step *l, const espl_session *s, int64_t r, int b0, int b1) {
+    const espl__kernels *k = s->kernels;
+    int64_t image = l->rows_per_image ? r / l->rows_per_image : 0, y = r - image * l->rows_per_image;
+    const char *in = buffer_at(s, &l->in) + image * l->in_image + y * l->in_row + l->in_origin;
+    char *out = buffer_at(s, &l->out) + image * l->out_image + y * l->out_row;
+    const char *res = l->has_res ? buffer_at(s, &l->res) + image * l->res_image + y * l->res_row : NULL;
+    int pixels = (int)(r == l->rows - 1 ? l->last_pixels : l->pixels);
+    if (l->depthwise) {
+        if (l->u8_in)
+            k->dwconv_u8(&l->d, (const uint8_t *)in, (uint8_t *)out, (const uint8_t *)res, pixels, b0, b1);
+        else
+            k->dwconv_f32(&l->d, (const float *)in, (float *)out, (const float *)res, pixels, b0, b1);
+        return;
+    }
+    espl__conv p = l->p;
+    for (int g = 0; g < l->groups; g++) {
+        if (l->u8_in && l->u8_out)
+            k->conv_u8(&p, (const uint8_t *)in, (uint8_t *)out, (const uint8_t *)res, pixels, b0, b1);
+        else if (l->u8_in)
+            k->conv_u8_f32(&p, (const uint8_t *)in, (float *)out, pixels, b0, b1);
+        else
+            k->conv_f32(&p, (const float *)in, (float *)out, (const float *)res, pixels, b0, b1);
+        if (g + 1 == l->groups) break;
+        in += l->in_group;
+        out += l->out_group;
+        if (res) res += l->out_group;
+        p.w = (const char *)p.w + l->w_group;
+        p.bias = (const int32_t *)p.bias + l->channels_padded;
+        if (p.q.mult) p.q.mult += l->channels_padded;
+        if (p.fbias) p.fbias += l->channels_padded;
+    }
+}
+
+typedef struct linear_job {
+    const linear_step *l;
+    espl_session *s;
+} linear_job;
+
+static void sweep(const linear_job *j, int64_t r0, int64_t r1, int b0, int b1) {
+    for (int b = b0; b < b1; b += j->l->group_blocks)
+        for (int64_t r = r0; r < r1; r++) one_row(j->l, j->s, r, b, ESPL_MIN(b + j->l->group_blocks, b1));
+}
+
+static void job_rows(void *arg, int64_t begin, int64_t end, int thread) {
+    const linear_job *j = arg;
+    (void)thread;
+    sweep(j, begin, end, 0, j->l->blocks);
+}
+
+static void job_blocks(void *arg, int64_t begin, int64_t end, int thread) {
+    const linear_job *j = arg;
+    (void)thread;
+    sweep(j, 0, j->l->rows, (int)begin, (int)end);
+}
+
+static void run_linear(const step *st, espl_session *s) {
+    linear_job job = {(const linear_step *)st, s};
+    const linear_step *l = job.l;
+    espl__pool *pool = l->base.macs >= PARALLEL_MACS ? espl__context_pool(s->ctx) : NULL;
+    if (pool && l->rows < 2 * espl__pool_threads(pool) && l->blocks > 1)
+        espl__parallel_for(pool, l->blocks, job_blocks, &job);
+    else
+        espl__parallel_for(pool, l->rows, job_rows, &job);
+}
+
+/* What packing needs to know; k elements a segment, of which some may be padding. */
+typedef struct shape_of_weights {
+    int64_t groups, channels, segments, k; /* channels of one group */
+    /* element (channel of all groups, segment, i) of the tensor; -1: padding */
+    int64_t (*at)(const void *user, int64_t channel, int64_t segment, int64_t i);
+    const void *user;
+} shape_of_weights;
+
+static int64_t pad16(int64_t n) { return (n + ESPL__NR - 1) / ESPL__NR * ESPL__NR; }
+
+/* Weights in the kernels' order [channel][segment][k], then packed, group by group. */
+static espl_status pack(espl_session *s, const shape_of_weights *w, const void *data, bool integer, linear_step *l,
+                        espl_diag *diag) {
+    int64_t per_group = w->channels * w->segments * w->k;
+    size_t element = integer ? 1 : 4;
+    size_t packed = integer ? espl__pack_s8_bytes(w->channels, w->segments, w->k)
+                            : espl__pack_f32_bytes(w->channels, w->segments, w->k);
+    char *ordered = espl__calloc(s->ctx, (uint64_t)per_group + 1, element);
+    char *to = plan_weights(s, (uint64_t)w->groups * packed);
+    if (!ordered || !to) {
+        espl__free(s->ctx, ordered);
+        return espl__nomem(diag, (uint64_t)w->groups * packed);
+    }
+    l->p.w = to;
+    l->w_group = (int64_t)packed;
+    for (int64_t g = 0; g < w->groups; g++) {
+        int64_t o = 0;
+        for (int64_t c = 0; c < w->channels; c++)
+            for (int64_t seg = 0; seg < w->segments; seg++)
+                for (int64_t i = 0; i < w->k; i++, o++) {
+                    int64_t from = w->at(w->user, g * w->channels + c, seg, i);
+                    if (integer)
+                        ordered[o] = from < 0 ? 0 : ((const char *)data)[from];
+                    else
+                        ((float *)ordered)[o] = from < 0 ? 0 : ((const float *)data)[from];
+                }
+        if (integer)
+            espl__pack_s8((const int8_t *)ordered, w->channels, w->segments, w->k, (int8_t *)to + g * l->w_group);
+        else
+            espl__pack_f32((const float *)ordered, w->channels, w->segments, w->k,
+                           (float *)(void *)(to + g * l->w_group));
+    }
+    espl__free(s->ctx, ordered);
+    return ESPL_OK;
+}
+
+/* Bias and multipliers, padded to 16 channels a group. `sums`: per channel the sum of its codes (integer layers). */
+static espl_status scale_integer(espl_session *s, const espl__node *n, const weights *w, const view *in,
+                                 const fusion *f, int64_t groups, int64_t channels, const int64_t *sums,
+                                 linear_step *l, espl_diag *diag) {
+    const espl__value *bias = n->input_count > 2 ? n->inputs[2] : NULL;
+    const espl_tensor *fbias = bias ? espl__constant_f32(s->graph, bias) : NULL;
+    bool exact_bias = bias && espl__is_quantized(bias) && bias->constant->dtype == ESPL_S32;
+    int64_t padded = pad16(channels);
+    int32_t *b = plan_weights(s, sizeof *b * (uint64_t)(groups * padded));
+    float *mult = plan_weights(s, sizeof *mult * (uint64_t)(groups * padded));
+    float *float_bias = l->u8_out || !bias || exact_bias ? NULL : plan_weights(s, sizeof(float) * (uint64_t)(groups * padded));
+    if (!b || !mult || (bias && !fbias)) return espl__nomem(diag, sizeof *b * (uint64_t)padded);
+    float out_scale = 1;
+    int32_t zero = 0;
+    if (l->u8_out) plan_grid(f->first, &out_scale, &zero);
+    for (int64_t c = 0; c < groups * channels; c++) {
+        int64_t at = c / channels * padded + c % channels;
+        double unit = (double)in->scale * w->scale[w->axis < 0 ? 0 : c];
+        double start = -(double)in->zero * (double)sums[c];
+        if (exact_bias)
+            start += ((const int32_t *)bias->constant->data)[c];
+        else if (float_bias)
+            float_bias[at] = ((const float *)fbias->data)[c];
+        else if (bias)
+            start += nearbyint(((const float *)fbias->data)[c] / unit);
+        b[at] = (int32_t)fmin(fmax(start, -2147483647.0), 2147483647.0);
+        mult[at] = (float)(unit / out_scale);
+    }
+    espl__epilogue_u8 *q = &l->p.q;
+    q->mult = mult;
+    l->p.bias = b;
+    l->p.fbias = float_bias;
+    l->p.flo = f->lo;
+    l->p.fhi = f->hi;
+    if (!l->u8_out) return ESPL_OK;
+    q->zero = zero;
+    q->lo = plan_bound(f->lo, out_scale, zero);
+    q->hi = plan_bound(f->hi, out_scale, zero);
+    if (f->residual) {
+        float sum_scale = 1;
+        plan_grid(f->out, &sum_scale, &q->zero2);
+        q->res_scale_own = out_scale / sum_scale;
+        q->res_scale = l->res.scale / sum_scale;
+        q->res_zero = l->res.zero;
+        q->lo2 = plan_bound(f->lo2, sum_scale, q->zero2);
+        q->hi2 = plan_bound(f->hi2, sum_scale, q->zero2);
+    }
+    return ESPL_OK;
+}
+
+static espl_status scale_float(espl_session *s, const espl__node *n, const fusion *f, int64_t groups,
+                               int64_t channels, linear_step *l, espl_diag *diag) {
+    const espl__value *bias = n->input_count > 2 ? n->inputs[2] : NULL;
+    const espl_tensor *t = bias ? espl__constant_f32(s->graph, bias) : NULL;
+    int64_t padded = pad16(channels);
+    float *b = plan_weights(s, sizeof *b * (uint64_t)(groups * padded));
+    if (!b || (bias && !t)) return espl__nomem(diag, sizeof *b * (uint64_t)padded);
+    for (int64_t c = 0; bias && c < groups * channels; c++)
+        b[c / channels * padded + c % channels] = ((const float *)t->data)[c];
+    l->p.bias = b;
+    l->p.flo = f->residual ? f->lo2 : f->lo;
+    l->p.fhi = f->residual ? f->hi2 : f->hi;
+    return ESPL_OK;
+}
+
+/* No accumulator may pass 32 bits: |start| + K * 255 * max|w| < 2^31. */
+static bool accumulator_fits(int64_t k) { return k < ((int64_t)1 << 31) / (2 * 255 * 128); }
+
+/* Where the layer stores: in place if the store can round, else f32 that is rounded after. */
+static espl_status output_views(espl_session *s, const fusion *f, bool u8_in, view *out, view *final, bool *rounds,
+                                espl_diag *diag) {
+    espl_dtype type = plan_store_type(f->out);
+    *rounds = type == ESPL_U8 && !u8_in;
+    espl_status status = plan_output(s, f->out, type, final, diag);
+    *out = *final;
+    if (status != ESPL_OK || !*rounds) return status;
+    static const int no_halo[4];
+    *out = final->nhwc ? view_nhwc(&f->out->shape, ESPL_F32, no_halo) : view_rows(&f->out->shape, ESPL_F32, 0);
+    out->buffer = plan_buffer(s, BUFFER_WORK, view_bytes(out));
+    return out->buffer < 0 ? espl__nomem(diag, view_bytes(out)) : ESPL_OK;
+}
+
+static espl_status finish(espl_session *s, const espl__node *n, const fusion *f, linear_step *l, const view *final,
+                          bool rounds, espl_diag *diag) {
+    plan_use(s, l->in.buffer);
+    plan_use(s, l->out.buffer);
+    if (l->has_res) plan_use(s, l->res.buffer);
+    l->base.format = l->u8_in ? "s8" : "f32";
+    l->base.macs = n->op->macs(n);
+    l->base.kernel = l->depthwise ? (l->u8_in ? "dwconv_u8" : "dwconv_f32")
+                     : l->u8_in   ? (l->u8_out ? "conv_u8" : "conv_u8_f32")
+                                  : "conv_f32";
+    espl_status status = rounds ? plan_convert(s, n, &l->out, final, diag) : ESPL_OK;
+    return status == ESPL_OK ? plan_produce(s, f->out, final, diag) : status;
+}
+
+/* Blocks of one sweep: as many as keep their weights in the second-level cache. */
+static void choose_sweep(linear_step *l, int64_t channels) {
+    int64_t bytes = ESPL_MAX(l->w_group / ESPL_MAX(pad16(channels) / ESPL__NR, 1), 1);
+    l->blocks = (int)(pad16(channels) / ESPL__NR);
+    l->group_blocks = (int)ESPL_MAX(GROUP_WEIGHT_BYTES / bytes / 4 * 4, 4);
+}
+
+/* Pixels that follow each other without gaps in all views: one long row, cut to fit the first-level cache. */
+static void flatten(linear_step *l, int64_t pixels, ptrdiff_t in_step, ptrdiff_t out_step, ptrdiff_t res_step) {
+    int64_t chunk = ESPL_MAX(CHUNK_BYTES / ESPL_MAX(in_step, 1) / 28 * 28, 28);
+    l->rows = (pixels + chunk - 1) / chunk;
+    l->pixels = chunk;
+    l->last_pixels = pixels - (l->rows - 1) * chunk;
+    l->rows_per_image = 0;
+    l->in_row = chunk * in_step;
+    l->out_row = chunk * out_step;
+    l->res_row = chunk * res_step;
+}
+
+static bool gapless(const view *v) {
+    return v->stride[2] == v->dim[3] * v->stride[3] && (v->dim[0] == 1 || v->stride[0] == v->dim[2] * v->stride[2]);
+}
+
+/* --- Conv -------------------------------------------------------------------------------------------------- */
+
+static bool conv_geometry(const espl__node *n, espl__window *g) {
+    const espl__value *x = n->inputs[0], *w = n->inputs[1];
+    return x->shape.rank == 4 && w->constant && w->shape.rank == 4 &&
+           espl__window_resolve(n, &x->shape, &w->shape, g, NULL) == ESPL_OK && g->begin[0] >= 0 && g->begin[1] >= 0;
+}
+
+static int beyond(const espl__window *g, int d) {
+    int64_t last = (g->out[d] - 1) * g->stride[d] + (g->kernel[d] - 1) * g->dilation[d] - g->begin[d];
+    return (int)ESPL_MAX(last - g->in[d] + 1, 0);
+}
+
+void lower_conv_halo(const espl__node *n, int halo[4]) {
+    espl__window g;
+    if (!conv_geometry(n, &g)) return;
+    int own[4] = {(int)g.begin[0], (int)g.begin[1], beyond(&g, 0), beyond(&g, 1)};
+    for (int i = 0; i < 4; i++) halo[i] = ESPL_MAX(halo[i], own[i]);
+}
+
+typedef struct conv_order {
+    int64_t cg, kh, kw, cs; /* tensor [oc][cg][kh][kw]; cs: channels of a stored pixel, 0: a segment is one tap */
+} conv_order;
+
+static int64_t conv_at(const void *user, int64_t channel, int64_t segment, int64_t i) {
+    const conv_order *o = user;
+    int64_t ky, kx, c;
+    if (o->cs) {
+        ky = segment;
+        kx = i / o->cs;
+        c = i % o->cs;
+    } else {
+        ky = segment / o->kw;
+        kx = segment % o->kw;
+        c = i;
+    }
+    return c < o->cg ? ((channel * o->cg + c) * o->kh + ky) * o->kw + kx : -1;
+}
+
+static espl_status depthwise_weights(espl_session *s, const espl__node *n, const void *data, bool integer,
+                                     const espl__window *g, linear_step *l, espl_diag *diag) {
+    int64_t c = n->inputs[1]->shape.dim[0], taps = g->kernel[0] * g->kernel[1], padded = pad16(c);
+    int32_t *w = plan_weights(s, 4 * (uint64_t)(taps * padded));
+    int32_t *off = espl__arena_alloc(&s->arena, sizeof *off * (uint64_t)taps);
+    if (!w || !off) return espl__nomem(diag, 4 * (uint64_t)(taps * padded));
+    for (int64_t t = 0; t < taps; t++) {
+        off[t] = (int32_t)(t / g->kernel[1] * g->dilation[0] * l->in.stride[2] +
+                           t % g->kernel[1] * g->dilation[1] * l->in.stride[3]);
+        for (int64_t i = 0; i < c; i++) {
+            if (integer)
+                w[t * padded + i] = ((const int8_t *)data)[i * taps + t];
+            else
+                memcpy(&w[t * padded + i], (const float *)data + i * taps + t, 4);
+        }
+    }
+    l->d = (espl__dwconv){(int32_t)taps, off, l->p.in_step, l->p.out_step, l->p.res_step, w, l->p.bias, (int32_t)c,
+                          l->p.q, l->p.flo, l->p.fhi};
+    l->blocks = (int)(padded / ESPL__NR);
+    l->group_blocks = l->blocks;
+    return ESPL_OK;
+}
+
+static espl_status conv_segments(espl_session *s, const espl__window *g, bool by_row, int64_t k, linear_step *l,
+                                 espl_diag *diag) {
+    int64_t count = by_row ? g->kernel[0] : g->kernel[0] * g->kernel[1];
+    int32_t *off = espl__arena_alloc(&s->arena, sizeof *off * (uint64_t)count);
+    if (!off) return espl__nomem(diag, sizeof *off * (uint64_t)count);
+    for (int64_t i = 0; i < count; i++) {
+        int64_t ky = by_row ? i : i / g->kernel[1], kx = by_row ? 0 : i % g->kernel[1];
+        off[i] = (int32_t)(ky * g->dilation[0] * l->in.stride[2] + kx * g->dilation[1] * l->in.stride[3]);
+    }
+    l->p.segments = (int32_t)count;
+    l->p.seg_off = off;
+    l->p.seg_k = (int32_t)(l->u8_in ? k / 4 : k);
+    return ESPL_OK;
+}
+
+static void conv_rows(const espl__window *g, linear_step *l) {
+    const view *in = &l->in, *out = &l->out;
+    l->p.in_step = g->stride[1] * in->stride[3];
+    l->p.out_step = out->stride[3];
+    l->p.res_step = l->has_res ? l->res.stride[3] : 0;
+    l->in_origin = -(g->begin[0] * in->stride[2] + g->begin[1] * in->stride[3]);
+    bool point = g->kernel[0] == 1 && g->kernel[1] == 1 && g->stride[0] == 1 && g->stride[1] == 1 &&
+                 g->begin[0] + g->begin[1] + g->end[0] + g->end[1] == 0;
+    if (point && gapless(in) && gapless(out) && (!l->has_res || gapless(&l->res))) {
+        flatten(l, in->dim[0] * in->dim[2] * in->dim[3], l->p.in_step, l->p.out_step, l->p.res_step);
+        return;
+    }
+    l->rows_per_image = out->dim[2];
+    l->rows = out->dim[0] * out->dim[2];
+    l->pixels = l->last_pixels = out->dim[3];
+    l->in_row = g->stride[0] * in->stride[2];
+    l->in_image = in->stride[0];
+    l->out_row = out->stride[2];
+    l->out_image = out->stride[0];
+    l->res_row = l->has_res ? l->res.stride[2] : 0;
+    l->res_image = l->has_res ? l->res.stride[0] : 0;
+}
+
+static const int64_t *code_sums(espl_session *s, const int8_t *codes, int64_t channels, int64_t k, int64_t stride_c,
+                                int64_t stride_k) {
+    int64_t *sums = espl__arena_alloc(&s->arena, sizeof *sums * (uint64_t)channels + 8);
+    for (int64_t c = 0; sums && c < channels; c++)
+        for (int64_t i = 0; i < k; i++) sums[c] += codes[c * stride_c + i * stride_k];
+    return sums;
+}
+
+espl_status lower_conv(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {
+    espl_status status = ESPL_OK;
+    espl__window g;
+    weights w = {0};
+    fusion f;
+    view in, final;
+    bool rounds;
+    if (!conv_geometry(n, &g)) return ESPL_OK;
+    const espl__value *x = n->inputs[0], *wv = n->inputs[1];
+    const espl__value *bias = n->input_count > 2 ? n->inputs[2] : NULL;
+    if (bias && !bias->constant) return ESPL_OK;
+    int64_t groups = espl__attr_int(n, "group", 1), oc = wv->shape.dim[0], cg = wv->shape.dim[1];
+    int64_t taps = g.kernel[0] * g.kernel[1];
+    bool depthwise = groups > 1 && cg == 1 && oc == groups;
+    bool integer = plan_store_type(x) == ESPL_U8 && integer_weights(s, wv, 0, &w) && accumulator_fits(cg * taps) &&
+                   (groups == 1 || depthwise || cg % 4 == 0) &&
+                   (!depthwise || plan_store_type(n->outputs[0]) == ESPL_U8 || !s->observer);
+    plan_fuse(s, n, integer ? FUSE_INTEGER : FUSE_FLOAT, &f);
+    if (depthwise && plan_store_type(f.out) != ESPL_U8) integer = false; /* the kernel stores u8 only */
+    *taken = true;
+    ESPL_TRY(plan_require(s, n, x, integer ? ESPL_U8 : ESPL_F32, WANT_NHWC, 1, &in, diag));
+    ESPL_TRY(plan_fill_halo(s, n, x, &in, diag));
+    view res = {0}, out;
+    if (f.residual)
+        ESPL_TRY(plan_require(s, n, f.residual, integer ? ESPL_U8 : ESPL_F32, WANT_NHWC, 1, &res, diag));
+    ESPL_TRY(output_views(s, &f, integer, &out, &final, &rounds, diag));
+    linear_step *l = plan_step(s, sizeof *l, n, "conv", run_linear);
+    if (!l) return espl__nomem(diag, sizeof *l);
+    l->depthwise = depthwise;
+    l->has_res = f.residual != NULL;
+    l->u8_in = integer;
+    l->u8_out = integer && out.type == ESPL_U8;
+    l->in = in;
+    l->out = out;
+    l->res = res;
+    conv_rows(&g, l);
+    const espl_tensor *real = integer ? NULL : espl__constant_f32(s->graph, wv);
+    if (!integer && !real) return espl__nomem(diag, 0);
+    const void *data = integer ? (const void *)w.codes : real->data;
+    int64_t channels = depthwise ? oc : oc / groups;
+    l->groups = depthwise ? 1 : (int)groups;
+    if (integer) {
+        const int64_t *sums = code_sums(s, w.codes, oc, cg * taps, cg * taps, 1);
+        if (!sums) return espl__nomem(diag, 0);
+        ESPL_TRY(scale_integer(s, n, &w, &in, &f, l->groups, channels, sums, l, diag));
+    } else {
+        ESPL_TRY(scale_float(s, n, &f, l->groups, channels, l, diag));
+    }
+    l->base.weight_bytes = (uint64_t)(oc * cg * taps) * (integer ? 1 : 4);
+    if (depthwise) {
+        ESPL_TRY(depthwise_weights(s, n, data, integer, &g, l, diag));
+    } else {
+        bool by_row = groups == 1 && g.dilation[1] == 1;
+        conv_order order = {cg, g.kernel[0], g.kernel[1], by_row ? in.cs : 0};
+        int64_t k = by_row ? g.kernel[1] * in.cs : groups == 1 ? in.cs : cg;
+        int64_t segments = by_row ? g.kernel[0] : taps;
+        shape_of_weights shape = {groups, channels, segments, k, conv_at, &order};
+        l->p.channels = (int32_t)channels;
+        ESPL_TRY(conv_segments(s, &g, by_row, k, l, diag));
+        ESPL_TRY(pack(s, &shape, data, integer, l, diag));
+        l->in_group = cg * in.stride[1];
+        l->out_group = channels * out.stride[1];
+        l->channels_padded = pad16(channels);
+        choose_sweep(l, channels);
+    }
+    ESPL_TRY(finish(s, n, &f, l, &final, rounds, diag));
+done:
+    return status;
+}
+
+/* --- Gemm and MatMul with constant weights --------------------------------------------------------------------- */
+
+typedef struct matrix_order {
+    int64_t stride_c, stride_k, k; /* element (channel, i) at channel * stride_c + i * stride_k; k real ones */
+} matrix_order;
+
+static int64_t matrix_at(const void *user, int64_t channel, int64_t segment, int64_t i) {
+    const matrix_order *o = user;
+    (void)segment;
+    return i < o->k ? channel * o->stride_c + i * o->stride_k : -1;
+}
+
+static int64_t row_stride(const view *v) {
+    return (view_is_dense(v) ? v->dim[v->rank - 1] : v->cs) * (int64_t)espl_dtype_bytes(v->type);
+}
+
+/* x [..., k] times the matrix of `order`, [channels] outputs. */
+static espl_status lower_matrix(espl_session *s, espl__node *n, const matrix_order *order, int axis, int64_t channels,
+                                bool *taken, espl_diag *diag) {
+    espl_status status = ESPL_OK;
+    static const int32_t one_segment[1];
+    weights w = {0};
+    fusion f;
+    view in, out, final, res = {0};
+    bool rounds;
+    const espl__value *x = n->inputs[0], *wv = n->inputs[1];
+    const espl__value *bias = n->input_count > 2 ? n->inputs[2] : NULL;
+    if (x->shape.rank < 1 || s->spatial[n->outputs[0]->id] || (bias && !bias->constant)) return ESPL_OK;
+    if (bias && espl_shape_count(&bias->shape) != channels) return ESPL_OK;
+    bool integer = plan_store_type(x) == ESPL_U8 && integer_weights(s, wv, axis, &w) && accumulator_fits(order->k);
+    plan_fuse(s, n, integer ? FUSE_INTEGER : FUSE_FLOAT, &f);
+    *taken = true;
+    espl_dtype type = integer ? ESPL_U8 : ESPL_F32;
+    ESPL_TRY(plan_require(s, n, x, type, WANT_ROWS, integer ? 4 : 1, &in, diag));
+    if (f.residual) ESPL_TRY(plan_require(s, n, f.residual, type, WANT_ROWS, 1, &res, diag));
+    ESPL_TRY(output_views(s, &f, integer, &out, &final, &rounds, diag));
+    linear_step *l = plan_step(s, sizeof *l, n, "gemm", run_linear);
+    if (!l) return espl__nomem(diag, sizeof *l);
+    l->has_res = f.residual != NULL;
+    l->u8_in = integer;
+    l->u8_out = integer && out.type == ESPL_U8;
+    l->in = in;
+    l->out = out;
+    l->res = res;
+    l->groups = 1;
+    const espl_tensor *real = integer ? NULL : espl__constant_f32(s->graph, wv);
+    if (!integer && !real) return espl__nomem(diag, 0);
+    if (integer) {
+        const int64_t *sums = code_sums(s, w.codes, channels, order->k, order->stride_c, order->stride_k);
+        if (!sums) return espl__nomem(diag, 0);
+        ESPL_TRY(scale_integer(s, n, &w, &in, &f, 1, channels, sums, l, diag));
+    } else {
+        ESPL_TRY(scale_float(s, n, &f, 1, channels, l, diag));
+    }
+    int64_t k = integer ? (order->k + 3) / 4 * 4 : order->k;
+    shape_of_weights shape = {1, channels, 1, k, matrix_at, order};
+    l->p.channels = (int32_t)channels;
+    l->p.segments = 1;
+    l->p.seg_off = one_segment;
+    l->p.seg_k = (int32_t)(integer ? k / 4 : k);
+    l->p.in_step = row_stride(&in);
+    l->p.out_step = row_stride(&out);
+    l->p.res_step = l->has_res ? row_stride(&res) : 0;
+    flatten(l, espl_shape_count(&x->shape) / ESPL_MAX(order->k, 1), l->p.in_step, l->p.out_step, l->p.res_step);
+    ESPL_TRY(pack(s, &shape, integer ? (const void *)w.codes : real->data, integer, l, diag));
+    l->base.weight_bytes = (uint64_t)(channels * order->k) * (integer ? 1 : 4);
+    choose_sweep(l, channels);
+    ESPL_TRY(finish(s, n, &f, l, &final, rounds, diag));
+done:
+    return status;
+}
+
+espl_status lower_gemm(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {
+    const espl__value *w = n->inputs[1];
+    if (!w->constant || espl__attr_int(n, "transA", 0) || espl__attr_float(n, "alpha", 1) != 1 ||
+        espl__attr_float(n, "beta", 1) != 1 || espl_shape_count(&n->inputs[0]->shape) == 0)
+        return ESPL_OK;
+    bool transposed = espl__attr_int(n, "transB", 0) != 0;
+    int64_t channels = w->shape.dim[transposed ? 0 : 1], k = w->shape.dim[transposed ? 1 : 0];
+    matrix_order order = {transposed ? k : 1, transposed ? 1 : channels, k};
+    return lower_matrix(s, n, &order, transposed ? 0 : 1, channels, taken, diag);
+}
+
+/* --- MatMul of two activations --------------------------------------------------------------------------------- */
+
+typedef struct matmul_step {
+    step base;
+    espl__conv p;
+    bool u8_in, u8_out;
+    view a, b, out;
+    int64_t batches, m, k, n;
+    int packed; /* buffer: the packed right side, then its bias */
+    int64_t packed_bytes;
+    int32_t zero_a;
+} matmul_step;
+
+/* [K][N] rows of s8 codes (u8 with the sign bit flipped) to [N/16][K/4][16][4], and bias[c] = -zero_a * sum of column c. */
+static void pack_right_u8(const matmul_step *t, const uint8_t *b, int8_t *packed, int32_t *bias) {
+    int64_t groups = (t->k + 3) / 4, ldb = row_stride(&t->b);
+    memset(packed, 0, (size_t)(pad16(t->n) * groups * 4));
+    memset(bias, 0, sizeof *bias * (size_t)pad16(t->n));
+    for (int64_t k = 0; k < t->k; k++)
+        for (int64_t c = 0; c < t->n; c++) {
+            int8_t code = (int8_t)(b[k * ldb + c] ^ 0x80);
+            packed[((c / 16 * groups + k / 4) * 16 + c % 16) * 4 + k % 4] = code;
+            bias[c] -= t->zero_a * code;
+        }
+}
+
+static void pack_right_f32(const matmul_step *t, const float *b, float *packed) {
+    int64_t ldb = row_stride(&t->b) / 4;
+    for (int64_t c0 = 0; c0 < t->n; c0 += 16) {
+        int64_t width = ESPL_MIN(16, t->n - c0);
+        for (int64_t k = 0; k < t->k; k++, packed += 16) {
+            memcpy(packed, b + k * ldb + c0, sizeof *b * (size_t)width);
+            memset(packed + width, 0, sizeof *b * (size_t)(16 - width));
+        }
+    }
+}
+
+static void run_matmul(const step *st, espl_session *s) {
+    const matmul_step *t = (const matmul_step *)st;
+    const espl__kernels *kn = s->kernels;
+    int blocks = (int)(pad16(t->n) / 16);
+    char *packed = s->buffers[t->packed].data;
+    const char *a = buffer_at(s, &t->a), *b = buffer_at(s, &t->b);
+    char *out = buffer_at(s, &t->out);
+    espl__conv p = t->p;
+    p.w = packed;
+    for (int64_t i = 0; i < t->batches; i++) {
+        if (t->u8_in) {
+            int32_t *bias = (int32_t *)(void *)(packed + t->packed_bytes);
+            pack_right_u8(t, (const uint8_t *)b, (int8_t *)packed, bias);
+            p.bias = bias;
+            if (t->u8_out)
+                kn->conv_u8(&p, (const uint8_t *)a, (uint8_t *)out, NULL, (int)t->m, 0, blocks);
+            else
+                kn->conv_u8_f32(&p, (const uint8_t *)a, (float *)out, (int)t->m, 0, blocks);
+        } else {
+            pack_right_f32(t, (const float *)b, (float *)(void *)packed);
+            kn->conv_f32(&p, (const float *)a, (float *)out, NULL, (int)t->m, 0, blocks);
+        }
+        a += t->m * t->p.in_step;
+        b += t->k * row_stride(&t->b);
+        out += t->m * t->p.out_step;
+    }
+}
+
+static bool same_batches(const espl_shape *a, const espl_shape *b) {
+    if (a->rank != b->rank || a->rank < 2) return false;
+    for (int d = 0; d + 2 < a->rank; d++)
+        if (a->dim[d] != b->dim[d]) return false;
+    return true;
+}
+
+static espl_status lower_matmul_dynamic(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {
+    espl_status status = ESPL_OK;
+    static const int32_t one_segment[1];
+    fusion f;
+    view a, b, out, final;
+    bool rounds;
+    const espl__value *av = n->inputs[0], *bv = n->inputs[1];
+    int rank = av->shape.rank;
+    if (!same_batches(&av->shape, &bv->shape) || s->spatial[n->outputs[0]->id]) return ESPL_OK;
+    if (av->dtype != ESPL_F32 || bv->dtype != ESPL_F32 || espl_shape_count(&n->outputs[0]->shape) == 0) return ESPL_OK;
+    float scale;
+    int32_t zero;
+    /* The right side is the kernel's s8 operand: its grid must be symmetric. */
+    bool integer = plan_store_type(av) == ESPL_U8 && plan_grid(bv, &scale, &zero) && zero == 128 &&
+                   accumulator_fits(av->shape.dim[rank - 1]);
+    plan_fuse(s, n, FUSE_CLAMP, &f);
+    *taken = true;
+    ESPL_TRY(plan_require(s, n, av, integer ? ESPL_U8 : ESPL_F32, WANT_ROWS, integer ? 4 : 1, &a, diag));
+    ESPL_TRY(plan_require(s, n, bv, integer ? ESPL_U8 : ESPL_F32, WANT_ROWS, 1, &b, diag));
+    ESPL_TRY(output_views(s, &f, integer, &out, &final, &rounds, diag));
+    int64_t m = av->shape.dim[rank - 2], k = av->shape.dim[rank - 1], cols = bv->shape.dim[rank - 1];
+    int64_t packed = pad16(cols) * (integer ? (k + 3) / 4 * 4 : k * 4);
+    int place = plan_buffer(s, BUFFER_WORK, (uint64_t)(packed + pad16(cols) * 4));
+    float *vector = plan_weights(s, sizeof *vector * (uint64_t)pad16(cols));
+    matmul_step *t = plan_step(s, sizeof *t, n, integer ? "matmul_u8" : "matmul_f32", run_matmul);
+    if (place < 0 || !vector || !t) return espl__nomem(diag, (uint64_t)packed);
+    *t = (matmul_step){.base = t->base, .u8_in = integer, .u8_out = integer && out.type == ESPL_U8, .a = a, .b = b,
+                       .out = out, .batches = espl_shape_count(&av->shape) / (m * k), .m = m, .k = k, .n = cols,
+                       .packed = place, .packed_bytes = packed, .zero_a = a.zero};
+    t->p = (espl__conv){.segments = 1, .seg_k = (int32_t)(integer ? (k + 3) / 4 : k), .seg_off = one_segment,
+                        .in_step = row_stride(&a), .out_step = row_stride(&out), .bias = vector,
+                        .channels = (int32_t)cols, .flo = f.lo, .fhi = f.hi};
+    if (integer) {
+        float out_scale = 1;
+        int32_t out_zero = 0;
+        if (t->u8_out) plan_grid(f.out, &out_scale, &out_zero);
+        for (int64_t c = 0; c < pad16(cols); c++) vector[c] = (float)((double)a.scale * b.scale / out_scale);
+        t->p.q = (espl__epilogue_u8){.mult = vector, .zero = out_zero, .lo = plan_bound(f.lo, out_scale, out_zero),
+                                     .hi = plan_bound(f.hi, out_scale, out_zero)};
+    }
+    t->base.macs = n->op->macs(n);
+    t->base.format = integer ? "s8" : "f32";
+    plan_use(s, a.buffer);
+    plan_use(s, b.buffer);
+    plan_use(s, out.buffer);
+    plan_use(s, place);
+    if (rounds) ESPL_TRY(plan_convert(s, n, &out, &final, diag));
+    ESPL_TRY(plan_produce(s, f.out, &final, diag));
+done:
+    return status;
+}
+
+espl_status lower_matmul(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {
+    const espl__value *w = n->inputs[1];
+    if (!w->constant) return lower_matmul_dynamic(s, n, taken, diag);
+    if (w->shape.rank != 2 || espl_shape_count(&n->inputs[0]->shape) == 0) return ESPL_OK;
+    matrix_order order = {1, w->shape.dim[1], w->shape.dim[0]};
+    return lower_matrix(s, n, &order, 1, w->shape.dim[1], taken, diag);
+}

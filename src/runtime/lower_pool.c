@@ -1,0 +1,128 @@
+/* Pooling over NHWC rows: kernels see lists of rows of channels. */
+#include "runtime/lower.h"
+#include "ops/ops.h"
+
+typedef struct pool_step {
+    step base;
+    view in, out;
+    espl__window g;
+    bool max, count_padding;
+    const char **rows; /* pointers of one window */
+    int32_t *sums;     /* u8 average: one per channel */
+} pool_step;
+
+typedef struct span {
+    int64_t lo, hi;  /* inside the input */
+    int64_t counted; /* inside the input and its padding */
+} span;
+
+static span window_span(const espl__window *g, int d, int64_t at) {
+    int64_t first = at * g->stride[d] - g->begin[d], end = first + (g->kernel[d] - 1) * g->dilation[d] + 1;
+    int64_t by = g->dilation[d], lo = first, hi = end;
+    while (lo < 0) lo += by;
+    while (hi - 1 >= g->in[d] && hi > lo) hi -= by;
+    int64_t limit = g->in[d] + g->end[d], last = end;
+    while (last > limit) last -= by;
+    span s = {lo, hi, (last - 1 - first) / by + 1};
+    return s;
+}
+
+static void average(const pool_step *t, const espl__kernels *k, int count, int64_t divisor, char *out) {
+    int64_t c = t->in.dim[1];
+    if (t->in.type == ESPL_F32) {
+        k->sum_f32((const float *const *)(const void *)t->rows, count, (float *)(void *)out, c);
+        for (int64_t i = 0; i < c; i++) ((float *)(void *)out)[i] /= (float)divisor;
+        return;
+    }
+    k->sum_u8((const uint8_t *const *)(const void *)t->rows, count, t->sums, c);
+    float m = (float)((double)t->in.scale / ((double)t->out.scale * (double)divisor));
+    for (int64_t i = 0; i < c; i++)
+        ((uint8_t *)out)[i] = (uint8_t)espl__requantize((float)(t->sums[i] - count * t->in.zero) * m, t->out.zero, 0, 255);
+}
+
+static void one_window(const pool_step *t, espl_session *s, const char *image, int64_t y, int64_t x, char *out) {
+    span sy = window_span(&t->g, 0, y), sx = window_span(&t->g, 1, x);
+    int count = 0;
+    for (int64_t iy = sy.lo; iy < sy.hi; iy += t->g.dilation[0])
+        for (int64_t ix = sx.lo; ix < sx.hi; ix += t->g.dilation[1])
+            t->rows[count++] = image + iy * t->in.stride[2] + ix * t->in.stride[3];
+    int64_t c = t->in.dim[1];
+    if (!t->max)
+        average(t, s->kernels, count, t->count_padding ? sy.counted * sx.counted : count, out);
+    else if (t->in.type == ESPL_F32)
+        s->kernels->max_f32((const float *const *)(const void *)t->rows, count, (float *)(void *)out, c);
+    else
+        s->kernels->max_u8((const uint8_t *const *)(const void *)t->rows, count, (uint8_t *)out, c);
+}
+
+static void run_pool(const step *st, espl_session *s) {
+    const pool_step *t = (const pool_step *)st;
+    for (int64_t n = 0; n < t->out.dim[0]; n++)
+        for (int64_t y = 0; y < t->out.dim[2]; y++)
+            for (int64_t x = 0; x < t->out.dim[3]; x++)
+                one_window(t, s, buffer_at(s, &t->in) + n * t->in.stride[0], y, x,
+                           buffer_at(s, &t->out) + n * t->out.stride[0] + y * t->out.stride[2] + x * t->out.stride[3]);
+}
+
+static bool geometry(const espl__node *n, espl__window *g) {
+    const espl_shape *x = &n->inputs[0]->shape;
+    if (x->rank != 4) return false;
+    if (strncmp(n->op->name, "Global", 6) != 0) return espl__window_resolve(n, x, NULL, g, NULL) == ESPL_OK;
+    *g = (espl__window){.rank = 2};
+    for (int d = 0; d < 2; d++) {
+        g->kernel[d] = g->in[d] = x->dim[d + 2];
+        g->stride[d] = g->dilation[d] = g->out[d] = 1;
+    }
+    return true;
+}
+
+/* Every window must cover an element, or there is no maximum and no mean. */
+static bool covers(const espl__window *g) {
+    for (int d = 0; d < 2; d++)
+        for (int64_t i = 0; i < g->out[d]; i++) {
+            span s = window_span(g, d, i);
+            if (s.lo >= s.hi) return false;
+        }
+    return true;
+}
+
+espl_status lower_pool(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {
+    espl_status status = ESPL_OK;
+    espl__window g;
+    const espl__value *x = n->inputs[0], *y = n->outputs[0];
+    if (x->dtype != ESPL_F32 || n->output_count > 1 || !geometry(n, &g) || espl_shape_count(&y->shape) == 0 || !covers(&g))
+        return ESPL_OK;
+    *taken = true;
+    bool max = strstr(n->op->name, "Max") != NULL;
+    float sx, sy;
+    int32_t zx, zy;
+    bool u8 = plan_grid(x, &sx, &zx) && plan_grid(y, &sy, &zy) && (!max || (sx == sy && zx == zy));
+    view in, out, final;
+    static const int no_halo[4];
+    ESPL_TRY(plan_require(s, n, x, u8 ? ESPL_U8 : ESPL_F32, WANT_NHWC, 1, &in, diag));
+    ESPL_TRY(plan_output(s, y, plan_store_type(y), &final, diag));
+    out = final;
+    bool rounds = !u8 && final.type == ESPL_U8;
+    if (rounds) {
+        out = view_nhwc(&y->shape, ESPL_F32, no_halo);
+        out.buffer = plan_buffer(s, BUFFER_WORK, view_bytes(&out));
+        if (out.buffer < 0) return espl__nomem(diag, view_bytes(&out));
+    }
+    pool_step *t = plan_step(s, sizeof *t, n, max ? (u8 ? "max_u8" : "max_f32") : (u8 ? "sum_u8" : "sum_f32"), run_pool);
+    if (!t) return espl__nomem(diag, sizeof *t);
+    t->in = in;
+    t->out = out;
+    t->g = g;
+    t->max = max;
+    t->count_padding = espl__attr_int(n, "count_include_pad", 0) != 0;
+    t->base.format = u8 ? "s8" : "f32";
+    t->rows = espl__arena_alloc(&s->arena, sizeof *t->rows * (uint64_t)(g.kernel[0] * g.kernel[1]));
+    t->sums = espl__arena_alloc(&s->arena, sizeof *t->sums * (uint64_t)x->shape.dim[1] + 8);
+    if (!t->rows || !t->sums) return espl__nomem(diag, sizeof *t->rows);
+    plan_use(s, in.buffer);
+    plan_use(s, out.buffer);
+    if (rounds) ESPL_TRY(plan_convert(s, n, &out, &final, diag));
+    ESPL_TRY(plan_produce(s, y, &final, diag));
+done:
+    return status;
+}

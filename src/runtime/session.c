@@ -1,0 +1,167 @@
+#include "runtime/lower.h"
+#include "passes/passes.h"
+
+static espl_status create_tables(espl_session *s, espl_diag *diag) {
+    uint64_t values = (uint64_t)s->graph->value_count + 1, nodes = (uint64_t)s->graph->node_count + 1;
+    s->forms = espl__calloc(s->ctx, values, sizeof *s->forms);
+    s->spatial = espl__calloc(s->ctx, values, sizeof *s->spatial);
+    s->halos = espl__calloc(s->ctx, values, sizeof *s->halos);
+    s->done = espl__calloc(s->ctx, nodes, sizeof *s->done);
+    s->inputs = espl__calloc(s->ctx, (uint64_t)s->graph->input_count + 1, sizeof *s->inputs);
+    s->outputs = espl__calloc(s->ctx, (uint64_t)s->graph->output_count + 1, sizeof *s->outputs);
+    if (!s->forms || !s->spatial || !s->halos || !s->done || !s->inputs || !s->outputs)
+        return espl__nomem(diag, values * sizeof *s->forms);
+    for (int i = 0; i < s->graph->input_count; i++)
+        s->inputs[i] = (espl_tensor){s->graph->inputs[i]->dtype, s->graph->inputs[i]->shape, NULL};
+    for (int i = 0; i < s->graph->output_count; i++)
+        s->outputs[i] = (espl_tensor){s->graph->outputs[i]->dtype, s->graph->outputs[i]->shape, NULL};
+    return ESPL_OK;
+}
+
+static void drop_tables(espl_session *s) {
+    espl__free(s->ctx, s->forms);
+    espl__free(s->ctx, s->spatial);
+    espl__free(s->ctx, s->halos);
+    espl__free(s->ctx, s->done);
+    s->forms = NULL;
+    s->spatial = NULL;
+    s->halos = NULL;
+    s->done = NULL;
+}
+
+espl_status espl_session_create(espl_context *ctx, const espl_graph *graph, const espl_session_options *options,
+                                espl_session **out, espl_diag *diag) {
+    espl_status status = ESPL_OK;
+    static const espl_session_options defaults;
+    if (!options) options = &defaults;
+    *out = NULL;
+    espl_session *s = espl__calloc(ctx, 1, sizeof *s);
+    if (!s) return espl__nomem(diag, sizeof *s);
+    s->ctx = ctx;
+    espl__arena_init(&s->arena, ctx);
+    s->kernels = espl__kernels_get();
+    s->profile = options->profile;
+    s->observer = options->observer;
+    s->observer_user = options->observer_user;
+    s->threads = espl_context_threads(ctx);
+    ESPL_TRY(espl__graph_clone(graph, &s->graph, diag));
+    ESPL_TRY(espl__specialise(s->graph, options->input_shapes, diag));
+    ESPL_TRY(espl__pass_dead_code(s->graph, diag));
+    ESPL_TRY(create_tables(s, diag));
+    ESPL_TRY(lower_graph(s, diag));
+    ESPL_TRY(plan_memory(s, diag));
+    drop_tables(s);
+    *out = s;
+    s = NULL;
+done:
+    espl_session_destroy(&s);
+    return status;
+}
+
+void espl_session_destroy(espl_session **session) {
+    espl_session *s = *session;
+    if (!s) return;
+    espl_context *ctx = s->ctx;
+    drop_tables(s);
+    espl__free(ctx, s->inputs);
+    espl__free(ctx, s->outputs);
+    espl__free(ctx, s->buffers);
+    espl__free(ctx, s->steps);
+    espl__free(ctx, s->workspace);
+    espl__arena_free(&s->arena);
+    espl_graph_destroy(&s->graph);
+    espl__free(ctx, s);
+    *session = NULL;
+}
+
+int espl_session_input_count(const espl_session *s) { return s->graph->input_count; }
+int espl_session_output_count(const espl_session *s) { return s->graph->output_count; }
+const char *espl_session_input_name(const espl_session *s, int i) { return s->graph->inputs[i]->name; }
+const char *espl_session_output_name(const espl_session *s, int i) { return s->graph->outputs[i]->name; }
+const espl_tensor *espl_session_input_info(const espl_session *s, int i) { return &s->inputs[i]; }
+const espl_tensor *espl_session_output_info(const espl_session *s, int i) { return &s->outputs[i]; }
+
+static espl_status check(const espl_tensor *expected, const espl_tensor *got, const char *what, const char *name,
+                         espl_diag *diag) {
+    char a[128], b[128];
+    if (got->dtype == expected->dtype && espl_shape_equal(&got->shape, &expected->shape) &&
+        (got->data || espl_shape_count(&got->shape) == 0))
+        return ESPL_OK;
+    return espl__fail(diag, ESPL_SHAPE, "%s '%s' wants %s %s, %s %s was given", what, name, espl_dtype_name(expected->dtype),
+                      espl_shape_text(&expected->shape, a, sizeof a), espl_dtype_name(got->dtype),
+                      espl_shape_text(&got->shape, b, sizeof b));
+}
+
+espl_status espl_session_run(espl_session *s, const espl_tensor *inputs, espl_tensor *outputs, espl_diag *diag) {
+    for (int i = 0; i < s->graph->input_count; i++) {
+        espl_status status = check(&s->inputs[i], &inputs[i], "input", s->graph->inputs[i]->name, diag);
+        if (status != ESPL_OK) return status;
+    }
+    for (int i = 0; i < s->graph->output_count; i++) {
+        espl_status status = check(&s->outputs[i], &outputs[i], "output", s->graph->outputs[i]->name, diag);
+        if (status != ESPL_OK) return status;
+    }
+    for (int i = 0; i < s->buffer_count; i++) {
+        buffer *b = &s->buffers[i];
+        if (b->kind == BUFFER_INPUT) b->data = inputs[b->index].data;
+        if (b->kind == BUFFER_OUTPUT) b->data = outputs[b->index].data;
+    }
+    for (int i = 0; i < s->step_count; i++) {
+        step *st = s->steps[i];
+        if (!s->profile) {
+            st->run(st, s);
+            continue;
+        }
+        double start = espl__now();
+        st->run(st, s);
+        st->seconds += espl__now() - start;
+        st->runs++;
+    }
+    return ESPL_OK;
+}
+
+void espl_session_memory(const espl_session *s, uint64_t *workspace, uint64_t *weights) {
+    *workspace = s->workspace_bytes;
+    *weights = s->weight_bytes;
+}
+
+void espl_session_profile_reset(espl_session *s) {
+    for (int i = 0; i < s->step_count; i++) {
+        s->steps[i]->seconds = 0;
+        s->steps[i]->runs = 0;
+    }
+}
+
+/* Steps of one node stand together; a layer is such a run of steps, named by the one that does the work. */
+static int layer_end(const espl_session *s, int begin) {
+    int i = begin + 1;
+    while (i < s->step_count && s->steps[i]->node == s->steps[begin]->node) i++;
+    return i;
+}
+
+int espl_session_layer_count(const espl_session *s) {
+    int count = 0;
+    for (int i = 0; i < s->step_count; i = layer_end(s, i)) count++;
+    return count;
+}
+
+espl_layer espl_session_layer(const espl_session *s, int index) {
+    int begin = 0;
+    while (index-- > 0) begin = layer_end(s, begin);
+    int end = layer_end(s, begin);
+    const espl__node *n = s->steps[begin]->node;
+    espl_layer l = {.name = n ? n->name : "", .op = n ? n->op->name : "input", .node = n ? n->origin : -1};
+    int64_t most = -1;
+    for (int i = begin; i < end; i++) {
+        const step *st = s->steps[i];
+        l.seconds += st->seconds;
+        l.runs = st->runs;
+        l.macs += st->macs;
+        l.weight_bytes += st->weight_bytes;
+        if (st->macs < most || (st->macs == most && i + 1 < end)) continue;
+        most = st->macs;
+        l.kernel = st->kernel;
+        l.format = st->format;
+    }
+    return l;
+}
