@@ -5,7 +5,7 @@
 #include <inttypes.h>
 
 /* Honest models take little more than their own size, bare graphs without weights about 45 times that. */
-enum { BUDGET_FACTOR = 64, BUDGET_FLOOR = 64 << 20 };
+enum { BUDGET_FACTOR = 64, BUDGET_FLOOR = 16 << 20 };
 
 typedef struct budget {
     espl_context *ctx;
