@@ -74,6 +74,7 @@ static INLINE w_operand w_load(const int8_t *from) {
 }
 static INLINE vi dot(vi acc, x_operand x, w_operand w) {
     acc = vi_add(acc, _mm256_madd_epi16(x.even, w.even));
+    __asm__("" : "+x"(acc)); /* no sum of both products first: that takes a register more */
     return vi_add(acc, _mm256_madd_epi16(x.odd, w.odd));
 }
 
