@@ -142,6 +142,9 @@ int main(int argc, char **argv) {
     sigaction(SIGSEGV, &action, NULL);
     sigaction(SIGBUS, &action, NULL);
     check_sets();
+    rng = espl__rng_seed(20240607, 1000);
+    current = "packing";
+    check_packing();
     bool found = !only;
     for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
         if (only && strcmp(only, rows[i].name) != 0) continue;

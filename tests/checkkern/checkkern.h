@@ -50,6 +50,7 @@ bool same_floats(const outputs *o, const void *got);
 #define X(name, args) void check_##name(void);
 ESPL__KERNEL_LIST(X)
 #undef X
+void check_packing(void);
 
 void bench_all(const char *only);
 /* Register-only rates of one level, in 1e9 operations a second: u8 x s8 products and f32 products, 2 each. */
