@@ -120,49 +120,6 @@ static espl_status split_18(upgrader *u, espl__node *node) {
 
 static espl_status axes_to_input(upgrader *u, espl__node *node) { return ints_to_input(u, node, "axes", 1); }
 
-static espl_status topk_10(upgrader *u, espl__node *node) {
-    int64_t k = espl__attr_int(node, "k", 0);
-    if (!set_input(u, node, 1, constant(u, ESPL_S64, 1, &k))) return nomem(u);
-    drop_attr(node, "k");
-    return ESPL_OK;
-}
-
-static bool has_scale_below_one(const espl__value *scales) {
-    if (!scales || !scales->constant || scales->constant->dtype != ESPL_F32) return true;
-    int64_t count = espl_shape_count(&scales->constant->shape);
-    for (int64_t i = 0; i < count; i++)
-        if (!(((const float *)scales->constant->data)[i] >= 1)) return true;
-    return false;
-}
-
-static espl_status upsample_9(upgrader *u, espl__node *node) {
-    const espl__attr *a = espl__attr_find(node, "scales");
-    if (!a || a->kind != ESPL__ATTR_FLOATS) return espl__fail(u->diag, ESPL_FORMAT, "it has no scales");
-    if (!set_input(u, node, 1, constant(u, ESPL_F32, a->count, a->floats))) return nomem(u);
-    drop_attr(node, "scales");
-    return ESPL_OK;
-}
-
-static espl_status upsample_10(upgrader *u, espl__node *node) {
-    const espl__op *op = espl__op_find("", "Resize");
-    if (!op) return espl__fail(u->diag, ESPL_UNSUPPORTED, "it became Resize, which is not supported");
-    node->op = op;
-    return ESPL_OK;
-}
-
-/* Until 10: x_in = x_out / scale, and the nearest below when growing; shrinking was left to the implementation. */
-static espl_status resize_11(upgrader *u, espl__node *node) {
-    espl__value *scales = node->input_count > 1 ? node->inputs[1] : NULL;
-    if (has_scale_below_one(scales))
-        return espl__fail(u->diag, ESPL_UNSUPPORTED, "what it does when it shrinks was not defined");
-    if (!set_input(u, node, 2, scales)) return nomem(u);
-    node->inputs[1] = NULL;
-    if (!espl__attr_set_string(u->graph, node, "coordinate_transformation_mode", "asymmetric") ||
-        !espl__attr_set_string(u->graph, node, "nearest_mode", "floor"))
-        return nomem(u);
-    return set_input(u, node, 1, constant(u, ESPL_F32, 0, "")) ? ESPL_OK : nomem(u); /* roi was required until 13 */
-}
-
 /* Until 12 the input was seen as a matrix, cut before `axis`, and each row normalised; from 13 on one axis is. */
 static espl_status softmax_13(upgrader *u, espl__node *node) {
     espl__value *x = node->inputs[0], *y = node->outputs[0];
@@ -183,20 +140,10 @@ static espl_status softmax_13(upgrader *u, espl__node *node) {
     return set_input(u, back, 1, shape->outputs[0]) ? ESPL_OK : nomem(u);
 }
 
-static espl_status roi_align_16(upgrader *u, espl__node *node) {
-    return espl__attr_set_string(u->graph, node, "coordinate_transformation_mode", "output_half_pixel") ? ESPL_OK
-                                                                                                    : nomem(u);
-}
-
-static espl_status grid_sample_20(upgrader *u, espl__node *node) {
-    const char *mode = espl__attr_string(node, "mode", "bilinear");
-    const char *now = strcmp(mode, "bilinear") == 0 ? "linear" : strcmp(mode, "bicubic") == 0 ? "cubic" : mode;
-    return espl__attr_set_string(u->graph, node, "mode", now) ? ESPL_OK : nomem(u);
-}
-
+/* Operators that changed in a way nobody has needed yet: better a sentence than another meaning. */
 static espl_status impossible(upgrader *u, espl__node *node) {
     (void)node;
-    return espl__fail(u->diag, ESPL_UNSUPPORTED, "its inputs mean something else there");
+    return espl__fail(u->diag, ESPL_UNSUPPORTED, "it means something else there");
 }
 
 /* In order of the opset within an operator. */
@@ -210,7 +157,7 @@ static const struct {
     {"DFT", 20, impossible},
     {"Dropout", 10, dropout_10},
     {"Dropout", 12, dropout_12},
-    {"GridSample", 20, grid_sample_20},
+    {"GridSample", 20, impossible},
     {"GroupNormalization", 21, impossible},
     {"Hardmax", 13, softmax_13},
     {"LogSoftmax", 13, softmax_13},
@@ -225,7 +172,8 @@ static const struct {
     {"ReduceProd", 18, axes_to_input},
     {"ReduceSum", 13, axes_to_input},
     {"ReduceSumSquare", 18, axes_to_input},
-    {"RoiAlign", 16, roi_align_16},
+    {"Resize", 11, impossible},
+    {"RoiAlign", 16, impossible},
     {"Scan", 9, impossible},
     {"Scatter", 11, impossible},
     {"Slice", 10, slice_10},
@@ -233,11 +181,9 @@ static const struct {
     {"Split", 13, split_13},
     {"Split", 18, split_18},
     {"Squeeze", 13, axes_to_input},
-    {"TopK", 10, topk_10},
+    {"TopK", 10, impossible},
     {"Unsqueeze", 13, axes_to_input},
-    {"Upsample", 9, upsample_9},
-    {"Upsample", 10, upsample_10},
-    {"Resize", 11, resize_11}, /* after Upsample, which becomes it */
+    {"Upsample", 9, impossible},
 };
 
 static espl_status upgrade_node(upgrader *u, espl__node *node, int opset) {

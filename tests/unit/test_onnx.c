@@ -121,14 +121,14 @@ static void tensor_files(void **state) {
     const float data[3] = {1, 2, 3};
     const int64_t three = 3;
     wire t = tensor_raw(f, "t", 1, 1, &three, data, sizeof data);
-    assert_int_equal(espl__file_write(f->ctx, f->path, t.data, t.length, NULL), ESPL_OK);
+    put_file_at(f->path, t.data, t.length);
     espl_tensor tensor;
     assert_int_equal(espl_onnx_read_tensor(f->ctx, f->path, &tensor, NULL), ESPL_OK);
     assert_int_equal(tensor.shape.rank, 1);
     assert_int_equal(tensor.shape.dim[0], 3);
     assert_memory_equal(tensor.data, data, sizeof data);
     espl_tensor_free(f->ctx, &tensor);
-    assert_int_equal(espl__file_write(f->ctx, f->path, t.data, t.length - 1, NULL), ESPL_OK);
+    put_file_at(f->path, t.data, t.length - 1);
     assert_int_equal(espl_onnx_read_tensor(f->ctx, f->path, &tensor, &f->diag), ESPL_FORMAT);
     assert_non_null(strstr(f->diag.message, f->path));
     espl__buffer_free(&t);
@@ -356,9 +356,9 @@ static void bad_graphs_are_refused(void **state) {
 static void things_that_are_no_model(void **state) {
     fixture *f = *state;
     refused(f, ESPL_IO, "cannot be opened");
-    assert_int_equal(espl__file_write(f->ctx, f->path, "", 0, NULL), ESPL_OK);
+    put_file_at(f->path, "", 0);
     refused(f, ESPL_FORMAT, "holds no graph");
-    assert_int_equal(espl__file_write(f->ctx, f->path, "hello, world\n", 13, NULL), ESPL_OK);
+    put_file_at(f->path, "hello, world\n", 13);
     refused(f, ESPL_FORMAT, "not an ONNX file");
 }
 
@@ -382,7 +382,7 @@ static void model_of_external(fixture *f, const char *location, const char *offs
 static void put_file(fixture *f, const char *name, const void *data, size_t bytes) {
     char path[256];
     snprintf(path, sizeof path, "%s/%s", f->folder, name);
-    assert_int_equal(espl__file_write(f->ctx, path, data, bytes, NULL), ESPL_OK);
+    put_file_at(path, data, bytes);
 }
 
 static void external_data_are_read(void **state) {
@@ -517,10 +517,7 @@ static void damage(fixture *f, int rounds, uint32_t reach) {
             uint32_t at = espl__rng_below(&rng, within);
             copy[at] = (uint8_t)(i % 3 ? copy[at] ^ 1u << espl__rng_below(&rng, 8) : espl__rng_u32(&rng));
         }
-        FILE *out = fopen(f->path, "wb");
-        assert_non_null(out);
-        assert_int_equal(fwrite(copy, 1, (size_t)cut, out), cut);
-        fclose(out);
+        put_file_at(f->path, copy, (size_t)cut);
         good += survives(f, good % 8 == 0); /* writing waits for the disk */
     }
     assert_true(good < rounds); /* the damage reached something */
@@ -547,7 +544,7 @@ static void damaged_real_models(void **state) {
         uint64_t length;
         snprintf(from, sizeof from, "%s/%s/model.onnx", models, names[i]);
         assert_int_equal(espl__file_read(f->ctx, from, 0, &bytes, &length, NULL), ESPL_OK);
-        assert_int_equal(espl__file_write(f->ctx, f->path, bytes, length, NULL), ESPL_OK);
+        put_file_at(f->path, bytes, length);
         espl__free(f->ctx, bytes);
         damage(f, 100, 6000);
     }
