@@ -33,7 +33,8 @@ step() {
     else
         add 0 1 0
         say "$name" "FAILED, $((SECONDS - begin)) s: $log"
-        tail -n 40 "$log" | sed 's/^/    | /'
+        # Of a compiler the complaints, of anything else the last words.
+        { grep -E '(error|warning|undefined reference)[: ]' "$log" || tail -n 40 "$log"; } | head -n 60 | sed 's/^/    | /'
         return 1
     fi
 }
@@ -43,7 +44,7 @@ build() {
     local preset=$1
     shift
     step "build $preset" bash -c "cmake --preset $preset -DESPL_WERROR=$werror &&
-        cmake --build --preset $preset -j $jobs --target $*"
+        cmake --build --preset $preset -j $jobs --target $* -- -k 0"
 }
 
 # tests PRESET CTEST-ARGUMENT...: runs ctest in the preset's folder and adds what its programs counted.

@@ -86,8 +86,9 @@ marks 1 'int a; '
 # --- names of public headers ----------------------------------------------------------------
 printf '# 1 "include/espalier/a.h"\n%s\n# 1 "/usr/include/b.h"\nint foreign(void);\n' \
     'typedef enum { ESPL_A, ESPL_B = 3 } espl_e; struct espl_s { int x; }; int espl_f(int (*g)(void), int y);
-     static inline int espl_h(int z) { return call(z); } extern int espl_object;' >"$folder/pre"
-expect "declared names" "ESPL_A ESPL_B espl_e espl_s espl_f espl_h espl_object" \
+     static inline int espl_h(int z) { return call(z); } extern int espl_object;
+     typedef void (*espl_fn)(void *user, int (*inner)(void)); struct espl_s *espl_make(void);' >"$folder/pre"
+expect "declared names" "ESPL_A ESPL_B espl_e espl_s espl_f espl_h espl_object espl_fn espl_s espl_make" \
     "$(awk -f "$root/scripts/declared.awk" "$folder/pre" | tr '\n' ' ' | sed 's/ $//')"
 
 echo "$passed passed, $failed failed, 0 skipped"
