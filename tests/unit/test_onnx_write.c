@@ -1,0 +1,571 @@
+/* Writing ONNX: round trips, names, quantizations, and operators carried to later operator sets. What ONNX itself and
+ * ONNX Runtime say of the files is checked by tests/oracle/onnx_export_check.py. */
+#include "onnx_build.h"
+#include "onnx/onnx_impl.h"
+
+static espl_graph *write_and_read(fixture *f, const espl_graph *g, const espl_onnx_options *options) {
+    f->diag = (espl_diag){0};
+    if (espl_onnx_write(f->ctx, g, options, f->path, &f->diag) != ESPL_OK) fail_msg("%s", f->diag.message);
+    return read_model(f);
+}
+
+/* --- round trips ------------------------------------------------------------------------------------- */
+
+static void same_tensor(const espl_tensor *a, const espl_tensor *b) {
+    assert_int_equal(a->dtype, b->dtype);
+    assert_true(espl_shape_equal(&a->shape, &b->shape));
+    assert_memory_equal(a->data, b->data, espl__tensor_bytes(a));
+}
+
+static void same_value(const espl__value *a, const espl__value *b) {
+    assert_true(!a == !b);
+    if (!a) return;
+    assert_string_equal(a->name, b->name);
+    assert_true(!a->constant == !b->constant);
+    if (a->constant) same_tensor(a->constant, b->constant);
+}
+
+static void same_attrs(const espl__node *a, const espl__node *b) {
+    assert_int_equal(a->attr_count, b->attr_count);
+    for (int i = 0; i < a->attr_count; i++) {
+        const espl__attr *x = &a->attrs[i], *y = espl__attr_find(b, x->name);
+        assert_non_null(y);
+        assert_int_equal(x->kind, y->kind);
+        assert_int_equal(x->count, y->count);
+        assert_int_equal(x->i, y->i);
+        assert_memory_equal(&x->f, &y->f, sizeof x->f);
+        if (x->s) assert_string_equal(x->s, y->s);
+        if (x->ints) assert_memory_equal(x->ints, y->ints, sizeof *x->ints * (size_t)x->count);
+        if (x->floats) assert_memory_equal(x->floats, y->floats, sizeof *x->floats * (size_t)x->count);
+        if (x->tensor) same_tensor(x->tensor, y->tensor);
+    }
+}
+
+static void same_graph(const espl_graph *a, const espl_graph *b) {
+    assert_int_equal(a->opset, b->opset);
+    assert_int_equal(a->node_count, b->node_count);
+    assert_int_equal(a->input_count, b->input_count);
+    assert_int_equal(a->output_count, b->output_count);
+    for (int i = 0; i < a->input_count; i++) {
+        same_value(a->inputs[i], b->inputs[i]);
+        assert_true(espl_shape_equal(&a->inputs[i]->shape, &b->inputs[i]->shape));
+        assert_int_equal(a->inputs[i]->dtype, b->inputs[i]->dtype);
+    }
+    for (int i = 0; i < a->output_count; i++) same_value(a->outputs[i], b->outputs[i]);
+    for (int i = 0; i < a->node_count; i++) {
+        const espl__node *x = a->nodes[i], *y = b->nodes[i];
+        assert_ptr_equal(x->op, y->op);
+        assert_int_equal(x->opset, y->opset);
+        assert_int_equal(x->input_count, y->input_count);
+        assert_int_equal(x->output_count, y->output_count);
+        for (int j = 0; j < x->input_count; j++) same_value(x->inputs[j], y->inputs[j]);
+        for (int j = 0; j < x->output_count; j++) same_value(x->outputs[j], y->outputs[j]);
+        same_attrs(x, y);
+    }
+}
+
+static const char *const model_names[] = {
+    "dtln-lstm",           "mlperf-tiny-ad_autoencoder",      "mlperf-tiny-kws_dscnn", "mlperf-tiny-resnet8_cifar10",
+    "mnist-cnn",           "mlperf-tiny-vww_mobilenet025_96", "mnist-mlp",             "mobilenet-v2-imagenet",
+    "resnet20-cifar10",    "openwakeword-embedding",          "resnet20-cifar10-bn",   "resnet20-cifar10-onnc",
+    "resnet32-cifar10",    "ultraface-rfb320",                "vit-cifar10",
+};
+
+static void real_models_come_back_the_same(void **state) {
+    fixture *f = *state;
+    const char *models = onnx_assets();
+    if (!models) skip();
+    for (size_t i = 0; i < ESPL_COUNT(model_names); i++) {
+        char path[4200];
+        espl_graph *g = NULL;
+        snprintf(path, sizeof path, "%s/%s/model.onnx", models, model_names[i]);
+        if (espl_onnx_read(f->ctx, path, &g, &f->diag) != ESPL_OK) fail_msg("%s", f->diag.message);
+        espl_graph *again = write_and_read(f, g, NULL);
+        same_graph(g, again);
+        espl_graph_destroy(&again);
+        espl_graph_destroy(&g);
+    }
+}
+
+/* The tensors that come with the models agree with the models' inputs and outputs. */
+static void test_data_of_real_models(void **state) {
+    fixture *f = *state;
+    const char *models = onnx_assets();
+    if (!models) skip();
+    for (size_t i = 0; i < ESPL_COUNT(model_names); i++) {
+        char path[4200];
+        espl_graph *g = NULL;
+        snprintf(path, sizeof path, "%s/%s/model.onnx", models, model_names[i]);
+        assert_int_equal(espl_onnx_read(f->ctx, path, &g, NULL), ESPL_OK);
+        for (int k = 0; k < espl_graph_input_count(g); k++) {
+            espl_tensor t;
+            espl_shape shape = espl_graph_input_shape(g, k);
+            snprintf(path, sizeof path, "%s/%s/test_data_set_0/input_%d.pb", models, model_names[i], k);
+            if (espl_onnx_read_tensor(f->ctx, path, &t, &f->diag) != ESPL_OK) fail_msg("%s", f->diag.message);
+            assert_int_equal(t.dtype, espl_graph_input_dtype(g, k));
+            assert_int_equal(t.shape.rank, shape.rank);
+            for (int d = 0; d < shape.rank; d++)
+                assert_true(shape.dim[d] == ESPL_DIM_UNKNOWN || shape.dim[d] == t.shape.dim[d]);
+            espl_tensor_free(f->ctx, &t);
+        }
+        espl_graph_destroy(&g);
+    }
+}
+
+/* --- small graphs -------------------------------------------------------------------------------------- */
+
+static espl_graph *new_graph(fixture *f, int opset) {
+    espl_graph *g;
+    assert_int_equal(espl__graph_create(f->ctx, &g, NULL), ESPL_OK);
+    g->opset = opset;
+    return g;
+}
+
+static espl__value *new_value(espl_graph *g, const char *name, int rank, const int64_t *dims) {
+    espl__value *v = espl__graph_value(g, name);
+    assert_non_null(v);
+    v->known_rank = true;
+    v->shape.rank = rank;
+    for (int i = 0; i < rank; i++) v->shape.dim[i] = dims[i];
+    return v;
+}
+
+static espl__value *new_constant(espl_graph *g, const char *name, espl_dtype dtype, int rank, const int64_t *dims,
+                                 const void *data) {
+    espl_tensor t = {dtype, {.rank = rank}, (void *)data};
+    for (int i = 0; i < rank; i++) t.shape.dim[i] = dims[i];
+    espl__value *v = espl__graph_constant(g, name, &t);
+    assert_non_null(v);
+    return v;
+}
+
+static espl__node *new_node(espl_graph *g, const char *op, const char *name, int inputs, espl__value *const *in,
+                            espl__value *out) {
+    espl__node *n = espl__graph_node(g, espl__op_find("", op), name, inputs, 1, 0);
+    assert_non_null(n);
+    assert_non_null(n->op);
+    for (int i = 0; i < inputs; i++) n->inputs[i] = in[i];
+    espl__node_set_output(n, 0, out);
+    return n;
+}
+
+static void set_io(espl_graph *g, espl__value *x, espl__value *y) {
+    assert_true(espl__graph_set_io(g, &x, 1, &y, 1));
+}
+
+/* The node that produces the value of that name. */
+static const espl__node *producer(const espl_graph *g, const char *name) {
+    const espl__value *v = espl__graph_find(g, name);
+    if (!v || !v->producer) fail_msg("nothing produces '%s'", name);
+    return v->producer;
+}
+
+static int count_ops(const espl_graph *g, const char *op) {
+    int count = 0;
+    for (int i = 0; i < g->node_count; i++) count += espl__node_is(g->nodes[i], op);
+    return count;
+}
+
+static void nameless_things_get_names(void **state) {
+    fixture *f = *state;
+    const int64_t dims[2] = {ESPL_DIM_UNKNOWN, 3};
+    const float one[3] = {1, 1, 1};
+    espl_graph *g = new_graph(f, 13);
+    espl__value *x = new_value(g, "v2", 2, dims); /* takes the name that value 2 would get */
+    espl__value *c = new_constant(g, "", ESPL_F32, 1, dims + 1, one);
+    espl__value *a = new_value(g, "", 2, dims), *b = new_value(g, "", 2, dims), *y = new_value(g, "y", 2, dims);
+    new_node(g, "Add", "", 2, (espl__value *[]){x, c}, a);
+    new_node(g, "Relu", "Add_0", 1, &a, b); /* takes the name that node 0 would get */
+    new_node(g, "Relu", "", 1, &b, y);
+    set_io(g, x, y);
+    espl_graph *r = write_and_read(f, g, NULL);
+    assert_int_equal(r->node_count, 3);
+    assert_string_equal(r->inputs[0]->name, "v2");
+    assert_string_equal(r->outputs[0]->name, "y");
+    for (int i = 0; i < r->node_count; i++) {
+        assert_true(r->nodes[i]->name[0] != 0);
+        for (int j = 0; j < i; j++) assert_string_not_equal(r->nodes[i]->name, r->nodes[j]->name);
+    }
+    assert_string_equal(producer(r, "y")->name, "Relu_2");
+    assert_int_equal(r->inputs[0]->shape.dim[0], ESPL_DIM_UNKNOWN);
+    espl_graph_destroy(&r);
+    espl_graph_destroy(&g);
+}
+
+static void unused_constants_are_left_out(void **state) {
+    fixture *f = *state;
+    const int64_t dims[1] = {3};
+    const float one[3] = {1, 1, 1};
+    espl_graph *g = new_graph(f, 13);
+    espl__value *x = new_value(g, "x", 1, dims), *y = new_value(g, "y", 1, dims);
+    new_constant(g, "unused", ESPL_F32, 1, dims, one);
+    new_node(g, "Relu", "", 1, &x, y);
+    set_io(g, x, y);
+    espl_graph *r = write_and_read(f, g, NULL);
+    assert_null(espl__graph_find(r, "unused"));
+    espl_graph_destroy(&r);
+    espl_graph_destroy(&g);
+}
+
+/* Either the old file or the new one, never half of one. */
+static void a_failed_write_leaves_the_old_file(void **state) {
+    fixture *f = *state;
+    const int64_t dims[1] = {3};
+    espl_graph *g = new_graph(f, 13);
+    espl__value *x = new_value(g, "x", 1, dims), *y = new_value(g, "y", 1, dims);
+    new_node(g, "Relu", "", 1, &x, y);
+    set_io(g, x, y);
+    put_file_at(f->path, "old", 3);
+    g->opset = 30;
+    assert_int_equal(espl_onnx_write(f->ctx, g, NULL, f->path, &f->diag), ESPL_INVALID);
+    uint8_t *bytes;
+    uint64_t length;
+    assert_int_equal(espl__file_read(f->ctx, f->path, 0, &bytes, &length, NULL), ESPL_OK);
+    assert_int_equal(length, 3);
+    espl__free(f->ctx, bytes);
+    g->opset = 13;
+    f->diag = (espl_diag){0};
+    assert_int_equal(espl_onnx_write(f->ctx, g, NULL, "/nonexistent/folder/model.onnx", &f->diag), ESPL_IO);
+    assert_non_null(strstr(f->diag.message, "/nonexistent/folder/model.onnx"));
+    espl_graph_destroy(&g);
+}
+
+/* --- quantizations -------------------------------------------------------------------------------------- */
+
+enum { OUT = 4, IN = 3 };
+static const int64_t act_dims[4] = {1, IN, 5, 5}, w_dims[4] = {OUT, IN, 1, 1}, out_dims[4] = {1, OUT, 5, 5};
+static const int8_t codes[OUT * IN] = {1, -2, 3, 127, -127, 0, 5, 6, 7, 8, 9, 10};
+static const int32_t bias_codes[OUT] = {100000, -5, 0, 1};
+static const float w_scales[OUT] = {0.5f, 0.25f, 0.125f, 1}, b_scales[OUT] = {0.05f, 0.025f, 0.0125f, 0.1f};
+
+/* x -> Conv(w, b) -> c -> Relu -> y, everything quantized; the values by name. */
+static espl_graph *quantized_graph(fixture *f, int opset, espl_format weights, espl_format activations, int32_t zero) {
+    espl_graph *g = new_graph(f, opset);
+    const int64_t bias_dims[1] = {OUT};
+    const float scale = 0.1f;
+    espl__value *x = new_value(g, "x", 4, act_dims), *c = new_value(g, "c", 4, out_dims);
+    espl__value *y = new_value(g, "y", 4, out_dims);
+    espl__value *w = new_constant(g, "w", ESPL_S8, 4, w_dims, codes);
+    espl__value *b = new_constant(g, "b", ESPL_S32, 1, bias_dims, bias_codes);
+    w->dtype = b->dtype = ESPL_F32;
+    new_node(g, "Conv", "conv", 3, (espl__value *[]){x, w, b}, c);
+    new_node(g, "Relu", "relu", 1, &c, y);
+    assert_true(espl__graph_set_quant(g, w, weights, 0, OUT, w_scales, NULL));
+    assert_true(espl__graph_set_quant(g, b, ESPL_FORMAT_S32, 0, OUT, b_scales, NULL));
+    assert_true(espl__graph_set_quant(g, x, activations, -1, 1, &scale, &zero));
+    assert_true(espl__graph_set_quant(g, c, activations, -1, 1, &scale, &zero));
+    assert_true(espl__graph_set_quant(g, y, activations, -1, 1, &scale, &zero));
+    set_io(g, x, y);
+    return g;
+}
+
+static void check_grid(const espl__node *n, const char *op, espl_dtype type, int64_t count, const float *scale,
+                       int32_t zero) {
+    assert_true(espl__node_is(n, op));
+    assert_int_equal(n->input_count, 3);
+    const espl_tensor *s = n->inputs[1]->constant, *z = n->inputs[2]->constant;
+    assert_true(s && z);
+    assert_int_equal(s->dtype, ESPL_F32);
+    assert_int_equal(z->dtype, type);
+    assert_int_equal(s->shape.rank, count > 1);
+    assert_true(espl_shape_equal(&s->shape, &z->shape));
+    assert_memory_equal(s->data, scale, sizeof(float) * (size_t)count);
+    for (size_t i = 0; i < (size_t)count * espl_dtype_bytes(type); i++)
+        assert_int_equal(((const uint8_t *)z->data)[i], i == 0 ? zero : 0);
+}
+
+/* What is left of a value after the pair: the value before QuantizeLinear. */
+static const espl__value *before_pair(const espl__value *v, espl_dtype type, int32_t zero) {
+    const float scale = 0.1f;
+    assert_non_null(v->producer);
+    check_grid(v->producer, "DequantizeLinear", type, 1, &scale, zero);
+    const espl__node *q = v->producer->inputs[0]->producer;
+    assert_non_null(q);
+    check_grid(q, "QuantizeLinear", type, 1, &scale, zero);
+    return q->inputs[0];
+}
+
+static void check_quantized(fixture *f, espl_graph *g, espl_dtype type, int32_t zero) {
+    espl_graph *r = write_and_read(f, g, NULL);
+    assert_int_equal(r->opset, 13);
+    assert_int_equal(count_ops(r, "QuantizeLinear"), 3);
+    assert_int_equal(count_ops(r, "DequantizeLinear"), 5);
+    assert_int_equal(count_ops(r, "Conv"), 1);
+    assert_int_equal(count_ops(r, "Relu"), 1);
+    /* From the output back to the input. */
+    assert_string_equal(r->outputs[0]->name, "y");
+    const espl__node *relu = before_pair(r->outputs[0], type, zero)->producer;
+    assert_true(espl__node_is(relu, "Relu"));
+    const espl__node *conv = before_pair(relu->inputs[0], type, zero)->producer;
+    assert_true(espl__node_is(conv, "Conv"));
+    assert_ptr_equal(before_pair(conv->inputs[0], type, zero), r->inputs[0]);
+    assert_string_equal(r->inputs[0]->name, "x");
+    /* Weights and bias: initializers of their integer types, one scale a channel. */
+    const espl__node *w = conv->inputs[1]->producer, *b = conv->inputs[2]->producer;
+    check_grid(w, "DequantizeLinear", ESPL_S8, OUT, w_scales, 0);
+    assert_int_equal(espl__attr_int(w, "axis", 1), 0);
+    assert_int_equal(w->inputs[0]->constant->dtype, ESPL_S8);
+    assert_memory_equal(w->inputs[0]->constant->data, codes, sizeof codes);
+    check_grid(b, "DequantizeLinear", ESPL_S32, OUT, b_scales, 0);
+    assert_int_equal(espl__attr_int(b, "axis", 1), 0);
+    assert_int_equal(b->inputs[0]->constant->dtype, ESPL_S32);
+    assert_memory_equal(b->inputs[0]->constant->data, bias_codes, sizeof bias_codes);
+    espl_graph_destroy(&r);
+    espl_graph_destroy(&g);
+}
+
+static void quantizations_become_qdq(void **state) {
+    fixture *f = *state;
+    check_quantized(f, quantized_graph(f, 13, ESPL_FORMAT_S8, ESPL_FORMAT_S8, 0), ESPL_S8, 0);
+    check_quantized(f, quantized_graph(f, 13, ESPL_FORMAT_S8, ESPL_FORMAT_U8, 128), ESPL_U8, 128);
+    check_quantized(f, quantized_graph(f, 13, ESPL_FORMAT_S4, ESPL_FORMAT_S8, 0), ESPL_S8, 0);
+    check_quantized(f, quantized_graph(f, 9, ESPL_FORMAT_S8, ESPL_FORMAT_S8, 0), ESPL_S8, 0);
+}
+
+static void names_of_pairs_give_way(void **state) {
+    fixture *f = *state;
+    espl_graph *g = quantized_graph(f, 13, ESPL_FORMAT_S8, ESPL_FORMAT_S8, 0);
+    static const char *const taken[] = {"x_quantized", "x_dequantized", "x_scale", "x_zero_point", "y_float"};
+    espl__value *last = g->outputs[0];
+    for (size_t i = 0; i < ESPL_COUNT(taken); i++) {
+        espl__value *v = new_value(g, taken[i], 4, out_dims);
+        new_node(g, "Relu", "x_QuantizeLinear", 1, &last, v);
+        last = v;
+    }
+    set_io(g, g->inputs[0], last);
+    espl_graph *r = write_and_read(f, g, NULL); /* reading refuses names that stand there twice */
+    assert_int_equal(count_ops(r, "QuantizeLinear"), 3);
+    assert_string_equal(r->outputs[0]->name, "y_float");
+    espl_graph_destroy(&r);
+    espl_graph_destroy(&g);
+}
+
+typedef struct heard {
+    char text[2048];
+} heard;
+
+static void hear(void *user, espl_log_level level, const char *line) {
+    heard *h = user;
+    (void)level;
+    strncat(h->text, line, sizeof h->text - strlen(h->text) - 2);
+    strcat(h->text, "\n");
+}
+
+static void what_the_standard_cannot_say_is_told(void **state) {
+    fixture *f = *state;
+    heard h = {{0}};
+    espl_config config = {.threads = 1, .log = hear, .user = &h};
+    fixture own = *f;
+    assert_int_equal(espl_context_create(&config, &own.ctx, NULL), ESPL_OK);
+    espl_graph *g = quantized_graph(&own, 13, ESPL_FORMAT_S3, ESPL_FORMAT_U8, 3);
+    assert_int_equal(espl_onnx_write(own.ctx, g, NULL, own.path, NULL), ESPL_OK);
+    assert_non_null(strstr(h.text, "1 constants of fewer than 8 bits are written as 8-bit"));
+    assert_non_null(strstr(h.text, "3 activations are not s8 with a zero point of 0"));
+    h.text[0] = 0;
+    espl_onnx_options options = {.flavour = ESPL_FLAVOUR_ORT_X86};
+    assert_int_equal(espl_onnx_write(own.ctx, g, &options, own.path, NULL), ESPL_OK);
+    assert_null(strstr(h.text, "activations"));
+    espl_graph_destroy(&g);
+    espl_context_destroy(&own.ctx);
+}
+
+static void impossible_quantizations_are_refused(void **state) {
+    fixture *f = *state;
+    const float scale = 0.1f, scales[2] = {1, 2};
+    const int32_t zero = 300;
+    for (int i = 0; i < 6; i++) {
+        espl_graph *g = quantized_graph(f, 13, ESPL_FORMAT_S8, ESPL_FORMAT_S8, 0);
+        espl__value *x = g->inputs[0], *w = espl__graph_find(g, "w"), *y = g->outputs[0];
+        bool set = false;
+        if (i == 0) set = espl__graph_set_quant(g, x, ESPL_FORMAT_S32, -1, 1, &scale, NULL);
+        if (i == 1) set = espl__graph_set_quant(g, x, ESPL_FORMAT_S4, -1, 1, &scale, NULL);
+        if (i == 2) set = espl__graph_set_quant(g, x, ESPL_FORMAT_U8, -1, 1, &scale, &zero);
+        if (i == 3) set = espl__graph_set_quant(g, w, ESPL_FORMAT_S8, 0, 2, scales, NULL);
+        if (i == 4) set = espl__graph_set_quant(g, w, ESPL_FORMAT_U8, -1, 1, &scale, NULL);
+        if (i == 5) set = espl__graph_set_io(g, &x, 1, (espl__value *[]){y, x}, 2);
+        assert_true(set);
+        f->diag = (espl_diag){0};
+        assert_int_equal(espl_onnx_write(f->ctx, g, NULL, f->path, &f->diag), ESPL_UNSUPPORTED);
+        assert_non_null(strstr(f->diag.message, i == 3 || i == 4 ? "value 'w'" : "value 'x'"));
+        espl_graph_destroy(&g);
+    }
+}
+
+/* --- other operator sets ------------------------------------------------------------------------------------ */
+
+/* x -> op -> y with the attributes still to come. */
+static espl_graph *old_graph(fixture *f, int opset, const char *op, int rank) {
+    static const int64_t dims[5] = {2, 3, 4, 5, 6};
+    espl_graph *g = new_graph(f, opset);
+    espl__value *x = new_value(g, "x", rank, dims), *y = new_value(g, "y", rank, dims);
+    new_node(g, op, "n", 1, &x, y);
+    set_io(g, x, y);
+    return g;
+}
+
+static void upgrade(fixture *f, espl_graph *g, int opset) {
+    f->diag = (espl_diag){0};
+    if (espl__onnx_upgrade(g, opset, &f->diag) != ESPL_OK) fail_msg("%s", f->diag.message);
+    assert_int_equal(g->opset, opset);
+    for (int i = 0; i < g->node_count; i++) assert_int_equal(g->nodes[i]->opset, opset);
+}
+
+static void has_ints(const espl__node *n, int input, int count, const int64_t *expected) {
+    assert_true(n->input_count > input && n->inputs[input]);
+    const espl_tensor *t = n->inputs[input]->constant;
+    assert_int_equal(t->dtype, ESPL_S64);
+    assert_int_equal(t->shape.rank, 1);
+    assert_int_equal(t->shape.dim[0], count);
+    assert_memory_equal(t->data, expected, sizeof(int64_t) * (size_t)count);
+}
+
+static void has_float(const espl__node *n, int input, float expected) {
+    assert_true(n->input_count > input && n->inputs[input]);
+    const espl_tensor *t = n->inputs[input]->constant;
+    assert_int_equal(t->dtype, ESPL_F32);
+    assert_int_equal(t->shape.rank, 0);
+    assert_true(*(const float *)t->data == expected);
+}
+
+static void int_lists_become_inputs(void **state) {
+    fixture *f = *state;
+    static const struct {
+        const char *op, *attr;
+        int from, to, input;
+    } rows[] = {
+        {"Squeeze", "axes", 11, 13, 1},   {"Unsqueeze", "axes", 11, 13, 1},  {"ReduceSum", "axes", 11, 13, 1},
+        {"ReduceMean", "axes", 13, 18, 1}, {"ReduceMax", "axes", 7, 18, 1}, {"Split", "split", 11, 13, 1},
+        {"Pad", "pads", 9, 13, 1},
+    };
+    const int64_t list[2] = {1, 2};
+    for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
+        espl_graph *g = old_graph(f, rows[i].from, rows[i].op, 4);
+        assert_true(espl__attr_set_ints(g, g->nodes[0], rows[i].attr, list, 2));
+        upgrade(f, g, rows[i].to - 1); /* one before the change nothing happens, but for Pad, which changed at 11 */
+        if (rows[i].to - rows[i].from > 1 && strcmp(rows[i].op, "Pad") != 0)
+            assert_non_null(espl__attr_find(g->nodes[0], rows[i].attr));
+        upgrade(f, g, rows[i].to);
+        has_ints(g->nodes[0], rows[i].input, 2, list);
+        assert_null(espl__attr_find(g->nodes[0], rows[i].attr));
+        espl_graph_destroy(&g);
+    }
+}
+
+static void slice_and_clip_and_dropout(void **state) {
+    fixture *f = *state;
+    const int64_t starts[1] = {1}, ends[1] = {3}, axes[1] = {2};
+    espl_graph *g = old_graph(f, 9, "Slice", 4);
+    assert_true(espl__attr_set_ints(g, g->nodes[0], "starts", starts, 1) &&
+                espl__attr_set_ints(g, g->nodes[0], "ends", ends, 1) &&
+                espl__attr_set_ints(g, g->nodes[0], "axes", axes, 1));
+    upgrade(f, g, 13);
+    has_ints(g->nodes[0], 1, 1, starts);
+    has_ints(g->nodes[0], 2, 1, ends);
+    has_ints(g->nodes[0], 3, 1, axes);
+    espl_graph_destroy(&g);
+    g = old_graph(f, 10, "Clip", 4);
+    assert_true(espl__attr_set_float(g, g->nodes[0], "max", 6));
+    upgrade(f, g, 13);
+    assert_int_equal(g->nodes[0]->input_count, 3);
+    assert_null(g->nodes[0]->inputs[1]); /* no lower bound before, none now */
+    has_float(g->nodes[0], 2, 6);
+    espl_graph *r = write_and_read(f, g, NULL);
+    assert_null(r->nodes[0]->inputs[1]);
+    espl_graph_destroy(&r);
+    espl_graph_destroy(&g);
+    g = old_graph(f, 10, "Dropout", 4);
+    assert_true(espl__attr_set_float(g, g->nodes[0], "ratio", 0.25f));
+    upgrade(f, g, 13);
+    has_float(g->nodes[0], 1, 0.25f);
+    espl_graph_destroy(&g);
+    g = old_graph(f, 17, "Split", 4);
+    upgrade(f, g, 18);
+    assert_int_equal(espl__attr_int(g->nodes[0], "num_outputs", 0), 1);
+    espl_graph_destroy(&g);
+}
+
+static void softmax_keeps_its_rows(void **state) {
+    fixture *f = *state;
+    /* The last axis: the same thing, said with the new default. */
+    espl_graph *g = old_graph(f, 11, "Softmax", 2);
+    upgrade(f, g, 13);
+    assert_int_equal(g->node_count, 1);
+    assert_int_equal(espl__attr_int(g->nodes[0], "axis", 1), -1);
+    espl_graph_destroy(&g);
+    /* Another axis: rows of all that follows it. */
+    g = old_graph(f, 11, "Softmax", 4);
+    assert_true(espl__attr_set_int(g, g->nodes[0], "axis", 2));
+    upgrade(f, g, 13);
+    const espl__node *reshape = producer(g, "y"), *softmax = reshape->inputs[0]->producer;
+    assert_true(espl__node_is(reshape, "Reshape"));
+    assert_true(espl__node_is(reshape->inputs[1]->producer, "Shape"));
+    assert_true(espl__node_is(softmax, "Softmax"));
+    assert_int_equal(espl__attr_int(softmax, "axis", 1), -1);
+    const espl__node *flatten = softmax->inputs[0]->producer;
+    assert_true(espl__node_is(flatten, "Flatten"));
+    assert_int_equal(espl__attr_int(flatten, "axis", 1), 2);
+    assert_ptr_equal(flatten->inputs[0], g->inputs[0]);
+    espl_graph_destroy(&g);
+}
+
+static void what_changed_its_meaning_is_refused(void **state) {
+    fixture *f = *state;
+    espl_graph *g = old_graph(f, 8, "BatchNormalization", 4);
+    assert_true(espl__attr_set_int(g, g->nodes[0], "spatial", 0));
+    f->diag = (espl_diag){0};
+    assert_int_equal(espl__onnx_upgrade(g, 13, &f->diag), ESPL_UNSUPPORTED);
+    assert_non_null(strstr(f->diag.message, "node BatchNormalization 'n' cannot be written for operator set 13"));
+    espl_graph_destroy(&g);
+}
+
+/* A graph of operator set 9 gets the one that quantizations need, and its nodes with it; the caller's stays as it is. */
+static void quantizing_upgrades_a_copy(void **state) {
+    fixture *f = *state;
+    const float scale = 0.5f;
+    espl_graph *g = old_graph(f, 9, "Clip", 4);
+    assert_true(espl__attr_set_float(g, g->nodes[0], "min", 0));
+    assert_true(espl__graph_set_quant(g, g->outputs[0], ESPL_FORMAT_S8, -1, 1, &scale, NULL));
+    espl_graph *r = write_and_read(f, g, NULL);
+    assert_int_equal(r->opset, 13);
+    assert_int_equal(r->node_count, 3);
+    has_float(r->nodes[0], 1, 0);
+    assert_int_equal(g->opset, 9);
+    assert_int_equal(g->nodes[0]->input_count, 1);
+    assert_true(espl__attr_float(g->nodes[0], "min", 1) == 0);
+    espl_graph_destroy(&r);
+    espl_graph_destroy(&g);
+}
+
+static void flavours_have_names(void **state) {
+    (void)state;
+    for (int i = 0; i < ESPL_FLAVOUR_COUNT; i++) {
+        espl_flavour back;
+        assert_true(espl_flavour_parse(espl_flavour_name((espl_flavour)i), &back));
+        assert_int_equal(back, i);
+    }
+    espl_flavour out;
+    assert_false(espl_flavour_parse("ORT", &out));
+    assert_string_equal(espl_flavour_name(ESPL_FLAVOUR_ORT_X86), "ort-x86");
+}
+
+int main(void) {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, onnx_setup, onnx_teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(real_models_come_back_the_same),
+        TEST(test_data_of_real_models),
+        TEST(nameless_things_get_names),
+        TEST(unused_constants_are_left_out),
+        TEST(a_failed_write_leaves_the_old_file),
+        TEST(quantizations_become_qdq),
+        TEST(names_of_pairs_give_way),
+        TEST(what_the_standard_cannot_say_is_told),
+        TEST(impossible_quantizations_are_refused),
+        TEST(int_lists_become_inputs),
+        TEST(slice_and_clip_and_dropout),
+        TEST(softmax_keeps_its_rows),
+        TEST(what_changed_its_meaning_is_refused),
+        TEST(quantizing_upgrades_a_copy),
+        TEST(flavours_have_names),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
