@@ -1,0 +1,33 @@
+/* The byte layout of .espl files, shared by writer and reader; described in docs/format.md. */
+#ifndef ESPL_CONTAINER_H
+#define ESPL_CONTAINER_H
+
+#include "espalier/model.h"
+#include "graph/graph.h"
+
+#define CONTAINER_MAGIC "ESPL"
+enum {
+    CONTAINER_VERSION = 1,
+    CONTAINER_HEADER = 20, /* magic 4, version 2, flags 2, CRC-32 4, length of the rest 8; little-endian */
+    CONTAINER_MAX_STRING = 4096
+};
+
+/* Flags of a value. */
+enum {
+    VALUE_INPUT = 1,
+    VALUE_CONSTANT = 2,
+    VALUE_QUANTIZED = 4,
+    VALUE_NAMED = 8,
+    VALUE_DERIVED_SCALE = 16, /* bias: scale[c] = scale of input 0 * scale[c] of input 1 of its reader */
+    VALUE_KNOWN_RANK = 32
+};
+/* Flags of a node. */
+enum { NODE_NAMED = 1, NODE_OPSET = 2 };
+
+/* CRC-32 (ISO 3309, polynomial 0xEDB88320). */
+uint32_t container_crc(const uint8_t *bytes, uint64_t length);
+
+/* Fills in the scales of a bias: f32(scale of x * scale[c] of w). False if node has no such inputs. */
+bool container_bias_scales(const espl__node *node, float *scale, int64_t count);
+
+#endif

@@ -1,0 +1,409 @@
+/* Everything in the file is hostile until checked: counts against the bytes that are left, ids against the lists. */
+#include "runtime/container.h"
+#include "passes/passes.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+typedef struct reader {
+    const uint8_t *p, *end, *start;
+    espl_graph *g;
+    char string[CONTAINER_MAX_STRING + 1];
+    const espl__op **ops;
+    char **attrs;
+    uint64_t op_count, attr_count;
+    bool *derived;    /* by value */
+    uint64_t claimed; /* bytes that the constants so far must have in the file */
+    bool bad;
+} reader;
+
+static uint64_t left(const reader *r) { return (uint64_t)(r->end - r->p); }
+
+static unsigned get_byte(reader *r) {
+    if (r->p == r->end) {
+        r->bad = true;
+        return 0;
+    }
+    return *r->p++;
+}
+
+static void get_bytes(reader *r, void *out, uint64_t n) {
+    if (n > left(r)) {
+        r->bad = true;
+        return;
+    }
+    if (n) memcpy(out, r->p, (size_t)n);
+    r->p += n;
+}
+
+static uint64_t get_uint(reader *r) {
+    uint64_t v = 0;
+    for (int shift = 0; shift < 64; shift += 7) {
+        unsigned b = get_byte(r);
+        v |= (uint64_t)(b & 127) << shift;
+        if (!(b & 128)) return v;
+    }
+    r->bad = true;
+    return 0;
+}
+
+static int64_t get_int(reader *r) {
+    uint64_t v = get_uint(r);
+    return (int64_t)(v >> 1 ^ (0 - (v & 1)));
+}
+
+/* A count of things that take at least `each` bytes of the file. */
+static uint64_t get_count(reader *r, uint64_t each) {
+    uint64_t n = get_uint(r);
+    if (n > left(r) / ESPL_MAX(each, 1) || n > INT32_MAX / 2) r->bad = true;
+    return r->bad ? 0 : n;
+}
+
+/* In r->string until the next one. */
+static const char *get_string(reader *r) {
+    uint64_t shared = get_uint(r), rest = get_uint(r);
+    if (shared > strlen(r->string) || rest > CONTAINER_MAX_STRING - shared || rest > left(r)) r->bad = true;
+    if (r->bad) return "";
+    get_bytes(r, r->string + shared, rest);
+    r->string[shared + rest] = 0;
+    if (strlen(r->string) != shared + rest) r->bad = true;
+    return r->string;
+}
+
+static void get_shape(reader *r, espl_shape *s, bool unknown_allowed) {
+    *s = (espl_shape){.rank = (int)get_byte(r)};
+    if (s->rank > ESPL_MAX_RANK) {
+        r->bad = true;
+        s->rank = 0;
+    }
+    for (int i = 0; i < s->rank; i++) {
+        uint64_t d = get_uint(r);
+        if (d > INT64_MAX || (d == 0 && !unknown_allowed)) r->bad = true;
+        s->dim[i] = (int64_t)d - 1;
+    }
+    if (!unknown_allowed && espl_shape_count(s) < 0) r->bad = true;
+}
+
+static espl_dtype get_dtype(reader *r) {
+    unsigned d = get_byte(r);
+    if (d >= ESPL_DTYPE_COUNT) r->bad = true;
+    return r->bad ? ESPL_F32 : (espl_dtype)d;
+}
+
+static espl_status get_names(reader *r, espl_diag *diag) {
+    r->op_count = get_count(r, 2);
+    r->ops = espl__arena_alloc(&r->g->arena, (r->op_count + 1) * sizeof *r->ops);
+    if (!r->ops) return espl__nomem(diag, r->op_count);
+    for (uint64_t i = 0; i < r->op_count && !r->bad; i++) {
+        const char *name = get_string(r);
+        r->ops[i] = espl__op_find("", name);
+        if (!r->bad && !r->ops[i])
+            return espl__fail(diag, ESPL_UNSUPPORTED, "operator '%s' is not known to this version", name);
+    }
+    r->attr_count = get_count(r, 2);
+    r->attrs = espl__arena_alloc(&r->g->arena, (r->attr_count + 1) * sizeof *r->attrs);
+    if (!r->attrs) return espl__nomem(diag, r->attr_count);
+    for (uint64_t i = 0; i < r->attr_count && !r->bad; i++)
+        if (!(r->attrs[i] = espl__arena_strdup(&r->g->arena, get_string(r)))) return espl__nomem(diag, 1);
+    return ESPL_OK;
+}
+
+static espl_status get_quant(reader *r, espl__value *v, bool derived, espl_diag *diag) {
+    unsigned format = get_byte(r), axis = get_byte(r);
+    uint64_t count = get_count(r, derived ? 0 : 4);
+    espl__quant *q = &v->quant;
+    if (format >= ESPL_FORMAT_COUNT || format == ESPL_FORMAT_F32 || count == 0 || (axis & 127) > ESPL_MAX_RANK) r->bad = true;
+    if (r->bad) return ESPL_OK;
+    *q = (espl__quant){(espl_format)format, (int)(axis & 127) - 1, (int64_t)count, NULL, NULL};
+    if (v->constant) {
+        const espl_shape *s = &v->constant->shape;
+        espl_dtype type = v->constant->dtype;
+        if (q->axis >= s->rank || (q->axis >= 0 ? s->dim[q->axis] : 1) != q->count) r->bad = true;
+        if (type != (format == ESPL_FORMAT_U8 ? ESPL_U8 : format == ESPL_FORMAT_S32 ? ESPL_S32 : ESPL_S8)) r->bad = true;
+    } else if (count != 1 || q->axis >= 0 || (format != ESPL_FORMAT_U8 && format != ESPL_FORMAT_S8)) {
+        r->bad = true;
+    }
+    if (r->bad) return ESPL_OK;
+    q->scale = espl__arena_alloc(&r->g->arena, count * sizeof *q->scale);
+    q->zero = axis & 128 ? espl__arena_alloc(&r->g->arena, count * sizeof *q->zero) : NULL;
+    if (!q->scale || (axis & 128 && !q->zero)) return espl__nomem(diag, count * sizeof *q->scale);
+    if (!derived) get_bytes(r, q->scale, count * sizeof *q->scale);
+    for (uint64_t i = 0; i < count && !derived; i++)
+        if (!(q->scale[i] > 0 && q->scale[i] < 3.4e38f)) r->bad = true;
+    for (uint64_t i = 0; q->zero && i < count; i++) {
+        int64_t z = get_int(r);
+        if (z < -128 || z > 255) r->bad = true;
+        q->zero[i] = (int32_t)z;
+    }
+    return ESPL_OK;
+}
+
+static espl_status get_value(reader *r, espl_diag *diag) {
+    char fresh[32];
+    unsigned flags = get_byte(r);
+    snprintf(fresh, sizeof fresh, "v%d", r->g->value_count);
+    espl__value *v = espl__graph_value(r->g, flags & VALUE_NAMED ? get_string(r) : fresh);
+    if (!v) return espl__nomem(diag, sizeof *v);
+    v->is_input = flags & VALUE_INPUT;
+    if (flags & (VALUE_INPUT | VALUE_CONSTANT)) v->dtype = get_dtype(r);
+    if ((flags & (VALUE_INPUT | VALUE_CONSTANT)) == (VALUE_INPUT | VALUE_CONSTANT)) r->bad = true;
+    if (v->is_input && flags & VALUE_KNOWN_RANK) {
+        get_shape(r, &v->shape, true);
+        v->known_rank = true;
+    }
+    if (flags & VALUE_CONSTANT && !r->bad) {
+        espl_shape shape;
+        espl_dtype type = get_dtype(r);
+        get_shape(r, &shape, false);
+        /* The smallest coding is one bit an element; hostile sizes end here, before any memory is taken. */
+        if (!r->bad) r->claimed += (uint64_t)espl_shape_count(&shape) / 8;
+        if (r->bad || r->claimed > (uint64_t)(r->end - r->start)) {
+            r->bad = true;
+            return ESPL_OK;
+        }
+        v->constant = espl__graph_tensor(r->g, type, &shape, NULL);
+        if (!v->constant) return espl__nomem(diag, (uint64_t)espl_shape_count(&shape));
+        v->shape = shape;
+        v->known_rank = true;
+    }
+    bool derived = (flags & VALUE_DERIVED_SCALE) != 0;
+    if (derived && (!v->constant || !(flags & VALUE_QUANTIZED))) r->bad = true;
+    if (!r->bad) r->derived[v->id] = derived;
+    return flags & VALUE_QUANTIZED && !r->bad ? get_quant(r, v, derived, diag) : ESPL_OK;
+}
+
+static void get_data(reader *r, espl__value *v) {
+    espl_tensor *t = v->constant;
+    int64_t count = espl_shape_count(&t->shape);
+    int bits = espl__is_quantized(v) ? espl_format_bits(v->quant.format) : 32;
+    if (bits < 8 && t->dtype == ESPL_S8) {
+        uint64_t bytes = espl__codes_bytes(count, bits);
+        if (bytes > left(r)) {
+            r->bad = true;
+            return;
+        }
+        espl__codes_unpack(r->p, count, bits, t->data);
+        r->p += bytes;
+    } else if (t->dtype == ESPL_S64) {
+        for (int64_t i = 0; i < count && !r->bad; i++) ((int64_t *)t->data)[i] = get_int(r);
+    } else {
+        get_bytes(r, t->data, espl__tensor_bytes(t));
+    }
+}
+
+static espl_status get_attr(reader *r, espl__node *n, espl_diag *diag) {
+    uint64_t name = get_uint(r), count;
+    unsigned kind = get_byte(r);
+    espl__arena *arena = &r->g->arena;
+    espl_shape shape;
+    espl_dtype type;
+    bool good = true;
+    float f = 0;
+    if (name >= r->attr_count || r->bad) {
+        r->bad = true;
+        return ESPL_OK;
+    }
+    const char *label = r->attrs[name];
+    switch (kind) {
+        case ESPL__ATTR_INT: good = espl__attr_set_int(r->g, n, label, get_int(r)); break;
+        case ESPL__ATTR_FLOAT:
+            get_bytes(r, &f, 4);
+            good = espl__attr_set_float(r->g, n, label, f);
+            break;
+        case ESPL__ATTR_STRING: good = espl__attr_set_string(r->g, n, label, get_string(r)); break;
+        case ESPL__ATTR_INTS: {
+            count = get_count(r, 1);
+            int64_t *ints = espl__arena_alloc(arena, (count + 1) * sizeof *ints);
+            if (!ints) return espl__nomem(diag, count);
+            for (uint64_t i = 0; i < count; i++) ints[i] = get_int(r);
+            good = espl__attr_set_ints(r->g, n, label, ints, (int64_t)count);
+            break;
+        }
+        case ESPL__ATTR_FLOATS: {
+            count = get_count(r, 4);
+            float *floats = espl__arena_alloc(arena, (count + 1) * sizeof *floats);
+            if (!floats) return espl__nomem(diag, count);
+            get_bytes(r, floats, count * 4);
+            good = espl__attr_set_floats(r->g, n, label, floats, (int64_t)count);
+            break;
+        }
+        case ESPL__ATTR_STRINGS: good = espl__attr_set_strings(r->g, n, label, get_string(r)); break;
+        case ESPL__ATTR_TENSOR: {
+            type = get_dtype(r);
+            get_shape(r, &shape, false);
+            if (r->bad || (uint64_t)espl_shape_count(&shape) > left(r) / espl_dtype_bytes(type)) {
+                r->bad = true;
+                return ESPL_OK;
+            }
+            espl_tensor t = {type, shape, (void *)r->p};
+            good = espl__attr_set_tensor(r->g, n, label, &t);
+            r->p += espl__tensor_bytes(&t);
+            break;
+        }
+        default: r->bad = true;
+    }
+    return good ? ESPL_OK : espl__nomem(diag, 0);
+}
+
+static espl__value *get_value_id(reader *r, bool absent_allowed) {
+    uint64_t id = get_uint(r);
+    if (id == 0 && absent_allowed) return NULL;
+    if (id == 0 || id > (uint64_t)r->g->value_count) {
+        r->bad = true;
+        return NULL;
+    }
+    return r->g->values[id - 1];
+}
+
+static espl_status get_node(reader *r, espl_diag *diag) {
+    unsigned flags = get_byte(r);
+    uint64_t op = get_uint(r);
+    if (op >= r->op_count || r->bad) {
+        r->bad = true;
+        return ESPL_OK;
+    }
+    char *name = espl__arena_strdup(&r->g->arena, flags & NODE_NAMED ? get_string(r) : "");
+    uint64_t opset = flags & NODE_OPSET ? get_uint(r) : (uint64_t)r->g->opset;
+    const uint8_t *inputs = r->p;
+    uint64_t input_count = get_count(r, 1);
+    for (uint64_t i = 0; i < input_count; i++) get_uint(r);
+    uint64_t output_count = get_count(r, 1);
+    if (opset > 1000) r->bad = true;
+    if (r->bad) return ESPL_OK;
+    espl__node *n = espl__graph_node(r->g, r->ops[op], name, (int)input_count, (int)output_count, 0);
+    if (!n || !name) return espl__nomem(diag, sizeof *n);
+    n->opset = (int)opset;
+    for (uint64_t i = 0; i < output_count && !r->bad; i++) {
+        espl__value *v = get_value_id(r, true);
+        if (v && (v->producer || v->constant || v->is_input)) r->bad = true;
+        if (!r->bad) espl__node_set_output(n, (int)i, v);
+    }
+    const uint8_t *after = r->p;
+    r->p = inputs;
+    get_uint(r);
+    for (uint64_t i = 0; i < input_count && !r->bad; i++) n->inputs[i] = get_value_id(r, true);
+    r->p = after;
+    uint64_t attrs = get_count(r, 3);
+    for (uint64_t i = 0; i < attrs && !r->bad; i++) {
+        espl_status status = get_attr(r, n, diag);
+        if (status != ESPL_OK) return status;
+    }
+    return ESPL_OK;
+}
+
+static espl_status get_io(reader *r, espl_diag *diag) {
+    espl__value **lists[2];
+    uint64_t counts[2] = {0};
+    for (int k = 0; k < 2; k++) {
+        counts[k] = get_count(r, 1);
+        lists[k] = espl__arena_alloc(&r->g->arena, (counts[k] + 1) * sizeof **lists);
+        if (!lists[k]) return espl__nomem(diag, counts[k]);
+        for (uint64_t i = 0; i < counts[k] && !r->bad; i++) {
+            lists[k][i] = get_value_id(r, false);
+            if (k == 0 && !r->bad && !lists[k][i]->is_input) r->bad = true;
+        }
+    }
+    if (r->bad) return ESPL_OK;
+    return espl__graph_set_io(r->g, lists[0], (int)counts[0], lists[1], (int)counts[1]) ? ESPL_OK : espl__nomem(diag, 0);
+}
+
+static void fix_bias_scales(reader *r) {
+    for (int i = 0; i < r->g->node_count; i++) {
+        espl__node *n = r->g->nodes[i];
+        espl__value *b = n->input_count > 2 ? n->inputs[2] : NULL;
+        if (!b || !r->derived[b->id]) continue;
+        if (!n->inputs[0] || !n->inputs[1] || !container_bias_scales(n, b->quant.scale, b->quant.count)) r->bad = true;
+        r->derived[b->id] = false;
+    }
+    for (int i = 0; i < r->g->value_count; i++)
+        if (r->derived[i]) r->bad = true;
+}
+
+static espl_status get_graph(reader *r, espl_diag *diag) {
+    espl_status status = ESPL_OK;
+    uint64_t opset = get_uint(r);
+    if (opset > 1000) r->bad = true;
+    r->g->opset = (int)opset;
+    r->g->name = espl__arena_strdup(&r->g->arena, get_string(r));
+    ESPL_TRY(get_names(r, diag));
+    uint64_t values = get_count(r, 1);
+    r->derived = espl__arena_alloc(&r->g->arena, values + 1);
+    if (!r->derived || !r->g->name) return espl__nomem(diag, values);
+    for (uint64_t i = 0; i < values && !r->bad; i++) ESPL_TRY(get_value(r, diag));
+    uint64_t nodes = get_count(r, 4);
+    for (uint64_t i = 0; i < nodes && !r->bad; i++) ESPL_TRY(get_node(r, diag));
+    ESPL_TRY(get_io(r, diag));
+    if (!r->bad) fix_bias_scales(r);
+    for (int i = 0; i < r->g->value_count && !r->bad; i++)
+        if (r->g->values[i]->constant) get_data(r, r->g->values[i]);
+    if (r->p != r->end) r->bad = true;
+done:
+    return status;
+}
+
+bool espl_model_probe(const char *path) {
+    char magic[4] = {0};
+    FILE *f = fopen(path, "rb");
+    if (!f) return false;
+    size_t n = fread(magic, 1, 4, f);
+    fclose(f);
+    return n == 4 && memcmp(magic, CONTAINER_MAGIC, 4) == 0;
+}
+
+espl_status espl_model_read(espl_context *ctx, const char *path, espl_graph **out, espl_diag *diag) {
+    espl_status status = ESPL_OK;
+    uint8_t *bytes = NULL;
+    uint64_t size = 0, length;
+    uint32_t crc;
+    uint16_t version;
+    reader *r = NULL;
+    *out = NULL;
+    ESPL_TRY(espl__file_read(ctx, path, 0, &bytes, &size, diag));
+    if (size < CONTAINER_HEADER || memcmp(bytes, CONTAINER_MAGIC, 4) != 0) {
+        status = espl__fail(diag, ESPL_FORMAT, "%s: is not an .espl file", path);
+        goto done;
+    }
+    memcpy(&version, bytes + 4, 2);
+    memcpy(&crc, bytes + 8, 4);
+    memcpy(&length, bytes + 12, 8);
+    if (version != CONTAINER_VERSION) {
+        status = espl__fail(diag, ESPL_UNSUPPORTED, "%s: has format version %d, this program reads %d", path, version,
+                            CONTAINER_VERSION);
+        goto done;
+    }
+    if (length != size - CONTAINER_HEADER || container_crc(bytes + CONTAINER_HEADER, length) != crc) {
+        status = espl__fail(diag, ESPL_FORMAT, "%s: is damaged (%s); copy or export it again", path,
+                            length != size - CONTAINER_HEADER ? "its length is wrong" : "its checksum does not match");
+        goto done;
+    }
+    r = espl__calloc(ctx, 1, sizeof *r);
+    if (!r) {
+        status = espl__nomem(diag, sizeof *r);
+        goto done;
+    }
+    r->start = r->p = bytes + CONTAINER_HEADER;
+    r->end = bytes + size;
+    ESPL_TRY(espl__graph_create(ctx, &r->g, diag));
+    r->g->file = espl__arena_strdup(&r->g->arena, path);
+    if (!r->g->file) {
+        status = espl__nomem(diag, strlen(path));
+        goto done;
+    }
+    ESPL_TRY(get_graph(r, diag));
+    if (r->bad) {
+        status = espl__fail(diag, ESPL_FORMAT, "%s: is malformed at byte %" PRIu64, path,
+                            (uint64_t)(r->p - bytes));
+        goto done;
+    }
+    ESPL_TRY(espl__graph_verify(r->g, diag));
+    /* Shapes are not stored; types follow from inference. */
+    ESPL_TRY(espl__pass_infer(r->g, diag));
+    *out = r->g;
+    r->g = NULL;
+done:
+    if (status != ESPL_OK && diag && !strstr(diag->message, path)) espl__diag_prefix(diag, "%s", path);
+    if (r) espl_graph_destroy(&r->g);
+    espl__free(ctx, r);
+    espl__free(ctx, bytes);
+    return status;
+}

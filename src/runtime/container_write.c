@@ -1,0 +1,244 @@
+#include "runtime/container.h"
+
+typedef struct names {
+    const char **list;
+    int count;
+} names;
+
+typedef struct writer {
+    espl_context *ctx;
+    const espl_graph *g;
+    espl__buffer out;
+    names ops, attrs;
+    char previous[CONTAINER_MAX_STRING + 1]; /* the last string: the next one names the length of the prefix they share */
+} writer;
+
+uint32_t container_crc(const uint8_t *bytes, uint64_t length) {
+    uint32_t table[256], crc = 0xFFFFFFFFu;
+    for (uint32_t i = 0; i < 256; i++) {
+        uint32_t c = i;
+        for (int k = 0; k < 8; k++) c = c & 1 ? c >> 1 ^ 0xEDB88320u : c >> 1;
+        table[i] = c;
+    }
+    for (uint64_t i = 0; i < length; i++) crc = table[(crc ^ bytes[i]) & 255] ^ crc >> 8;
+    return ~crc;
+}
+
+bool container_bias_scales(const espl__node *node, float *scale, int64_t count) {
+    const espl__value *x = node->inputs[0], *w = node->input_count > 1 ? node->inputs[1] : NULL;
+    if (!espl__is_quantized(x) || !espl__is_quantized(w) || x->quant.count != 1) return false;
+    if (w->quant.count != 1 && w->quant.count != count) return false;
+    for (int64_t c = 0; c < count; c++) scale[c] = x->quant.scale[0] * w->quant.scale[w->quant.count == 1 ? 0 : c];
+    return true;
+}
+
+static void put_bytes(writer *w, const void *p, size_t n) { espl__buffer_append(&w->out, p, n); }
+static void put_byte(writer *w, unsigned b) {
+    uint8_t byte = (uint8_t)b;
+    put_bytes(w, &byte, 1);
+}
+
+static void put_uint(writer *w, uint64_t v) {
+    for (; v >= 128; v >>= 7) put_byte(w, (unsigned)(v & 127) | 128);
+    put_byte(w, (unsigned)v);
+}
+
+static void put_int(writer *w, int64_t v) { put_uint(w, (uint64_t)v << 1 ^ (uint64_t)(v >> 63)); }
+
+static void put_string(writer *w, const char *s) {
+    size_t n = ESPL_MIN(strlen(s), CONTAINER_MAX_STRING), shared = 0;
+    while (shared < n && w->previous[shared] && w->previous[shared] == s[shared]) shared++;
+    put_uint(w, shared);
+    put_uint(w, n - shared);
+    put_bytes(w, s + shared, n - shared);
+    memcpy(w->previous, s, n);
+    w->previous[n] = 0;
+}
+
+static void put_shape(writer *w, const espl_shape *s) {
+    put_byte(w, (unsigned)s->rank);
+    for (int i = 0; i < s->rank; i++) put_uint(w, (uint64_t)(s->dim[i] + 1));
+}
+
+static int name_index(names *n, const char *name) {
+    for (int i = 0; i < n->count; i++)
+        if (strcmp(n->list[i], name) == 0) return i;
+    n->list[n->count] = name;
+    return n->count++;
+}
+
+static bool collect_names(writer *w) {
+    uint64_t attrs = 1;
+    for (int i = 0; i < w->g->node_count; i++) attrs += (uint64_t)w->g->nodes[i]->attr_count;
+    w->ops.list = espl__calloc(w->ctx, (uint64_t)w->g->node_count + 1, sizeof(char *));
+    w->attrs.list = espl__calloc(w->ctx, attrs, sizeof(char *));
+    if (!w->ops.list || !w->attrs.list) return false;
+    for (int i = 0; i < w->g->node_count; i++) {
+        const espl__node *n = w->g->nodes[i];
+        name_index(&w->ops, n->op->name);
+        for (int j = 0; j < n->attr_count; j++)
+            if (n->attrs[j].name) name_index(&w->attrs, n->attrs[j].name);
+    }
+    put_uint(w, (uint64_t)w->ops.count);
+    for (int i = 0; i < w->ops.count; i++) put_string(w, w->ops.list[i]);
+    put_uint(w, (uint64_t)w->attrs.count);
+    for (int i = 0; i < w->attrs.count; i++) put_string(w, w->attrs.list[i]);
+    return true;
+}
+
+/* True if the value is a bias whose scales its reader's other inputs give. */
+static bool derived_scale(writer *w, const espl__value *v) {
+    if (!v->constant || v->quant.format != ESPL_FORMAT_S32 || v->quant.zero) return false;
+    for (int i = 0; i < w->g->node_count; i++) {
+        const espl__node *n = w->g->nodes[i];
+        if (n->input_count < 3 || n->inputs[2] != v) continue;
+        float *scale = espl__calloc(w->ctx, (uint64_t)v->quant.count, sizeof *scale);
+        bool same = scale && container_bias_scales(n, scale, v->quant.count) &&
+                    memcmp(scale, v->quant.scale, sizeof *scale * (size_t)v->quant.count) == 0;
+        espl__free(w->ctx, scale);
+        return same;
+    }
+    return false;
+}
+
+static void put_quant(writer *w, const espl__quant *q, bool derived) {
+    bool zeros = false;
+    for (int64_t i = 0; q->zero && i < q->count; i++) zeros |= q->zero[i] != 0;
+    put_byte(w, (unsigned)q->format);
+    put_byte(w, (unsigned)(q->axis + 1) | (zeros ? 128 : 0));
+    put_uint(w, (uint64_t)q->count);
+    if (!derived) put_bytes(w, q->scale, sizeof(float) * (size_t)q->count);
+    for (int64_t i = 0; zeros && i < q->count; i++) put_int(w, q->zero[i]);
+}
+
+static void put_value(writer *w, const espl__value *v) {
+    bool named = v->is_input || espl__graph_is_output(w->g, v), derived = derived_scale(w, v);
+    put_byte(w, (v->is_input ? VALUE_INPUT : 0) | (v->constant ? VALUE_CONSTANT : 0) |
+                    (espl__is_quantized(v) ? VALUE_QUANTIZED : 0) | (named ? VALUE_NAMED : 0) |
+                    (derived ? VALUE_DERIVED_SCALE : 0) | (v->known_rank ? VALUE_KNOWN_RANK : 0));
+    if (named) put_string(w, v->name);
+    if (v->is_input || v->constant) put_byte(w, v->dtype);
+    if (v->is_input && v->known_rank) put_shape(w, &v->shape);
+    if (v->constant) {
+        put_byte(w, v->constant->dtype);
+        put_shape(w, &v->constant->shape);
+    }
+    if (espl__is_quantized(v)) put_quant(w, &v->quant, derived);
+}
+
+static void put_data(writer *w, const espl__value *v) {
+    const espl_tensor *t = v->constant;
+    int64_t count = espl_shape_count(&t->shape);
+    int bits = espl__is_quantized(v) ? espl_format_bits(v->quant.format) : 32;
+    if (bits < 8 && t->dtype == ESPL_S8) {
+        size_t bytes = espl__codes_bytes(count, bits);
+        uint8_t *packed = espl__alloc(w->ctx, bytes);
+        if (!packed) {
+            w->out.failed = true;
+            return;
+        }
+        espl__codes_pack(t->data, count, bits, packed);
+        put_bytes(w, packed, bytes);
+        espl__free(w->ctx, packed);
+    } else if (t->dtype == ESPL_S64) {
+        for (int64_t i = 0; i < count; i++) put_int(w, ((const int64_t *)t->data)[i]);
+    } else {
+        put_bytes(w, t->data, espl__tensor_bytes(t));
+    }
+}
+
+static void put_attr(writer *w, const espl__attr *a) {
+    put_uint(w, (uint64_t)name_index(&w->attrs, a->name));
+    put_byte(w, a->kind);
+    switch (a->kind) {
+        case ESPL__ATTR_INT: put_int(w, a->i); break;
+        case ESPL__ATTR_FLOAT: put_bytes(w, &a->f, 4); break;
+        case ESPL__ATTR_STRING:
+        case ESPL__ATTR_STRINGS: put_string(w, a->s); break;
+        case ESPL__ATTR_INTS:
+            put_uint(w, (uint64_t)a->count);
+            for (int64_t i = 0; i < a->count; i++) put_int(w, a->ints[i]);
+            break;
+        case ESPL__ATTR_FLOATS:
+            put_uint(w, (uint64_t)a->count);
+            put_bytes(w, a->floats, sizeof(float) * (size_t)a->count);
+            break;
+        case ESPL__ATTR_TENSOR:
+            put_byte(w, a->tensor->dtype);
+            put_shape(w, &a->tensor->shape);
+            put_bytes(w, a->tensor->data, espl__tensor_bytes(a->tensor));
+            break;
+    }
+}
+
+static void put_ids(writer *w, espl__value *const *values, int count) {
+    put_uint(w, (uint64_t)count);
+    for (int i = 0; i < count; i++) put_uint(w, values[i] ? (uint64_t)values[i]->id + 1 : 0);
+}
+
+static void put_node(writer *w, const espl__node *n) {
+    bool named = n->name[0] && n->op->weight_inputs;
+    int attrs = 0;
+    put_byte(w, (named ? NODE_NAMED : 0) | (n->opset != w->g->opset ? NODE_OPSET : 0));
+    put_uint(w, (uint64_t)name_index(&w->ops, n->op->name));
+    if (named) put_string(w, n->name);
+    if (n->opset != w->g->opset) put_uint(w, (uint64_t)n->opset);
+    put_ids(w, n->inputs, n->input_count);
+    put_ids(w, n->outputs, n->output_count);
+    for (int i = 0; i < n->attr_count; i++) attrs += n->attrs[i].name != NULL;
+    put_uint(w, (uint64_t)attrs);
+    for (int i = 0; i < n->attr_count; i++)
+        if (n->attrs[i].name) put_attr(w, &n->attrs[i]);
+}
+
+static void put_graph(writer *w) {
+    const espl_graph *g = w->g;
+    put_uint(w, (uint64_t)g->opset);
+    put_string(w, g->name);
+    if (!collect_names(w)) {
+        w->out.failed = true;
+        return;
+    }
+    put_uint(w, (uint64_t)g->value_count);
+    for (int i = 0; i < g->value_count; i++) put_value(w, g->values[i]);
+    put_uint(w, (uint64_t)g->node_count);
+    for (int i = 0; i < g->node_count; i++) put_node(w, g->nodes[i]);
+    put_ids(w, g->inputs, g->input_count);
+    put_ids(w, g->outputs, g->output_count);
+    for (int i = 0; i < g->value_count; i++)
+        if (g->values[i]->constant) put_data(w, g->values[i]);
+}
+
+espl_status espl_model_write(espl_context *ctx, const espl_graph *graph, const char *path, espl_diag *diag) {
+    espl_status status = ESPL_OK;
+    espl_graph *copy = NULL; /* ids without gaps */
+    writer *w = espl__calloc(ctx, 1, sizeof *w);
+    if (!w) return espl__nomem(diag, sizeof *w);
+    w->ctx = ctx;
+    espl__buffer_init(&w->out, ctx);
+    ESPL_TRY(espl__graph_clone(graph, &copy, diag));
+    espl__graph_sweep(copy);
+    w->g = copy;
+    static const char header[CONTAINER_HEADER];
+    put_bytes(w, header, CONTAINER_HEADER);
+    put_graph(w);
+    if (w->out.failed) {
+        status = espl__nomem(diag, w->out.length);
+        goto done;
+    }
+    uint64_t length = w->out.length - CONTAINER_HEADER;
+    uint16_t version = CONTAINER_VERSION;
+    uint32_t crc = container_crc((const uint8_t *)w->out.data + CONTAINER_HEADER, length);
+    memcpy(w->out.data, CONTAINER_MAGIC, 4);
+    memcpy(w->out.data + 4, &version, 2);
+    memcpy(w->out.data + 8, &crc, 4);
+    memcpy(w->out.data + 12, &length, 8);
+    status = espl__file_write(ctx, path, w->out.data, w->out.length, diag);
+done:
+    espl_graph_destroy(&copy);
+    espl__free(ctx, w->ops.list);
+    espl__free(ctx, w->attrs.list);
+    espl__buffer_free(&w->out);
+    espl__free(ctx, w);
+    return status;
+}
