@@ -20,6 +20,8 @@ const char *espl_graph_output_name(const espl_graph *graph, int index);
 /* Unknown dimensions are ESPL_DIM_UNKNOWN. */
 espl_shape espl_graph_input_shape(const espl_graph *graph, int index);
 espl_dtype espl_graph_input_dtype(const espl_graph *graph, int index);
+espl_shape espl_graph_output_shape(const espl_graph *graph, int index);
+espl_dtype espl_graph_output_dtype(const espl_graph *graph, int index);
 
 #ifdef __cplusplus
 }

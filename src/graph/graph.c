@@ -214,3 +214,5 @@ const char *espl_graph_input_name(const espl_graph *g, int index) { return g->in
 const char *espl_graph_output_name(const espl_graph *g, int index) { return g->outputs[index]->name; }
 espl_shape espl_graph_input_shape(const espl_graph *g, int index) { return g->inputs[index]->shape; }
 espl_dtype espl_graph_input_dtype(const espl_graph *g, int index) { return g->inputs[index]->dtype; }
+espl_shape espl_graph_output_shape(const espl_graph *g, int index) { return g->outputs[index]->shape; }
+espl_dtype espl_graph_output_dtype(const espl_graph *g, int index) { return g->outputs[index]->dtype; }
