@@ -13,15 +13,15 @@
 
 enum { MAX_MEMBERS = 1 << 25, MAX_DEPTH = 8 };
 
-espl_status espl__bundle_add(espl__bundle *b, const char *name, uint64_t size, uint64_t offset, int64_t ordinal,
-                             espl_diag *diag) {
+espl_status espl__bundle_add(espl__bundle *b, const char *name, uint64_t size, uint64_t offset,
+                             int64_t ordinal, espl_diag *diag) {
     while (name[0] == '.' && name[1] == '/') name += 2;
     if (b->count == MAX_MEMBERS)
         return espl__fail(diag, ESPL_LIMIT, "%s: holds more than %d files", b->path, MAX_MEMBERS);
     if (b->count == b->capacity) {
         uint64_t capacity = (uint64_t)ESPL_MAX(b->capacity * 2, 1024);
-        espl__member *members =
-            espl__realloc(b->ctx, b->members, (uint64_t)b->count * sizeof *members, capacity * sizeof *members);
+        espl__member *members = espl__realloc(b->ctx, b->members, (uint64_t)b->count * sizeof *members,
+                                              capacity * sizeof *members);
         if (!members) return espl__nomem(diag, capacity * sizeof *members);
         b->members = members;
         b->capacity = (int64_t)capacity;
@@ -36,7 +36,8 @@ espl_status espl__bundle_add(espl__bundle *b, const char *name, uint64_t size, u
 
 static espl_status list_folder(espl__bundle *b, const char *inside, int depth, espl_diag *diag);
 
-static espl_status list_entry(espl__bundle *b, const char *inside, const char *entry, int depth, espl_diag *diag) {
+static espl_status list_entry(espl__bundle *b, const char *inside, const char *entry, int depth,
+                              espl_diag *diag) {
     espl_status status = ESPL_OK;
     struct stat st;
     char *name = *inside ? espl__path_join(b->ctx, inside, entry) : NULL;
@@ -137,12 +138,14 @@ void espl__bundle_close(espl__bundle *b) {
     *b = (espl__bundle){.fd = -1};
 }
 
-/* --- reading --------------------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------------------
+ */
 
 espl_status espl__bundle_keep(espl__bundle *b, espl_diag *diag) {
     for (int64_t i = 0; i < b->count; i++)
         if (b->members[i].wanted && b->members[i].size > ESPL__MEMBER_MAX)
-            return espl__fail(diag, ESPL_LIMIT, "%s: '%s' has %" PRIu64 " bytes; at most %" PRIu64 " are read", b->path,
+            return espl__fail(diag, ESPL_LIMIT,
+                              "%s: '%s' has %" PRIu64 " bytes; at most %" PRIu64 " are read", b->path,
                               b->members[i].name, b->members[i].size, ESPL__MEMBER_MAX);
     return b->form == ESPL__BUNDLE_COMPRESSED ? espl__tar_keep(b, diag) : ESPL_OK;
 }
@@ -179,11 +182,13 @@ static espl_status read_folder(espl__bundle *b, const espl__member *m, espl_diag
     return status;
 }
 
-espl_status espl__bundle_read(espl__bundle *b, const espl__member *m, const uint8_t **bytes, espl_diag *diag) {
+espl_status espl__bundle_read(espl__bundle *b, const espl__member *m, const uint8_t **bytes,
+                              espl_diag *diag) {
     espl_status status = ESPL_OK;
     *bytes = m->bytes;
     if (b->form == ESPL__BUNDLE_COMPRESSED)
-        return m->bytes ? ESPL_OK : espl__fail(diag, ESPL_INTERNAL, "%s: '%s' was not kept", b->path, m->name);
+        return m->bytes ? ESPL_OK
+                        : espl__fail(diag, ESPL_INTERNAL, "%s: '%s' was not kept", b->path, m->name);
     status = b->form == ESPL__BUNDLE_TAR ? read_tar(b, m, diag) : read_folder(b, m, diag);
     *bytes = b->scratch;
     return status;

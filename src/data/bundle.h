@@ -1,6 +1,6 @@
-/* A bundle: many files in one place, a folder, a .tar or a .tar.gz. Listed once, sorted by name; nothing is ever written to
- * disk. Files of a folder and of a plain tar are read when asked for; those of a compressed tar that are going to be
- * needed are kept in memory, still encoded. */
+/* A bundle: many files in one place, a folder, a .tar or a .tar.gz. Listed once, sorted by name; nothing is
+ * ever written to disk. Files of a folder and of a plain tar are read when asked for; those of a compressed
+ * tar that are going to be needed are kept in memory, still encoded. */
 #ifndef ESPL_DATA_BUNDLE_H
 #define ESPL_DATA_BUNDLE_H
 
@@ -9,13 +9,17 @@
 typedef struct espl__member {
     const char *name; /* relative, without "./" */
     uint64_t size;
-    uint64_t offset;  /* of its bytes in a plain tar */
-    int64_t ordinal;  /* place in the archive */
-    uint8_t *bytes;   /* kept ones of a compressed tar */
-    bool wanted;      /* set by the user before espl__bundle_keep */
+    uint64_t offset; /* of its bytes in a plain tar */
+    int64_t ordinal; /* place in the archive */
+    uint8_t *bytes;  /* kept ones of a compressed tar */
+    bool wanted;     /* set by the user before espl__bundle_keep */
 } espl__member;
 
-typedef enum espl__bundle_form { ESPL__BUNDLE_FOLDER, ESPL__BUNDLE_TAR, ESPL__BUNDLE_COMPRESSED } espl__bundle_form;
+typedef enum espl__bundle_form {
+    ESPL__BUNDLE_FOLDER,
+    ESPL__BUNDLE_TAR,
+    ESPL__BUNDLE_COMPRESSED
+} espl__bundle_form;
 
 typedef struct espl__bundle {
     espl_context *ctx;
@@ -37,12 +41,12 @@ espl__member *espl__bundle_find(espl__bundle *bundle, const char *name);
 /* Makes every wanted member readable. */
 ESPL_NODISCARD espl_status espl__bundle_keep(espl__bundle *bundle, espl_diag *diag);
 /* The bytes of a wanted member, borrowed until the next read. */
-ESPL_NODISCARD espl_status espl__bundle_read(espl__bundle *bundle, const espl__member *member, const uint8_t **bytes,
-                                             espl_diag *diag);
+ESPL_NODISCARD espl_status espl__bundle_read(espl__bundle *bundle, const espl__member *member,
+                                             const uint8_t **bytes, espl_diag *diag);
 
 /* Inside the bundle: adds a member (size, offset, ordinal) whose name is copied. */
-ESPL_NODISCARD espl_status espl__bundle_add(espl__bundle *bundle, const char *name, uint64_t size, uint64_t offset,
-                                            int64_t ordinal, espl_diag *diag);
+ESPL_NODISCARD espl_status espl__bundle_add(espl__bundle *bundle, const char *name, uint64_t size,
+                                            uint64_t offset, int64_t ordinal, espl_diag *diag);
 ESPL_NODISCARD espl_status espl__tar_list(espl__bundle *bundle, espl_diag *diag);
 ESPL_NODISCARD espl_status espl__tar_keep(espl__bundle *bundle, espl_diag *diag);
 

@@ -49,17 +49,17 @@ typedef struct espl__picture {
 } espl__picture;
 
 /* Gives the picture this size, within the limits above; its contents are undefined. */
-ESPL_NODISCARD espl_status espl__picture_size(espl__picture *picture, int64_t channels, int64_t height, int64_t width,
-                                              espl_diag *diag);
+ESPL_NODISCARD espl_status espl__picture_size(espl__picture *picture, int64_t channels, int64_t height,
+                                              int64_t width, espl_diag *diag);
 void espl__picture_free(espl__picture *picture);
-/* The shorter side becomes `side`; bilinear with a triangle filter as wide as the reduction. `temporary` is scratch and
- * changes places with `picture`. */
-ESPL_NODISCARD espl_status espl__picture_resize(espl__picture *picture, espl__picture *temporary, int64_t side,
-                                                espl_diag *diag);
+/* The shorter side becomes `side`; bilinear with a triangle filter as wide as the reduction. `temporary` is
+ * scratch and changes places with `picture`. */
+ESPL_NODISCARD espl_status espl__picture_resize(espl__picture *picture, espl__picture *temporary,
+                                                int64_t side, espl_diag *diag);
 /* Keeps the centre `side` x `side`, in place. */
 ESPL_NODISCARD espl_status espl__picture_crop(espl__picture *picture, int64_t side, espl_diag *diag);
-/* Decodes a JPEG or PNG file's bytes. channels 0: as the file has them (1 or 3), else grey is repeated or colour turned
- * to grey (ITU-R BT.601 luma). */
+/* Decodes a JPEG or PNG file's bytes. channels 0: as the file has them (1 or 3), else grey is repeated or
+ * colour turned to grey (ITU-R BT.601 luma). */
 ESPL_NODISCARD espl_status espl__jpeg_decode(const uint8_t *bytes, uint64_t length, int channels,
                                              espl__picture *picture, espl_diag *diag);
 ESPL_NODISCARD espl_status espl__png_decode(const uint8_t *bytes, uint64_t length, int channels,
@@ -67,9 +67,10 @@ ESPL_NODISCARD espl_status espl__png_decode(const uint8_t *bytes, uint64_t lengt
 
 /* --- files ------------------------------------------------------------------------------------- */
 
-/* Reads a file, uncompressed if it is gzip (gz.c); at most ESPL__DATA_MAX_BYTES. *data is owned by the caller. */
-ESPL_NODISCARD espl_status espl__gz_read(espl_context *ctx, const char *path, uint8_t **data, uint64_t *length,
-                                         espl_diag *diag);
+/* Reads a file, uncompressed if it is gzip (gz.c); at most ESPL__DATA_MAX_BYTES. *data is owned by the
+ * caller. */
+ESPL_NODISCARD espl_status espl__gz_read(espl_context *ctx, const char *path, uint8_t **data,
+                                         uint64_t *length, espl_diag *diag);
 /* The part of a path after the last '/'. Borrowed. */
 const char *espl__data_base_name(const char *path);
 
@@ -120,14 +121,16 @@ enum {
 struct espl__data_kind {
     const char *name;
     unsigned keys;
-    /* Opens the files and fills the fields named above. On failure `state` may be half filled: close is called. */
+    /* Opens the files and fills the fields named above. On failure `state` may be half filled: close is
+     * called. */
     espl_status (*open)(espl_dataset *dataset, espl_diag *diag);
-    /* `index` counts the samples before selection. Exactly one of these two is given: `picture` decodes sample `index` for
-     * resize, crop and layout; `read` fills `sample` in the shape of `input`. */
+    /* `index` counts the samples before selection. Exactly one of these two is given: `picture` decodes
+     * sample `index` for resize, crop and layout; `read` fills `sample` in the shape of `input`. */
     espl_status (*picture)(espl_dataset *dataset, int64_t index, espl__picture *picture, espl_diag *diag);
     espl_status (*read)(espl_dataset *dataset, int input, int64_t index, float *sample, espl_diag *diag);
-    espl_status (*label)(espl_dataset *dataset, int64_t index, int64_t *label, espl_diag *diag); /* NULL: never any */
-    void (*close)(espl_dataset *dataset); /* `state` may be NULL */
+    espl_status (*label)(espl_dataset *dataset, int64_t index, int64_t *label,
+                         espl_diag *diag); /* NULL: never any */
+    void (*close)(espl_dataset *dataset);  /* `state` may be NULL */
 };
 
 /* Reads the description `spec` into dataset->desc, file, folder, text and kind, and checks its keys. */
@@ -136,16 +139,17 @@ void espl__desc_free(espl_dataset *dataset);
 /* "FILE:LINE: KEY: sentence". */
 espl_status espl__desc_fail(const espl_dataset *dataset, espl_status status, const char *key, espl_diag *diag,
                             const char *fmt, ...) ESPL_PRINTF(5, 6);
-/* A path of the description made usable: ${ESPL_ASSETS} expanded, else relative to `folder`. Lives in the arena. */
-ESPL_NODISCARD espl_status espl__desc_path(espl_dataset *dataset, const char *key, const char *path, const char *folder,
-                                           const char **out, espl_diag *diag);
+/* A path of the description made usable: ${ESPL_ASSETS} expanded, else relative to `folder`. Lives in the
+ * arena. */
+ESPL_NODISCARD espl_status espl__desc_path(espl_dataset *dataset, const char *key, const char *path,
+                                           const char *folder, const char **out, espl_diag *diag);
 
 /* --- labels from files (labels.c) ---------------------------------------------------------------- */
 
 /* Integer labels of a one-dimensional IDX (perhaps .gz) or .npy file, owned by the caller. */
-ESPL_NODISCARD espl_status espl__labels_idx(espl_context *ctx, const char *path, int64_t **labels, int64_t *count,
-                                            espl_diag *diag);
-ESPL_NODISCARD espl_status espl__labels_npy(espl_context *ctx, const char *path, int64_t **labels, int64_t *count,
-                                            espl_diag *diag);
+ESPL_NODISCARD espl_status espl__labels_idx(espl_context *ctx, const char *path, int64_t **labels,
+                                            int64_t *count, espl_diag *diag);
+ESPL_NODISCARD espl_status espl__labels_npy(espl_context *ctx, const char *path, int64_t **labels,
+                                            int64_t *count, espl_diag *diag);
 
 #endif

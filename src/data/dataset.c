@@ -28,16 +28,17 @@ static espl_status select_samples(espl_dataset *d, espl_diag *diag) {
         d->keep_count = 0;
         qsort(c->every->keep, c->every->keep_count, sizeof(int64_t), compare_int64);
         for (unsigned i = 0; i < c->every->keep_count; i++)
-            if (i == 0 || c->every->keep[i] != c->every->keep[i - 1]) d->keep[d->keep_count++] = c->every->keep[i];
+            if (i == 0 || c->every->keep[i] != c->every->keep[i - 1])
+                d->keep[d->keep_count++] = c->every->keep[i];
     }
     d->count = d->total / d->every_n * d->keep_count;
     for (int64_t i = 0; i < d->keep_count; i++) d->count += d->keep[i] < d->total % d->every_n;
     if (d->count == 0)
-        return espl__desc_fail(d, ESPL_INVALID, c->every ? "every" : "kind", diag, "selects none of the %" PRId64
-                               " samples of %s", d->total, d->source);
+        return espl__desc_fail(d, ESPL_INVALID, c->every ? "every" : "kind", diag,
+                               "selects none of the %" PRId64 " samples of %s", d->total, d->source);
     if (c->count > d->count)
-        return espl__desc_fail(d, ESPL_INVALID, "count", diag, "asks for %" PRId64 " samples; there are %" PRId64,
-                               c->count, d->count);
+        return espl__desc_fail(d, ESPL_INVALID, "count", diag,
+                               "asks for %" PRId64 " samples; there are %" PRId64, c->count, d->count);
     if (c->count) d->count = c->count;
     return ESPL_OK;
 }
@@ -73,7 +74,8 @@ static espl_status parse_scale(espl_dataset *d, espl_diag *diag) {
     uselocale(before);
     freelocale(c);
     if (d->scale != 0) return ESPL_OK;
-    return espl__desc_fail(d, ESPL_INVALID, "scale", diag, "'%s' is neither a number nor a quotient such as 1/255", text);
+    return espl__desc_fail(d, ESPL_INVALID, "scale", diag,
+                           "'%s' is neither a number nor a quotient such as 1/255", text);
 }
 
 static int64_t channel_count(const espl_dataset *d) {
@@ -82,14 +84,16 @@ static int64_t channel_count(const espl_dataset *d) {
 }
 
 /* One value for all channels or one for each. */
-static espl_status check_per_channel(const espl_dataset *d, const char *key, const double *values, unsigned count,
-                                     espl_diag *diag) {
+static espl_status check_per_channel(const espl_dataset *d, const char *key, const double *values,
+                                     unsigned count, espl_diag *diag) {
     if (!values) return ESPL_OK;
     if (d->inputs > 1)
-        return espl__desc_fail(d, ESPL_UNSUPPORTED, key, diag, "is for data sets of one input; normalise the files instead");
+        return espl__desc_fail(d, ESPL_UNSUPPORTED, key, diag,
+                               "is for data sets of one input; normalise the files instead");
     if (count != 1 && (int64_t)count != channel_count(d))
-        return espl__desc_fail(d, ESPL_SHAPE, key, diag, "has %u values; give 1, or one for each of the %" PRId64
-                               " channels", count, channel_count(d));
+        return espl__desc_fail(d, ESPL_SHAPE, key, diag,
+                               "has %u values; give 1, or one for each of the %" PRId64 " channels", count,
+                               channel_count(d));
     for (unsigned i = 0; i < count; i++)
         if (!isfinite(values[i]) || (key[0] == 's' && values[i] == 0))
             return espl__desc_fail(d, ESPL_INVALID, key, diag, "value %u is zero or not finite", i + 1);
@@ -193,10 +197,18 @@ void espl_dataset_close(espl_dataset **dataset) {
 
 /* --- queries ------------------------------------------------------------------------------------------- */
 
-int64_t espl_dataset_count(const espl_dataset *d) { return d->count; }
-bool espl_dataset_has_labels(const espl_dataset *d) { return d->has_labels; }
-int espl_dataset_inputs(const espl_dataset *d) { return d->inputs; }
-const char *espl_dataset_describe(const espl_dataset *d) { return d->describe; }
+int64_t espl_dataset_count(const espl_dataset *d) {
+    return d->count;
+}
+bool espl_dataset_has_labels(const espl_dataset *d) {
+    return d->has_labels;
+}
+int espl_dataset_inputs(const espl_dataset *d) {
+    return d->inputs;
+}
+const char *espl_dataset_describe(const espl_dataset *d) {
+    return d->describe;
+}
 
 const char *espl_dataset_input_name(const espl_dataset *d, int input) {
     return input >= 0 && input < d->inputs ? d->input_name[input] : "";
@@ -208,10 +220,11 @@ espl_shape espl_dataset_shape(const espl_dataset *d, int input) {
 
 static espl_status check_index(const espl_dataset *d, int input, int64_t index, espl_diag *diag) {
     if (input < 0 || input >= d->inputs)
-        return espl__fail(diag, ESPL_INVALID, "%s: input %d asked for; there are %d", d->file, input, d->inputs);
+        return espl__fail(diag, ESPL_INVALID, "%s: input %d asked for; there are %d", d->file, input,
+                          d->inputs);
     if (index < 0 || index >= d->count)
-        return espl__fail(diag, ESPL_INVALID, "%s: sample %" PRId64 " asked for; there are %" PRId64, d->file, index,
-                          d->count);
+        return espl__fail(diag, ESPL_INVALID, "%s: sample %" PRId64 " asked for; there are %" PRId64, d->file,
+                          index, d->count);
     return ESPL_OK;
 }
 
@@ -224,8 +237,10 @@ espl_status espl_dataset_read(espl_dataset *d, int input, int64_t index, float *
         espl_shape shape = picture_shape(d, &d->picture);
         char have[128], want[128];
         if (!espl_shape_equal(&shape, &d->shape[0])) {
-            status = espl__fail(diag, ESPL_SHAPE, "%s: sample %" PRId64 " is %s where the first is %s; give resize, crop "
-                                "and channels", d->file, i, espl_shape_text(&shape, have, sizeof have),
+            status = espl__fail(diag, ESPL_SHAPE,
+                                "%s: sample %" PRId64 " is %s where the first is %s; give resize, crop "
+                                "and channels",
+                                d->file, i, espl_shape_text(&shape, have, sizeof have),
                                 espl_shape_text(&d->shape[0], want, sizeof want));
             goto done;
         }

@@ -7,9 +7,11 @@
 #include <stdlib.h>
 
 #define FIELD(type, name) CYAML_FIELD_##type(#name, CYAML_FLAG_OPTIONAL, espl__data_desc, name)
-#define TEXT(name) CYAML_FIELD_STRING_PTR(#name, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, espl__data_desc, name, 0, 4096)
-#define LIST(name, entry, most) \
-    CYAML_FIELD_SEQUENCE(#name, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, espl__data_desc, name, entry, 1, most)
+#define TEXT(name) \
+    CYAML_FIELD_STRING_PTR(#name, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, espl__data_desc, name, 0, 4096)
+#define LIST(name, entry, most)                                                                            \
+    CYAML_FIELD_SEQUENCE(#name, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, espl__data_desc, name, entry, 1, \
+                         most)
 
 static const cyaml_schema_value_t text_entry = {CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 1, 4096)};
 static const cyaml_schema_value_t number_entry = {CYAML_VALUE_FLOAT(CYAML_FLAG_DEFAULT, double)};
@@ -40,7 +42,8 @@ static const cyaml_schema_field_t desc_fields[] = {
     FIELD(INT, channels),
     FIELD(INT, resize),
     FIELD(INT, crop),
-    CYAML_FIELD_MAPPING_PTR("every", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, espl__data_desc, every, every_fields),
+    CYAML_FIELD_MAPPING_PTR("every", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, espl__data_desc, every,
+                            every_fields),
     FIELD(INT, count),
     FIELD(INT, label_offset),
     TEXT(layout),
@@ -70,14 +73,14 @@ espl_status espl__desc_fail(const espl_dataset *d, espl_status status, const cha
     vsnprintf(sentence, sizeof sentence, fmt, args);
     va_end(args);
     if (!d->text) return espl__fail(diag, status, "%s: %s: %s", d->file, key, sentence);
-    return espl__fail(diag, status, "%s:%u: %s: %s", d->file, espl__yaml_line(d->text, (size_t)d->text_length, key),
-                      key, sentence);
+    return espl__fail(diag, status, "%s:%u: %s: %s", d->file,
+                      espl__yaml_line(d->text, (size_t)d->text_length, key), key, sentence);
 }
 
 /* --- paths ----------------------------------------------------------------------------------- */
 
-espl_status espl__desc_path(espl_dataset *d, const char *key, const char *path, const char *folder, const char **out,
-                            espl_diag *diag) {
+espl_status espl__desc_path(espl_dataset *d, const char *key, const char *path, const char *folder,
+                            const char **out, espl_diag *diag) {
     static const char variable[] = "${ESPL_ASSETS}";
     espl__buffer b;
     espl__buffer_init(&b, d->ctx);
@@ -86,7 +89,8 @@ espl_status espl__desc_path(espl_dataset *d, const char *key, const char *path, 
         espl__buffer_printf(&b, "%s%s", assets && *assets ? assets : "../shared", path + sizeof variable - 1);
     } else if (strchr(path, '$')) {
         return espl__desc_fail(d, ESPL_INVALID, key, diag,
-                               "'%s' has a '$'; the one variable is ${ESPL_ASSETS}, at the start of the path", path);
+                               "'%s' has a '$'; the one variable is ${ESPL_ASSETS}, at the start of the path",
+                               path);
     } else if (path[0] == '/' || !*folder) {
         espl__buffer_printf(&b, "%s", path);
     } else {
@@ -115,8 +119,8 @@ static espl_status find_kind(espl_dataset *d, espl_diag *diag) {
         int n = snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", kinds[i]->name);
         used += n > 0 && (size_t)n < sizeof known - used ? (size_t)n : 0;
     }
-    return espl__desc_fail(d, ESPL_UNSUPPORTED, "kind", diag, "there is no kind '%s'; there are %s", d->desc->kind,
-                           known);
+    return espl__desc_fail(d, ESPL_UNSUPPORTED, "kind", diag, "there is no kind '%s'; there are %s",
+                           d->desc->kind, known);
 }
 
 /* A key that the kind would ignore is a mistake of the writer. */
@@ -127,23 +131,24 @@ static espl_status check_keys(const espl_dataset *d, espl_diag *diag) {
         bool given;
         unsigned mask;
     } keys[] = {
-        {"path", c->path != NULL, ESPL__KEY_PATH},        {"paths", c->paths != NULL, ESPL__KEY_PATHS},
-        {"labels", c->labels != NULL, ESPL__KEY_LABELS},  {"split", c->split != NULL, ESPL__KEY_SPLIT},
-        {"inputs", c->inputs != NULL, ESPL__KEY_INPUTS},  {"seed", c->seed != 0, ESPL__KEY_SEED},
+        {"path", c->path != NULL, ESPL__KEY_PATH},          {"paths", c->paths != NULL, ESPL__KEY_PATHS},
+        {"labels", c->labels != NULL, ESPL__KEY_LABELS},    {"split", c->split != NULL, ESPL__KEY_SPLIT},
+        {"inputs", c->inputs != NULL, ESPL__KEY_INPUTS},    {"seed", c->seed != 0, ESPL__KEY_SEED},
         {"channels", c->channels != 0, ESPL__KEY_CHANNELS}, {"resize", c->resize != 0, ESPL__KEY_PICTURE},
         {"crop", c->crop != 0, ESPL__KEY_PICTURE},
     };
     for (size_t i = 0; i < ESPL_COUNT(keys); i++)
         if (keys[i].given && !(d->kind->keys & keys[i].mask))
-            return espl__desc_fail(d, ESPL_INVALID, keys[i].key, diag, "has no meaning for kind %s; remove it",
-                                   d->kind->name);
+            return espl__desc_fail(d, ESPL_INVALID, keys[i].key, diag,
+                                   "has no meaning for kind %s; remove it", d->kind->name);
     return ESPL_OK;
 }
 
 static espl_status check_range(const espl_dataset *d, const char *key, int64_t value, int64_t lo, int64_t hi,
                                espl_diag *diag) {
     if (value >= lo && value <= hi) return ESPL_OK;
-    return espl__desc_fail(d, ESPL_INVALID, key, diag, "%" PRId64 " is not within %" PRId64 "..%" PRId64, value, lo, hi);
+    return espl__desc_fail(d, ESPL_INVALID, key, diag, "%" PRId64 " is not within %" PRId64 "..%" PRId64,
+                           value, lo, hi);
 }
 
 static espl_status check_values(const espl_dataset *d, espl_diag *diag) {
@@ -168,11 +173,14 @@ done:
 /* --- reading ----------------------------------------------------------------------------------- */
 
 /* A word without '/' or '.' that is no file names a generator. */
-static bool is_bare_word(const char *spec) { return strcmp(spec, "digits") == 0; }
+static bool is_bare_word(const char *spec) {
+    return strcmp(spec, "digits") == 0;
+}
 
 static espl_status builtin(espl_dataset *d, const char *spec, espl_diag *diag) {
     d->desc = espl__arena_alloc(&d->arena, sizeof *d->desc);
-    if (!d->desc || !(d->desc->kind = espl__arena_strdup(&d->arena, spec))) return espl__nomem(diag, sizeof *d->desc);
+    if (!d->desc || !(d->desc->kind = espl__arena_strdup(&d->arena, spec)))
+        return espl__nomem(diag, sizeof *d->desc);
     d->file = d->desc->kind;
     d->folder = "";
     return find_kind(d, diag);

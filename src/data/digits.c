@@ -1,21 +1,22 @@
 /* Handwritten-like digits drawn by program: skeletons of strokes, bent, slanted, rubbed out and made noisy.
  *
- * The same (seed, split, index) gives the same bytes on every machine: only +, -, *, / and sqrt in f32, which IEEE 754
- * rounds one way, integer noise, and pixels rounded to 8 bits at the end. Random numbers are drawn one a statement or
- * declarator: the order of arguments and initializers is the compiler's choice. */
+ * The same (seed, split, index) gives the same bytes on every machine: only +, -, *, / and sqrt in f32, which
+ * IEEE 754 rounds one way, integer noise, and pixels rounded to 8 bits at the end. Random numbers are drawn
+ * one a statement or declarator: the order of arguments and initializers is the compiler's choice. */
 #include "data/digits.h"
 
 #include <math.h>
 
-enum { MAX_POINTS = 10, SPAN = 6, MAX_VARIANTS = 3 };
+enum { MAX_POINTS = 10, SPAN = 6 }; /* of a stroke; lines that a span of a spline is drawn with */
 
-/* One stroke of one way to write a digit. Coordinates are percent of the glyph's box, y down. A smooth stroke is a
- * Catmull-Rom spline through its points. */
+/* One stroke of one way to write a digit. Coordinates are percent of the glyph's box, y down. A smooth stroke
+ * is a Catmull-Rom spline through its points. */
 typedef struct stroke {
     uint8_t digit, variant, smooth, count;
     uint8_t xy[MAX_POINTS][2];
 } stroke;
 
+/* clang-format off */
 static const stroke strokes[] = {
     {0, 0, 1, 9, {{50, 10}, {29, 22}, {22, 50}, {29, 78}, {50, 90}, {71, 78}, {78, 50}, {71, 22}, {50, 10}}},
     {0, 1, 1, 7, {{58, 10}, {32, 26}, {26, 62}, {44, 90}, {68, 76}, {74, 38}, {54, 9}}},
@@ -50,17 +51,18 @@ static const stroke strokes[] = {
     {9, 0, 0, 2, {{71, 22}, {67, 91}}},
     {9, 1, 1, 10, {{71, 26}, {52, 9}, {31, 20}, {32, 42}, {52, 49}, {69, 36}, {71, 24}, {70, 60}, {56, 86}, {30, 86}}},
 };
+/* clang-format on */
 
 /* What differs from sample to sample. */
 typedef struct pen {
     espl__rng rng;
-    float a, b, c, d, tx, ty; /* glyph box -> pixels: x' = a x + b y + tx, y' = c x + d y + ty */
-    float radius;             /* of the stroke, in pixels */
+    float a, b, c, d, tx, ty;           /* glyph box -> pixels: x' = a x + b y + tx, y' = c x + d y + ty */
+    float radius;                       /* of the stroke, in pixels */
     float distance[ESPL__DIGIT_PIXELS]; /* squared, from each pixel's centre to the nearest line */
 } pen;
 
-/* A well-mixed 64-bit word (the finalizer of SplitMix64: Steele, Lea, Flood 2014), so that neighbouring samples get
- * unrelated generators. */
+/* A well-mixed 64-bit word (the finalizer of SplitMix64: Steele, Lea, Flood 2014), so that neighbouring
+ * samples get unrelated generators. */
 static uint64_t mix(uint64_t x) {
     x += 0x9e3779b97f4a7c15u;
     x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
@@ -73,11 +75,17 @@ static espl__rng sample_rng(uint64_t seed, uint64_t purpose, uint64_t index) {
     return espl__rng_seed(key, mix(key));
 }
 
-static float uniform(espl__rng *rng, float lo, float hi) { return lo + (hi - lo) * espl__rng_float(rng); }
+static float uniform(espl__rng *rng, float lo, float hi) {
+    return lo + (hi - lo) * espl__rng_float(rng);
+}
 
 /* Taylor polynomials, good to 1e-5 for |x| <= 0.6: a C library's sin and cos may differ in the last bit. */
-static float small_sin(float x) { return x * (1.0f - x * x * (1.0f / 6 - x * x * (1.0f / 120))); }
-static float small_cos(float x) { return 1.0f - x * x * (0.5f - x * x * (1.0f / 24 - x * x * (1.0f / 720))); }
+static float small_sin(float x) {
+    return x * (1.0f - x * x * (1.0f / 6 - x * x * (1.0f / 120)));
+}
+static float small_cos(float x) {
+    return 1.0f - x * x * (0.5f - x * x * (1.0f / 24 - x * x * (1.0f / 720)));
+}
 
 /* --- lines ---------------------------------------------------------------------------------- */
 
@@ -120,7 +128,8 @@ static point spline(point q0, point q1, point q2, point q3, float t) {
     float t2 = t * t, t3 = t2 * t;
     float w0 = 0.5f * (2 * t2 - t3 - t), w1 = 0.5f * (3 * t3 - 5 * t2 + 2);
     float w2 = 0.5f * (4 * t2 - 3 * t3 + t), w3 = 0.5f * (t3 - t2);
-    return (point){w0 * q0.x + w1 * q1.x + w2 * q2.x + w3 * q3.x, w0 * q0.y + w1 * q1.y + w2 * q2.y + w3 * q3.y};
+    return (point){w0 * q0.x + w1 * q1.x + w2 * q2.x + w3 * q3.x,
+                   w0 * q0.y + w1 * q1.y + w2 * q2.y + w3 * q3.y};
 }
 
 static void draw_stroke(pen *p, const stroke *s) {

@@ -17,7 +17,8 @@ static espl_status gz_fail(espl_diag *diag, const char *path, gzFile file) {
                       text && *text ? text : "it is damaged");
 }
 
-espl_status espl__gz_read(espl_context *ctx, const char *path, uint8_t **data, uint64_t *length, espl_diag *diag) {
+espl_status espl__gz_read(espl_context *ctx, const char *path, uint8_t **data, uint64_t *length,
+                          espl_diag *diag) {
     espl_status status = ESPL_OK;
     espl__buffer b;
     struct stat st;
@@ -26,7 +27,8 @@ espl_status espl__gz_read(espl_context *ctx, const char *path, uint8_t **data, u
     espl__buffer_init(&b, ctx);
     *data = NULL;
     *length = 0;
-    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) return espl__fail(diag, ESPL_IO, "%s: is not a file", path);
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+        return espl__fail(diag, ESPL_IO, "%s: is not a file", path);
     gzFile file = gzopen(path, "rb");
     if (!file) return espl__fail(diag, ESPL_IO, "%s: cannot be opened: %s", path, strerror(errno));
     chunk = espl__alloc(ctx, CHUNK);
@@ -36,8 +38,8 @@ espl_status espl__gz_read(espl_context *ctx, const char *path, uint8_t **data, u
     }
     while ((n = gzread(file, chunk, CHUNK)) > 0) {
         if (b.length + (size_t)n > ESPL__DATA_MAX_BYTES) {
-            status = espl__fail(diag, ESPL_LIMIT, "%s: has more than %" PRIu64 " bytes when uncompressed", path,
-                                ESPL__DATA_MAX_BYTES);
+            status = espl__fail(diag, ESPL_LIMIT, "%s: has more than %" PRIu64 " bytes when uncompressed",
+                                path, ESPL__DATA_MAX_BYTES);
             goto done;
         }
         espl__buffer_append(&b, chunk, (size_t)n);

@@ -13,7 +13,8 @@ typedef struct espl__idx {
 } espl__idx;
 
 /* Reads an IDX file, perhaps .gz, whose elements are all there; freed by espl__free(ctx, idx->file). */
-ESPL_NODISCARD espl_status espl__idx_read(espl_context *ctx, const char *path, espl__idx *idx, espl_diag *diag);
+ESPL_NODISCARD espl_status espl__idx_read(espl_context *ctx, const char *path, espl__idx *idx,
+                                          espl_diag *diag);
 /* Element i as a number. */
 double espl__idx_element(const espl__idx *idx, int64_t i);
 

@@ -28,10 +28,13 @@ _Noreturn static void on_error(j_common_ptr info) {
 /* libjpeg goes on after damage and invents pixels; we do not. Harmless oddities pass. */
 static void on_message(j_common_ptr info, int level) {
     int code = info->err->msg_code;
-    if (level < 0 && (code == JWRN_JPEG_EOF || code == JWRN_HIT_MARKER || code == JWRN_HUFF_BAD_CODE)) on_error(info);
+    if (level < 0 && (code == JWRN_JPEG_EOF || code == JWRN_HIT_MARKER || code == JWRN_HUFF_BAD_CODE))
+        on_error(info);
 }
 
-static void on_output(j_common_ptr info) { (void)info; }
+static void on_output(j_common_ptr info) {
+    (void)info;
+}
 
 static void on_progress(j_common_ptr info) {
     decoder *d = info->client_data;
@@ -86,12 +89,13 @@ espl_status espl__jpeg_decode(const uint8_t *bytes, uint64_t length, int channel
     }
     start(d, bytes, length);
     if (!choose_colours(d, channels)) {
-        status = espl__fail(diag, ESPL_UNSUPPORTED, "the JPEG is neither grey nor YCbCr nor RGB; convert it to RGB");
+        status = espl__fail(diag, ESPL_UNSUPPORTED,
+                            "the JPEG is neither grey nor YCbCr nor RGB; convert it to RGB");
         goto done;
     }
     jpeg_calc_output_dimensions(&d->info);
-    status = espl__picture_size(picture, d->info.out_color_components, d->info.output_height, d->info.output_width,
-                                diag);
+    status = espl__picture_size(picture, d->info.out_color_components, d->info.output_height,
+                                d->info.output_width, diag);
     if (status != ESPL_OK) goto done;
     d->row = espl__alloc(ctx, (uint64_t)picture->width * 3);
     if (!d->row) {

@@ -24,14 +24,15 @@ static espl_status open_part(espl_dataset *d, const char *key, const char *name,
     ESPL_TRY(espl__gz_read(d->ctx, path, &p->bytes, &length, diag));
     p->records = (int64_t)(length / RECORD);
     if (length == 0 || length % RECORD != 0) {
-        status = espl__fail(diag, ESPL_FORMAT, "%s: has %" PRIu64 " bytes, not a multiple of a CIFAR-10 record's %d", path,
+        status = espl__fail(diag, ESPL_FORMAT,
+                            "%s: has %" PRIu64 " bytes, not a multiple of a CIFAR-10 record's %d", path,
                             length, RECORD);
         goto done;
     }
     for (int64_t i = 0; i < p->records; i++)
         if (p->bytes[i * RECORD] >= CLASSES) {
-            status = espl__fail(diag, ESPL_FORMAT, "%s: record %" PRId64 " has label %d; CIFAR-10 has 0 to 9", path, i,
-                                p->bytes[i * RECORD]);
+            status = espl__fail(diag, ESPL_FORMAT, "%s: record %" PRId64 " has label %d; CIFAR-10 has 0 to 9",
+                                path, i, p->bytes[i * RECORD]);
             goto done;
         }
     if (d->total == 0) d->source = espl__data_base_name(path);
@@ -44,7 +45,8 @@ static espl_status cifar_open(espl_dataset *d, espl_diag *diag) {
     espl_status status = ESPL_OK;
     const espl__data_desc *c = d->desc;
     if (!c->path == !c->paths)
-        return espl__desc_fail(d, ESPL_INVALID, "path", diag, "give either path (one file) or paths (a list of files)");
+        return espl__desc_fail(d, ESPL_INVALID, "path", diag,
+                               "give either path (one file) or paths (a list of files)");
     cifar *s = espl__arena_alloc(&d->arena, sizeof *s);
     if (!s) return espl__nomem(diag, sizeof *s);
     d->state = s;
@@ -54,7 +56,8 @@ static espl_status cifar_open(espl_dataset *d, espl_diag *diag) {
     d->has_labels = true;
     for (s->count = 0; s->count < count;) {
         unsigned i = s->count++;
-        ESPL_TRY(open_part(d, c->path ? "path" : "paths", c->path ? c->path : c->paths[i], &s->parts[i], diag));
+        ESPL_TRY(
+            open_part(d, c->path ? "path" : "paths", c->path ? c->path : c->paths[i], &s->parts[i], diag));
     }
 done:
     return status;

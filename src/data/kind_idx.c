@@ -12,12 +12,14 @@ typedef struct idx_set {
 static espl_status open_images(espl_dataset *d, idx_set *s, espl_diag *diag) {
     espl_status status = ESPL_OK;
     const char *path;
-    if (!d->desc->path) return espl__desc_fail(d, ESPL_INVALID, "path", diag, "is missing: give the images' IDX file");
+    if (!d->desc->path)
+        return espl__desc_fail(d, ESPL_INVALID, "path", diag, "is missing: give the images' IDX file");
     ESPL_TRY(espl__desc_path(d, "path", d->desc->path, d->folder, &path, diag));
     ESPL_TRY(espl__idx_read(d->ctx, path, &s->images, diag));
     const espl_shape *shape = &s->images.shape;
     if (shape->rank != 3 && shape->rank != 4) {
-        status = espl__fail(diag, ESPL_SHAPE, "%s: images must have the dimensions count, (channels,) height, width", path);
+        status = espl__fail(diag, ESPL_SHAPE,
+                            "%s: images must have the dimensions count, (channels,) height, width", path);
         goto done;
     }
     d->source = espl__data_base_name(path);
@@ -42,8 +44,8 @@ static espl_status idx_open(espl_dataset *d, espl_diag *diag) {
     ESPL_TRY(espl__labels_idx(d->ctx, path, &s->labels, &count, diag));
     d->has_labels = true;
     if (count != d->total)
-        status = espl__fail(diag, ESPL_SHAPE, "%s: holds %" PRId64 " labels for %" PRId64 " images", path, count,
-                            d->total);
+        status = espl__fail(diag, ESPL_SHAPE, "%s: holds %" PRId64 " labels for %" PRId64 " images", path,
+                            count, d->total);
 done:
     return status;
 }
@@ -53,7 +55,8 @@ static espl_status idx_picture(espl_dataset *d, int64_t index, espl__picture *pi
     espl_status status = espl__picture_size(picture, s->channels, s->height, s->width, diag);
     if (status != ESPL_OK) return status;
     int64_t count = s->channels * s->height * s->width;
-    for (int64_t i = 0; i < count; i++) picture->data[i] = (float)espl__idx_element(&s->images, index * count + i);
+    for (int64_t i = 0; i < count; i++)
+        picture->data[i] = (float)espl__idx_element(&s->images, index * count + i);
     return ESPL_OK;
 }
 

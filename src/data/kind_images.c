@@ -1,4 +1,5 @@
-/* images: JPEG and PNG files in a folder, .tar or .tar.gz, one sub-folder a class or with a list of labels. */
+/* images: JPEG and PNG files in a folder, .tar or .tar.gz, one sub-folder a class or with a list of labels.
+ */
 #include "data/bundle.h"
 
 #include <inttypes.h>
@@ -26,8 +27,8 @@ static bool is_image(const char *name) {
 
 /* --- class folders -----------------------------------------------------------------------------------
  *
- * Round k holds file k of every class, in an order drawn for that round: so every first `count` samples are balanced, and
- * every n-th sample does not fall on one class. */
+ * Round k holds file k of every class, in an order drawn for that round: so every first `count` samples are
+ * balanced, and every n-th sample does not fall on one class. */
 
 typedef struct class_range {
     const char *name; /* `length` bytes */
@@ -61,8 +62,8 @@ static int by_class_name(const void *a, const void *b) {
     return order ? order : x->length < y->length ? -1 : x->length > y->length;
 }
 
-/* The members of one class stand together, for all are sorted. The classes are sorted once more by themselves: among
- * whole names "cat-big/" comes before "cat/". */
+/* The members of one class stand together, for all are sorted. The classes are sorted once more by
+ * themselves: among whole names "cat-big/" comes before "cat/". */
 static espl_status find_classes(const image_set *s, const char *prefix, class_list *list, espl_diag *diag) {
     espl_status status = ESPL_OK;
     espl_context *ctx = s->bundle.ctx;
@@ -72,7 +73,8 @@ static espl_status find_classes(const image_set *s, const char *prefix, class_li
     if (!list->members) return espl__nomem(diag, (uint64_t)s->bundle.count * sizeof(int64_t));
     for (int64_t i = 0; i < s->bundle.count; i++) {
         const char *name = s->bundle.members[i].name, *slash;
-        if (strncmp(name, prefix, skip) != 0 || !is_image(name) || !(slash = strchr(name + skip, '/'))) continue;
+        if (strncmp(name, prefix, skip) != 0 || !is_image(name) || !(slash = strchr(name + skip, '/')))
+            continue;
         class_range next = {name + skip, (size_t)(slash - name) - skip, list->member_count, 0};
         if (list->count == 0 || by_class_name(&c, &next) != 0) {
             ESPL_TRY(add_class(ctx, list, next, diag));
@@ -108,7 +110,8 @@ static espl_status label_by_folder(espl_dataset *d, image_set *s, const char *pr
     int64_t *order = NULL;
     ESPL_TRY(find_classes(s, prefix, &list, diag));
     if (list.member_count == 0) {
-        status = espl__fail(diag, ESPL_FORMAT, "%s: has no .jpg or .png files at %sCLASS/FILE; give split or labels",
+        status = espl__fail(diag, ESPL_FORMAT,
+                            "%s: has no .jpg or .png files at %sCLASS/FILE; give split or labels",
                             s->bundle.path, prefix);
         goto done;
     }
@@ -134,7 +137,8 @@ static bool parse_line(char *line, char **name, int64_t *label) {
     while (n && (line[n - 1] == '\r' || line[n - 1] == ' ' || line[n - 1] == '\t')) line[--n] = 0;
     size_t digit = n;
     while (digit && line[digit - 1] >= '0' && line[digit - 1] <= '9') digit--;
-    if (digit == n || digit == 0 || n - digit > 9 || (line[digit - 1] != ' ' && line[digit - 1] != '\t')) return false;
+    if (digit == n || digit == 0 || n - digit > 9 || (line[digit - 1] != ' ' && line[digit - 1] != '\t'))
+        return false;
     *label = strtol(line + digit, NULL, 10);
     while (digit && (line[digit - 1] == ' ' || line[digit - 1] == '\t')) digit--;
     line[digit] = 0;
@@ -149,8 +153,8 @@ static espl__member *find_in(image_set *s, const char *folder, const char *name)
 }
 
 /* `text` is cut into lines in place; file names are relative to `folder` inside the bundle. */
-static espl_status parse_labels(espl_dataset *d, image_set *s, const char *label_file, char *text, const char *folder,
-                                espl_diag *diag) {
+static espl_status parse_labels(espl_dataset *d, image_set *s, const char *label_file, char *text,
+                                const char *folder, espl_diag *diag) {
     int64_t capacity = 1, line_number = 0;
     for (const char *p = text; *p; p++) capacity += *p == '\n';
     s->items = espl__calloc(d->ctx, (uint64_t)capacity, sizeof *s->items);
@@ -163,18 +167,19 @@ static espl_status parse_labels(espl_dataset *d, image_set *s, const char *label
         char *name;
         int64_t label;
         if (!parse_line(line, &name, &label))
-            return espl__fail(diag, ESPL_FORMAT, "%s:%" PRId64 ": is not a file name and a class number", label_file,
-                              line_number);
+            return espl__fail(diag, ESPL_FORMAT, "%s:%" PRId64 ": is not a file name and a class number",
+                              label_file, line_number);
         espl__member *m = find_in(s, folder, name);
         if (!m)
-            return espl__fail(diag, ESPL_FORMAT, "%s:%" PRId64 ": there is no '%s%s' in %s", label_file, line_number, folder,
-                              name, s->bundle.path);
+            return espl__fail(diag, ESPL_FORMAT, "%s:%" PRId64 ": there is no '%s%s' in %s", label_file,
+                              line_number, folder, name, s->bundle.path);
         s->items[s->count++] = (item){m - s->bundle.members, label};
     }
     return ESPL_OK;
 }
 
-/* A list inside the bundle names files beside it; one outside names files from the bundle's root (and split). */
+/* A list inside the bundle names files beside it; one outside names files from the bundle's root (and split).
+ */
 static espl_status label_by_list(espl_dataset *d, image_set *s, const char *prefix, espl_diag *diag) {
     espl_status status = ESPL_OK;
     const char *label_file = d->desc->labels, *folder = prefix;
@@ -208,7 +213,8 @@ done:
     return status;
 }
 
-/* --- the kind ---------------------------------------------------------------------------------------------- */
+/* --- the kind ----------------------------------------------------------------------------------------------
+ */
 
 /* Of a compressed archive only what `every` and `count` leave is kept. */
 static void mark_wanted(const espl_dataset *d, image_set *s) {
@@ -229,9 +235,11 @@ static espl_status images_open(espl_dataset *d, espl_diag *diag) {
     const char *path, *split = d->desc->split ? d->desc->split : "";
     char prefix[512];
     if (!d->desc->path)
-        return espl__desc_fail(d, ESPL_INVALID, "path", diag, "is missing: give a folder, a .tar or a .tar.gz");
+        return espl__desc_fail(d, ESPL_INVALID, "path", diag,
+                               "is missing: give a folder, a .tar or a .tar.gz");
     int n = snprintf(prefix, sizeof prefix, "%s%s", split, *split ? "/" : "");
-    if (n < 0 || (size_t)n >= sizeof prefix) return espl__desc_fail(d, ESPL_INVALID, "split", diag, "is too long");
+    if (n < 0 || (size_t)n >= sizeof prefix)
+        return espl__desc_fail(d, ESPL_INVALID, "split", diag, "is too long");
     image_set *s = espl__arena_alloc(&d->arena, sizeof *s);
     if (!s) return espl__nomem(diag, sizeof *s);
     d->state = s;

@@ -16,15 +16,17 @@ static espl_status open_array(espl_dataset *d, npy_set *s, int input, const char
     ESPL_TRY(espl__desc_path(d, key, name, d->folder, &path, diag));
     ESPL_TRY(espl_npy_read(d->ctx, path, t, diag));
     if (t->shape.rank == 0) {
-        status = espl__fail(diag, ESPL_SHAPE, "%s: is a scalar; the first dimension must count the samples", path);
+        status =
+            espl__fail(diag, ESPL_SHAPE, "%s: is a scalar; the first dimension must count the samples", path);
         goto done;
     }
     if (input == 0) {
         d->total = t->shape.dim[0];
         d->source = espl__data_base_name(path);
     } else if (t->shape.dim[0] != d->total) {
-        status = espl__fail(diag, ESPL_SHAPE, "%s: holds %" PRId64 " samples where the first input has %" PRId64, path,
-                            t->shape.dim[0], d->total);
+        status =
+            espl__fail(diag, ESPL_SHAPE, "%s: holds %" PRId64 " samples where the first input has %" PRId64,
+                       path, t->shape.dim[0], d->total);
         goto done;
     }
     espl_shape *sample = &d->shape[input];
@@ -42,8 +44,8 @@ static espl_status open_labels(espl_dataset *d, npy_set *s, espl_diag *diag) {
     ESPL_TRY(espl__labels_npy(d->ctx, path, &s->labels, &count, diag));
     d->has_labels = true;
     if (count != d->total)
-        status = espl__fail(diag, ESPL_SHAPE, "%s: holds %" PRId64 " labels for %" PRId64 " samples", path, count,
-                            d->total);
+        status = espl__fail(diag, ESPL_SHAPE, "%s: holds %" PRId64 " labels for %" PRId64 " samples", path,
+                            count, d->total);
 done:
     return status;
 }
@@ -52,7 +54,8 @@ static espl_status npy_open(espl_dataset *d, espl_diag *diag) {
     espl_status status = ESPL_OK;
     const espl__data_desc *c = d->desc;
     if (!c->path == !c->inputs)
-        return espl__desc_fail(d, ESPL_INVALID, "path", diag, "give either path (one .npy file) or inputs (a list)");
+        return espl__desc_fail(d, ESPL_INVALID, "path", diag,
+                               "give either path (one .npy file) or inputs (a list)");
     npy_set *s = espl__arena_alloc(&d->arena, sizeof *s);
     if (!s) return espl__nomem(diag, sizeof *s);
     d->state = s;
@@ -89,8 +92,8 @@ static espl_status npy_read(espl_dataset *d, int input, int64_t index, float *sa
     const char *base = (const char *)t->data + index * count * (int64_t)espl_dtype_bytes(t->dtype);
     (void)diag;
     switch (t->dtype) {
-#define CASE(NAME, type)                                                                       \
-    case ESPL_##NAME:                                                                          \
+#define CASE(NAME, type)                                                                              \
+    case ESPL_##NAME:                                                                                 \
         for (int64_t i = 0; i < count; i++) sample[i] = (float)((const type *)(const void *)base)[i]; \
         break
         CASE(F32, float);
@@ -106,9 +109,11 @@ static espl_status npy_read(espl_dataset *d, int input, int64_t index, float *sa
         CASE(S64, int64_t);
 #undef CASE
         case ESPL_F16:
-            for (int64_t i = 0; i < count; i++) sample[i] = half_to_float(((const uint16_t *)(const void *)base)[i]);
+            for (int64_t i = 0; i < count; i++)
+                sample[i] = half_to_float(((const uint16_t *)(const void *)base)[i]);
             break;
-        default: return espl__fail(diag, ESPL_INTERNAL, "a .npy file cannot hold %s", espl_dtype_name(t->dtype));
+        default:
+            return espl__fail(diag, ESPL_INTERNAL, "a .npy file cannot hold %s", espl_dtype_name(t->dtype));
     }
     return ESPL_OK;
 }

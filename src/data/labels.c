@@ -8,12 +8,17 @@
 static int idx_bytes(uint8_t type) {
     switch (type) {
         case 0x08:
-        case 0x09: return 1;
-        case 0x0b: return 2;
+        case 0x09:
+            return 1;
+        case 0x0b:
+            return 2;
         case 0x0c:
-        case 0x0d: return 4;
-        case 0x0e: return 8;
-        default: return 0;
+        case 0x0d:
+            return 4;
+        case 0x0e:
+            return 8;
+        default:
+            return 0;
     }
 }
 
@@ -38,8 +43,9 @@ static espl_status parse_idx(const char *path, uint64_t length, espl__idx *idx, 
     int64_t count = espl_shape_count(&idx->shape);
     if (count < 0 || (uint64_t)count * (uint64_t)idx_bytes(idx->type) != length - header) {
         char text[128];
-        return espl__fail(diag, ESPL_FORMAT, "%s: holds %" PRIu64 " bytes of elements, which are not %s of %d bytes", path,
-                          length - header, espl_shape_text(&idx->shape, text, sizeof text), idx_bytes(idx->type));
+        return espl__fail(
+            diag, ESPL_FORMAT, "%s: holds %" PRIu64 " bytes of elements, which are not %s of %d bytes", path,
+            length - header, espl_shape_text(&idx->shape, text, sizeof text), idx_bytes(idx->type));
     }
     idx->elements = p + header;
     return ESPL_OK;
@@ -64,18 +70,27 @@ double espl__idx_element(const espl__idx *idx, int64_t i) {
     float f;
     double d;
     switch (idx->type) {
-        case 0x09: return (int8_t)bits;
-        case 0x0b: return (int16_t)bits;
-        case 0x0c: return (int32_t)low;
-        case 0x0d: memcpy(&f, &low, sizeof f); return (double)f;
-        case 0x0e: memcpy(&d, &bits, sizeof d); return d;
-        default: return (double)bits;
+        case 0x09:
+            return (int8_t)bits;
+        case 0x0b:
+            return (int16_t)bits;
+        case 0x0c:
+            return (int32_t)low;
+        case 0x0d:
+            memcpy(&f, &low, sizeof f);
+            return (double)f;
+        case 0x0e:
+            memcpy(&d, &bits, sizeof d);
+            return d;
+        default:
+            return (double)bits;
     }
 }
 
 /* --- labels ----------------------------------------------------------------------------------------- */
 
-espl_status espl__labels_idx(espl_context *ctx, const char *path, int64_t **labels, int64_t *count, espl_diag *diag) {
+espl_status espl__labels_idx(espl_context *ctx, const char *path, int64_t **labels, int64_t *count,
+                             espl_diag *diag) {
     espl__idx idx;
     *labels = NULL;
     espl_status status = espl__idx_read(ctx, path, &idx, diag);
@@ -99,13 +114,20 @@ done:
 static int64_t integer_at(const espl_tensor *t, int64_t i) {
     switch (t->dtype) {
         case ESPL_U8:
-        case ESPL_BOOL: return ((const uint8_t *)t->data)[i];
-        case ESPL_S8: return ((const int8_t *)t->data)[i];
-        case ESPL_U16: return ((const uint16_t *)t->data)[i];
-        case ESPL_S16: return ((const int16_t *)t->data)[i];
-        case ESPL_U32: return ((const uint32_t *)t->data)[i];
-        case ESPL_S32: return ((const int32_t *)t->data)[i];
-        default: return ((const int64_t *)t->data)[i]; /* u64 beyond 2^63 turns negative and is refused */
+        case ESPL_BOOL:
+            return ((const uint8_t *)t->data)[i];
+        case ESPL_S8:
+            return ((const int8_t *)t->data)[i];
+        case ESPL_U16:
+            return ((const uint16_t *)t->data)[i];
+        case ESPL_S16:
+            return ((const int16_t *)t->data)[i];
+        case ESPL_U32:
+            return ((const uint32_t *)t->data)[i];
+        case ESPL_S32:
+            return ((const int32_t *)t->data)[i];
+        default:
+            return ((const int64_t *)t->data)[i]; /* u64 beyond 2^63 turns negative and is refused */
     }
 }
 
@@ -113,12 +135,14 @@ static int64_t integer_at(const espl_tensor *t, int64_t i) {
 static espl_status check_labels(const char *path, const int64_t *labels, int64_t count, espl_diag *diag) {
     for (int64_t i = 0; i < count; i++)
         if (labels[i] < 0 || labels[i] > INT32_MAX)
-            return espl__fail(diag, ESPL_FORMAT, "%s: label %" PRId64 " is %" PRId64 ", which is no class number", path,
-                              i, labels[i]);
+            return espl__fail(diag, ESPL_FORMAT,
+                              "%s: label %" PRId64 " is %" PRId64 ", which is no class number", path, i,
+                              labels[i]);
     return ESPL_OK;
 }
 
-espl_status espl__labels_npy(espl_context *ctx, const char *path, int64_t **labels, int64_t *count, espl_diag *diag) {
+espl_status espl__labels_npy(espl_context *ctx, const char *path, int64_t **labels, int64_t *count,
+                             espl_diag *diag) {
     espl_tensor t;
     *labels = NULL;
     espl_status status = espl_npy_read(ctx, path, &t, diag);

@@ -4,12 +4,14 @@
 #include <inttypes.h>
 #include <math.h>
 
-espl_status espl__picture_size(espl__picture *p, int64_t channels, int64_t height, int64_t width, espl_diag *diag) {
-    if (channels < 1 || channels > ESPL__IMAGE_MAX_SIDE || height < 1 || height > ESPL__IMAGE_MAX_SIDE || width < 1 ||
-        width > ESPL__IMAGE_MAX_SIDE || height * width > ESPL__IMAGE_MAX_PIXELS ||
+espl_status espl__picture_size(espl__picture *p, int64_t channels, int64_t height, int64_t width,
+                               espl_diag *diag) {
+    if (channels < 1 || channels > ESPL__IMAGE_MAX_SIDE || height < 1 || height > ESPL__IMAGE_MAX_SIDE ||
+        width < 1 || width > ESPL__IMAGE_MAX_SIDE || height * width > ESPL__IMAGE_MAX_PIXELS ||
         channels * height * width > 4 * (int64_t)ESPL__IMAGE_MAX_PIXELS)
         return espl__fail(diag, ESPL_LIMIT,
-                          "an image of %" PRId64 "x%" PRId64 " pixels and %" PRId64 " channels is empty or too large "
+                          "an image of %" PRId64 "x%" PRId64 " pixels and %" PRId64
+                          " channels is empty or too large "
                           "(at most %d a side and %d in all)",
                           width, height, channels, ESPL__IMAGE_MAX_SIDE, ESPL__IMAGE_MAX_PIXELS);
     uint64_t need = (uint64_t)(channels * height * width);
@@ -34,9 +36,9 @@ void espl__picture_free(espl__picture *p) {
 /* --- resize ------------------------------------------------------------------------------------
  *
  * Output pixel i looks at the input around (i + 1/2) * ratio - 1/2. An input pixel at distance t weighs
- * max(0, 1 - |t| / support) with support = max(1, ratio), and the weights of those within the image are made to sum to
- * 1: plain bilinear interpolation when enlarging, a triangle filter without aliasing when reducing. Rows first, then
- * columns, in f64. */
+ * max(0, 1 - |t| / support) with support = max(1, ratio), and the weights of those within the image are made
+ * to sum to 1: plain bilinear interpolation when enlarging, a triangle filter without aliasing when reducing.
+ * Rows first, then columns, in f64. */
 
 /* One line of `from` elements `step` apart becomes `to` elements `out_step` apart. */
 static void resize_line(const float *in, int from, int64_t step, float *out, int to, int64_t out_step) {
@@ -61,7 +63,8 @@ static void resize_axis(const espl__picture *from, espl__picture *to, bool horiz
         float *out = to->data + (int64_t)c * to->height * to->width;
         if (horizontal)
             for (int y = 0; y < from->height; y++)
-                resize_line(in + (int64_t)y * from->width, from->width, 1, out + (int64_t)y * to->width, to->width, 1);
+                resize_line(in + (int64_t)y * from->width, from->width, 1, out + (int64_t)y * to->width,
+                            to->width, 1);
         else
             for (int x = 0; x < from->width; x++)
                 resize_line(in + x, from->height, from->width, out + x, to->height, to->width);
@@ -84,13 +87,16 @@ done:
 espl_status espl__picture_crop(espl__picture *p, int64_t side, espl_diag *diag) {
     int64_t height = p->height, width = p->width;
     if (side > height || side > width)
-        return espl__fail(diag, ESPL_SHAPE, "an image of %" PRId64 "x%" PRId64 " pixels cannot be cropped to %" PRId64
-                          "x%" PRId64 "; resize it first", width, height, side, side);
+        return espl__fail(diag, ESPL_SHAPE,
+                          "an image of %" PRId64 "x%" PRId64 " pixels cannot be cropped to %" PRId64
+                          "x%" PRId64 "; resize it first",
+                          width, height, side, side);
     int64_t top = (height - side) / 2, left = (width - side) / 2;
     float *out = p->data;
     for (int c = 0; c < p->channels; c++)
         for (int64_t y = 0; y < side; y++, out += side)
-            memmove(out, p->data + ((int64_t)c * height + top + y) * width + left, sizeof(float) * (size_t)side);
+            memmove(out, p->data + ((int64_t)c * height + top + y) * width + left,
+                    sizeof(float) * (size_t)side);
     p->height = p->width = (int)side;
     return ESPL_OK;
 }

@@ -22,15 +22,16 @@ static espl_status archive_fail(const espl__bundle *b, struct archive *a, espl_d
 static espl_status open_archive(const espl__bundle *b, struct archive **out, espl_diag *diag) {
     struct archive *a = *out = archive_read_new();
     if (!a) return espl__nomem(diag, 4096);
-    if (archive_read_support_format_tar(a) != ARCHIVE_OK || archive_read_support_filter_gzip(a) != ARCHIVE_OK ||
+    if (archive_read_support_format_tar(a) != ARCHIVE_OK ||
+        archive_read_support_filter_gzip(a) != ARCHIVE_OK ||
         archive_read_open_filename(a, b->path, BLOCK) != ARCHIVE_OK)
         return archive_fail(b, a, diag);
     return ESPL_OK;
 }
 
 /* Steps to the next regular file; *entry NULL at the end. */
-static espl_status next_file(const espl__bundle *b, struct archive *a, struct archive_entry **entry, int64_t *ordinal,
-                             espl_diag *diag) {
+static espl_status next_file(const espl__bundle *b, struct archive *a, struct archive_entry **entry,
+                             int64_t *ordinal, espl_diag *diag) {
     for (;;) {
         int code = archive_read_next_header(a, entry);
         if (code == ARCHIVE_EOF) {
@@ -39,7 +40,8 @@ static espl_status next_file(const espl__bundle *b, struct archive *a, struct ar
         }
         if (code != ARCHIVE_OK && code != ARCHIVE_WARN) return archive_fail(b, a, diag);
         if (archive_filter_bytes(a, 0) > MAX_UNPACKED)
-            return espl__fail(diag, ESPL_LIMIT, "%s: unpacks to more than %" PRId64 " bytes", b->path, MAX_UNPACKED);
+            return espl__fail(diag, ESPL_LIMIT, "%s: unpacks to more than %" PRId64 " bytes", b->path,
+                              MAX_UNPACKED);
         ++*ordinal;
         if (archive_entry_filetype(*entry) == AE_IFREG && archive_entry_hardlink(*entry) == NULL &&
             archive_entry_sparse_count(*entry) == 0 && archive_entry_pathname(*entry) &&
@@ -48,7 +50,8 @@ static espl_status next_file(const espl__bundle *b, struct archive *a, struct ar
     }
 }
 
-/* A plain tar's members lie in the file as they are: where the reader stands after a header is where the bytes begin. */
+/* A plain tar's members lie in the file as they are: where the reader stands after a header is where the
+ * bytes begin. */
 espl_status espl__tar_list(espl__bundle *b, espl_diag *diag) {
     espl_status status = ESPL_OK;
     struct archive *a = NULL;
@@ -59,13 +62,15 @@ espl_status espl__tar_list(espl__bundle *b, espl_diag *diag) {
     for (;;) {
         ESPL_TRY(next_file(b, a, &entry, &ordinal, diag));
         if (!entry) break;
-        if (archive_filter_count(a) == 1 && archive_filter_code(a, 0) == ARCHIVE_FILTER_NONE) b->form = ESPL__BUNDLE_TAR;
+        if (archive_filter_count(a) == 1 && archive_filter_code(a, 0) == ARCHIVE_FILTER_NONE)
+            b->form = ESPL__BUNDLE_TAR;
         ESPL_TRY(espl__bundle_add(b, archive_entry_pathname(entry), (uint64_t)archive_entry_size(entry),
                                   (uint64_t)archive_filter_bytes(a, 0), ordinal, diag));
     }
     if (b->form == ESPL__BUNDLE_TAR) {
         b->fd = open(b->path, O_RDONLY | O_CLOEXEC);
-        if (b->fd < 0) status = espl__fail(diag, ESPL_IO, "%s: cannot be opened: %s", b->path, strerror(errno));
+        if (b->fd < 0)
+            status = espl__fail(diag, ESPL_IO, "%s: cannot be opened: %s", b->path, strerror(errno));
     }
 done:
     if (a) archive_read_free(a);
@@ -93,8 +98,10 @@ static espl_status map_ordinals(const espl__bundle *b, int64_t **map, int64_t *p
             bytes += b->members[i].size;
         }
     if (bytes > ESPL__DATA_MAX_BYTES)
-        return espl__fail(diag, ESPL_LIMIT, "%s: %" PRIu64 " bytes of images would be kept in memory, more than %" PRIu64
-                          "; uncompress it to a .tar, or give split or count", b->path, bytes, ESPL__DATA_MAX_BYTES);
+        return espl__fail(diag, ESPL_LIMIT,
+                          "%s: %" PRIu64 " bytes of images would be kept in memory, more than %" PRIu64
+                          "; uncompress it to a .tar, or give split or count",
+                          b->path, bytes, ESPL__DATA_MAX_BYTES);
     *map = espl__alloc(b->ctx, (uint64_t)*places * sizeof **map);
     if (!*map) return espl__nomem(diag, (uint64_t)*places * sizeof **map);
     for (int64_t i = 0; i < *places; i++) (*map)[i] = -1;

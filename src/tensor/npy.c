@@ -18,9 +18,9 @@ static const struct {
     char descr[4];
     espl_dtype dtype;
 } descrs[] = {
-    {"<f4", ESPL_F32}, {"<f8", ESPL_F64}, {"<f2", ESPL_F16}, {"|u1", ESPL_U8},   {"|i1", ESPL_S8},
-    {"<u2", ESPL_U16}, {"<i2", ESPL_S16}, {"<u4", ESPL_U32}, {"<i4", ESPL_S32},  {"<u8", ESPL_U64},
-    {"<i8", ESPL_S64}, {"|b1", ESPL_BOOL}, {"<u1", ESPL_U8}, {"<i1", ESPL_S8},   {"<b1", ESPL_BOOL},
+    {"<f4", ESPL_F32}, {"<f8", ESPL_F64},  {"<f2", ESPL_F16}, {"|u1", ESPL_U8},  {"|i1", ESPL_S8},
+    {"<u2", ESPL_U16}, {"<i2", ESPL_S16},  {"<u4", ESPL_U32}, {"<i4", ESPL_S32}, {"<u8", ESPL_U64},
+    {"<i8", ESPL_S64}, {"|b1", ESPL_BOOL}, {"<u1", ESPL_U8},  {"<i1", ESPL_S8},  {"<b1", ESPL_BOOL},
 };
 
 /* --- the header: a small recursive descent over a text that may hold anything ---------------- */
@@ -100,7 +100,8 @@ static espl_status read_shape(header *h, espl_diag *diag) {
 static espl_status read_descr(header *h, espl_diag *diag) {
     char text[16];
     if (!read_string(h, text, sizeof text))
-        return espl__fail(diag, ESPL_UNSUPPORTED, "arrays of records are not supported; save each field by itself");
+        return espl__fail(diag, ESPL_UNSUPPORTED,
+                          "arrays of records are not supported; save each field by itself");
     for (size_t i = 0; i < ESPL_COUNT(descrs); i++)
         if (strcmp(text, descrs[i].descr) == 0) {
             h->dtype = descrs[i].dtype;
@@ -108,17 +109,18 @@ static espl_status read_descr(header *h, espl_diag *diag) {
             return ESPL_OK;
         }
     if (text[0] == '>')
-        return espl__fail(diag, ESPL_UNSUPPORTED, "elements of type '%s' are big-endian; save array.astype('<%s')",
-                          text, text + 1);
-    return espl__fail(diag, ESPL_UNSUPPORTED, "elements of type '%s' are not supported; save array.astype('<f4')",
-                      text);
+        return espl__fail(diag, ESPL_UNSUPPORTED,
+                          "elements of type '%s' are big-endian; save array.astype('<%s')", text, text + 1);
+    return espl__fail(diag, ESPL_UNSUPPORTED,
+                      "elements of type '%s' are not supported; save array.astype('<f4')", text);
 }
 
 static espl_status read_order(header *h, espl_diag *diag) {
     if (accept_word(h, "True"))
         return espl__fail(diag, ESPL_UNSUPPORTED,
                           "the array is in Fortran order; save numpy.ascontiguousarray(array)");
-    if (!accept_word(h, "False")) return espl__fail(diag, ESPL_FORMAT, "the header's fortran_order is not a bool");
+    if (!accept_word(h, "False"))
+        return espl__fail(diag, ESPL_FORMAT, "the header's fortran_order is not a bool");
     h->have_order = true;
     return ESPL_OK;
 }
@@ -146,7 +148,8 @@ static espl_status read_header(header *h, espl_diag *diag) {
     skip_space(h);
     if (h->at == h->end && h->have_descr && h->have_order && h->have_shape) return ESPL_OK;
 malformed:
-    return espl__fail(diag, ESPL_FORMAT, "the .npy header is not a dictionary of descr, fortran_order and shape");
+    return espl__fail(diag, ESPL_FORMAT,
+                      "the .npy header is not a dictionary of descr, fortran_order and shape");
 }
 
 /* --- reading ------------------------------------------------------------------------------- */
@@ -164,13 +167,16 @@ static espl_status read_prefix(FILE *file, char *text, header *h, espl_diag *dia
         length |= (uint32_t)b[10] << 16 | (uint32_t)b[11] << 24;
     }
     if (length > MAX_HEADER)
-        return espl__fail(diag, ESPL_LIMIT, "has a header of %" PRIu32 " bytes, more than %d", length, MAX_HEADER);
-    if (fread(text, 1, length, file) != length) return espl__fail(diag, ESPL_FORMAT, "ends inside its header");
+        return espl__fail(diag, ESPL_LIMIT, "has a header of %" PRIu32 " bytes, more than %d", length,
+                          MAX_HEADER);
+    if (fread(text, 1, length, file) != length)
+        return espl__fail(diag, ESPL_FORMAT, "ends inside its header");
     *h = (header){.at = text, .end = text + length};
     return read_header(h, diag);
 }
 
-/* The elements must be all there before memory is asked for, so that a short file cannot claim a large array. */
+/* The elements must be all there before memory is asked for, so that a short file cannot claim a large array.
+ */
 static espl_status check_size(FILE *file, const header *h, espl_diag *diag) {
     int64_t count = espl_shape_count(&h->shape);
     char text[128];
@@ -183,7 +189,8 @@ static espl_status check_size(FILE *file, const header *h, espl_diag *diag) {
         return espl__fail(diag, ESPL_IO, "cannot be read: %s", strerror(errno));
     int64_t bytes = count * (int64_t)espl_dtype_bytes(h->dtype), have = (int64_t)st.st_size - at;
     if (have == bytes) return ESPL_OK;
-    return espl__fail(diag, ESPL_FORMAT, "holds %" PRId64 " bytes after its header where %s of %s needs %" PRId64, have,
+    return espl__fail(diag, ESPL_FORMAT,
+                      "holds %" PRId64 " bytes after its header where %s of %s needs %" PRId64, have,
                       h->shape.rank ? espl_shape_text(&h->shape, text, sizeof text) : "a scalar",
                       espl_dtype_name(h->dtype), bytes);
 }
@@ -194,12 +201,11 @@ espl_status espl_npy_read(espl_context *ctx, const char *path, espl_tensor *out,
     header h;
     struct stat st;
     *out = (espl_tensor){0};
+    /* Looked at before it is opened: opening a pipe would wait for its other end. */
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+        return espl__fail(diag, ESPL_IO, "%s: is not a file", path);
     FILE *file = fopen(path, "rb");
     if (!file) return espl__fail(diag, ESPL_IO, "%s: cannot be opened: %s", path, strerror(errno));
-    if (fstat(fileno(file), &st) != 0 || !S_ISREG(st.st_mode)) {
-        status = espl__fail(diag, ESPL_IO, "is not a file");
-        goto done;
-    }
     text = espl__alloc(ctx, MAX_HEADER);
     if (!text) {
         status = espl__nomem(diag, MAX_HEADER);
@@ -255,11 +261,12 @@ espl_status espl_npy_write(espl_context *ctx, const char *path, const espl_tenso
     espl__buffer_init(&b, ctx);
     const char *descr = (unsigned)tensor->dtype < ESPL_DTYPE_COUNT ? descr_of(tensor->dtype) : NULL;
     if (!descr) {
-        status = espl__fail(diag, ESPL_UNSUPPORTED, "%s: NumPy has no type for %s; convert to f32 first", path,
-                            espl_dtype_name(tensor->dtype));
+        status = espl__fail(diag, ESPL_UNSUPPORTED, "%s: NumPy has no type for %s; convert to f32 first",
+                            path, espl_dtype_name(tensor->dtype));
         goto done;
     }
-    if (tensor->shape.rank < 0 || tensor->shape.rank > ESPL_MAX_RANK || espl_shape_count(&tensor->shape) < 0) {
+    if (tensor->shape.rank < 0 || tensor->shape.rank > ESPL_MAX_RANK ||
+        espl_shape_count(&tensor->shape) < 0) {
         status = espl__fail(diag, ESPL_SHAPE, "%s: a tensor without a fixed shape cannot be written", path);
         goto done;
     }

@@ -43,7 +43,8 @@ static const char *fixture(const char *name) {
 static uint8_t *load(const char *name, uint64_t *length) {
     uint8_t *bytes;
     espl_diag diag = {0};
-    if (espl__file_read(ctx, fixture(name), 0, &bytes, length, &diag) != ESPL_OK) fail_msg("%s", diag.message);
+    if (espl__file_read(ctx, fixture(name), 0, &bytes, length, &diag) != ESPL_OK)
+        fail_msg("%s", diag.message);
     return bytes;
 }
 
@@ -54,7 +55,8 @@ static espl_tensor load_array(const char *name) {
     return t;
 }
 
-static espl_status decode(const uint8_t *bytes, uint64_t length, int channels, espl__picture *p, espl_diag *diag) {
+static espl_status decode(const uint8_t *bytes, uint64_t length, int channels, espl__picture *p,
+                          espl_diag *diag) {
     return bytes[0] == 0xff ? espl__jpeg_decode(bytes, length, channels, p, diag)
                             : espl__png_decode(bytes, length, channels, p, diag);
 }
@@ -92,13 +94,16 @@ static void test_decode(void **state) {
     espl__picture_free(&p);
 }
 
-/* Grey asked to be colour is three equal planes; colour asked to be grey is within rounding of Pillow's luma. */
+/* Grey asked to be colour is three equal planes; colour asked to be grey is within rounding of Pillow's luma.
+ */
 static void test_channels(void **state) {
     (void)state;
     static const struct {
         const char *file, *array;
         int channels;
-    } cases[] = {{"grey.jpg", "grey.npy", 3}, {"luma.png", "luma.npy", 3}, {"rgb.png", "luma.npy", 1},
+    } cases[] = {{"grey.jpg", "grey.npy", 3},
+                 {"luma.png", "luma.npy", 3},
+                 {"rgb.png", "luma.npy", 1},
                  {"colour.jpg", "colour_luma.npy", 1}};
     espl__picture p = {.ctx = ctx};
     for (size_t i = 0; i < ESPL_COUNT(cases); i++) {
@@ -150,7 +155,8 @@ static void test_crop(void **state) {
     assert_int_equal(espl__picture_crop(&p, 4, NULL), ESPL_OK);
     for (int c = 0, i = 0; c < 2; c++)
         for (int y = 0; y < 4; y++)
-            for (int x = 0; x < 4; x++) assert_true(p.data[i++] == (float)(c * 35 + y * 7 + x + 1)); /* top 0, left 1 */
+            for (int x = 0; x < 4; x++)
+                assert_true(p.data[i++] == (float)(c * 35 + y * 7 + x + 1)); /* top 0, left 1 */
     espl_diag diag = {0};
     assert_int_equal(espl__picture_crop(&p, 5, &diag), ESPL_SHAPE);
     assert_non_null(strstr(diag.message, "resize"));
@@ -190,7 +196,8 @@ static void test_limits(void **state) {
 /* A cut file is refused, wherever the cut; a damaged one gives a picture or a sentence. */
 static void test_damaged_pictures(void **state) {
     (void)state;
-    static const char *const names[] = {"colour.jpg", "progressive.jpg", "rgb.png", "palette.png", "interlaced.png"};
+    static const char *const names[] = {"colour.jpg", "progressive.jpg", "rgb.png", "palette.png",
+                                        "interlaced.png"};
     espl__picture p = {.ctx = ctx};
     espl__rng rng = espl__rng_seed(2, 1);
     for (size_t n = 0; n < ESPL_COUNT(names); n++) {
@@ -230,7 +237,8 @@ static void test_bundles(void **state) {
         if (espl__bundle_open(ctx, fixture(names[i]), &b, &diag) != ESPL_OK) fail_msg("%s", diag.message);
         assert_int_equal(b.count, 8); /* the folder is no member */
         assert_int_equal(b.form, i == 1 ? ESPL__BUNDLE_COMPRESSED : ESPL__BUNDLE_TAR);
-        for (int64_t m = 1; m < b.count; m++) assert_true(strcmp(b.members[m - 1].name, b.members[m].name) < 0);
+        for (int64_t m = 1; m < b.count; m++)
+            assert_true(strcmp(b.members[m - 1].name, b.members[m].name) < 0);
         espl__member *cat = espl__bundle_find(&b, "train/cat/0002.png");
         assert_non_null(cat);
         assert_null(espl__bundle_find(&b, "train/cat/0003.png"));
@@ -306,9 +314,11 @@ static void test_damaged_bundles(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_decode),  cmocka_unit_test(test_channels),         cmocka_unit_test(test_resize),
-        cmocka_unit_test(test_crop),    cmocka_unit_test(test_limits),           cmocka_unit_test(test_damaged_pictures),
-        cmocka_unit_test(test_bundles), cmocka_unit_test(test_offsets),          cmocka_unit_test(test_damaged_bundles),
+        cmocka_unit_test(test_decode),          cmocka_unit_test(test_channels),
+        cmocka_unit_test(test_resize),          cmocka_unit_test(test_crop),
+        cmocka_unit_test(test_limits),          cmocka_unit_test(test_damaged_pictures),
+        cmocka_unit_test(test_bundles),         cmocka_unit_test(test_offsets),
+        cmocka_unit_test(test_damaged_bundles),
     };
     return cmocka_run_group_tests_name("images", tests, setup, teardown);
 }

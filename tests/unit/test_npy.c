@@ -47,33 +47,46 @@ static espl_tensor read_good(const char *path) {
 
 static double element(const espl_tensor *t, int i) {
     switch (t->dtype) {
-        case ESPL_F32: return (double)((const float *)t->data)[i];
-        case ESPL_F64: return ((const double *)t->data)[i];
+        case ESPL_F32:
+            return (double)((const float *)t->data)[i];
+        case ESPL_F64:
+            return ((const double *)t->data)[i];
         case ESPL_U8:
-        case ESPL_BOOL: return ((const uint8_t *)t->data)[i];
-        case ESPL_S8: return ((const int8_t *)t->data)[i];
-        case ESPL_U16: return ((const uint16_t *)t->data)[i];
-        case ESPL_S16: return ((const int16_t *)t->data)[i];
-        case ESPL_U32: return ((const uint32_t *)t->data)[i];
-        case ESPL_S32: return ((const int32_t *)t->data)[i];
-        case ESPL_U64: return (double)((const uint64_t *)t->data)[i];
-        case ESPL_S64: return (double)((const int64_t *)t->data)[i];
-        default: return -12345;
+        case ESPL_BOOL:
+            return ((const uint8_t *)t->data)[i];
+        case ESPL_S8:
+            return ((const int8_t *)t->data)[i];
+        case ESPL_U16:
+            return ((const uint16_t *)t->data)[i];
+        case ESPL_S16:
+            return ((const int16_t *)t->data)[i];
+        case ESPL_U32:
+            return ((const uint32_t *)t->data)[i];
+        case ESPL_S32:
+            return ((const int32_t *)t->data)[i];
+        case ESPL_U64:
+            return (double)((const uint64_t *)t->data)[i];
+        case ESPL_S64:
+            return (double)((const int64_t *)t->data)[i];
+        default:
+            return -12345;
     }
 }
 
 static void test_types(void **state) {
     (void)state;
-    static const double real[] = {-1.5, 0, 0.25, 3, 65504, -0.000030517578125}, sign[] = {-3, 0, 1, 7, 100, -128},
-                        uns[] = {3, 0, 1, 7, 100, 250}, truth[] = {1, 0, 1, 1, 0, 0};
+    static const double real[] = {-1.5, 0, 0.25, 3, 65504, -0.000030517578125},
+                        sign[] = {-3, 0, 1, 7, 100, -128}, uns[] = {3, 0, 1, 7, 100, 250},
+                        truth[] = {1, 0, 1, 1, 0, 0};
     static const struct {
         const char *name;
         espl_dtype dtype;
         const double *values;
     } files[] = {
-        {"f4", ESPL_F32, real},       {"f8", ESPL_F64, real}, {"i1", ESPL_S8, sign},  {"i2", ESPL_S16, sign},
-        {"i4", ESPL_S32, sign},       {"i8", ESPL_S64, sign}, {"u1", ESPL_U8, uns},   {"u2", ESPL_U16, uns},
-        {"u4", ESPL_U32, uns},        {"u8", ESPL_U64, uns},  {"b1", ESPL_BOOL, truth}, {"version2", ESPL_F32, real},
+        {"f4", ESPL_F32, real},       {"f8", ESPL_F64, real},   {"i1", ESPL_S8, sign},
+        {"i2", ESPL_S16, sign},       {"i4", ESPL_S32, sign},   {"i8", ESPL_S64, sign},
+        {"u1", ESPL_U8, uns},         {"u2", ESPL_U16, uns},    {"u4", ESPL_U32, uns},
+        {"u8", ESPL_U64, uns},        {"b1", ESPL_BOOL, truth}, {"version2", ESPL_F32, real},
         {"version3", ESPL_F32, real},
     };
     for (size_t f = 0; f < ESPL_COUNT(files); f++) {
@@ -84,7 +97,8 @@ static void test_types(void **state) {
         espl_tensor_free(ctx, &t);
     }
     espl_tensor half = read_good(fixture("f2"));
-    static const uint16_t codes[] = {0xbe00, 0x0000, 0x3400, 0x4200, 0x7bff, 0x8200}; /* binary16 of the same values */
+    static const uint16_t codes[] = {0xbe00, 0x0000, 0x3400,
+                                     0x4200, 0x7bff, 0x8200}; /* binary16 of the same values */
     assert_int_equal(half.dtype, ESPL_F16);
     assert_memory_equal(half.data, codes, sizeof codes);
     espl_tensor_free(ctx, &half);
@@ -99,7 +113,8 @@ static void test_shapes(void **state) {
         const char *name;
         espl_shape shape;
     } files[] = {
-        {"scalar", {0, {0}}},  {"empty", {2, {0, 4}}}, {"vector", {1, {5}}}, {"rank8", {8, {1, 2, 1, 1, 2, 1, 1, 1}}},
+        {"scalar", {0, {0}}},   {"empty", {2, {0, 4}}},
+        {"vector", {1, {5}}},   {"rank8", {8, {1, 2, 1, 1, 2, 1, 1, 1}}},
         {"order", {2, {2, 2}}},
     };
     for (size_t f = 0; f < ESPL_COUNT(files); f++) {
@@ -158,7 +173,8 @@ static void write_bytes(const uint8_t *bytes, size_t length) {
     fclose(file);
 }
 
-/* Every cut and a few thousand damaged bytes: refused or read, never a crash, never a tensor that is not all there. */
+/* Every cut and a few thousand damaged bytes: refused or read, never a crash, never a tensor that is not all
+ * there. */
 static void test_damaged(void **state) {
     (void)state;
     uint8_t *bytes;
@@ -187,8 +203,8 @@ static void test_damaged(void **state) {
 /* What NumPy wrote in version 1 comes out byte for byte. */
 static void test_write(void **state) {
     (void)state;
-    static const char *const names[] = {"f4", "f8", "f2", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1", "scalar",
-                                        "empty", "vector", "rank8"};
+    static const char *const names[] = {"f4", "f8", "f2", "i1", "i2",     "i4",    "i8",     "u1",
+                                        "u2", "u4", "u8", "b1", "scalar", "empty", "vector", "rank8"};
     for (size_t f = 0; f < ESPL_COUNT(names); f++) {
         uint8_t *ours, *theirs;
         uint64_t our_length, their_length;
@@ -196,7 +212,8 @@ static void test_write(void **state) {
         assert_int_equal(espl_npy_write(ctx, scratch, &t, NULL), ESPL_OK);
         assert_int_equal(espl__file_read(ctx, scratch, 0, &ours, &our_length, NULL), ESPL_OK);
         assert_int_equal(espl__file_read(ctx, fixture(names[f]), 0, &theirs, &their_length, NULL), ESPL_OK);
-        /* Lengths of headers may differ by NumPy's version (room to grow); the text before the spaces and the elements not. */
+        /* Lengths of headers may differ by NumPy's version (room to grow); the text before the spaces and the
+         * elements not. */
         size_t bytes = espl__tensor_bytes(&t);
         assert_int_equal(our_length % 64, bytes % 64);
         assert_memory_equal(ours + our_length - bytes, theirs + their_length - bytes, bytes);
