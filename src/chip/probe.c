@@ -1,4 +1,5 @@
 /* The profile of this machine: what the system tells, and what measure.c times. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -134,9 +135,11 @@ static espl_status probe_memories(espl_context *ctx, probe *p, espl_diag *diag) 
     p->profile.memories = p->memories;
     ESPL_TRY(probe_memory(ctx, p, "L1", l1, l1 / 2, false, diag));
     if (l2) ESPL_TRY(probe_memory(ctx, p, "L2", l2, l2 / 2, false, diag));
-    if (l3) ESPL_TRY(probe_memory(ctx, p, "L3", l3, ESPL_MIN(l3 / 2, 64u << 20), true, diag));
+    /* Well past L2, but less than half of L3: on a rented machine neighbours use their share of it. */
+    uint64_t middle = (uint64_t)sqrt((double)ESPL_MAX(l2, l1) * (double)l3);
+    if (l3) ESPL_TRY(probe_memory(ctx, p, "L3", l3, ESPL_MIN(l3 / 2, middle), true, diag));
     /* Large enough that little of it is in a cache when its turn comes again, small enough for small machines. */
-    uint64_t beyond = ESPL_MIN(ESPL_MAX(ESPL_MAX(l2, l3) * 4, 64u << 20), ESPL_MIN(ram / 8, 512u << 20));
+    uint64_t beyond = ESPL_MIN(ESPL_MAX(ESPL_MAX(l2, l3) * 2, 64u << 20), ESPL_MIN(ram / 8, 256u << 20));
     ESPL_TRY(probe_memory(ctx, p, "DRAM", ram, beyond, true, diag));
 done:
     return status;
