@@ -1,5 +1,5 @@
-/* Chips: a profile says what a chip can run and what it costs. Profiles are YAML files (docs/chips.md); some are built
- * into the library, and "host" is this machine, measured. */
+/* Chips: a profile says what a chip can run and what it costs. Profiles are YAML files (docs/chips.md); some
+ * are built into the library, and "host" is this machine, measured. */
 #ifndef ESPALIER_CHIP_H
 #define ESPALIER_CHIP_H
 
@@ -37,14 +37,15 @@ typedef struct espl_chip_memory {
     double pj_per_byte;   /* 0: unknown */
 } espl_chip_memory;
 
-/* Loads a profile. `name` is "host" (measured now, 2 to 4 seconds), the path of a YAML file (anything with a '/' or
- * ending in .yaml), the name of $ESPL_CHIPS/NAME.yaml, or that of a bundled profile. The chip is returned in *out and
- * freed by destroy. */
+/* Loads a profile. `name` is "host" (measured now, 2 to 4 seconds), the path of a YAML file (anything with a
+ * '/' or ending in .yaml), the name of $ESPL_CHIPS/NAME.yaml, or that of a bundled profile. The chip is
+ * returned in *out and freed by destroy. */
 ESPL_NODISCARD espl_status espl_chip_load(espl_context *ctx, const char *name, espl_chip **out, espl_diag *diag);
 /* Reads a profile from a text; `label` stands for the file name in sentences. */
 ESPL_NODISCARD espl_status espl_chip_parse(espl_context *ctx, const char *label, const char *text, size_t length,
                                            espl_chip **out, espl_diag *diag);
-/* Measures this machine: the rates of the library's own kernels, read bandwidths, cache sizes. Best on an idle machine. */
+/* Measures this machine: the rates of the library's own kernels, read bandwidths, cache sizes. Best on an
+ * idle machine. */
 ESPL_NODISCARD espl_status espl_chip_probe(espl_context *ctx, espl_chip **out, espl_diag *diag);
 void espl_chip_destroy(espl_chip **chip);
 
@@ -75,15 +76,17 @@ double espl_chip_layer_start_us(const espl_chip *chip);
 bool espl_chip_compute_at(const espl_chip *chip, int index, espl_chip_compute *out);
 bool espl_chip_memory_at(const espl_chip *chip, int index, espl_chip_memory *out);
 
-/* The row that runs weights and activations of these formats. Integer weights of fewer than 8 bits are stored packed and
- * computed as s8 where there is no row of their own. false, and *out untouched (it may be NULL), if there is none. */
+/* The row that runs weights and activations of these formats. Integer weights of fewer than 8 bits are stored
+ * packed and computed as s8 where there is no row of their own. false, and *out untouched (it may be NULL),
+ * if there is none. */
 bool espl_chip_find_compute(const espl_chip *chip, espl_format weights, espl_format activations,
                             espl_chip_compute *out);
 bool espl_chip_supports(const espl_chip *chip, espl_format weights, espl_format activations);
 /* How many times faster weights of this pattern compute than dense ones; 1 where the chip gains nothing. */
 double espl_chip_pattern_speedup(const espl_chip *chip, espl_pattern pattern);
 
-/* --- cost model: docs/chips.md has the formulas ------------------------------------------------------------------- */
+/* --- cost model: docs/chips.md has the formulas
+ * ------------------------------------------------------------------- */
 
 typedef struct espl_chip_layer {
     int64_t macs; /* multiplications of the dense layer */
@@ -96,8 +99,8 @@ typedef struct espl_chip_layer {
 
 /* Roofline: max(compute, slowest memory) + start-up, in seconds. INFINITY if the chip cannot run the formats. */
 double espl_chip_layer_seconds(const espl_chip *chip, const espl_chip_layer *layer);
-/* Energy of MACs and bytes moved, in joules. INFINITY if the chip cannot run the formats, NAN if the profile does not say
- * what a MAC costs. */
+/* Energy of MACs and bytes moved, in joules. INFINITY if the chip cannot run the formats, NAN if the profile
+ * does not say what a MAC costs. */
 double espl_chip_layer_joules(const espl_chip *chip, const espl_chip_layer *layer);
 /* Whether so many bytes of weights and of activations (alive at once) have room at all. */
 bool espl_chip_fits(const espl_chip *chip, uint64_t weight_bytes, uint64_t activation_bytes);

@@ -65,7 +65,8 @@ extern const espl__chip_bundled espl__chip_bundle[];
 /* --- measurements for the probe --------------------------------------------------------------- */
 
 /* MACs a second of one core's kernels on data in the first cache; NULL memory gives ESPL_NOMEM. */
-ESPL_NODISCARD espl_status espl__measure_macs(espl_context *ctx, bool quantized, double *macs_per_s, espl_diag *diag);
+ESPL_NODISCARD espl_status espl__measure_macs(espl_context *ctx, bool quantized, double *macs_per_s,
+                                              espl_diag *diag);
 /* Bytes a second read from a buffer of `bytes` per thread, by one thread or by all. */
 ESPL_NODISCARD espl_status espl__measure_bandwidth(espl_context *ctx, uint64_t bytes, bool all_threads,
                                                    double *bytes_per_s, espl_diag *diag);

@@ -1,7 +1,8 @@
 /* The cost model: a hierarchical roofline. docs/chips.md explains it with an example.
  *
- * Weights and activations each have a home, the smallest memory that holds them. Bytes pass every memory from their home
- * up to the core once. The layer takes as long as its slowest part, plus what it costs to start one. */
+ * Weights and activations each have a home, the smallest memory that holds them. Bytes pass every memory from
+ * their home up to the core once. The layer takes as long as its slowest part, plus what it costs to start
+ * one. */
 #include <math.h>
 
 #include "chip/chip.h"
@@ -78,7 +79,8 @@ static int cores_of(const espl_chip *chip, const espl_chip_layer *layer) {
 }
 
 /* Bytes of the layer that pass this memory. */
-static double bytes_through(const memory_row *m, uint32_t level, const homes *h, double weights, double activations) {
+static double bytes_through(const memory_row *m, uint32_t level, const homes *h, double weights,
+                            double activations) {
     double bytes = 0;
     if (level <= h->weights && holds_weights(m)) bytes += weights;
     if (level <= h->activations && holds_activations(m)) bytes += activations;
@@ -129,5 +131,7 @@ double espl_chip_layer_joules(const espl_chip *chip, const espl_chip_layer *laye
 }
 
 bool espl_chip_fits(const espl_chip *chip, uint64_t weight_bytes, uint64_t activation_bytes) {
-    return find_homes(chip->profile, (double)weight_bytes, (double)activation_bytes, (int)chip->profile->cores).fit;
+    return find_homes(chip->profile, (double)weight_bytes, (double)activation_bytes,
+                      (int)chip->profile->cores)
+        .fit;
 }

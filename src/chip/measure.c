@@ -1,5 +1,5 @@
-/* Loops that the probe times. Each keeps the best of many short rounds: other programs only ever make a round slower, and
- * a round of two milliseconds has a chance to end before the scheduler takes the core away. */
+/* Loops that the probe times. Each keeps the best of many short rounds: other programs only ever make a round
+ * slower, and a round of two milliseconds has a chance to end before the scheduler takes the core away. */
 #include <float.h>
 #include <stdlib.h>
 
@@ -10,7 +10,8 @@
 static const double round_seconds = 0.002, total_seconds = 0.15;
 enum { LEAST_ROUNDS = 4, MOST_ROUNDS = 40 };
 
-/* Seconds of one call of fn: calls are repeated until a round is long enough for the clock, the best round counts. */
+/* Seconds of one call of fn: calls are repeated until a round is long enough for the clock, the best round
+ * counts. */
 static double time_call(void (*fn)(void *), void *arg) {
     double best = DBL_MAX, first = espl__now();
     int64_t calls = 1;
@@ -79,11 +80,13 @@ done:
     return status;
 }
 
-/* --- bandwidth, two ways of which the faster one counts. memchr for a byte that is not there: the C library's is written
- * for each CPU with its widest loads, which a portable loop compiled for the oldest CPU is not. And the convolution of
- * a single pixel, a matrix times a vector, which reads every weight once. --- */
+/* --- bandwidth, two ways of which the faster one counts. memchr for a byte that is not there: the C
+ * library's is written for each CPU with its widest loads, which a portable loop compiled for the oldest CPU
+ * is not. And the convolution of a single pixel, a matrix times a vector, which reads every weight once. ---
+ */
 
-static void *(*volatile search)(const void *, int, size_t) = memchr; /* volatile: the compiler must not skip calls */
+static void *(*volatile search)(const void *, int,
+                                size_t) = memchr; /* volatile: the compiler must not skip calls */
 
 typedef struct read_job {
     espl__pool *pool;
@@ -144,7 +147,8 @@ espl_status espl__measure_bandwidth(espl_context *ctx, uint64_t bytes, bool all_
     uint8_t *data = espl__alloc(ctx, bytes);
     if (!data) return espl__nomem(diag, bytes);
     memset(data, 7, (size_t)bytes); /* untouched pages would all be one zero page */
-    read_job job = {.pool = all_threads ? espl__context_pool(ctx) : NULL, .data = data, .bytes = bytes, .threads = 1};
+    read_job job = {
+        .pool = all_threads ? espl__context_pool(ctx) : NULL, .data = data, .bytes = bytes, .threads = 1};
     if (all_threads) job.threads = ESPL_MAX(espl__pool_threads(job.pool), 1);
     *bytes_per_s = (double)bytes / time_call(read_all, &job);
     if (!all_threads) status = stream_weights(ctx, data, bytes, bytes_per_s, diag);
@@ -154,8 +158,9 @@ espl_status espl__measure_bandwidth(espl_context *ctx, uint64_t bytes, bool all_
 
 /* --- clock and dispatch --- */
 
-/* A chain of additions that wait for each other takes a cycle each on every CPU we know of. The empty asm keeps the
- * compiler from folding the chain; adding a register keeps CPUs that fold constants from doing it. */
+/* A chain of additions that wait for each other takes a cycle each on every CPU we know of. The empty asm
+ * keeps the compiler from folding the chain; adding a register keeps CPUs that fold constants from doing it.
+ */
 static void add_chain(void *arg) {
     uint64_t x = *(uint64_t *)arg, y = x | 1;
     for (int i = 0; i < 1000; i++) {

@@ -111,9 +111,10 @@ static espl_status probe_compute(espl_context *ctx, probe *p, espl_diag *diag) {
     return ESPL_OK;
 }
 
-/* Adds a memory, measured with buffers of `probe_bytes`; one that is not larger than the last is not there for us. */
-static espl_status probe_memory(espl_context *ctx, probe *p, const char *name, uint64_t bytes, uint64_t probe_bytes,
-                                bool shared, espl_diag *diag) {
+/* Adds a memory, measured with buffers of `probe_bytes`; one that is not larger than the last is not there
+ * for us. */
+static espl_status probe_memory(espl_context *ctx, probe *p, const char *name, uint64_t bytes,
+                                uint64_t probe_bytes, bool shared, espl_diag *diag) {
     uint32_t n = p->profile.memory_count;
     if (n && bytes <= p->memories[n - 1].bytes) return ESPL_OK;
     double one = 0, all = 0;
@@ -164,7 +165,8 @@ static espl_status probe_text(espl_context *ctx, probe *p, espl__buffer *text, e
     if (status == ESPL_OK) status = probe_memories(ctx, p, diag);
     if (status != ESPL_OK) return status;
     p->profile.layer_start_us = three_digits(espl__measure_dispatch(ctx) * 1e6);
-    espl__buffer_printf(text, "# Measured, not looked up: rates are those that the kernels and plain reads reached.\n");
+    espl__buffer_printf(
+        text, "# Measured, not looked up: rates are those that the kernels and plain reads reached.\n");
     return espl__chip_emit(ctx, &p->profile, text, diag);
 }
 

@@ -68,11 +68,13 @@ static const cyaml_schema_field_t profile_fields[] = {
     CYAML_FIELD_BOOL("fpu", REQUIRED, profile, fpu),
     CYAML_FIELD_FLOAT("layer_start_us", REQUIRED, profile, layer_start_us),
     CYAML_FIELD_SEQUENCE_COUNT("compute", TEXT, profile, compute, compute_count, &compute_schema, 1, 256),
-    CYAML_FIELD_SEQUENCE_COUNT("patterns", TEXT | OPTIONAL, profile, patterns, pattern_count, &pattern_schema, 0, 64),
+    CYAML_FIELD_SEQUENCE_COUNT("patterns", TEXT | OPTIONAL, profile, patterns, pattern_count, &pattern_schema,
+                               0, 64),
     CYAML_FIELD_SEQUENCE_COUNT("memories", TEXT, profile, memories, memory_count, &memory_schema, 1, 16),
     CYAML_FIELD_END,
 };
-static const cyaml_schema_value_t profile_schema = {CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, profile, profile_fields)};
+static const cyaml_schema_value_t profile_schema = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, profile, profile_fields)};
 
 espl_status espl__chip_emit(espl_context *ctx, const profile *p, espl__buffer *out, espl_diag *diag) {
     return espl__yaml_emit(ctx, &profile_schema, p, out, diag);
@@ -95,8 +97,8 @@ static espl_status wrong(const checker *c, const char *key, const char *fmt, ...
     va_start(args, fmt);
     vsnprintf(what, sizeof what, fmt, args);
     va_end(args);
-    return espl__fail(c->diag, ESPL_FORMAT, "%.200s:%u: %s: %s", c->label, espl__yaml_line(c->text, c->length, key), key,
-                      what);
+    return espl__fail(c->diag, ESPL_FORMAT, "%.200s:%u: %s: %s", c->label,
+                      espl__yaml_line(c->text, c->length, key), key, what);
 }
 
 /* Generous bounds that keep every product of the cost model finite. */
@@ -117,7 +119,8 @@ static espl_status check_top(const checker *c) {
                      "backend host needs isa (which kernels the figures are for), and only it may have one");
     if (p->isa) {
         bool known = false;
-        for (int i = 0; i < ESPL__CPU_COUNT; i++) known = known || !strcmp(p->isa, espl__cpu_level_name((espl__cpu)i));
+        for (int i = 0; i < ESPL__CPU_COUNT; i++)
+            known = known || !strcmp(p->isa, espl__cpu_level_name((espl__cpu)i));
         if (!known) return wrong(c, "isa", "'%.40s' is not an instruction set with kernels", p->isa);
     }
 done:
@@ -172,8 +175,10 @@ static espl_status check_patterns(const checker *c) {
         const pattern_row *row = &c->p->patterns[i];
         snprintf(key, sizeof key, "patterns[%u].pattern", (unsigned)i);
         if (!is_pattern(row->pattern))
-            return wrong(c, key, "'%.40s' is not a pattern (dense, unstructured, N:M, block, bank N:M, kernel, channel)",
-                         row->pattern);
+            return wrong(
+                c, key,
+                "'%.40s' is not a pattern (dense, unstructured, N:M, block, bank N:M, kernel, channel)",
+                row->pattern);
         for (uint32_t j = 0; j < i; j++)
             if (!strcmp(c->p->patterns[j].pattern, row->pattern))
                 return wrong(c, key, "'%s' is in patterns[%u] already", row->pattern, (unsigned)j);
@@ -261,7 +266,8 @@ static espl_status load_from_folder(espl_context *ctx, const char *name, espl_ch
     if (!folder || !*folder) return ESPL_OK;
     char path[1024];
     int n = snprintf(path, sizeof path, "%s/%s.yaml", folder, name);
-    if (n < 0 || (size_t)n >= sizeof path) return espl__fail(diag, ESPL_INVALID, "ESPL_CHIPS: the path is too long");
+    if (n < 0 || (size_t)n >= sizeof path)
+        return espl__fail(diag, ESPL_INVALID, "ESPL_CHIPS: the path is too long");
     FILE *file = fopen(path, "rb");
     if (!file) return ESPL_OK;
     fclose(file);
@@ -275,14 +281,16 @@ static espl_status unknown_chip(const char *name, espl_diag *diag) {
         size_t used = strlen(known);
         snprintf(known + used, sizeof known - used, ", %s", espl_chip_list(i));
     }
-    return espl__fail(diag, ESPL_INVALID, "there is no chip '%.80s'; known are %s; or give the path of a .yaml file", name,
+    return espl__fail(diag, ESPL_INVALID,
+                      "there is no chip '%.80s'; known are %s; or give the path of a .yaml file", name,
                       known);
 }
 
 espl_status espl_chip_load(espl_context *ctx, const char *name, espl_chip **out, espl_diag *diag) {
     *out = NULL;
     size_t length = strlen(name);
-    if (strchr(name, '/') || (length > 5 && !strcmp(name + length - 5, ".yaml"))) return load_file(ctx, name, out, diag);
+    if (strchr(name, '/') || (length > 5 && !strcmp(name + length - 5, ".yaml")))
+        return load_file(ctx, name, out, diag);
     if (!strcmp(name, "host")) return espl_chip_probe(ctx, out, diag);
     if (!length || length > 100) return unknown_chip(name, diag);
     bool found;
@@ -335,8 +343,10 @@ bool espl_chip_compute_at(const espl_chip *chip, int index, espl_chip_compute *o
     const profile *p = chip->profile;
     if (index < 0 || (uint32_t)index >= p->compute_count) return false;
     const compute_row *row = &p->compute[index];
-    *out = (espl_chip_compute){.weights = row->weights, .activations = row->activations,
-                               .macs_per_cycle = row->macs_per_cycle, .accumulator_bits = (int)row->accumulator_bits,
+    *out = (espl_chip_compute){.weights = row->weights,
+                               .activations = row->activations,
+                               .macs_per_cycle = row->macs_per_cycle,
+                               .accumulator_bits = (int)row->accumulator_bits,
                                .pj_per_mac = row->pj_per_mac};
     return true;
 }

@@ -78,8 +78,8 @@ static espl_status check(const espl__recipe *recipe, const char *label, const ch
         if (!mistake) continue;
         snprintf(key, sizeof key, "layers[%u].%s", (unsigned)i, field);
         const char *value = strcmp(field, "format") ? "it" : espl_format_name(recipe->layers[i].format);
-        return espl__fail(diag, ESPL_FORMAT, "%.200s:%u: %s: %s %s", label, espl__yaml_line(text, length, key), key,
-                          value, mistake);
+        return espl__fail(diag, ESPL_FORMAT, "%.200s:%u: %s: %s %s", label,
+                          espl__yaml_line(text, length, key), key, value, mistake);
     }
     return ESPL_OK;
 }
@@ -112,8 +112,8 @@ void espl__recipe_destroy(espl_context *ctx, espl__recipe **recipe) {
 
 /* --- matching --- */
 
-/* * and ? only: names of layers hold brackets and slashes, which fnmatch treats specially. On a mismatch the last star
- * takes one character more, so the time is at most the product of the lengths. */
+/* * and ? only: names of layers hold brackets and slashes, which fnmatch treats specially. On a mismatch the
+ * last star takes one character more, so the time is at most the product of the lengths. */
 static bool matches(const char *pattern, const char *text) {
     const char *star = NULL, *resume = text;
     while (*text) {

@@ -1,15 +1,14 @@
-/* A recipe: the encoding of every layer. One schema for compress, train and search, so that what one writes another
- * reads.
+/* A recipe: the encoding of every layer. One schema for compress, train and search, so that what one writes
+ * another reads.
  *
- *     chip: x86-avx512-vnni      # optional, and so are flavour (portable, ort-x86), goal (latency, size, energy),
- *     max_drop: 0.5              # max_drop (points of the score), observer (minmax), note
- *     layers:
+ *     chip: x86-avx512-vnni      # optional, and so are flavour (portable, ort-x86), goal (latency, size,
+ * energy), max_drop: 0.5              # max_drop (points of the score), observer (minmax), note layers:
  *     - {match: '*', format: s8}
  *     - {match: 'op:Gemm', pattern: dense, format: s4, activations: u8, scale: channel}
  *     - {match: 'conv1', format: f32}
  *
- * match is a layer's name with * (any text) and ? (any character), or op: and an operator's name likewise. The last row
- * that matches a layer decides; rows are not merged. */
+ * match is a layer's name with * (any text) and ? (any character), or op: and an operator's name likewise.
+ * The last row that matches a layer decides; rows are not merged. */
 #ifndef ESPL_RECIPE_H
 #define ESPL_RECIPE_H
 
@@ -57,14 +56,16 @@ typedef struct espl__recipe {
 } espl__recipe;
 
 /* *out is owned by the caller: espl__recipe_destroy. Mistakes are one sentence with file, line and key. */
-ESPL_NODISCARD espl_status espl__recipe_read(espl_context *ctx, const char *path, espl__recipe **out, espl_diag *diag);
+ESPL_NODISCARD espl_status espl__recipe_read(espl_context *ctx, const char *path, espl__recipe **out,
+                                             espl_diag *diag);
 /* The same from a text of `length` bytes; `label` stands for the file name. */
-ESPL_NODISCARD espl_status espl__recipe_parse(espl_context *ctx, const char *label, const char *text, size_t length,
-                                              espl__recipe **out, espl_diag *diag);
+ESPL_NODISCARD espl_status espl__recipe_parse(espl_context *ctx, const char *label, const char *text,
+                                              size_t length, espl__recipe **out, espl_diag *diag);
 void espl__recipe_destroy(espl_context *ctx, espl__recipe **recipe);
 
 /* The row that decides for a layer of this name and operator ("Conv"), or NULL. Borrowed. */
-const espl__recipe_layer *espl__recipe_lookup(const espl__recipe *recipe, const char *layer_name, const char *op_name);
+const espl__recipe_layer *espl__recipe_lookup(const espl__recipe *recipe, const char *layer_name,
+                                              const char *op_name);
 /* The flavour's name, "" if the recipe does not say. */
 const char *espl__recipe_flavour_name(const espl__recipe *recipe);
 /* Appends the recipe as YAML that reads back as the same. */

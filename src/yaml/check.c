@@ -28,8 +28,8 @@ static espl_status mistake(reader *r, unsigned line, const char *fmt, ...) {
     va_start(args, fmt);
     vsnprintf(what, sizeof what, fmt, args);
     va_end(args);
-    return espl__fail(r->diag, ESPL_FORMAT, "%.200s:%u: %s%s%s", r->label, line, r->path, r->path_length ? ": " : "",
-                      what);
+    return espl__fail(r->diag, ESPL_FORMAT, "%.200s:%u: %s%s%s", r->label, line, r->path,
+                      r->path_length ? ": " : "", what);
 }
 
 /* libyaml tells the problem, where it is, and sometimes within what. */
@@ -75,7 +75,9 @@ static espl_status next(reader *r) {
         default: break;
     }
     const char *anchor = anchor_of(&r->event);
-    if (anchor) return mistake(r, line_of(r), "anchors and aliases ('%.60s') are not accepted; repeat the value", anchor);
+    if (anchor)
+        return mistake(r, line_of(r), "anchors and aliases ('%.60s') are not accepted; repeat the value",
+                       anchor);
     return ESPL_OK;
 }
 
@@ -218,7 +220,8 @@ static espl_status check_list(reader *r, const cyaml_schema_value_t *schema) {
         }
         path_pop(r, before);
     }
-    if (count < min) return mistake(r, line, "%u entries, but at least %u are needed", (unsigned)count, (unsigned)min);
+    if (count < min)
+        return mistake(r, line, "%u entries, but at least %u are needed", (unsigned)count, (unsigned)min);
 done:
     return status;
 }
@@ -304,11 +307,11 @@ static void reader_close(reader *r) {
     yaml_parser_delete(&r->parser);
 }
 
-espl_status espl__yaml_check(const char *label, const char *text, size_t length, const cyaml_schema_value_t *schema,
-                             espl_diag *diag) {
+espl_status espl__yaml_check(const char *label, const char *text, size_t length,
+                             const cyaml_schema_value_t *schema, espl_diag *diag) {
     if (length > ESPL__YAML_MAX)
-        return espl__fail(diag, ESPL_LIMIT, "%.200s: %zu bytes are too many for a YAML file (at most %d)", label, length,
-                          ESPL__YAML_MAX);
+        return espl__fail(diag, ESPL_LIMIT, "%.200s: %zu bytes are too many for a YAML file (at most %d)",
+                          label, length, ESPL__YAML_MAX);
     reader r;
     espl_status status = reader_open(&r, label, text, length, diag);
     if (status != ESPL_OK) return status;

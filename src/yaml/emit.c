@@ -29,8 +29,9 @@ static void emit_text(writer *w, const char *text, bool plain) {
     static const char *const words[] = {"true", "false", "yes", "no", "on", "off", "null", "~", ""};
     bool quote = !plain && text[strspn(text, "0123456789+-.eE")] == 0;
     for (size_t i = 0; !plain && i < ESPL_COUNT(words); i++) quote = quote || !strcmp(text, words[i]);
-    emit(w, &event, yaml_scalar_event_initialize(&event, NULL, NULL, (const yaml_char_t *)text, (int)strlen(text), 1, 1,
-                                                 quote ? YAML_DOUBLE_QUOTED_SCALAR_STYLE : YAML_ANY_SCALAR_STYLE));
+    emit(w, &event,
+         yaml_scalar_event_initialize(&event, NULL, NULL, (const yaml_char_t *)text, (int)strlen(text), 1, 1,
+                                      quote ? YAML_DOUBLE_QUOTED_SCALAR_STYLE : YAML_ANY_SCALAR_STYLE));
 }
 
 /* Little-endian hosts and big-endian ones alike: through the type of that size. */
@@ -82,7 +83,8 @@ static void emit_value(writer *w, const cyaml_schema_value_t *schema, const char
 
 static void emit_list_start(writer *w, const cyaml_schema_value_t *schema) {
     yaml_event_t event;
-    yaml_sequence_style_t style = schema->flags & CYAML_FLAG_FLOW ? YAML_FLOW_SEQUENCE_STYLE : YAML_BLOCK_SEQUENCE_STYLE;
+    yaml_sequence_style_t style =
+        schema->flags & CYAML_FLAG_FLOW ? YAML_FLOW_SEQUENCE_STYLE : YAML_BLOCK_SEQUENCE_STYLE;
     emit(w, &event, yaml_sequence_start_event_initialize(&event, NULL, NULL, 1, style));
 }
 static void emit_list_end(writer *w) {
@@ -130,7 +132,8 @@ static bool is_left_out(const cyaml_schema_field_t *field, const char *at, uint6
 
 static void emit_mapping(writer *w, const cyaml_schema_value_t *schema, const char *at) {
     yaml_event_t event;
-    yaml_mapping_style_t style = schema->flags & CYAML_FLAG_FLOW ? YAML_FLOW_MAPPING_STYLE : YAML_BLOCK_MAPPING_STYLE;
+    yaml_mapping_style_t style =
+        schema->flags & CYAML_FLAG_FLOW ? YAML_FLOW_MAPPING_STYLE : YAML_BLOCK_MAPPING_STYLE;
     emit(w, &event, yaml_mapping_start_event_initialize(&event, NULL, NULL, 1, style));
     for (const cyaml_schema_field_t *f = schema->mapping.fields; f->key; f++) {
         uint64_t count = f->value.type == CYAML_SEQUENCE         ? load_uint(at + f->count_offset, f->count_size)
@@ -147,7 +150,9 @@ static void emit_value(writer *w, const cyaml_schema_value_t *schema, const char
     char buf[64];
     at = follow(schema, at);
     if (!at && schema->type != CYAML_SEQUENCE) {
-        emit_text(w, (schema->flags & CYAML_FLAG_POINTER_NULL_STR) == CYAML_FLAG_POINTER_NULL_STR ? "null" : "", true);
+        emit_text(w,
+                  (schema->flags & CYAML_FLAG_POINTER_NULL_STR) == CYAML_FLAG_POINTER_NULL_STR ? "null" : "",
+                  true);
         return;
     }
     switch (schema->type) {
@@ -159,15 +164,17 @@ static void emit_value(writer *w, const cyaml_schema_value_t *schema, const char
         case CYAML_ENUM: emit_text(w, enum_name(schema, load_int(at, schema->data_size)), true); return;
         case CYAML_BOOL: emit_text(w, load_uint(at, schema->data_size) ? "true" : "false", true); return;
         case CYAML_INT: snprintf(buf, sizeof buf, "%lld", (long long)load_int(at, schema->data_size)); break;
-        case CYAML_UINT: snprintf(buf, sizeof buf, "%llu", (unsigned long long)load_uint(at, schema->data_size)); break;
+        case CYAML_UINT:
+            snprintf(buf, sizeof buf, "%llu", (unsigned long long)load_uint(at, schema->data_size));
+            break;
         case CYAML_FLOAT: print_float(at, schema->data_size, buf, sizeof buf); break;
         default: w->failed = true; return;
     }
     emit_text(w, buf, true);
 }
 
-espl_status espl__yaml_emit(espl_context *ctx, const cyaml_schema_value_t *schema, const void *data, espl__buffer *out,
-                            espl_diag *diag) {
+espl_status espl__yaml_emit(espl_context *ctx, const cyaml_schema_value_t *schema, const void *data,
+                            espl__buffer *out, espl_diag *diag) {
     (void)ctx;
     writer w = {.failed = false};
     yaml_event_t event;
@@ -184,6 +191,8 @@ espl_status espl__yaml_emit(espl_context *ctx, const cyaml_schema_value_t *schem
     bool memory = out->failed || w.emitter.error == YAML_MEMORY_ERROR, failed = w.failed;
     yaml_emitter_delete(&w.emitter);
     if (memory) return espl__nomem(diag, 0);
-    if (failed) return espl__fail(diag, ESPL_INTERNAL, "a value cannot be written as YAML (is its text valid UTF-8?)");
+    if (failed)
+        return espl__fail(diag, ESPL_INTERNAL,
+                          "a value cannot be written as YAML (is its text valid UTF-8?)");
     return ESPL_OK;
 }

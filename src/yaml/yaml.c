@@ -5,8 +5,8 @@
 
 #include "yaml/check.h"
 
-/* libcyaml's allocator does not pass old sizes, and grows a list by one entry a time: each block carries its capacity,
- * which at least doubles when it has to move. */
+/* libcyaml's allocator does not pass old sizes, and grows a list by one entry a time: each block carries its
+ * capacity, which at least doubles when it has to move. */
 typedef union block {
     size_t capacity;
     _Alignas(16) char align[16];
@@ -64,7 +64,8 @@ espl_status espl__yaml_read(espl_context *ctx, const char *path, const cyaml_sch
     uint64_t length = 0;
     *out = NULL;
     espl_status status = espl__file_read(ctx, path, ESPL__YAML_MAX, &text, &length, diag);
-    if (status == ESPL_OK) status = espl__yaml_parse(ctx, path, (const char *)text, (size_t)length, schema, out, diag);
+    if (status == ESPL_OK)
+        status = espl__yaml_parse(ctx, path, (const char *)text, (size_t)length, schema, out, diag);
     espl__free(ctx, text);
     return status;
 }

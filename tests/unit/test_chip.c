@@ -1,4 +1,5 @@
-/* Chips: every bundled profile, the sentences of bad ones, the cost model against figures worked out by hand, the probe. */
+/* Chips: every bundled profile, the sentences of bad ones, the cost model against figures worked out by hand,
+ * the probe. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -43,25 +44,26 @@ static espl_chip *parse(const char *text) {
 }
 
 /* A chip with round numbers: 2 cores at 1 GHz, 10 MAC a cycle for s8 and 1 for f32. */
-static const char round_chip[] = "name: round\n"
-                                 "description: round numbers\n"
-                                 "backend: export\n"
-                                 "flavour: portable\n"
-                                 "cores: 2\n"
-                                 "clock_ghz: 1\n"
-                                 "channel_multiple: 8\n"
-                                 "fpu: true\n"
-                                 "layer_start_us: 1\n"
-                                 "compute:\n"
-                                 "  - {weights: s8, activations: u8, macs_per_cycle: 10, accumulator_bits: 32, pj_per_mac: 2}\n"
-                                 "  - {weights: f32, activations: f32, macs_per_cycle: 1, accumulator_bits: 24}\n"
-                                 "patterns:\n"
-                                 "  - {pattern: '2:4', speedup: 2}\n"
-                                 "  - {pattern: dense, speedup: 1}\n"
-                                 "memories:\n"
-                                 "  - {name: near, bytes: 1000, gb_per_s: 10, pj_per_byte: 1}\n"
-                                 "  - {name: mid, bytes: 100000, shared: true, gb_per_s: 5, core_gb_per_s: 4, pj_per_byte: 10}\n"
-                                 "  - {name: far, bytes: 1000000, shared: true, gb_per_s: 1, pj_per_byte: 100}\n";
+static const char round_chip[] =
+    "name: round\n"
+    "description: round numbers\n"
+    "backend: export\n"
+    "flavour: portable\n"
+    "cores: 2\n"
+    "clock_ghz: 1\n"
+    "channel_multiple: 8\n"
+    "fpu: true\n"
+    "layer_start_us: 1\n"
+    "compute:\n"
+    "  - {weights: s8, activations: u8, macs_per_cycle: 10, accumulator_bits: 32, pj_per_mac: 2}\n"
+    "  - {weights: f32, activations: f32, macs_per_cycle: 1, accumulator_bits: 24}\n"
+    "patterns:\n"
+    "  - {pattern: '2:4', speedup: 2}\n"
+    "  - {pattern: dense, speedup: 1}\n"
+    "memories:\n"
+    "  - {name: near, bytes: 1000, gb_per_s: 10, pj_per_byte: 1}\n"
+    "  - {name: mid, bytes: 100000, shared: true, gb_per_s: 5, core_gb_per_s: 4, pj_per_byte: 10}\n"
+    "  - {name: far, bytes: 1000000, shared: true, gb_per_s: 1, pj_per_byte: 100}\n";
 
 static void close_to(double got, double want) {
     if (!(fabs(got - want) <= 1e-12 * fabs(want))) fail_msg("got %.17g, want %.17g", got, want);
@@ -95,8 +97,12 @@ static void bundled_profiles_load(void **state) {
         assert_true(u8 || s8);
         espl_format activations = u8 ? ESPL_FORMAT_U8 : ESPL_FORMAT_S8;
         assert_true(espl_chip_supports(chip, ESPL_FORMAT_S4, activations));
-        espl_chip_layer layer = {.macs = 1000000, .weight_format = ESPL_FORMAT_S8, .activation_format = activations,
-                                 .weight_bytes = 10000, .input_bytes = 1000, .output_bytes = 1000};
+        espl_chip_layer layer = {.macs = 1000000,
+                                 .weight_format = ESPL_FORMAT_S8,
+                                 .activation_format = activations,
+                                 .weight_bytes = 10000,
+                                 .input_bytes = 1000,
+                                 .output_bytes = 1000};
         double seconds = espl_chip_layer_seconds(chip, &layer), joules = espl_chip_layer_joules(chip, &layer);
         assert_true(seconds > 0 && seconds < 1 && joules > 0 && joules < 1);
         assert_true(espl_chip_fits(chip, 10000, 2000));
@@ -164,16 +170,16 @@ static void roofline_by_hand(void **state) {
         {2000000, ESPL_FORMAT_S8, 500, 250, 250, 0, 64, 101e-6, 4.001e-6},
         /* Packed weights compute as s8. */
         {2000000, ESPL_FORMAT_S4, 250, 250, 250, 0, 0, 101e-6, 4.00075e-6},
-        /* Weights of 50000 bytes live in mid: 50000 / 5e9 = 10 us; compute 1 us; near passes 51000 / 20e9 = 2.55 us.
-         * Energy: 20000 x 2 + mid 50000 x 10 + near 51000 x 1 = 591000 pJ. */
+        /* Weights of 50000 bytes live in mid: 50000 / 5e9 = 10 us; compute 1 us; near passes 51000 / 20e9
+         * = 2.55 us. Energy: 20000 x 2 + mid 50000 x 10 + near 51000 x 1 = 591000 pJ. */
         {20000, ESPL_FORMAT_S8, 50000, 500, 500, 0, 0, 11e-6, 0.591e-6},
         /* The same on one core: mid gives 4 GB/s: 12.5 us. */
         {20000, ESPL_FORMAT_S8, 50000, 500, 500, 0, 1, 13.5e-6, 0.591e-6},
         /* A network of 200000 bytes keeps these weights in far: 50000 / 1e9 = 50 us.
          * Energy: 40000 + far 50000 x 100 + mid 500000 + near 51000 = 5591000 pJ. */
         {20000, ESPL_FORMAT_S8, 50000, 500, 500, 200000, 0, 51e-6, 5.591e-6},
-        /* Activations of 60000 bytes in mid, weights of 500 do not fit beside them in near: mid 60500 / 5e9 = 12.1 us.
-         * Energy: 2000 + 60500 x 10 + 60500 x 1 = 667500 pJ. */
+        /* Activations of 60000 bytes in mid, weights of 500 do not fit beside them in near: mid 60500 / 5e9
+         * = 12.1 us. Energy: 2000 + 60500 x 10 + 60500 x 1 = 667500 pJ. */
         {1000, ESPL_FORMAT_S8, 500, 30000, 30000, 0, 0, 13.1e-6, 0.6675e-6},
         /* Too large for everything: streams from far, 2e6 / 1e9 = 2 ms.
          * Energy: 2000 + 2e6 x 111 + 100 bytes of activations x 1 = 222002100 pJ. */
@@ -190,7 +196,8 @@ static void roofline_by_hand(void **state) {
         close_to(espl_chip_layer_seconds(chip, &layer), rows[i].seconds);
         close_to(espl_chip_layer_joules(chip, &layer), rows[i].joules);
     }
-    espl_chip_layer f32 = {.macs = 2000000, .weight_format = ESPL_FORMAT_F32, .activation_format = ESPL_FORMAT_F32};
+    espl_chip_layer f32 = {
+        .macs = 2000000, .weight_format = ESPL_FORMAT_F32, .activation_format = ESPL_FORMAT_F32};
     close_to(espl_chip_layer_seconds(chip, &f32), 1.001e-3);
     assert_true(isnan(espl_chip_layer_joules(chip, &f32))); /* the row has no pj_per_mac */
     f32.weight_format = ESPL_FORMAT_S8;
@@ -207,7 +214,8 @@ static void separate_memories(void **state) {
     assert_true(espl_chip_fits(chip, 2097152, 524288));
     assert_false(espl_chip_fits(chip, 2097153, 10));
     assert_false(espl_chip_fits(chip, 10, 524289));
-    /* Weights pass flash only: 154000 bytes / 1.54 GB/s = 100 us; activations DTCM only: 3840 / 3.84 GB/s = 1 us. */
+    /* Weights pass flash only: 154000 bytes / 1.54 GB/s = 100 us; activations DTCM only: 3840 / 3.84 GB/s = 1
+     * us. */
     espl_chip_layer layer = {.macs = 4800, .weight_format = ESPL_FORMAT_S8, .activation_format = ESPL_FORMAT_S8,
                              .weight_bytes = 154000, .input_bytes = 3000, .output_bytes = 840};
     close_to(espl_chip_layer_seconds(chip, &layer), 105e-6);
@@ -238,12 +246,16 @@ static void bad_profiles_get_a_sentence(void **state) {
         {"clock_ghz: 1", "clock_ghz: -1", "c.yaml:6: clock_ghz: -1 is outside 1e-06 to 100"},
         {"layer_start_us: 1", "layer_start_us: -1", "c.yaml:9: layer_start_us: -1 is outside 0 to 1e+09"},
         {"fpu: true", "fpu: 1.0", "c.yaml:8: fpu: '1.0' is neither true nor false"},
-        {"flavour: portable", "flavour: vanilla", "c.yaml:4: flavour: 'vanilla' is not known (one of: portable, ort-x86)"},
+        {"flavour: portable", "flavour: vanilla",
+         "c.yaml:4: flavour: 'vanilla' is not known (one of: portable, ort-x86)"},
         {"backend: export", "backend: host",
-         "c.yaml:3: backend: backend host needs isa (which kernels the figures are for), and only it may have one"},
-        {"backend: export", "backend: host\nisa: mmx", "c.yaml:4: isa: 'mmx' is not an instruction set with kernels"},
+         "c.yaml:3: backend: backend host needs isa (which kernels the figures are for), and only it may "
+         "have one"},
+        {"backend: export", "backend: host\nisa: mmx",
+         "c.yaml:4: isa: 'mmx' is not an instruction set with kernels"},
         {"backend: export", "backend: export\nisa: avx2",
-         "c.yaml:4: isa: backend host needs isa (which kernels the figures are for), and only it may have one"},
+         "c.yaml:4: isa: backend host needs isa (which kernels the figures are for), and only it may have "
+         "one"},
         {"{weights: f32", "{weights: f31, activations: f32, macs_per_cycle: 1, accumulator_bits: 24}",
          "c.yaml:12: compute[1].weights: 'f31' is not known"},
         {"{weights: f32", "{weights: f32, activations: f32, macs_per_cycle: 0, accumulator_bits: 24}",
@@ -252,14 +264,18 @@ static void bad_profiles_get_a_sentence(void **state) {
          "c.yaml:12: compute[1].accumulator_bits: 65 is outside 1 to 64"},
         {"{weights: f32", "{weights: s8, activations: u8, macs_per_cycle: 1, accumulator_bits: 32}",
          "c.yaml:12: compute[1]: s8 weights with u8 activations are in compute[0] already"},
-        {"pattern: '2:4'", "pattern: '4:2', speedup: 2}", "c.yaml:14: patterns[0].pattern: '4:2' is not a pattern"},
+        {"pattern: '2:4'", "pattern: '4:2', speedup: 2}",
+         "c.yaml:14: patterns[0].pattern: '4:2' is not a pattern"},
         {"pattern: '2:4'", "pattern: '2:4', speedup: 0}", "c.yaml:14: patterns[0].speedup: 0 is outside"},
-        {"pattern: dense", "pattern: '2:4', speedup: 1}", "c.yaml:15: patterns[1].pattern: '2:4' is in patterns[0] already"},
+        {"pattern: dense", "pattern: '2:4', speedup: 1}",
+         "c.yaml:15: patterns[1].pattern: '2:4' is in patterns[0] already"},
         {"{name: mid", "{name: mid, bytes: 1000, gb_per_s: 5}",
          "c.yaml:18: memories[1].bytes: memories go from small to large, and mid is not larger than near"},
-        {"{name: mid", "{name: mid, bytes: 2000, gb_per_s: 0}", "c.yaml:18: memories[1].gb_per_s: 0 is outside"},
+        {"{name: mid", "{name: mid, bytes: 2000, gb_per_s: 0}",
+         "c.yaml:18: memories[1].gb_per_s: 0 is outside"},
         {"{name: mid", "{name: mid, bytes: 2000, gb_per_s: 5, core_gb_per_s: 2}",
-         "c.yaml:18: memories[1].core_gb_per_s: it is for shared memories; gb_per_s of mid is one core's already"},
+         "c.yaml:18: memories[1].core_gb_per_s: it is for shared memories; gb_per_s of mid is one core's "
+         "already"},
         {"{name: near", "{bytes: 1000, gb_per_s: 5}", "c.yaml:17: memories[0]: key 'name' is missing"},
     };
     for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
@@ -381,7 +397,8 @@ static void probe_gives_a_profile_that_loads_again(void **state) {
     assert_true(espl_chip_find_compute(host, ESPL_FORMAT_S8, ESPL_FORMAT_U8, &s8));
     assert_true(espl_chip_find_compute(host, ESPL_FORMAT_F32, ESPL_FORMAT_F32, &f32));
     /* No core known multiplies more than this in a cycle without matrix units. */
-    assert_true(s8.macs_per_cycle > 0 && s8.macs_per_cycle < 1024 && f32.macs_per_cycle > 0 && f32.macs_per_cycle < 256);
+    assert_true(s8.macs_per_cycle > 0 && s8.macs_per_cycle < 1024 && f32.macs_per_cycle > 0 &&
+                f32.macs_per_cycle < 256);
     espl_chip_memory memory;
     int memories = 0;
     while (espl_chip_memory_at(host, memories, &memory)) memories++;

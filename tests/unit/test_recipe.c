@@ -28,7 +28,8 @@ static int teardown(void **state) {
 static espl__recipe *parse(const char *text) {
     espl__recipe *recipe = NULL;
     espl_diag diag = {0};
-    if (espl__recipe_parse(ctx, "r.yaml", text, strlen(text), &recipe, &diag) != ESPL_OK) fail_msg("%s", diag.message);
+    if (espl__recipe_parse(ctx, "r.yaml", text, strlen(text), &recipe, &diag) != ESPL_OK)
+        fail_msg("%s", diag.message);
     return recipe;
 }
 
@@ -79,8 +80,8 @@ static void mistakes_name_line_and_key(void **state) {
          "r.yaml:5: layers[1].pattern: 'stripes' is not known (one of: dense"},
         {"layers:\n- {match: a}\n", "r.yaml:2: layers[0]: key 'format' is missing"},
         {"layers:\n- {format: s8}\n", "r.yaml:2: layers[0]: key 'match' is missing"},
-        {"layers:\n- match: a\n  format: s32\n",
-         "r.yaml:3: layers[0].format: s32 is not a format of weights (f32, or a signed integer of 2 to 8 bits)"},
+        {"layers:\n- match: a\n  format: s32\n", "r.yaml:3: layers[0].format: s32 is not a format of weights "
+                                                 "(f32, or a signed integer of 2 to 8 bits)"},
         {"layers:\n- match: a\n  format: f32\n  scale: tensor\n",
          "r.yaml:4: layers[0].scale: it is for integer formats, and the format is f32"},
         {"layers:\n- match: a\n  format: f32\n  activations: u8\n",
@@ -90,13 +91,15 @@ static void mistakes_name_line_and_key(void **state) {
         {"goal: fame\nlayers: []\n", "r.yaml:1: goal: 'fame' is not known (one of: latency, size, energy)"},
         {"observer: magic\nlayers: []\n", "r.yaml:1: observer: 'magic' is not known (one of: minmax)"},
         {"chip: x\n", "r.yaml:1: key 'layers' is missing"},
-        {"layers: []\nlayer: []\n", "r.yaml:2: unknown key 'layer' (known: note, chip, flavour, goal, max_drop, observer, "
-                                    "layers)"},
+        {"layers: []\nlayer: []\n",
+         "r.yaml:2: unknown key 'layer' (known: note, chip, flavour, goal, max_drop, observer, "
+         "layers)"},
     };
     for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
         espl__recipe *r = NULL;
         espl_diag diag = {0};
-        assert_int_equal(espl__recipe_parse(ctx, "r.yaml", rows[i].text, strlen(rows[i].text), &r, &diag), ESPL_FORMAT);
+        assert_int_equal(espl__recipe_parse(ctx, "r.yaml", rows[i].text, strlen(rows[i].text), &r, &diag),
+                         ESPL_FORMAT);
         assert_null(r);
         /* The lists of formats and patterns may grow, so only the start of those sentences is fixed. */
         if (strncmp(diag.message, rows[i].sentence, strlen(rows[i].sentence))) fail_msg("%s", diag.message);

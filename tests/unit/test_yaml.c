@@ -45,8 +45,8 @@ static const cyaml_schema_field_t thing_fields[] = {
     CYAML_FIELD_ENUM("colour", CYAML_FLAG_OPTIONAL, thing, colour, colours, CYAML_ARRAY_LEN(colours)),
     CYAML_FIELD_FLOAT("clock", CYAML_FLAG_OPTIONAL, thing, clock),
     CYAML_FIELD_FLAGS("flags", CYAML_FLAG_OPTIONAL | CYAML_FLAG_FLOW, thing, flags, flag_names, 3),
-    CYAML_FIELD_SEQUENCE_COUNT("parts", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, thing, parts, part_count, &part_schema,
-                               0, 100000),
+    CYAML_FIELD_SEQUENCE_COUNT("parts", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, thing, parts, part_count,
+                               &part_schema, 0, 100000),
     CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t schema = {CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, thing, thing_fields)};
@@ -138,8 +138,10 @@ static const struct {
     {"name: x\ncores: 1\nname: y\n", "x.yaml:3: key 'name' is given twice"},
     {"name: x\ncores: [1]\n", "x.yaml:2: cores: expected a single value, found a list"},
     {"name: x\ncores: {a: 1}\n", "x.yaml:2: cores: expected a single value, found keys with values"},
-    {"name: x\ncores: 1\nparts:\n  - name: a\n    weight: 1\n  - name: b\n", "x.yaml:6: parts[1]: key 'weight' is missing"},
-    {"name: x\ncores: 1\nparts:\n  - name: a\n    weight: heavy\n", "x.yaml:5: parts[0].weight: 'heavy' is not a number"},
+    {"name: x\ncores: 1\nparts:\n  - name: a\n    weight: 1\n  - name: b\n",
+     "x.yaml:6: parts[1]: key 'weight' is missing"},
+    {"name: x\ncores: 1\nparts:\n  - name: a\n    weight: heavy\n",
+     "x.yaml:5: parts[0].weight: 'heavy' is not a number"},
     {"name: x\ncores: 1\nparts:\n  - name: a\n    weight: 1\n    small: 128\n",
      "x.yaml:6: parts[0].small: '128' is too large (at most 127)"},
     {"name: x\ncores: 1\nparts:\n  - name: a\n    wieght: 1\n",
@@ -151,8 +153,10 @@ static const struct {
     {"", "x.yaml: the file is empty"},
     {"# nothing\n", "x.yaml: the file is empty"},
     {"name: x\ncores: 1\n---\nname: y\n", "x.yaml:3: a second document starts here, only one is accepted"},
-    {"name: &n x\ncores: 1\n", "x.yaml:1: name: anchors and aliases ('n') are not accepted; repeat the value"},
-    {"name: x\nnote: *n\ncores: 1\n", "x.yaml:2: note: anchors and aliases ('n') are not accepted; repeat the value"},
+    {"name: &n x\ncores: 1\n",
+     "x.yaml:1: name: anchors and aliases ('n') are not accepted; repeat the value"},
+    {"name: x\nnote: *n\ncores: 1\n",
+     "x.yaml:2: note: anchors and aliases ('n') are not accepted; repeat the value"},
     {"? [a]\n: 1\n", "x.yaml:1: a key must be a plain word"},
     {"name: \"a\\0b\"\ncores: 1\n", "x.yaml:1: name: a value must not contain a zero byte"},
 };
@@ -231,10 +235,12 @@ static void hostile_texts_end_in_a_sentence(void **state) {
     }
 }
 
-/* Every prefix of a good text, and the text with each byte replaced: an answer, no crash, no leak (see teardown). */
+/* Every prefix of a good text, and the text with each byte replaced: an answer, no crash, no leak (see
+ * teardown). */
 static void damaged_texts_are_answered(void **state) {
     (void)state;
-    const char *good = "name: \"a: b\"\ncores: 4\nflags: [a, c]\nparts:\n  - {name: one, weight: 1}\n  - name: two\n";
+    const char *good =
+        "name: \"a: b\"\ncores: 4\nflags: [a, c]\nparts:\n  - {name: one, weight: 1}\n  - name: two\n";
     const char bytes[] = {'\0', '\n', ':', '[', '}', '&', '*', '"', '\t', (char)0xff, '-', '|'};
     char text[256];
     for (size_t n = 0; n <= strlen(good); n++)
@@ -308,8 +314,15 @@ static void writes_what_it_reads(void **state) {
     (void)state;
     char name[] = "12", note[] = "two\nlines: #1", one[] = "one", odd[] = "- odd";
     part parts[] = {{one, -7, 0.1}, {odd, 0, 1e-12}};
-    thing t = {.name = name, .note = note, .cores = 4000000000u, .fpu = true, .colour = RED, .clock = 0.1f, .flags = 6,
-               .parts = parts, .part_count = 2};
+    thing t = {.name = name,
+               .note = note,
+               .cores = 4000000000u,
+               .fpu = true,
+               .colour = RED,
+               .clock = 0.1f,
+               .flags = 6,
+               .parts = parts,
+               .part_count = 2};
     espl__buffer out;
     espl__buffer_init(&out, ctx);
     espl_diag diag = {0};
@@ -352,7 +365,8 @@ static void give_back(void *user, void *ptr) {
 /* Each allocation in turn fails. */
 static void survives_lack_of_memory(void **state) {
     (void)state;
-    const char *text = "name: x\ncores: 1\nparts:\n- {name: a, weight: 1}\n- {name: b, weight: 1}\n- {name: c, weight: 1}\n";
+    const char *text =
+        "name: x\ncores: 1\nparts:\n- {name: a, weight: 1}\n- {name: b, weight: 1}\n- {name: c, weight: 1}\n";
     bool done = false;
     for (int allowed = 0; !done; allowed++) {
         int left = 1000;
