@@ -80,7 +80,7 @@ static void eval(const espl__node *node, const espl_tensor *in, espl_tensor *out
     int64_t group = espl__attr_int(node, "group", 1), m_group = m / group;
     int64_t in_plane = w.in[0] * w.in[1] * w.in[2], out_plane = w.out[0] * w.out[1] * w.out[2];
     int64_t taps = w.kernel[0] * w.kernel[1] * w.kernel[2];
-    const float *x = in[0].data, *weights = in[1].data, *bias = in[2].data;
+    const float *x = in[0].data, *weights = in[1].data, *bias = node->input_count > 2 ? in[2].data : NULL;
     float *y = out[0].data;
     for (int64_t n = 0; n < batch; n++)
         for (int64_t o = 0; o < m; o++, y += out_plane) {

@@ -1,0 +1,297 @@
+/* ONNX's own vectors against the operators' references: each folder holds model.onnx and test_data_set_N/{input,output}_N.pb.
+ *
+ *   conformance [--data FOLDER] [--expected FILE] [--names] [--verbose] [TEST...]
+ *
+ * Without names every test of FOLDER runs. A test passes if every output has the right type and shape and equals the
+ * vector, floats within 1e-5 + 1e-3 |expected|. It is skipped, with the reason, if the reader or inference refuses the
+ * model, and fails if it computes something else. With --expected every test that FILE names must pass, and none may
+ * fail; --names prints the names of those that pass, which is how FILE is made. Exit: 0, 1, or 77 without vectors. */
+#include "espalier/onnx.h"
+#include "ops/ops.h"
+#include "passes/passes.h"
+
+#include <dirent.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { MAX_TENSORS = 64, PATH_SIZE = 1024, NAME_SIZE = 160 };
+typedef enum result { PASS, FAIL, SKIP } result;
+
+static const char *const result_names[] = {"pass", "fail", "skip"};
+
+/* --- one data set -------------------------------------------------------------------------------- */
+
+typedef struct vectors {
+    espl_tensor inputs[MAX_TENSORS], outputs[MAX_TENSORS];
+    int input_count, output_count;
+} vectors;
+
+static espl_status read_all(espl_context *ctx, const char *folder, const char *kind, espl_tensor *out, int *count,
+                            espl_diag *diag) {
+    char path[PATH_SIZE];
+    for (*count = 0; *count < MAX_TENSORS; ++*count) {
+        snprintf(path, sizeof path, "%s/%s_%d.pb", folder, kind, *count);
+        if (access(path, R_OK) != 0) return ESPL_OK;
+        espl_status status = espl_onnx_read_tensor(ctx, path, &out[*count], diag);
+        if (status != ESPL_OK) return status;
+    }
+    return ESPL_OK;
+}
+
+static void free_vectors(espl_context *ctx, vectors *v) {
+    for (int i = 0; i < MAX_TENSORS; i++) {
+        espl_tensor_free(ctx, &v->inputs[i]);
+        espl_tensor_free(ctx, &v->outputs[i]);
+    }
+}
+
+static bool close_enough(double got, double want) {
+    if (isnan(want) || isnan(got)) return isnan(want) && isnan(got);
+    if (isinf(want) || isinf(got)) return want == got;
+    return fabs(got - want) <= 1e-5 + 1e-3 * fabs(want);
+}
+
+/* NULL if they agree, else what differs. */
+static const char *compare(const espl_tensor *got, const espl_tensor *want, char *reason, size_t size) {
+    char a[128], b[128];
+    espl_tensor bits = *want;
+    if (got->dtype == ESPL_BF16 && want->dtype == ESPL_U16) { /* vectors from before NumPy had bf16 */
+        bits.dtype = ESPL_BF16;
+        want = &bits;
+    }
+    if (got->dtype != want->dtype || !espl_shape_equal(&got->shape, &want->shape)) {
+        snprintf(reason, size, "%s %s instead of %s %s", espl_dtype_name(got->dtype),
+                 espl_shape_text(&got->shape, a, sizeof a), espl_dtype_name(want->dtype),
+                 espl_shape_text(&want->shape, b, sizeof b));
+        return reason;
+    }
+    size_t elem = espl_dtype_bytes(got->dtype);
+    for (int64_t i = 0, n = espl_shape_count(&got->shape); i < n; i++) {
+        const char *pa = (const char *)got->data + (size_t)i * elem, *pb = (const char *)want->data + (size_t)i * elem;
+        double x, y;
+        espl__load_f64(got->dtype, pa, 0, 1, &x);
+        espl__load_f64(want->dtype, pb, 0, 1, &y);
+        bool fits = espl_dtype_is_float(got->dtype) ? close_enough(x, y) : memcmp(pa, pb, elem) == 0;
+        if (fits) continue;
+        snprintf(reason, size, "element %lld is %.9g instead of %.9g", (long long)i, x, y);
+        return reason;
+    }
+    return NULL;
+}
+
+/* --- one test -------------------------------------------------------------------------------------- */
+
+/* Makes the inputs constants: operators whose result's shape depends on data (Reshape's target, Slice's limits) then see
+ * it where models have it. The graph folds and its outputs are constants. */
+static bool bind_inputs(espl_graph *g, const vectors *v) {
+    for (int i = 0; i < g->input_count; i++) {
+        espl__value *value = g->inputs[i];
+        value->constant = espl__graph_tensor(g, v->inputs[i].dtype, &v->inputs[i].shape, v->inputs[i].data);
+        if (!value->constant) return false;
+        value->is_input = false;
+        value->dtype = v->inputs[i].dtype;
+        value->shape = v->inputs[i].shape;
+        value->known_rank = true;
+    }
+    g->input_count = 0;
+    return true;
+}
+
+static espl_status run_graph(espl_context *ctx, espl_graph *g, const vectors *v, bool bind, espl_tensor *outputs,
+                             espl_diag *diag) {
+    espl_shape shapes[MAX_TENSORS];
+    for (int i = 0; i < v->input_count; i++) {
+        shapes[i] = v->inputs[i].shape;
+        if (i < g->input_count && g->inputs[i]->dtype != v->inputs[i].dtype)
+            return espl__fail(diag, ESPL_SHAPE, "input %d has another type than the model says", i);
+    }
+    if (bind && !bind_inputs(g, v)) return espl__nomem(diag, 0);
+    espl_status status = espl__specialise(g, shapes, diag);
+    return status == ESPL_OK ? espl__evaluate(ctx, g, v->inputs, outputs, diag) : status;
+}
+
+static result judge(const espl_graph *g, const espl_tensor *outputs, const vectors *v, char *reason, size_t size) {
+    char text[256];
+    for (int i = 0; i < g->output_count && i < v->output_count; i++) {
+        if (!compare(&outputs[i], &v->outputs[i], text, sizeof text)) continue;
+        snprintf(reason, size, "output %d: %s", i, text);
+        return FAIL;
+    }
+    return PASS;
+}
+
+/* With inputs that stay inputs first, then with bound ones. `op` receives the name of the model's first operator. */
+static result attempt(espl_context *ctx, const char *model, const vectors *v, bool bind, char *op, char *reason,
+                      size_t size) {
+    espl_graph *g = NULL;
+    espl_diag diag = {0};
+    espl_tensor outputs[MAX_TENSORS] = {0};
+    result r = SKIP;
+    if (espl_onnx_read(ctx, model, &g, &diag) != ESPL_OK) goto done;
+    if (g->node_count) snprintf(op, NAME_SIZE, "%s", g->nodes[0]->op->name);
+    if (g->input_count != v->input_count || g->output_count != v->output_count || g->output_count > MAX_TENSORS) {
+        (void)espl__fail(&diag, ESPL_SHAPE, "the vectors do not fit the model's inputs and outputs");
+        goto done;
+    }
+    if (run_graph(ctx, g, v, bind, outputs, &diag) != ESPL_OK) goto done;
+    r = judge(g, outputs, v, reason, size);
+    for (int i = 0; i < g->output_count; i++) espl_tensor_free(ctx, &outputs[i]);
+done:
+    if (r == SKIP) snprintf(reason, size, "%s", diag.message);
+    espl_graph_destroy(&g);
+    return r;
+}
+
+static result run_test(espl_context *ctx, const char *folder, char *op, char *reason, size_t size) {
+    char model[PATH_SIZE + 32], set[PATH_SIZE + 32];
+    result worst = PASS;
+    snprintf(model, sizeof model, "%s/model.onnx", folder);
+    snprintf(op, NAME_SIZE, "(not read)");
+    for (int i = 0; worst == PASS; i++) {
+        vectors v = {0};
+        espl_diag diag = {0};
+        snprintf(set, sizeof set, "%s/test_data_set_%d", folder, i);
+        if (access(set, R_OK) != 0) return i ? worst : SKIP;
+        if (read_all(ctx, set, "input", v.inputs, &v.input_count, &diag) != ESPL_OK ||
+            read_all(ctx, set, "output", v.outputs, &v.output_count, &diag) != ESPL_OK) {
+            snprintf(reason, size, "%s", diag.message);
+            worst = SKIP;
+        } else {
+            worst = attempt(ctx, model, &v, false, op, reason, size);
+            if (worst == SKIP) worst = attempt(ctx, model, &v, true, op, reason, size);
+        }
+        free_vectors(ctx, &v);
+    }
+    return worst;
+}
+
+/* --- all tests ---------------------------------------------------------------------------------------- */
+
+typedef struct row {
+    char name[NAME_SIZE], op[NAME_SIZE], reason[512];
+    result result;
+} row;
+
+typedef struct suite {
+    row *rows;
+    int count;
+} suite;
+
+static int by_name(const void *a, const void *b) { return strcmp(((const row *)a)->name, ((const row *)b)->name); }
+
+static bool list_folder(const char *data, suite *s) {
+    DIR *dir = opendir(data);
+    if (!dir) return false;
+    for (struct dirent *e; (e = readdir(dir));) {
+        if (strncmp(e->d_name, "test_", 5) != 0) continue;
+        row *more = realloc(s->rows, sizeof *more * (size_t)(s->count + 1));
+        if (!more) break;
+        s->rows = more;
+        s->rows[s->count] = (row){0};
+        snprintf(s->rows[s->count++].name, NAME_SIZE, "%.*s", NAME_SIZE - 1, e->d_name);
+    }
+    closedir(dir);
+    if (s->count) qsort(s->rows, (size_t)s->count, sizeof *s->rows, by_name);
+    return s->count > 0;
+}
+
+static const row *find(const suite *s, const char *name) {
+    for (int i = 0; i < s->count; i++)
+        if (strcmp(s->rows[i].name, name) == 0) return &s->rows[i];
+    return NULL;
+}
+
+/* One line an operator: how many pass, fail and are skipped. */
+static void print_operators(const suite *s) {
+    for (int i = 0; i < s->count; i++) {
+        int n[3] = {0}, first = i;
+        for (int k = 0; k < s->count; k++) {
+            if (strcmp(s->rows[k].op, s->rows[i].op) != 0) continue;
+            n[s->rows[k].result]++;
+            first = ESPL_MIN(first, k);
+        }
+        if (first == i) printf("%-24s %4d pass %4d fail %4d skip\n", s->rows[i].op, n[PASS], n[FAIL], n[SKIP]);
+    }
+}
+
+/* Lines of names; '#' begins a comment. Returns how many of them do not pass. */
+static int check_expected(const suite *s, const char *path) {
+    char line[NAME_SIZE];
+    int wrong = 0;
+    FILE *file = fopen(path, "r");
+    if (!file) {
+        printf("%s: cannot be read\n", path);
+        return 1;
+    }
+    while (fgets(line, sizeof line, file)) {
+        line[strcspn(line, "#\r\n")] = 0;
+        if (!line[0]) continue;
+        const row *r = find(s, line);
+        if (r && r->result == PASS) continue;
+        printf("%s: expected to pass: %s\n", line, r ? r->reason : "no such vectors here");
+        wrong++;
+    }
+    fclose(file);
+    return wrong;
+}
+
+static void run_suite(espl_context *ctx, const char *data, suite *s, bool verbose) {
+    char folder[PATH_SIZE];
+    for (int i = 0; i < s->count; i++) {
+        row *r = &s->rows[i];
+        snprintf(folder, sizeof folder, "%s/%s", data, r->name);
+        r->result = run_test(ctx, folder, r->op, r->reason, sizeof r->reason);
+        if (verbose || r->result == FAIL) printf("%s %s %s\n", result_names[r->result], r->name, r->result ? r->reason : "");
+    }
+}
+
+int main(int argc, char **argv) {
+    const char *data = "/usr/share/libonnx-testdata/data/node", *expected = NULL;
+    bool names = false, verbose = false;
+    suite s = {0};
+    espl_context *ctx = NULL;
+    espl_diag diag = {0};
+    int total[3] = {0}, wrong = 0;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--data") == 0 && i + 1 < argc)
+            data = argv[++i];
+        else if (strcmp(argv[i], "--expected") == 0 && i + 1 < argc)
+            expected = argv[++i];
+        else if (strcmp(argv[i], "--names") == 0)
+            names = true;
+        else if (strcmp(argv[i], "--verbose") == 0)
+            verbose = true;
+        else {
+            row *more = realloc(s.rows, sizeof *more * (size_t)(s.count + 1));
+            if (!more) return 3;
+            s.rows = more;
+            s.rows[s.count] = (row){0};
+            snprintf(s.rows[s.count++].name, NAME_SIZE, "%s", argv[i]);
+        }
+    }
+    if (!s.count && !list_folder(data, &s)) {
+        printf("skipped: no vectors in %s (Debian: libonnx-testdata)\n", data);
+        return 77;
+    }
+    if (espl_context_create(NULL, &ctx, &diag) != ESPL_OK) {
+        printf("%s\n", diag.message);
+        return 3;
+    }
+    run_suite(ctx, data, &s, verbose && !names);
+    for (int i = 0; i < s.count; i++) {
+        total[s.rows[i].result]++;
+        if (names && s.rows[i].result == PASS) printf("%s\n", s.rows[i].name);
+    }
+    if (!names) {
+        print_operators(&s);
+        printf("%d pass, %d fail, %d skip\n", total[PASS], total[FAIL], total[SKIP]);
+    }
+    if (expected) wrong = check_expected(&s, expected);
+    bool leaks = espl_context_memory(ctx, NULL) != 0;
+    if (leaks) printf("%llu bytes were not freed\n", (unsigned long long)espl_context_memory(ctx, NULL));
+    espl_context_destroy(&ctx);
+    free(s.rows);
+    return total[FAIL] || wrong || leaks;
+}
