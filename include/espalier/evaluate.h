@@ -26,6 +26,7 @@ typedef struct espl_scores {
  * first output of every sample. */
 typedef struct espl_evaluation {
     int64_t first, step, count;
+    int64_t hold_out; /* > 0: samples whose index is a multiple of it are left out (step must be 1) */
     int32_t *classes;
     float *outputs;
     espl_progress progress;

@@ -209,17 +209,18 @@ static void put_graph(writer *w) {
         if (g->values[i]->constant) put_data(w, g->values[i]);
 }
 
-espl_status espl_model_write(espl_context *ctx, const espl_graph *graph, const char *path, espl_diag *diag) {
+espl_status espl__model_bytes(espl_context *ctx, const espl_graph *graph, espl__buffer *out, espl_diag *diag) {
     espl_status status = ESPL_OK;
     espl_graph *copy = NULL; /* ids without gaps */
+    static const char header[CONTAINER_HEADER];
     writer *w = espl__calloc(ctx, 1, sizeof *w);
+    espl__buffer_init(out, ctx);
     if (!w) return espl__nomem(diag, sizeof *w);
     w->ctx = ctx;
     espl__buffer_init(&w->out, ctx);
     ESPL_TRY(espl__graph_clone(graph, &copy, diag));
     espl__graph_sweep(copy);
     w->g = copy;
-    static const char header[CONTAINER_HEADER];
     put_bytes(w, header, CONTAINER_HEADER);
     put_graph(w);
     if (w->out.failed) {
@@ -233,12 +234,21 @@ espl_status espl_model_write(espl_context *ctx, const espl_graph *graph, const c
     memcpy(w->out.data + 4, &version, 2);
     memcpy(w->out.data + 8, &crc, 4);
     memcpy(w->out.data + 12, &length, 8);
-    status = espl__file_write(ctx, path, w->out.data, w->out.length, diag);
+    *out = w->out;
+    espl__buffer_init(&w->out, ctx);
 done:
     espl_graph_destroy(&copy);
     espl__free(ctx, w->ops.list);
     espl__free(ctx, w->attrs.list);
     espl__buffer_free(&w->out);
     espl__free(ctx, w);
+    return status;
+}
+
+espl_status espl_model_write(espl_context *ctx, const espl_graph *graph, const char *path, espl_diag *diag) {
+    espl__buffer bytes;
+    espl_status status = espl__model_bytes(ctx, graph, &bytes, diag);
+    if (status == ESPL_OK) status = espl__file_write(ctx, path, bytes.data, bytes.length, diag);
+    espl__buffer_free(&bytes);
     return status;
 }

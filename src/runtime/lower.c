@@ -130,13 +130,36 @@ static bool take_residual(espl_session *s, bool integer, fusion *f) {
     return true;
 }
 
+static bool has_bias_input(const espl__node *n) {
+    return (espl__node_is(n, "Conv") || espl__node_is(n, "Gemm")) && n->input_count > 2 && n->inputs[2];
+}
+
 void plan_fuse(espl_session *s, espl__node *n, fuse_mode mode, fusion *f) {
-    *f = (fusion){n->outputs[0], n->outputs[0], -INFINITY, INFINITY, NULL, -INFINITY, INFINITY};
+    *f = (fusion){n->outputs[0], n->outputs[0], NULL, -INFINITY, INFINITY, NULL, -INFINITY, INFINITY};
+    if (has_bias_input(n)) f->bias = n->inputs[2];
     if (s->observer) return;
+    espl__node *add = plan_bias_add(s->graph, n);
+    if (add && !s->done[add->id]) {
+        f->bias = add->inputs[add->inputs[0] == f->out ? 1 : 0];
+        f->out = add->outputs[0];
+        s->done[add->id] = true;
+    }
     take_clamp(s, &f->out, &f->lo, &f->hi);
     f->first = f->out;
     if (mode == FUSE_CLAMP || !take_residual(s, mode == FUSE_INTEGER, f)) return;
     take_clamp(s, &f->out, &f->lo2, &f->hi2);
+}
+
+espl__node *plan_bias_add(const espl_graph *g, const espl__node *n) {
+    if (!espl__node_is(n, "MatMul") || !n->inputs[1]->constant || n->inputs[1]->shape.rank != 2) return NULL;
+    espl__value *y = n->outputs[0];
+    espl__node *add = espl__is_quantized(y) ? NULL : espl__graph_only_reader(g, y);
+    if (!espl__node_is(add, "Add") || !y->known_rank) return NULL;
+    const espl__value *c = add->inputs[add->inputs[0] == y ? 1 : 0];
+    int64_t channels = n->inputs[1]->shape.dim[1];
+    if (!c->constant || c->dtype != ESPL_F32 || espl__is_quantized(c) || c->shape.rank < 1 || c->shape.rank > y->shape.rank)
+        return NULL;
+    return espl_shape_count(&c->shape) == channels && c->shape.dim[c->shape.rank - 1] == channels ? add : NULL;
 }
 
 /* --- the operator's reference ------------------------------------------------------------------------ */

@@ -11,5 +11,7 @@ espl_dtype plan_store_type(const espl__value *value);
 void lower_conv_halo(const espl__node *node, int halo[4]);
 /* The one input that varies if the node is an elementwise function of it (scalar constants beside it), else -1. */
 int plan_unary_input(const espl__node *node);
+/* The Add of a constant per output channel that is all that reads a MatMul's output, and so is its bias; NULL: none. */
+espl__node *plan_bias_add(const espl_graph *graph, const espl__node *node);
 
 #endif

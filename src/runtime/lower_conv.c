@@ -169,10 +169,10 @@ static espl_status pack(espl_session *s, const shape_of_weights *w, const void *
 }
 
 /* Bias and multipliers, padded to 16 channels a group. `sums`: per channel the sum of its codes (integer layers). */
-static espl_status scale_integer(espl_session *s, const espl__node *n, const weights *w, const view *in,
+static espl_status scale_integer(espl_session *s, const weights *w, const view *in,
                                  const fusion *f, int64_t groups, int64_t channels, const int64_t *sums,
                                  linear_step *l, espl_diag *diag) {
-    const espl__value *bias = n->input_count > 2 ? n->inputs[2] : NULL;
+    const espl__value *bias = f->bias;
     const espl_tensor *fbias = bias ? espl__constant_f32(s->graph, bias) : NULL;
     bool exact_bias = bias && espl__is_quantized(bias) && bias->constant->dtype == ESPL_S32;
     int64_t padded = pad16(channels);
@@ -218,9 +218,9 @@ static espl_status scale_integer(espl_session *s, const espl__node *n, const wei
     return ESPL_OK;
 }
 
-static espl_status scale_float(espl_session *s, const espl__node *n, const fusion *f, int64_t groups,
+static espl_status scale_float(espl_session *s, const fusion *f, int64_t groups,
                                int64_t channels, linear_step *l, espl_diag *diag) {
-    const espl__value *bias = n->input_count > 2 ? n->inputs[2] : NULL;
+    const espl__value *bias = f->bias;
     const espl_tensor *t = bias ? espl__constant_f32(s->graph, bias) : NULL;
     int64_t padded = pad16(channels);
     float *b = plan_weights(s, sizeof *b * (uint64_t)(groups * padded));
@@ -439,9 +439,9 @@ espl_status lower_conv(espl_session *s, espl__node *n, bool *taken, espl_diag *d
     if (integer) {
         const int64_t *sums = code_sums(s, w.codes, oc, cg * taps, cg * taps, 1);
         if (!sums) return espl__nomem(diag, 0);
-        ESPL_TRY(scale_integer(s, n, &w, &in, &f, l->groups, channels, sums, l, diag));
+        ESPL_TRY(scale_integer(s, &w, &in, &f, l->groups, channels, sums, l, diag));
     } else {
-        ESPL_TRY(scale_float(s, n, &f, l->groups, channels, l, diag));
+        ESPL_TRY(scale_float(s, &f, l->groups, channels, l, diag));
     }
     l->base.weight_bytes = (uint64_t)(oc * cg * taps) * (integer ? 1 : 4);
     if (depthwise) {
@@ -515,9 +515,9 @@ static espl_status lower_matrix(espl_session *s, espl__node *n, const matrix_ord
     if (integer) {
         const int64_t *sums = code_sums(s, w.codes, channels, order->k, order->stride_c, order->stride_k);
         if (!sums) return espl__nomem(diag, 0);
-        ESPL_TRY(scale_integer(s, n, &w, &in, &f, 1, channels, sums, l, diag));
+        ESPL_TRY(scale_integer(s, &w, &in, &f, 1, channels, sums, l, diag));
     } else {
-        ESPL_TRY(scale_float(s, n, &f, 1, channels, l, diag));
+        ESPL_TRY(scale_float(s, &f, 1, channels, l, diag));
     }
     int64_t k = integer ? (order->k + 3) / 4 * 4 : order->k;
     shape_of_weights shape = {1, channels, 1, k, matrix_at, order};

@@ -175,10 +175,11 @@ espl_status lower_table(espl_session *s, espl__node *node, bool *taken, espl_dia
 espl_status lower_view(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
 espl_status lower_reference(espl_session *s, espl__node *node, espl_diag *diag);
 
-/* What can be computed in the store of one layer: bounds, a residual addition, bounds again. */
+/* What can be computed in the store of one layer: a bias, bounds, a residual addition, bounds again. */
 typedef struct fusion {
     espl__value *out;      /* the value that is stored */
     espl__value *first;    /* the layer's own value, rounded if quantized (stage 1) */
+    espl__value *bias;     /* constant per channel; NULL: none */
     float lo, hi;          /* bounds of stage 1 (or of all, without a residual) */
     espl__value *residual; /* NULL: none */
     float lo2, hi2;

@@ -1,0 +1,38 @@
+/* Inside floor 6: ranges, decisions, and the methods that turn them into encodings. */
+#ifndef ESPL_COMPRESS_INTERNAL_H
+#define ESPL_COMPRESS_INTERNAL_H
+
+#include "compress/recipe.h"
+#include "espalier/compress.h"
+#include "graph/graph.h"
+
+/* What calibration saw of a value. seen == 0: nothing. */
+typedef struct range {
+    float min, max;
+    int64_t seen;
+} range;
+
+/* What is to become of a node, by node id. */
+typedef struct decision {
+    espl_pattern pattern;
+    espl_format weights; /* of its weights; F32: the layer stays in floating point */
+    bool integer;        /* compute in integers if its neighbours allow it */
+    bool per_tensor;     /* one scale for the weights instead of one per channel */
+} decision;
+
+/* Runs samples through the f32 network and notes the smallest and largest element of every value (by value id of
+ * `graph`). Memory does not grow with the number of samples. */
+ESPL_NODISCARD espl_status espl__calibrate(espl_context *ctx, const espl_graph *graph, const espl_shape *shapes,
+                                           espl_dataset *data, int64_t first, int64_t step, int64_t count, range *ranges,
+                                           espl_progress progress, void *user, espl_diag *diag);
+
+/* Post-training quantization: gives `graph` the encodings that `decisions` ask for. */
+ESPL_NODISCARD espl_status espl__ptq_apply(espl_graph *graph, const range *ranges, const decision *decisions,
+                                           espl_flavour flavour, espl_diag *diag);
+
+/* A node with trained weights of its own. */
+bool espl__is_layer(const espl__node *node);
+/* Sum over its weights: elements, zeros, and bytes as an .espl file stores them. */
+void espl__layer_weights(const espl__node *node, int64_t *params, int64_t *zeros, uint64_t *bytes);
+
+#endif

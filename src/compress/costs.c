@@ -1,0 +1,97 @@
+#include "compress/compress.h"
+#include "passes/passes.h"
+
+bool espl__is_layer(const espl__node *node) {
+    for (int i = 0; i < node->input_count && i < 32; i++)
+        if (node->op->weight_inputs >> i & 1 && node->inputs[i] && node->inputs[i]->constant) return true;
+    return false;
+}
+
+static uint64_t stored_bytes(const espl__value *v) {
+    int64_t count = espl_shape_count(&v->constant->shape);
+    if (!espl__is_quantized(v)) return (uint64_t)count * espl_dtype_bytes(v->constant->dtype);
+    int bits = espl_format_bits(v->quant.format);
+    return espl__codes_bytes(count, ESPL_MIN(bits, 8)) * (uint64_t)(bits > 8 ? bits / 8 : 1) +
+           (v->quant.format == ESPL_FORMAT_S32 ? 0 : 4 * (uint64_t)v->quant.count);
+}
+
+static bool is_zero(const espl_tensor *t, int64_t i) {
+    switch (t->dtype) {
+        case ESPL_F32: return ((const float *)t->data)[i] == 0;
+        case ESPL_S8:
+        case ESPL_U8: return ((const uint8_t *)t->data)[i] == 0;
+        case ESPL_S32: return ((const int32_t *)t->data)[i] == 0;
+        default: return false;
+    }
+}
+
+void espl__layer_weights(const espl__node *n, int64_t *params, int64_t *zeros, uint64_t *bytes) {
+    *params = *zeros = 0;
+    *bytes = 0;
+    for (int i = 0; i < n->input_count; i++) {
+        const espl__value *v = n->inputs[i];
+        if (!v || !v->constant || v->dtype != ESPL_F32) continue;
+        int64_t count = espl_shape_count(&v->constant->shape);
+        *params += count;
+        *bytes += stored_bytes(v);
+        for (int64_t k = 0; k < count; k++) *zeros += is_zero(v->constant, k);
+    }
+}
+
+static const char *weight_format(const espl__node *n) {
+    for (int i = 0; i < n->input_count && i < 32; i++)
+        if (n->op->weight_inputs >> i & 1 && n->inputs[i] && n->inputs[i]->constant)
+            return espl_format_name(n->inputs[i]->quant.format);
+    return "f32";
+}
+
+espl_status espl_costs_compute(espl_context *ctx, const espl_graph *graph, const espl_shape *shapes, espl_costs *out,
+                               espl_diag *diag) {
+    espl_status status = ESPL_OK;
+    *out = (espl_costs){0};
+    ESPL_TRY(espl__graph_clone(graph, &out->graph, diag));
+    ESPL_TRY(espl__specialise(out->graph, shapes, diag));
+    ESPL_TRY(espl__pass_dead_code(out->graph, diag));
+    espl_graph *g = out->graph;
+    out->layers = espl__calloc(ctx, (uint64_t)g->node_count + 1, sizeof *out->layers);
+    if (!out->layers) {
+        status = espl__nomem(diag, sizeof *out->layers);
+        goto done;
+    }
+    espl_layer_cost *t = &out->total;
+    t->name = "total";
+    t->op = "";
+    t->pattern = espl_pattern_name(ESPL_PATTERN_DENSE);
+    t->format = "";
+    for (int i = 0; i < g->node_count; i++) {
+        espl__node *n = g->nodes[i];
+        espl_layer_cost *l = &out->layers[out->count++];
+        *l = (espl_layer_cost){.name = n->name, .op = n->op->name, .format = weight_format(n),
+                               .pattern = espl_pattern_name(ESPL_PATTERN_DENSE)};
+        l->macs = n->op->macs ? n->op->macs(n) : 0;
+        espl__layer_weights(n, &l->params, &l->zeros, &l->weight_bytes);
+        l->weight_bytes_f32 = 4 * (uint64_t)l->params;
+        l->weight_bytes_s8 = (uint64_t)l->params;
+        for (int k = 0; k < n->output_count; k++)
+            if (n->outputs[k] && n->outputs[k]->dtype == ESPL_F32)
+                l->output_bytes_s8 += (uint64_t)espl_shape_count(&n->outputs[k]->shape);
+        l->output_bytes_f32 = 4 * l->output_bytes_s8;
+        t->macs += l->macs;
+        t->params += l->params;
+        t->zeros += l->zeros;
+        t->weight_bytes += l->weight_bytes;
+        t->weight_bytes_f32 += l->weight_bytes_f32;
+        t->weight_bytes_s8 += l->weight_bytes_s8;
+        t->output_bytes_f32 += l->output_bytes_f32;
+        t->output_bytes_s8 += l->output_bytes_s8;
+    }
+done:
+    if (status != ESPL_OK) espl_costs_free(ctx, out);
+    return status;
+}
+
+void espl_costs_free(espl_context *ctx, espl_costs *costs) {
+    espl_graph_destroy(&costs->graph);
+    espl__free(ctx, costs->layers);
+    *costs = (espl_costs){0};
+}

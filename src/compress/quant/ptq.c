@@ -1,0 +1,342 @@
+/* Post-training quantization to 8-bit integers (Jacob et al. 2018; Krishnamoorthi 2018), weights of 2 to 8 bits.
+ *
+ * Weights: symmetric, one scale per output channel, S = max|w| / (2^(b-1) - 1).
+ * Activations: one grid per value from MinMax ranges. Flavour ort-x86: affine u8, the range widened to hold 0; portable:
+ * symmetric s8 with zero point 0.
+ * Bias: s32 with S = S_x * S_w and zero point 0.
+ *
+ * Which values are rounded follows from who reads them:
+ *  available: a value that integers could produce (the output of an integer layer, or elementwise work on such values);
+ *  wanted:    a value that an integer layer reads, or integer elementwise work whose own output is wanted.
+ * A value is quantized if it is wanted. Work between two floating-point operators so stays in f32 by itself, and no
+ * value is rounded that nobody reads in integers.
+ *
+ * Values that only move (Reshape, MaxPool, ...) form one class and share one grid; so do a layer and its Relu in flavour
+ * portable, and the inputs of a Concat that nobody else reads. */
+#include "compress/compress.h"
+#include "passes/passes.h"
+#include "runtime/lower.h"
+
+#include <math.h>
+
+typedef struct ptq {
+    espl_graph *g;
+    const range *ranges;
+    const decision *decisions;
+    espl_flavour flavour;
+    int *parent;      /* classes of values that share a grid: union-find by value id */
+    bool *available, *wanted;
+    bool *symmetric;  /* the class needs zero point 0: right side of a MatMul of two activations */
+    range *merged;    /* by class */
+} ptq;
+
+static int find(ptq *p, int v) {
+    while (p->parent[v] != v) v = p->parent[v] = p->parent[p->parent[v]];
+    return v;
+}
+
+static void join(ptq *p, const espl__value *a, const espl__value *b) {
+    if (a && b && !a->constant && !b->constant) p->parent[find(p, a->id)] = find(p, b->id);
+}
+
+/* --- what kind of work a node is ------------------------------------------------------------------- */
+
+typedef enum work { WORK_FLOAT, WORK_LAYER, WORK_MATMUL, WORK_CHAIN, WORK_MOVE } work;
+
+static bool is_f32(const espl__value *v) { return v && v->dtype == ESPL_F32; }
+
+static bool integer_layer(const espl__node *n) {
+    if (espl__node_is(n, "Gemm"))
+        return espl__attr_float(n, "alpha", 1) == 1 && espl__attr_float(n, "beta", 1) == 1 &&
+               !espl__attr_int(n, "transA", 0);
+    return espl__node_is(n, "Conv") || espl__node_is(n, "MatMul");
+}
+
+static work kind_of(const ptq *p, const espl__node *n) {
+    const decision *d = &p->decisions[n->id];
+    if (n->op->quant == ESPL__QUANT_MOVE && is_f32(n->inputs[0])) return WORK_MOVE;
+    if (!d->integer || n->output_count != 1 || !is_f32(n->outputs[0])) return WORK_FLOAT;
+    if (integer_layer(n) && is_f32(n->inputs[0]) && is_f32(n->inputs[1])) {
+        const espl__value *w = n->inputs[1];
+        bool bias = n->input_count < 3 || !n->inputs[2] || n->inputs[2]->constant;
+        if (w->constant && bias && !n->inputs[0]->constant) return d->weights == ESPL_FORMAT_F32 ? WORK_FLOAT : WORK_LAYER;
+        return espl__node_is(n, "MatMul") && !w->constant && !n->inputs[0]->constant ? WORK_MATMUL : WORK_FLOAT;
+    }
+    if (n->op->quant == ESPL__QUANT_JOIN || plan_unary_input(n) >= 0) return WORK_CHAIN;
+    if (espl__node_is(n, "Add") || espl__node_is(n, "AveragePool") || espl__node_is(n, "GlobalAveragePool"))
+        return WORK_CHAIN;
+    return WORK_FLOAT;
+}
+
+/* Relu or Clip that a layer's own store does. */
+static bool is_clamp(const espl__node *n) { return espl__node_is(n, "Relu") || espl__node_is(n, "Clip"); }
+
+/* The value of a layer that its clamp (or bias addition) takes over without rounding between. */
+static bool fused_away(const ptq *p, const espl__value *v) {
+    const espl__node *from = v->producer, *reader = espl__graph_only_reader(p->g, v);
+    if (!from || !reader || v->constant) return false;
+    work w = kind_of(p, from);
+    if (reader == plan_bias_add(p->g, from)) return w == WORK_LAYER;
+    return p->flavour == ESPL_FLAVOUR_ORT_X86 && is_clamp(reader) && kind_of(p, reader) == WORK_CHAIN &&
+           (w == WORK_LAYER || espl__node_is(from, "Add"));
+}
+
+/* --- available and wanted ------------------------------------------------------------------------------ */
+
+static bool inputs_available(const ptq *p, const espl__node *n) {
+    for (int i = 0; i < n->input_count; i++) {
+        const espl__value *v = n->inputs[i];
+        if (!v || plan_unary_input(n) >= 0) continue;
+        if (!v->constant && !p->available[v->id] && !p->wanted[v->id]) return false;
+    }
+    int only = plan_unary_input(n);
+    return only < 0 || p->available[n->inputs[only]->id] || p->wanted[n->inputs[only]->id];
+}
+
+static void want_inputs(ptq *p, const espl__node *n) {
+    for (int i = 0; i < n->input_count; i++)
+        if (is_f32(n->inputs[i]) && !n->inputs[i]->constant) p->wanted[n->inputs[i]->id] = true;
+}
+
+static void mark_available(ptq *p) {
+    for (int i = 0; i < p->g->node_count; i++) {
+        const espl__node *n = p->g->nodes[i];
+        const espl__node *bias = n->inputs[0] ? n : NULL;
+        switch (kind_of(p, n)) {
+            case WORK_LAYER:
+            case WORK_MATMUL: p->available[n->outputs[0]->id] = true; break;
+            case WORK_CHAIN: p->available[n->outputs[0]->id] = inputs_available(p, bias); break;
+            case WORK_MOVE:
+                for (int k = 0; k < n->output_count; k++)
+                    if (n->outputs[k]) p->available[n->outputs[k]->id] = p->available[n->inputs[0]->id];
+                break;
+            case WORK_FLOAT: break;
+        }
+    }
+}
+
+static void mark_wanted(ptq *p) {
+    for (int i = p->g->node_count - 1; i >= 0; i--) {
+        const espl__node *n = p->g->nodes[i];
+        const espl__value *first = n->inputs[0];
+        bool out = false;
+        for (int k = 0; k < n->output_count; k++) out |= n->outputs[k] && p->wanted[n->outputs[k]->id];
+        switch (kind_of(p, n)) {
+            case WORK_LAYER: p->wanted[first->id] = true; break;
+            case WORK_MATMUL:
+                /* Two floats multiplied in integers pay only if one side is there already. */
+                if (p->available[first->id] || p->available[n->inputs[1]->id]) want_inputs(p, n);
+                break;
+            case WORK_CHAIN:
+                if (out && inputs_available(p, n)) want_inputs(p, n);
+                break;
+            case WORK_MOVE:
+                if (out && !first->constant) p->wanted[first->id] = true;
+                break;
+            case WORK_FLOAT: break;
+        }
+    }
+}
+
+/* --- classes and grids --------------------------------------------------------------------------------- */
+
+static void make_classes(ptq *p) {
+    for (int i = 0; i < p->g->node_count; i++) {
+        const espl__node *n = p->g->nodes[i];
+        work w = kind_of(p, n);
+        if (w == WORK_MOVE)
+            for (int k = 0; k < n->output_count; k++) join(p, n->inputs[0], n->outputs[k]);
+        if (p->flavour == ESPL_FLAVOUR_PORTABLE && is_clamp(n) && w == WORK_CHAIN &&
+            espl__graph_only_reader(p->g, n->inputs[0]) == n)
+            join(p, n->inputs[0], n->outputs[0]);
+        if (n->op->quant == ESPL__QUANT_JOIN && w == WORK_CHAIN)
+            for (int k = 0; k < n->input_count; k++)
+                if (n->inputs[k] && espl__graph_only_reader(p->g, n->inputs[k]) == n) join(p, n->inputs[k], n->outputs[0]);
+        if (w == WORK_MATMUL) p->symmetric[n->inputs[1]->id] = true;
+    }
+}
+
+/* In a class that a clamp closes only what passes the clamp counts: the layer's values beyond it saturate anyway. */
+static bool counts(const ptq *p, const espl__value *v) {
+    const espl__node *reader = espl__graph_only_reader(p->g, v);
+    return !(p->flavour == ESPL_FLAVOUR_PORTABLE && reader && is_clamp(reader) && kind_of(p, reader) == WORK_CHAIN);
+}
+
+static void merge_ranges(ptq *p) {
+    for (int i = 0; i < p->g->value_count; i++) {
+        const espl__value *v = p->g->values[i];
+        const range *r = &p->ranges[i];
+        int root = find(p, i);
+        if (root != i && p->symmetric[i]) p->symmetric[root] = true;
+        if (!r->seen || !counts(p, v)) continue;
+        range *m = &p->merged[root];
+        m->min = ESPL_MIN(m->min, r->min);
+        m->max = ESPL_MAX(m->max, r->max);
+        m->seen++;
+    }
+    for (int i = 0; i < p->g->value_count; i++)
+        if (p->symmetric[find(p, i)]) p->symmetric[i] = true;
+}
+
+/* A grid that holds 0 exactly and the range as it is; a constant or unseen value gets a valid one too. */
+static bool set_activation_grid(ptq *p, espl__value *v, range r, bool symmetric) {
+    float lo = fminf(r.min, 0), hi = fmaxf(r.max, 0), scale;
+    int32_t zero = 0;
+    espl_format format = ESPL_FORMAT_S8;
+    if (symmetric || p->flavour == ESPL_FLAVOUR_PORTABLE) {
+        scale = fmaxf(-lo, hi) / 127;
+    } else {
+        format = ESPL_FORMAT_U8;
+        scale = hi / 255 - lo / 255;
+        if (scale > 0) zero = espl__requantize(-lo / scale, 0, 0, 255);
+    }
+    if (!(scale >= 1e-30f) || !isfinite(scale)) scale = 1;
+    return espl__graph_set_quant(p->g, v, format, -1, 1, &scale, &zero);
+}
+
+static bool quantize_values(ptq *p) {
+    for (int i = 0; i < p->g->value_count; i++) {
+        espl__value *v = p->g->values[i];
+        int root = find(p, i);
+        if (!p->wanted[i] || v->constant || !is_f32(v) || espl__is_quantized(v) || fused_away(p, v)) continue;
+        if (!p->merged[root].seen) continue;
+        if (!set_activation_grid(p, v, p->merged[root], p->symmetric[i])) return false;
+    }
+    return true;
+}
+
+/* --- weights ------------------------------------------------------------------------------------------------ */
+
+static espl__value *own_copy(espl_graph *g, const espl_tensor *t) { return espl__graph_constant(g, NULL, t); }
+
+/* Replaces input `index` of the node by its codes. */
+static bool quantize_weights(espl_graph *g, espl__node *n, int index, espl_format format, int axis) {
+    const espl_tensor *w = espl__constant_f32(g, n->inputs[index]);
+    if (!w) return false;
+    int64_t count = espl_shape_count(&w->shape), channels = axis < 0 ? 1 : w->shape.dim[axis], inner = 1;
+    for (int d = axis + 1; axis >= 0 && d < w->shape.rank; d++) inner *= w->shape.dim[d];
+    int32_t lo, hi;
+    espl__format_range(format, &lo, &hi);
+    espl_tensor *codes = espl__graph_tensor(g, ESPL_S8, &w->shape, NULL);
+    float *scale = espl__arena_alloc(&g->arena, sizeof *scale * (uint64_t)channels);
+    if (!codes || !scale) return false;
+    const float *x = w->data;
+    for (int64_t i = 0; i < count; i++) {
+        int64_t c = axis < 0 ? 0 : i / inner % channels;
+        scale[c] = fmaxf(scale[c], fabsf(x[i]));
+    }
+    for (int64_t c = 0; c < channels; c++) {
+        scale[c] /= (float)hi;
+        if (!(scale[c] >= 1e-30f) || !isfinite(scale[c])) scale[c] = 1;
+    }
+    for (int64_t i = 0; i < count; i++) {
+        int64_t c = axis < 0 ? 0 : i / inner % channels;
+        ((int8_t *)codes->data)[i] = (int8_t)espl__requantize(x[i] / scale[c], 0, lo, hi);
+    }
+    espl__value *v = own_copy(g, codes);
+    if (!v || !espl__graph_set_quant(g, v, format, axis, channels, scale, NULL)) return false;
+    v->dtype = ESPL_F32;
+    n->inputs[index] = v;
+    return true;
+}
+
+static bool quantize_bias(espl_graph *g, espl__node *n) {
+    const espl__value *x = n->inputs[0], *w = n->inputs[1];
+    const espl_tensor *b = n->input_count > 2 && n->inputs[2] ? espl__constant_f32(g, n->inputs[2]) : NULL;
+    if (!b || !espl__is_quantized(x)) return true;
+    int64_t count = espl_shape_count(&b->shape);
+    if (b->shape.rank != 1) return true; /* stays f32; the store adds it */
+    espl_tensor *codes = espl__graph_tensor(g, ESPL_S32, &b->shape, NULL);
+    float *scale = espl__arena_alloc(&g->arena, sizeof *scale * (uint64_t)count + 4);
+    if (!codes || !scale) return false;
+    for (int64_t c = 0; c < count; c++) {
+        scale[c] = x->quant.scale[0] * w->quant.scale[w->quant.count == 1 ? 0 : c];
+        double q = nearbyint((double)((const float *)b->data)[c] / scale[c]);
+        /* Half of the accumulator is left to the products. */
+        ((int32_t *)codes->data)[c] = (int32_t)fmin(fmax(q, -0x1p30), 0x1p30);
+    }
+    espl__value *v = own_copy(g, codes);
+    if (!v || !espl__graph_set_quant(g, v, ESPL_FORMAT_S32, 0, count, scale, NULL)) return false;
+    v->dtype = ESPL_F32;
+    n->inputs[2] = v;
+    return true;
+}
+
+/* Constant operands of integer additions and concatenations get a grid of their own. */
+static bool quantize_operand(ptq *p, espl__node *n, int index) {
+    const espl_tensor *t = espl__constant_f32(p->g, n->inputs[index]);
+    if (!t) return false;
+    range r = {0, 0, 1};
+    int64_t count = espl_shape_count(&t->shape);
+    const float *x = t->data;
+    for (int64_t i = 0; i < count; i++) {
+        r.min = fminf(r.min, x[i]);
+        r.max = fmaxf(r.max, x[i]);
+    }
+    espl__value grid = {0};
+    if (!set_activation_grid(p, &grid, r, false)) return false;
+    espl_dtype type = grid.quant.format == ESPL_FORMAT_U8 ? ESPL_U8 : ESPL_S8;
+    espl_tensor *codes = espl__graph_tensor(p->g, type, &t->shape, NULL);
+    if (!codes) return false;
+    int32_t lo = type == ESPL_U8 ? 0 : -127, hi = type == ESPL_U8 ? 255 : 127;
+    for (int64_t i = 0; i < count; i++)
+        ((uint8_t *)codes->data)[i] = (uint8_t)espl__requantize(x[i] / grid.quant.scale[0], grid.quant.zero[0], lo, hi);
+    espl__value *v = own_copy(p->g, codes);
+    if (!v) return false;
+    v->quant = grid.quant;
+    v->dtype = ESPL_F32;
+    n->inputs[index] = v;
+    return true;
+}
+
+static bool quantize_constants(ptq *p) {
+    for (int i = 0; i < p->g->node_count; i++) {
+        espl__node *n = p->g->nodes[i];
+        const decision *d = &p->decisions[n->id];
+        work w = kind_of(p, n);
+        if (d->weights != ESPL_FORMAT_F32 && espl__is_layer(n)) {
+            for (int k = 0; k < n->input_count && k < 32; k++) {
+                espl__value *v = n->inputs[k];
+                if (!(n->op->weight_inputs >> k & 1) || !is_f32(v) || !v->constant || espl__is_quantized(v)) continue;
+                int axis = d->per_tensor || !n->op->weight_axis ? -1 : n->op->weight_axis(n, k);
+                if (!quantize_weights(p->g, n, k, d->weights, axis)) return false;
+            }
+            if (w == WORK_LAYER && espl__is_quantized(n->inputs[1]) && !quantize_bias(p->g, n)) return false;
+        }
+        if (w != WORK_CHAIN || plan_unary_input(n) >= 0 || plan_bias_add(p->g, n->inputs[0]->producer) == n) continue;
+        if (plan_bias_add(p->g, n->inputs[n->input_count - 1]->producer) == n) continue;
+        bool any = false;
+        for (int k = 0; k < n->input_count; k++) any |= espl__is_quantized(n->inputs[k]) && !n->inputs[k]->constant;
+        for (int k = 0; k < n->input_count && any; k++)
+            if (is_f32(n->inputs[k]) && n->inputs[k]->constant && !espl__is_quantized(n->inputs[k]) &&
+                !quantize_operand(p, n, k))
+                return false;
+    }
+    return true;
+}
+
+espl_status espl__ptq_apply(espl_graph *g, const range *ranges, const decision *decisions, espl_flavour flavour,
+                            espl_diag *diag) {
+    espl_context *ctx = g->arena.ctx;
+    uint64_t n = (uint64_t)g->value_count + 1;
+    ptq p = {.g = g, .ranges = ranges, .decisions = decisions, .flavour = flavour,
+             .parent = espl__calloc(ctx, n, sizeof(int)), .available = espl__calloc(ctx, n, 1),
+             .wanted = espl__calloc(ctx, n, 1), .symmetric = espl__calloc(ctx, n, 1),
+             .merged = espl__calloc(ctx, n, sizeof(range))};
+    bool good = p.parent && p.available && p.wanted && p.symmetric && p.merged;
+    if (good) {
+        for (int i = 0; i < g->value_count; i++) p.parent[i] = i;
+        mark_available(&p);
+        mark_wanted(&p);
+        make_classes(&p);
+        merge_ranges(&p);
+        good = quantize_values(&p) && quantize_constants(&p);
+        espl__graph_sweep(g);
+    }
+    espl__free(ctx, p.parent);
+    espl__free(ctx, p.available);
+    espl__free(ctx, p.wanted);
+    espl__free(ctx, p.symmetric);
+    espl__free(ctx, p.merged);
+    return good ? ESPL_OK : espl__nomem(diag, n);
+}

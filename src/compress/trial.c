@@ -1,0 +1,253 @@
+#include "compress/trial.h"
+#include "passes/passes.h"
+#include "runtime/container.h"
+
+#include <math.h>
+
+static espl_status open_session(const task *k, const espl_graph *g, bool profile, espl_session **out, espl_diag *diag) {
+    espl_session_options options = {.input_shapes = k->o->input_shapes, .profile = profile};
+    return espl_session_create(k->ctx, g, &options, out, diag);
+}
+
+/* --- score ------------------------------------------------------------------------------------------ */
+
+static metric choose_metric(const espl_session *s, const espl_scores *scores) {
+    const espl_tensor *out = espl_session_output_info(s, 0);
+    if (scores->has_labels) return METRIC_TOP1;
+    bool classes = out->shape.rank == 2 && out->shape.dim[1] > 1 && !scores->has_mse && espl_session_output_count(s) == 1;
+    return classes ? METRIC_AGREEMENT : METRIC_SIMILARITY;
+}
+
+static espl_evaluation evaluation_of(const task *k) {
+    return (espl_evaluation){.step = 1, .count = k->samples, .hold_out = k->hold_out, .progress = k->o->progress,
+                             .user = k->o->user};
+}
+
+espl_status espl__task_reference(task *k, espl_diag *diag) {
+    espl_status status = ESPL_OK;
+    espl_session *s = NULL;
+    espl_evaluation e;
+    int64_t all = espl_dataset_count(k->o->data);
+    k->samples = k->hold_out ? all - (all + k->hold_out - 1) / k->hold_out : all;
+    ESPL_TRY(open_session(k, k->graph, false, &s, diag));
+    k->output_size = espl_shape_count(&espl_session_output_info(s, 0)->shape);
+    k->classes = espl__calloc(k->ctx, (uint64_t)k->samples + 1, sizeof *k->classes);
+    e = evaluation_of(k);
+    e.classes = k->classes;
+    if (!espl_dataset_has_labels(k->o->data) && espl_session_output_info(s, 0)->dtype == ESPL_F32)
+        e.outputs = k->outputs = espl__calloc(k->ctx, (uint64_t)(k->samples * k->output_size) + 1, sizeof(float));
+    if (!k->classes || (e.outputs != k->outputs)) {
+        status = espl__nomem(diag, (uint64_t)(k->samples * k->output_size) * 4);
+        goto done;
+    }
+    ESPL_TRY(espl_evaluate(k->ctx, s, k->o->data, &e, &k->reference, diag));
+    k->metric = choose_metric(s, &k->reference);
+    if (k->metric == METRIC_SIMILARITY && !k->outputs)
+        status = espl__fail(diag, ESPL_UNSUPPORTED, "the network's first output is no f32 tensor; it cannot be compared");
+    k->reference_score = k->metric == METRIC_TOP1 ? k->reference.top1 : 1;
+done:
+    espl_session_destroy(&s);
+    return status;
+}
+
+static double relative_error(const float *a, const float *b, int64_t n) {
+    double difference = 0, size = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double d = (double)a[i] - b[i];
+        difference += d * d;
+        size += (double)b[i] * b[i];
+    }
+    return size > 0 ? sqrt(difference / size) : difference > 0;
+}
+
+espl_status espl__trial_score(task *k, trial *t, espl_diag *diag) {
+    espl_status status = ESPL_OK;
+    espl_session *s = NULL;
+    int32_t *classes = espl__calloc(k->ctx, (uint64_t)k->samples + 1, sizeof *classes);
+    float *outputs = NULL;
+    espl_evaluation e = evaluation_of(k);
+    int64_t equal = 0;
+    if (!classes) return espl__nomem(diag, (uint64_t)k->samples * 4);
+    if (k->metric == METRIC_SIMILARITY &&
+        !(outputs = espl__calloc(k->ctx, (uint64_t)(k->samples * k->output_size) + 1, sizeof *outputs))) {
+        status = espl__nomem(diag, (uint64_t)(k->samples * k->output_size) * 4);
+        goto done;
+    }
+    e.classes = classes;
+    e.outputs = outputs;
+    ESPL_TRY(open_session(k, t->graph, false, &s, diag));
+    ESPL_TRY(espl_evaluate(k->ctx, s, k->o->data, &e, &t->scores, diag));
+    for (int64_t i = 0; i < k->samples; i++) equal += classes[i] == k->classes[i];
+    if (k->metric == METRIC_TOP1)
+        t->score = t->scores.top1;
+    else if (k->metric == METRIC_AGREEMENT)
+        t->score = k->samples ? (double)equal / (double)k->samples : 1;
+    else
+        t->score = 1 - relative_error(outputs, k->outputs, k->samples * k->output_size);
+    t->drop = 100 * (k->reference_score - t->score);
+done:
+    espl_session_destroy(&s);
+    espl__free(k->ctx, classes);
+    espl__free(k->ctx, outputs);
+    return status;
+}
+
+espl_status espl__trial_error(task *k, trial *t, int64_t samples, double *error, espl_diag *diag) {
+    espl_status status = ESPL_OK;
+    espl_session *sessions[2] = {NULL, NULL};
+    float *outputs[2] = {NULL, NULL};
+    const espl_graph *graphs[2] = {k->graph, t->graph};
+    espl_dataset *data = k->o->calib ? k->o->calib : k->o->data;
+    espl_evaluation e = {.step = k->hold_out ? k->hold_out : 1, .count = ESPL_MIN(samples, espl_dataset_count(data))};
+    e.count = ESPL_MIN(e.count, (espl_dataset_count(data) + e.step - 1) / e.step);
+    for (int i = 0; i < 2; i++) {
+        espl_scores scores;
+        outputs[i] = espl__calloc(k->ctx, (uint64_t)(e.count * k->output_size) + 1, sizeof(float));
+        if (!outputs[i]) {
+            status = espl__nomem(diag, (uint64_t)(e.count * k->output_size) * 4);
+            goto done;
+        }
+        ESPL_TRY(open_session(k, graphs[i], false, &sessions[i], diag));
+        e.outputs = outputs[i];
+        ESPL_TRY(espl_evaluate(k->ctx, sessions[i], data, &e, &scores, diag));
+    }
+    *error = relative_error(outputs[1], outputs[0], e.count * k->output_size);
+done:
+    for (int i = 0; i < 2; i++) {
+        espl_session_destroy(&sessions[i]);
+        espl__free(k->ctx, outputs[i]);
+    }
+    return status;
+}
+
+/* --- build ------------------------------------------------------------------------------------------- */
+
+espl_status espl__trial_build(task *k, const decision *decisions, trial *t, espl_diag *diag) {
+    espl_status status = ESPL_OK;
+    espl__buffer bytes;
+    uint64_t nodes = (uint64_t)k->graph->node_count;
+    *t = (trial){.decisions = espl__calloc(k->ctx, nodes + 1, sizeof *decisions),
+                 .node_ms = espl__calloc(k->ctx, nodes + 1, sizeof(double))};
+    if (!t->decisions || !t->node_ms) return espl__nomem(diag, nodes * sizeof *decisions);
+    memcpy(t->decisions, decisions, nodes * sizeof *decisions);
+    ESPL_TRY(espl__graph_clone(k->graph, &t->graph, diag));
+    ESPL_TRY(espl__ptq_apply(t->graph, k->ranges, decisions, k->flavour, diag));
+    ESPL_TRY(espl__model_bytes(k->ctx, t->graph, &bytes, diag));
+    t->bytes = bytes.length;
+    espl__buffer_free(&bytes);
+done:
+    return status;
+}
+
+void espl__trial_free(task *k, trial *t) {
+    espl_graph_destroy(&t->graph);
+    espl__free(k->ctx, t->decisions);
+    espl__free(k->ctx, t->node_ms);
+    *t = (trial){0};
+}
+
+/* --- cost -------------------------------------------------------------------------------------------- */
+
+enum { ROUNDS = 5 };
+
+static double middle(double *x) {
+    for (int i = 1; i < ROUNDS; i++)
+        for (int j = i; j > 0 && x[j] < x[j - 1]; j--) {
+            double swap = x[j];
+            x[j] = x[j - 1];
+            x[j - 1] = swap;
+        }
+    return x[ROUNDS / 2];
+}
+
+/* Plain runs give the whole network's time, profiled ones the share of each layer. */
+static espl_status measure(task *k, trial *const t[2], espl_diag *diag) {
+    espl_status status = ESPL_OK;
+    espl_session *plain[2] = {NULL, NULL}, *profiled[2] = {NULL, NULL};
+    double rounds[2][ROUNDS];
+    espl_timing timing;
+    for (int i = 0; i < 2; i++) {
+        ESPL_TRY(open_session(k, t[i]->graph, false, &plain[i], diag));
+        ESPL_TRY(open_session(k, t[i]->graph, true, &profiled[i], diag));
+    }
+    for (int r = 0; r < ROUNDS; r++)
+        for (int i = 0; i < 2; i++) {
+            ESPL_TRY(espl_time_session(k->ctx, plain[i], 3, 0.05, &timing, diag));
+            rounds[i][r] = timing.median_ms;
+        }
+    for (int i = 0; i < 2; i++) {
+        t[i]->ms = middle(rounds[i]);
+        ESPL_TRY(espl_time_session(k->ctx, profiled[i], 3, 0.1, &timing, diag));
+        memset(t[i]->node_ms, 0, sizeof(double) * (size_t)k->graph->node_count);
+        for (int l = 0; l < espl_session_layer_count(profiled[i]); l++) {
+            espl_layer layer = espl_session_layer(profiled[i], l);
+            if (layer.node >= 0 && layer.runs > 0) t[i]->node_ms[layer.node] += 1e3 * layer.seconds / (double)layer.runs;
+        }
+    }
+done:
+    for (int i = 0; i < 2; i++) {
+        espl_session_destroy(&plain[i]);
+        espl_session_destroy(&profiled[i]);
+    }
+    return status;
+}
+
+static uint64_t activation_bytes(espl__value *const *values, int count) {
+    uint64_t bytes = 0;
+    for (int i = 0; i < count; i++) {
+        const espl__value *v = values[i];
+        if (!v || v->constant || espl_shape_count(&v->shape) < 0) continue;
+        bytes += (uint64_t)espl_shape_count(&v->shape) * (espl__is_quantized(v) ? 1 : espl_dtype_bytes(v->dtype));
+    }
+    return bytes;
+}
+
+static espl_chip_layer chip_layer(const task *k, const espl__node *n, uint64_t resident) {
+    int64_t params, zeros;
+    espl_chip_layer l = {.macs = n->op->macs ? n->op->macs(n) : 0, .resident_bytes = resident};
+    bool integer = n->input_count > 0 && espl__is_quantized(n->inputs[0]);
+    espl__layer_weights(n, &params, &zeros, &l.weight_bytes);
+    l.weight_format = integer ? ESPL_FORMAT_S8 : ESPL_FORMAT_F32;
+    l.activation_format = !integer ? ESPL_FORMAT_F32 : n->inputs[0]->quant.format;
+    if (integer && !espl_chip_supports(k->o->chip, l.weight_format, l.activation_format))
+        l.activation_format = l.activation_format == ESPL_FORMAT_U8 ? ESPL_FORMAT_S8 : ESPL_FORMAT_U8;
+    l.input_bytes = activation_bytes(n->inputs, n->input_count);
+    l.output_bytes = activation_bytes(n->outputs, n->output_count);
+    return l;
+}
+
+/* Nodes that the chip's cost model has no word for (views, clamps that go into a store) cost their bytes only. */
+static espl_status model(task *k, trial *t, espl_diag *diag) {
+    espl_graph *g = NULL;
+    espl_status status = ESPL_OK;
+    uint64_t resident = 0;
+    t->ms = t->joules = 0;
+    ESPL_TRY(espl__graph_clone(t->graph, &g, diag));
+    ESPL_TRY(espl__specialise(g, k->o->input_shapes, diag));
+    for (int i = 0; i < g->node_count; i++) {
+        int64_t params, zeros;
+        uint64_t bytes;
+        espl__layer_weights(g->nodes[i], &params, &zeros, &bytes);
+        resident += bytes;
+    }
+    for (int i = 0; i < g->node_count; i++) {
+        const espl__node *n = g->nodes[i];
+        if (!(n->op->macs && n->op->macs(n) > 0) && n->op->quant != ESPL__QUANT_COMPUTE) continue;
+        espl_chip_layer l = chip_layer(k, n, resident);
+        double seconds = espl_chip_layer_seconds(k->o->chip, &l), joules = espl_chip_layer_joules(k->o->chip, &l);
+        t->node_ms[n->origin] = 1e3 * seconds;
+        t->ms += 1e3 * seconds;
+        t->joules += joules;
+    }
+    if (!isfinite(t->joules)) t->joules = 0;
+done:
+    espl_graph_destroy(&g);
+    return status;
+}
+
+espl_status espl__trial_cost(task *k, trial *a, trial *b, espl_diag *diag) {
+    trial *const both[2] = {a, b};
+    espl_status status = ESPL_OK;
+    for (int i = 0; i < 2 && status == ESPL_OK; i++) status = model(k, both[i], diag);
+    return status == ESPL_OK && k->measured ? measure(k, both, diag) : status;
+}

@@ -1,0 +1,49 @@
+/* One attempt at compressing a network: decisions in, a graph with its score and its time out. */
+#ifndef ESPL_TRIAL_H
+#define ESPL_TRIAL_H
+
+#include "compress/compress.h"
+
+typedef enum metric { METRIC_TOP1, METRIC_AGREEMENT, METRIC_SIMILARITY } metric;
+
+/* Everything that stays the same over the trials of one network. */
+typedef struct task {
+    espl_context *ctx;
+    const espl_graph *graph; /* f32 */
+    const espl_compress_options *o;
+    espl_flavour flavour;
+    metric metric;
+    int64_t hold_out; /* 0: calibration data are a set of their own */
+    int64_t samples, output_size;
+    range *ranges;
+    int32_t *classes; /* the f32 network's answers, by sample */
+    float *outputs;   /* METRIC_SIMILARITY only */
+    espl_scores reference;
+    double reference_score;
+    bool measured; /* times are measured here, not modelled */
+} task;
+
+typedef struct trial {
+    decision *decisions; /* by node */
+    espl_graph *graph;
+    espl_scores scores;
+    double score, drop; /* fraction; points below the f32 network */
+    double ms, joules;  /* whole network; 0 if not known */
+    double *node_ms;    /* by node of the graph; fused nodes count with the one they went into */
+    uint64_t bytes;     /* as an .espl file */
+} trial;
+
+/* Quantizes a copy of the task's graph. Nothing is measured yet. */
+ESPL_NODISCARD espl_status espl__trial_build(task *k, const decision *decisions, trial *out, espl_diag *diag);
+/* Score on the evaluation samples. */
+ESPL_NODISCARD espl_status espl__trial_score(task *k, trial *t, espl_diag *diag);
+/* Times and energies of two networks, interleaved when measured. */
+ESPL_NODISCARD espl_status espl__trial_cost(task *k, trial *a, trial *b, espl_diag *diag);
+/* Relative L2 error of the output against f32 on a few samples. */
+ESPL_NODISCARD espl_status espl__trial_error(task *k, trial *t, int64_t samples, double *error, espl_diag *diag);
+void espl__trial_free(task *k, trial *t);
+
+/* Scores the f32 network, keeps its answers, and chooses the metric. */
+ESPL_NODISCARD espl_status espl__task_reference(task *k, espl_diag *diag);
+
+#endif
