@@ -10,7 +10,8 @@ extern "C" {
 
 typedef struct espl_dataset espl_dataset;
 
-/* `spec` is the path of a YAML description or the name of a built-in generator ("digits"). docs/data.md lists the keys. */
+/* `spec` is the path of a YAML description or the name of a built-in generator ("digits", "digits:train").
+ * docs/data.md lists the keys. */
 ESPL_NODISCARD espl_status espl_dataset_open(espl_context *ctx, const char *spec, espl_dataset **out, espl_diag *diag);
 void espl_dataset_close(espl_dataset **dataset);
 

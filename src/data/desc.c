@@ -172,15 +172,18 @@ done:
 
 /* --- reading ----------------------------------------------------------------------------------- */
 
-/* A word without '/' or '.' that is no file names a generator. */
+/* Generators are named without a file: "digits", or "digits:train" with the split. */
 static bool is_bare_word(const char *spec) {
-    return strcmp(spec, "digits") == 0;
+    return strncmp(spec, "digits", 6) == 0 && (spec[6] == 0 || spec[6] == ':');
 }
 
 static espl_status builtin(espl_dataset *d, const char *spec, espl_diag *diag) {
+    size_t name = strcspn(spec, ":");
     d->desc = espl__arena_alloc(&d->arena, sizeof *d->desc);
-    if (!d->desc || !(d->desc->kind = espl__arena_strdup(&d->arena, spec)))
+    if (!d->desc || !(d->desc->kind = espl__arena_strndup(&d->arena, spec, name)))
         return espl__nomem(diag, sizeof *d->desc);
+    if (spec[name] && !(d->desc->split = espl__arena_strdup(&d->arena, spec + name + 1)))
+        return espl__nomem(diag, strlen(spec));
     d->file = d->desc->kind;
     d->folder = "";
     return find_kind(d, diag);

@@ -1,0 +1,137 @@
+#include <math.h>
+#include <stdlib.h>
+
+#include "files.h"
+#include "inputs.h"
+#include "report.h"
+#include "text.h"
+
+typedef struct compress_options {
+    const char *chip, *data, *calib, *recipe, *folder;
+    int64_t calib_count;
+    double max_drop;
+    int goal, flavour;
+    text_list shapes;
+} compress_options;
+
+static const compress_options defaults = {.max_drop = 1, .goal = ESPL_GOAL_LATENCY, .flavour = -1};
+
+static const char *goal_choice(int index) { return index < ESPL_GOAL_COUNT ? espl_goal_name((espl_goal)index) : NULL; }
+
+static const option options[] = {
+    {.name = "chip", .kind = OPTION_TEXT, .offset = offsetof(compress_options, chip), .argument = "NAME|FILE",
+     .required = true, .help = "the chip: a name of espalier chip list, host for this machine, or a profile's file"},
+    {.name = "data", .kind = OPTION_TEXT, .offset = offsetof(compress_options, data), .argument = "DATA",
+     .required = true, .help = "the data that accuracy is measured on: a YAML description or digits"},
+    {.name = "output", .letter = 'o', .kind = OPTION_TEXT, .offset = offsetof(compress_options, folder),
+     .argument = "DIR", .required = true, .help = "the folder for the result"},
+    {.name = "calib", .kind = OPTION_TEXT, .offset = offsetof(compress_options, calib), .argument = "DATA",
+     .help = "the data that ranges are calibrated on (without it every 5th sample of --data, which is then left out of "
+             "the measurement)"},
+    {.name = "calib-count", .kind = OPTION_INT, .offset = offsetof(compress_options, calib_count), .argument = "N",
+     .least = 1, .most = 1e9, .help = "at most so many calibration samples (default 512)"},
+    {.name = "max-drop", .kind = OPTION_NUMBER, .offset = offsetof(compress_options, max_drop), .argument = "POINTS",
+     .least = 0, .most = 100, .help = "accuracy that may be lost, in points: 1 is one per cent (default 1)"},
+    {.name = "goal", .kind = OPTION_CHOICE, .offset = offsetof(compress_options, goal), .choices = goal_choice,
+     .help = "what is to become small (default latency)"},
+    FLAVOUR_OPTION(compress_options),
+    {.name = "recipe", .kind = OPTION_TEXT, .offset = offsetof(compress_options, recipe), .argument = "FILE",
+     .help = "what to do with each layer, instead of finding it out"},
+    SHAPE_OPTION(compress_options),
+    {0},
+};
+
+/* What one call holds. */
+typedef struct job {
+    espl_chip *chip;
+    espl_dataset *data, *calib;
+    espl_graph *graph;
+    espl_shape *shapes;
+    espl_result *result;
+} job;
+
+static void job_free(job *j) {
+    espl_result_destroy(&j->result);
+    espl_graph_destroy(&j->graph);
+    espl_dataset_close(&j->calib);
+    espl_dataset_close(&j->data);
+    espl_chip_destroy(&j->chip);
+    free(j->shapes);
+}
+
+static espl_status open_all(cli *c, const compress_options *o, job *j) {
+    /* The model first: a mistake in its name should not wait for a measurement of the machine. */
+    espl_status status = espl_graph_read(c->ctx, c->operands[0], &j->graph, &c->diag);
+    if (status == ESPL_OK) status = espl_dataset_open(c->ctx, o->data, &j->data, &c->diag);
+    if (status == ESPL_OK && o->calib) status = espl_dataset_open(c->ctx, o->calib, &j->calib, &c->diag);
+    if (status == ESPL_OK) status = bind_shapes(c, j->graph, &o->shapes, j->data, &j->shapes);
+    if (status == ESPL_OK) status = espl_chip_load(c->ctx, o->chip, &j->chip, &c->diag);
+    return status;
+}
+
+static espl_status compress(cli *c, const compress_options *o, job *j) {
+    espl_compress_options settings = {
+        .chip = j->chip,
+        .data = j->data,
+        .calib = j->calib,
+        .calib_count = o->calib_count,
+        .max_drop = o->max_drop,
+        .goal = (espl_goal)o->goal,
+        .flavour = o->flavour,
+        .recipe = o->recipe,
+        .input_shapes = j->shapes,
+        .progress = progress_update,
+        .user = &c->progress,
+    };
+    espl_status status = espl_compress(c->ctx, j->graph, &settings, &j->result, &c->diag);
+    progress_clear(&c->progress);
+    return status;
+}
+
+static espl_status run(cli *c, const void *given) {
+    const compress_options *o = given;
+    job j = {0};
+    char *text = NULL;
+    report_settings settings = {.model = c->operands[0], .goal = espl_goal_name((espl_goal)o->goal),
+                                .max_drop = o->max_drop, .folder = o->folder};
+    progress_catch_interrupt();
+    espl_status status = open_all(c, o, &j);
+    if (status == ESPL_OK) status = compress(c, o, &j);
+    if (status != ESPL_OK) goto done;
+    json_t *report = report_value(j.result, &settings);
+    text = json_text(report);
+    json_decref(report);
+    status = text ? espl_result_write(c->ctx, j.result, o->folder, text, &c->diag) : nomem(c);
+    if (status == ESPL_OK && c->common.json)
+        status = json_print(c, report_value(j.result, &settings));
+    else if (status == ESPL_OK && !report_print(j.result, &settings, stdout))
+        status = nomem(c);
+    if (status == ESPL_OK && !j.result->within_budget)
+        status = fail(c, ESPL_CHECK_FAILED, "%s: loses %.2f points, more than the %g allowed", c->operands[0],
+                      j.result->drop, o->max_drop);
+done:
+    free(text);
+    job_free(&j);
+    return status;
+}
+
+const command command_compress = {
+    .operands = "MODEL",
+    .least_operands = 1,
+    .most_operands = 1,
+    .options = options,
+    .defaults = &defaults,
+    .size = sizeof(compress_options),
+    .run = run,
+    .about =
+        "Fits a model (.onnx) to a chip: quantizes what the chip runs faster or stores smaller, layer by layer, and "
+        "undoes every step that does not pay in the goal's own figure or that costs more accuracy than allowed. "
+        "Latency is measured if the chip is this machine and modelled otherwise.\n\n"
+        "The folder gets model.espl (what espalier runs), model.onnx (the same integers as standard ONNX for other "
+        "tools), recipe.yaml (what was done, to be done again with --recipe) and report.json. They appear together at "
+        "the end or not at all. The table says of every layer what was chosen and why.\n\n"
+        "Without labels the drop is measured against the f32 model: 1 - top-1 agreement, or the relative error.",
+    .example = "espalier compress examples/digits.onnx --chip host --data digits -o small\n"
+               "espalier compress model.onnx --chip x86-avx512-vnni --data test.yaml --calib train.yaml "
+               "--max-drop 0.5 -o small",
+};

@@ -1,0 +1,88 @@
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "inputs.h"
+
+typedef struct eval_options {
+    const char *data;
+    int64_t count;
+    text_list shapes;
+} eval_options;
+
+static const option options[] = {
+    {.name = "data", .kind = OPTION_TEXT, .offset = offsetof(eval_options, data), .argument = "DATA", .required = true,
+     .help = "the data set: a YAML description or a built-in generator (digits)"},
+    {.name = "count", .kind = OPTION_INT, .offset = offsetof(eval_options, count), .argument = "N", .least = 1,
+     .most = 1e15, .help = "the first N samples only"},
+    SHAPE_OPTION(eval_options),
+    {0},
+};
+
+static json_t *scores_value(cli *c, const espl_dataset *data, const espl_scores *s, double seconds) {
+    json_t *root = json_object();
+    put(root, "file", text_value(c->operands[0]));
+    put(root, "data", text_value(espl_dataset_describe(data)));
+    put(root, "samples", json_integer(s->samples));
+    put(root, "top1", s->has_labels ? number_value(s->top1) : json_null());
+    put(root, "top5", s->has_labels ? number_value(s->top5) : json_null());
+    put(root, "loss", s->has_labels ? number_value(s->loss) : json_null());
+    put(root, "mse", s->has_mse ? number_value(s->mse) : json_null());
+    put(root, "seconds", number_value(seconds));
+    return root;
+}
+
+static void print_scores(const espl_dataset *data, const espl_scores *s, double seconds) {
+    printf("data     %s\n", espl_dataset_describe(data));
+    printf("samples  %" PRId64 " in %.2f s\n", s->samples, seconds);
+    if (s->has_labels)
+        printf("top1     %.2f %%\ntop5     %.2f %%\nloss     %.4f\n", 100 * s->top1, 100 * s->top5, s->loss);
+    if (s->has_mse) printf("mse      %.6g\n", s->mse);
+    if (!s->has_labels && !s->has_mse) printf("the data set has no labels: there is nothing to compare with\n");
+}
+
+static espl_status run(cli *c, const void *given) {
+    const eval_options *o = given;
+    espl_dataset *data = NULL;
+    espl_session *session = NULL;
+    espl_scores scores = {0};
+    progress_catch_interrupt();
+    espl_status status = espl_dataset_open(c->ctx, o->data, &data, &c->diag);
+    if (status == ESPL_OK) status = open_session(c, c->operands[0], &o->shapes, data, false, &session);
+    if (status != ESPL_OK) goto done;
+    int64_t count = espl_dataset_count(data);
+    if (o->count > count) {
+        status = fail(c, ESPL_INVALID, "--count: %" PRId64 " samples are asked for; %s has %" PRId64, o->count, o->data,
+                      count);
+        goto done;
+    }
+    espl_evaluation evaluation = {.first = 0, .step = 1, .count = o->count ? o->count : -1,
+                                  .progress = progress_update, .user = &c->progress};
+    double begin = seconds_now();
+    status = espl_evaluate(c->ctx, session, data, &evaluation, &scores, &c->diag);
+    double seconds = seconds_now() - begin;
+    progress_clear(&c->progress);
+    if (status != ESPL_OK) goto done;
+    if (c->common.json)
+        status = json_print(c, scores_value(c, data, &scores, seconds));
+    else
+        print_scores(data, &scores, seconds);
+done:
+    espl_session_destroy(&session);
+    espl_dataset_close(&data);
+    return status;
+}
+
+const command command_eval = {
+    .operands = "MODEL",
+    .least_operands = 1,
+    .most_operands = 1,
+    .options = options,
+    .size = sizeof(eval_options),
+    .run = run,
+    .about =
+        "Runs a model (.onnx or .espl) on a data set, one sample at a time, and reports top-1 and top-5 accuracy and "
+        "the mean cross-entropy of its first output where there are labels, and the mean squared error where its "
+        "output has its input's shape (autoencoders). In JSON, top1 and top5 are fractions.",
+    .example = "espalier eval examples/digits.onnx --data digits\n"
+               "espalier eval model.espl --data examples/data/cifar10-test.yaml --count 100 --json",
+};

@@ -1,0 +1,30 @@
+/* Results appear whole or not at all. */
+#ifndef FILES_H
+#define FILES_H
+
+#include "cli.h"
+
+/* Size of a file in bytes, 0 if it cannot be told. */
+uint64_t file_size(const char *path);
+bool is_folder(const char *path);
+/* "folder/name", to be freed with free(); NULL without memory. */
+char *join(const char *folder, const char *name);
+/* Last part of a path, borrowed. */
+const char *base_name(const char *path);
+
+ESPL_NODISCARD espl_status write_text(cli *c, const char *path, const char *text);
+
+/* A folder to put files into. One that is not there yet is filled under a temporary name and appears at its end; in one
+ * that is there every file appears by itself. */
+typedef struct output_folder {
+    const char *path;     /* borrowed */
+    char *temporary;      /* NULL: `path` is there already */
+} output_folder;
+ESPL_NODISCARD espl_status output_begin(cli *c, const char *path, output_folder *out);
+/* Path of a file in it, to be freed with free(). */
+char *output_path(const output_folder *folder, const char *name);
+ESPL_NODISCARD espl_status output_commit(cli *c, output_folder *folder);
+/* Removes what was not committed; fine to call always. */
+void output_end(output_folder *folder);
+
+#endif

@@ -1,0 +1,88 @@
+#include "host_peak.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "files.h"
+
+enum { PROFILE_MAX = 65536 };
+
+/* "# espalier 0.1.0, Some CPU, avx2": a profile is good for this version, this CPU and these kernels. */
+static void key_line(char *buf, size_t size) {
+    char line[256], model[200] = "CPU";
+    FILE *file = fopen("/proc/cpuinfo", "r");
+    while (file && fgets(line, sizeof line, file)) {
+        const char *colon = strchr(line, ':');
+        if (strncmp(line, "model name", 10) != 0 || !colon) continue;
+        snprintf(model, sizeof model, "%s", colon + 1 + (colon[1] == ' '));
+        model[strcspn(model, "\n")] = 0;
+        break;
+    }
+    if (file) fclose(file);
+    snprintf(buf, size, "# espalier %s, %s, %s\n", espl_version(), model, espl_cpu_name());
+}
+
+/* ~/.cache/espalier, made if it is not there; NULL where there is no home. To be freed with free(). */
+static char *cache_folder(void) {
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    char *base = cache && cache[0] == '/' ? join(cache, "") : home && home[0] == '/' ? join(home, ".cache") : NULL;
+    char *folder = base ? join(base, "espalier") : NULL;
+    if (folder) {
+        (void)mkdir(base, 0700); /* there already, or its absence shows when the file is written */
+        (void)mkdir(folder, 0700);
+    }
+    free(base);
+    return folder;
+}
+
+/* The kept profile; false if there is none that holds for this machine. */
+static bool read_kept(cli *c, const char *path, const char *key, espl_chip **out) {
+    char *text = malloc(PROFILE_MAX);
+    FILE *file = text ? fopen(path, "r") : NULL;
+    size_t n = file ? fread(text, 1, PROFILE_MAX, file) : 0, length = strlen(key);
+    bool good = n > length && n < PROFILE_MAX && memcmp(text, key, length) == 0;
+    if (file) fclose(file);
+    if (good) good = espl_chip_parse(c->ctx, path, text, n, out, NULL) == ESPL_OK;
+    free(text);
+    return good;
+}
+
+/* Keeping is a courtesy: where it cannot be done the next call measures again. */
+static void keep(cli *c, const char *path, const char *key, const espl_chip *chip) {
+    const char *profile = espl_chip_text(chip);
+    size_t size = strlen(key) + strlen(profile) + 1;
+    char *text = malloc(size);
+    if (!text) return;
+    snprintf(text, size, "%s%s", key, profile);
+    espl_diag before = c->diag;
+    if (write_text(c, path, text) != ESPL_OK) c->diag = before;
+    free(text);
+}
+
+espl_status host_chip(cli *c, espl_chip **out) {
+    char key[512];
+    key_line(key, sizeof key);
+    char *folder = cache_folder(), *path = folder ? join(folder, "host.yaml") : NULL;
+    espl_status status = ESPL_OK;
+    if (!path || !read_kept(c, path, key, out)) {
+        note(c, "measuring this machine, a few seconds");
+        status = espl_chip_probe(c->ctx, out, &c->diag);
+        if (status == ESPL_OK && path) keep(c, path, key, *out);
+    }
+    free(path);
+    free(folder);
+    return status;
+}
+
+double peak_gops(const espl_chip *host, const char *name, int threads) {
+    espl_format format;
+    espl_chip_compute best;
+    if (!host || !name || !espl_format_parse(name, &format)) return 0;
+    if (!espl_chip_find_compute(host, format, format, &best) &&
+        !espl_chip_find_compute(host, format, ESPL_FORMAT_U8, &best))
+        return 0;
+    int cores = threads < espl_chip_cores(host) ? threads : espl_chip_cores(host);
+    return 2 * best.macs_per_cycle * espl_chip_clock_ghz(host) * cores;
+}

@@ -1,0 +1,46 @@
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+
+/* Whether something could not be put where it belongs: only for want of memory. */
+static bool incomplete;
+
+void put(json_t *object, const char *key, json_t *value) {
+    if (!object || !value || json_object_set_new(object, key, value) != 0) incomplete = true;
+}
+
+void push(json_t *array, json_t *value) {
+    if (!array || !value || json_array_append_new(array, value) != 0) incomplete = true;
+}
+
+json_t *text_value(const char *text) {
+    if (!text) return json_null();
+    json_t *value = json_string(text);
+    if (value) return value;
+    /* Not UTF-8, as the name of a file may be: bytes beyond ASCII become question marks. */
+    char *copy = malloc(strlen(text) + 1);
+    if (!copy) return NULL;
+    strcpy(copy, text);
+    for (char *p = copy; *p; p++)
+        if ((unsigned char)*p >= 0x80) *p = '?';
+    value = json_string(copy);
+    free(copy);
+    return value;
+}
+
+json_t *number_value(double value) { return isfinite(value) ? json_real(value) : json_null(); }
+
+char *json_text(const json_t *root) {
+    return root && !incomplete ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(12)) : NULL;
+}
+
+espl_status json_print(cli *c, json_t *root) {
+    char *text = json_text(root);
+    json_decref(root);
+    if (!text) return nomem(c);
+    printf("%s\n", text);
+    free(text);
+    return ESPL_OK;
+}

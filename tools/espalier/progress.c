@@ -1,0 +1,98 @@
+#include "progress.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Work that takes less is not worth a line. */
+static const double patience = 2, redraw = 0.2, plain_interval = 10;
+
+static volatile sig_atomic_t interrupted;
+
+double seconds_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void on_interrupt(int signal) {
+    (void)signal;
+    interrupted = 1;
+}
+
+void progress_catch_interrupt(void) {
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_interrupt;
+    action.sa_flags = SA_RESETHAND; /* the second one ends the program */
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+}
+
+bool progress_interrupted(void) { return interrupted != 0; }
+
+void progress_init(progress *p, bool quiet) {
+    memset(p, 0, sizeof *p);
+    p->quiet = quiet;
+    p->terminal = isatty(STDERR_FILENO) == 1;
+}
+
+void progress_clear(progress *p) {
+    if (p->line_open) fputs("\r\033[K", stderr);
+    p->line_open = false;
+}
+
+/* "0:07", "12:30", "1:02:03" */
+static void clock_text(double seconds, char *buf, size_t size) {
+    int64_t s = seconds < 0 ? 0 : seconds > 359999 ? 359999 : (int64_t)(seconds + 0.5);
+    if (s < 3600)
+        snprintf(buf, size, "%" PRId64 ":%02" PRId64, s / 60, s % 60);
+    else
+        snprintf(buf, size, "%" PRId64 ":%02" PRId64 ":%02" PRId64, s / 3600, s / 60 % 60, s % 60);
+}
+
+static void show(progress *p, int64_t done, int64_t total, double now) {
+    char left[32] = "", line[160];
+    if (total > 0 && done > p->first && done <= total) {
+        char clock[24];
+        clock_text((now - p->begin) / (double)(done - p->first) * (double)(total - done), clock, sizeof clock);
+        snprintf(left, sizeof left, ", %s left", clock);
+    }
+    if (total > 0)
+        snprintf(line, sizeof line, "%s: %" PRId64 " of %" PRId64 " (%d %%)%s", p->what, done, total,
+                 (int)(100.0 * (double)done / (double)total), left);
+    else
+        snprintf(line, sizeof line, "%s: %" PRId64, p->what, done);
+    if (p->terminal) {
+        fprintf(stderr, "\r\033[K%s", line);
+        p->line_open = true;
+    } else {
+        fprintf(stderr, "%s\n", line);
+    }
+    fflush(stderr);
+}
+
+bool progress_update(void *user, const char *what, int64_t done, int64_t total) {
+    progress *p = user;
+    double now = seconds_now();
+    if (interrupted) {
+        progress_clear(p);
+        return false;
+    }
+    if (strncmp(p->what, what, sizeof p->what - 1) != 0) {
+        progress_clear(p);
+        snprintf(p->what, sizeof p->what, "%s", what);
+        p->begin = now;
+        p->last = 0;
+        p->first = done;
+        return true;
+    }
+    if (p->quiet || now - p->begin < patience) return true;
+    if (p->last != 0 && now - p->last < (p->terminal ? redraw : plain_interval)) return true;
+    p->last = now;
+    show(p, done, total, now);
+    return true;
+}

@@ -1,0 +1,156 @@
+#include "report.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "cli.h"
+#include "text.h"
+
+/* --- JSON ----------------------------------------------------------------------------------------------- */
+
+static json_t *known(double value) { return value > 0 ? number_value(value) : json_null(); }
+
+static json_t *side_value(const espl_scores *scores, double score, uint64_t bytes, double ms, double joules) {
+    json_t *side = json_object();
+    put(side, "score", number_value(score));
+    put(side, "top1", scores->has_labels ? number_value(scores->top1) : json_null());
+    put(side, "top5", scores->has_labels ? number_value(scores->top5) : json_null());
+    put(side, "loss", scores->has_labels ? number_value(scores->loss) : json_null());
+    put(side, "mse", scores->has_mse ? number_value(scores->mse) : json_null());
+    put(side, "bytes", json_integer((json_int_t)bytes));
+    put(side, "median_ms", known(ms));
+    put(side, "joules", known(joules));
+    return side;
+}
+
+static json_t *layer_value(const espl_layer_choice *l) {
+    json_t *row = json_object();
+    put(row, "name", text_value(l->name));
+    put(row, "op", text_value(l->op));
+    put(row, "pattern", text_value(l->pattern));
+    put(row, "format_before", text_value(l->format_before));
+    put(row, "format_after", text_value(l->format_after));
+    put(row, "bytes_before", json_integer((json_int_t)l->bytes_before));
+    put(row, "bytes_after", json_integer((json_int_t)l->bytes_after));
+    put(row, "ms_before", known(l->ms_before));
+    put(row, "ms_after", known(l->ms_after));
+    put(row, "macs", json_integer(l->macs));
+    put(row, "params", json_integer(l->params));
+    put(row, "sqnr_db", number_value(l->sqnr_db));
+    put(row, "why", text_value(l->why));
+    return row;
+}
+
+static double ratio(double before, double after) { return before > 0 && after > 0 ? before / after : NAN; }
+
+json_t *report_value(const espl_result *r, const report_settings *s) {
+    json_t *root = json_object(), *layers = json_array();
+    for (int i = 0; i < r->layer_count; i++) push(layers, layer_value(&r->layers[i]));
+    put(root, "espalier", text_value(espl_version()));
+    put(root, "file", text_value(s->model));
+    put(root, "chip", text_value(r->chip));
+    put(root, "data", text_value(r->data));
+    put(root, "goal", text_value(s->goal));
+    put(root, "flavour", text_value(espl_flavour_name(r->flavour)));
+    put(root, "metric", text_value(r->metric));
+    put(root, "samples", json_integer(r->eval_samples));
+    put(root, "calibration_samples", json_integer(r->calib_samples));
+    put(root, "drop", number_value(r->drop));
+    put(root, "max_drop", number_value(s->max_drop));
+    put(root, "within_budget", json_boolean(r->within_budget));
+    put(root, "measured", json_boolean(r->measured));
+    put(root, "top1", r->after.has_labels ? number_value(r->after.top1) : json_null());
+    put(root, "bytes", json_integer((json_int_t)r->bytes_after));
+    put(root, "onnx_bytes", r->onnx_bytes ? json_integer((json_int_t)r->onnx_bytes) : json_null());
+    put(root, "median_ms", known(r->ms_after));
+    put(root, "macs", json_integer(r->macs));
+    put(root, "params", json_integer(r->params));
+    put(root, "size_ratio", number_value(ratio((double)r->bytes_before, (double)r->bytes_after)));
+    put(root, "speedup", number_value(ratio(r->ms_before, r->ms_after)));
+    put(root, "before", side_value(&r->before, r->score_before, r->bytes_before, r->ms_before, r->joules_before));
+    put(root, "after", side_value(&r->after, r->score_after, r->bytes_after, r->ms_after, r->joules_after));
+    put(root, "layers", layers);
+    return root;
+}
+
+/* --- table ---------------------------------------------------------------------------------------------- */
+
+enum { REPORT_WIDTH = 118 };
+
+static const column columns[] = {
+    {"layer", COLUMN_NAME},    {"op", COLUMN_TAIL},       {"format", COLUMN_TEXT},   {"bytes", COLUMN_NUMBER},
+    {"→", COLUMN_TEXT},        {"ms", COLUMN_NUMBER},     {"→", COLUMN_TEXT},        {"SQNR", COLUMN_NUMBER},
+    {"why", COLUMN_TAIL},
+};
+
+static cell bytes_cell(uint64_t bytes) { return bytes ? cell_bytes(bytes) : cell_format("-"); }
+
+static void add_layer(table *t, const espl_layer_choice *l, int index) {
+    table_add(t, l->name && *l->name ? l->name : cell_format("#%d", index).text);
+    table_add(t, l->op);
+    if (strcmp(l->format_before, l->format_after) == 0)
+        table_add(t, l->format_after);
+    else
+        table_cell(t, cell_format("%s → %s", l->format_before, l->format_after));
+    table_cell(t, bytes_cell(l->bytes_before));
+    table_cell(t, bytes_cell(l->bytes_after));
+    table_cell(t, cell_ms(l->ms_before));
+    table_cell(t, cell_ms(l->ms_after));
+    table_cell(t, isfinite(l->sqnr_db) ? cell_format("%.1f dB", l->sqnr_db) : cell_format("-"));
+    table_add(t, l->why ? l->why : "");
+}
+
+/* The sums of the layers, whose bytes are those of the weights alone. */
+static void add_sums(table *t, const espl_result *r) {
+    espl_layer_choice sum = {.name = "all layers", .op = "", .format_before = "", .format_after = "", .sqnr_db = NAN};
+    for (int i = 0; i < r->layer_count; i++) {
+        sum.bytes_before += r->layers[i].bytes_before;
+        sum.bytes_after += r->layers[i].bytes_after;
+        sum.ms_before += r->layers[i].ms_before;
+        sum.ms_after += r->layers[i].ms_after;
+    }
+    table_rule(t);
+    add_layer(t, &sum, 0);
+}
+
+static const char *metric_text(const char *metric) {
+    if (strcmp(metric, "top1") == 0) return "top-1 accuracy";
+    if (strcmp(metric, "agreement") == 0) return "top-1 agreement";
+    return metric;
+}
+
+static void print_totals(const espl_result *r, FILE *out) {
+    fprintf(out, "\n%-16s %9.2f %% → %9.2f %%   %+.2f points on %" PRId64 " samples (%" PRId64 " others to calibrate)\n",
+            metric_text(r->metric), 100 * r->score_before, 100 * r->score_after, 0 - r->drop, r->eval_samples,
+            r->calib_samples);
+    fprintf(out, "%-16s %11s → %11s   %.2fx smaller", "file", cell_bytes(r->bytes_before).text,
+            cell_bytes(r->bytes_after).text, ratio((double)r->bytes_before, (double)r->bytes_after));
+    if (r->onnx_bytes) fprintf(out, " (as ONNX: %s)", cell_bytes(r->onnx_bytes).text);
+    fputc('\n', out);
+    if (r->ms_before > 0 && r->ms_after > 0)
+        fprintf(out, "%-16s %8s ms → %8s ms   %.2fx faster, %s\n", "latency", cell_ms(r->ms_before).text,
+                cell_ms(r->ms_after).text, ratio(r->ms_before, r->ms_after),
+                r->measured ? "measured on this machine" : "modelled");
+    if (r->joules_before > 0 && r->joules_after > 0)
+        fprintf(out, "%-16s %8.4g mJ → %8.4g mJ   %.2fx less, modelled\n", "energy", 1e3 * r->joules_before,
+                1e3 * r->joules_after, ratio(r->joules_before, r->joules_after));
+}
+
+bool report_print(const espl_result *r, const report_settings *s, FILE *out) {
+    table *t = table_new(columns, COUNT(columns));
+    fprintf(out, "%s for %s, goal %s, flavour %s, data %s\n\n", s->model, r->chip, s->goal,
+            espl_flavour_name(r->flavour), r->data);
+    for (int i = 0; i < r->layer_count; i++) add_layer(t, &r->layers[i], i);
+    add_sums(t, r);
+    bool good = table_print(t, out, REPORT_WIDTH);
+    table_free(t);
+    if (!good) return false;
+    print_totals(r, out);
+    fprintf(out, "%s: model.espl, model.onnx, recipe.yaml, report.json\n", s->folder);
+    if (r->within_budget)
+        fprintf(out, "within the budget: %.2f points lost, %g allowed\n", r->drop > 0 ? r->drop : 0, s->max_drop);
+    else
+        fprintf(out, "NOT within the budget: %.2f points lost, %g allowed\n", r->drop, s->max_drop);
+    return true;
+}

@@ -1,0 +1,138 @@
+/* Tables: cells are gathered, columns get the width they need, and names give way where the whole is too wide. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "text.h"
+
+enum { GAP = 2, LEAST_WIDTH = 8 };
+
+struct table {
+    const column *columns;
+    int column_count;
+    char **cells; /* NULL in the first column of a row: a line across */
+    size_t used, room;
+    bool failed;
+};
+
+table *table_new(const column *columns, int count) {
+    table *t = calloc(1, sizeof *t);
+    if (!t) return NULL;
+    t->columns = columns;
+    t->column_count = count;
+    return t;
+}
+
+void table_free(table *t) {
+    if (!t) return;
+    for (size_t i = 0; i < t->used; i++) free(t->cells[i]);
+    free(t->cells);
+    free(t);
+}
+
+static void add(table *t, char *text) {
+    if (t->used == t->room) {
+        size_t room = t->room ? t->room * 2 : 64;
+        char **grown = realloc(t->cells, room * sizeof *grown);
+        if (!grown) {
+            t->failed = true;
+            free(text);
+            return;
+        }
+        t->cells = grown;
+        t->room = room;
+    }
+    t->cells[t->used++] = text;
+}
+
+void table_add(table *t, const char *text) {
+    if (!t) return;
+    char *copy = malloc(strlen(text) + 1);
+    if (!copy) {
+        t->failed = true;
+        return;
+    }
+    strcpy(copy, text);
+    text_tame(copy);
+    add(t, copy);
+}
+
+void table_cell(table *t, cell value) { table_add(t, value.text); }
+
+void table_rule(table *t) {
+    for (int i = 0; t && i < t->column_count; i++) add(t, NULL);
+}
+
+/* Takes what is too much from the widest column of a kind, but leaves it readable. */
+static void shrink(const table *t, int *widths, column_kind kind, int *excess) {
+    while (*excess > 0) {
+        int widest = -1;
+        for (int i = 0; i < t->column_count; i++)
+            if (t->columns[i].kind == kind && widths[i] > LEAST_WIDTH && (widest < 0 || widths[i] > widths[widest]))
+                widest = i;
+        if (widest < 0) return;
+        widths[widest]--;
+        (*excess)--;
+    }
+}
+
+static void measure(const table *t, int *widths, int limit) {
+    int total = -GAP;
+    for (int i = 0; i < t->column_count; i++) {
+        widths[i] = text_width(t->columns[i].title);
+        for (size_t at = (size_t)i; at < t->used; at += (size_t)t->column_count)
+            if (t->cells[at] && text_width(t->cells[at]) > widths[i]) widths[i] = text_width(t->cells[at]);
+        total += widths[i] + GAP;
+    }
+    int excess = total - limit;
+    shrink(t, widths, COLUMN_NAME, &excess);
+    shrink(t, widths, COLUMN_TAIL, &excess);
+}
+
+/* The text after its first `count` characters. */
+static const char *skip(const char *text, int count) {
+    for (; *text && count > 0; count--)
+        do text++;
+        while (((unsigned char)*text & 0xc0) == 0x80);
+    return text;
+}
+
+static void print_cell(FILE *out, const char *text, column_kind kind, int width, bool last) {
+    int excess = text_width(text) - width, pad = excess < 0 ? -excess : 0;
+    if (kind == COLUMN_NUMBER) fprintf(out, "%*s%s", pad, "", text);
+    else if (excess <= 0) fputs(text, out);
+    else if (kind == COLUMN_NAME) fprintf(out, "…%s", skip(text, excess + 1));
+    else fprintf(out, "%.*s…", (int)(skip(text, width - 1) - text), text);
+    if (!last) fprintf(out, "%*s", (kind == COLUMN_NUMBER ? 0 : pad) + GAP, "");
+}
+
+static void print_rule(const table *t, FILE *out, const int *widths) {
+    int total = -GAP;
+    for (int i = 0; i < t->column_count; i++) total += widths[i] + GAP;
+    for (int i = 0; i < total; i++) fputc('-', out);
+    fputc('\n', out);
+}
+
+bool table_print(table *t, FILE *out, int width) {
+    int *widths = t ? calloc((size_t)t->column_count, sizeof *widths) : NULL;
+    if (!widths || t->failed) {
+        free(widths);
+        return false;
+    }
+    measure(t, widths, width);
+    for (int i = 0; i < t->column_count; i++)
+        print_cell(out, t->columns[i].title, t->columns[i].kind, widths[i], i + 1 == t->column_count);
+    fputc('\n', out);
+    print_rule(t, out, widths);
+    size_t row = (size_t)t->column_count;
+    for (size_t at = 0; at + row <= t->used; at += row) {
+        if (!t->cells[at]) {
+            print_rule(t, out, widths);
+            continue;
+        }
+        for (size_t i = 0; i < row; i++)
+            print_cell(out, t->cells[at + i], t->columns[i].kind, widths[i], i + 1 == row);
+        fputc('\n', out);
+    }
+    free(widths);
+    return true;
+}
