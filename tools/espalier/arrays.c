@@ -23,20 +23,34 @@ static double brain(uint16_t bits) {
 
 double element(const espl_tensor *t, int64_t i) {
     switch (t->dtype) {
-    case ESPL_F32: return (double)((const float *)t->data)[i];
-    case ESPL_F64: return ((const double *)t->data)[i];
-    case ESPL_U8: return ((const uint8_t *)t->data)[i];
-    case ESPL_BOOL: return ((const uint8_t *)t->data)[i] != 0;
-    case ESPL_S8: return ((const int8_t *)t->data)[i];
-    case ESPL_U16: return ((const uint16_t *)t->data)[i];
-    case ESPL_S16: return ((const int16_t *)t->data)[i];
-    case ESPL_U32: return ((const uint32_t *)t->data)[i];
-    case ESPL_S32: return ((const int32_t *)t->data)[i];
-    case ESPL_U64: return (double)((const uint64_t *)t->data)[i];
-    case ESPL_S64: return (double)((const int64_t *)t->data)[i];
-    case ESPL_F16: return half(((const uint16_t *)t->data)[i]);
-    case ESPL_BF16: return brain(((const uint16_t *)t->data)[i]);
-    case ESPL_DTYPE_COUNT: break;
+        case ESPL_F32:
+            return (double)((const float *)t->data)[i];
+        case ESPL_F64:
+            return ((const double *)t->data)[i];
+        case ESPL_U8:
+            return ((const uint8_t *)t->data)[i];
+        case ESPL_BOOL:
+            return ((const uint8_t *)t->data)[i] != 0;
+        case ESPL_S8:
+            return ((const int8_t *)t->data)[i];
+        case ESPL_U16:
+            return ((const uint16_t *)t->data)[i];
+        case ESPL_S16:
+            return ((const int16_t *)t->data)[i];
+        case ESPL_U32:
+            return ((const uint32_t *)t->data)[i];
+        case ESPL_S32:
+            return ((const int32_t *)t->data)[i];
+        case ESPL_U64:
+            return (double)((const uint64_t *)t->data)[i];
+        case ESPL_S64:
+            return (double)((const int64_t *)t->data)[i];
+        case ESPL_F16:
+            return half(((const uint16_t *)t->data)[i]);
+        case ESPL_BF16:
+            return brain(((const uint16_t *)t->data)[i]);
+        case ESPL_DTYPE_COUNT:
+            break;
     }
     return NAN;
 }
@@ -53,7 +67,9 @@ espl_status to_f32(cli *c, espl_tensor *t) {
     return ESPL_OK;
 }
 
-espl_tensor *new_arrays(int count) { return calloc((size_t)count + 1, sizeof(espl_tensor)); }
+espl_tensor *new_arrays(int count) {
+    return calloc((size_t)count + 1, sizeof(espl_tensor));
+}
 
 void free_arrays(cli *c, espl_tensor **arrays, int count) {
     if (!*arrays) return;

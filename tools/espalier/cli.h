@@ -14,7 +14,7 @@
 
 /* --- tables ------------------------------------------------------------------------------------------- */
 
-/* X(NAME, type of the field an option of this kind fills) */
+/* What an option is, and the type of the field that it fills. */
 typedef enum option_kind {
     OPTION_FLAG,   /* bool */
     OPTION_TEXT,   /* const char *, borrowed from argv; NULL if not given */
@@ -31,14 +31,14 @@ typedef struct text_list {
 
 /* One option. A table of them ends with an empty row. Defaults are what the command's `defaults` hold. */
 typedef struct option {
-    const char *name;     /* long name without the dashes */
-    char letter;          /* short name or 0 */
+    const char *name; /* long name without the dashes */
+    char letter;      /* short name or 0 */
     option_kind kind;
     size_t offset;        /* of the field in the command's struct of options */
     const char *argument; /* as the help shows it; NULL for flags and choices */
     const char *help;     /* one sentence without its full stop */
     bool required;
-    double least, most; /* OPTION_INT and OPTION_NUMBER; both 0: any */
+    double least, most;                /* OPTION_INT and OPTION_NUMBER; both 0: any */
     const char *(*choices)(int index); /* OPTION_CHOICE: names, NULL past the last one */
 } option;
 
@@ -88,8 +88,8 @@ struct cli {
     progress progress;
 };
 
-/* Fills *common, *options (a struct as the command describes) and c->operands from the words after the command's name.
- * Both are to be freed with parse_free. */
+/* Fills *common, *options (a struct as the command describes) and c->operands from the words after the
+ * command's name. Both are to be freed with parse_free. */
 ESPL_NODISCARD espl_status parse_arguments(cli *c, int count, char **words, void *options);
 void parse_free(cli *c, void *options);
 /* The word of a list that `text` was probably meant to be, NULL if none is near. */
@@ -111,7 +111,8 @@ void help_markdown(FILE *out);
 /* "--threads N" of an option into buf. */
 const char *option_usage(const option *o, char *buf, size_t size);
 
-/* --- results --------------------------------------------------------------------------------------------- */
+/* --- results ---------------------------------------------------------------------------------------------
+ */
 
 /* Prints `root` on standard output and releases it. Whatever could not be put into it makes this fail. */
 ESPL_NODISCARD espl_status json_print(cli *c, json_t *root);

@@ -15,13 +15,27 @@ typedef struct bench_options {
 static const bench_options defaults = {.runs = 10, .seconds = 1};
 
 static const option options[] = {
-    {.name = "layers", .kind = OPTION_FLAG, .offset = offsetof(bench_options, layers),
+    {.name = "layers",
+     .kind = OPTION_FLAG,
+     .offset = offsetof(bench_options, layers),
      .help = "the time of every layer too, and its share of what the machine can do"},
-    {.name = "runs", .kind = OPTION_INT, .offset = offsetof(bench_options, runs), .argument = "N", .least = 1,
-     .most = 1e6, .help = "at least so many runs (default 10)"},
-    {.name = "seconds", .kind = OPTION_NUMBER, .offset = offsetof(bench_options, seconds), .argument = "S", .least = 0,
-     .most = 3600, .help = "at least so many seconds of them (default 1)"},
-    {.name = "no-peak", .kind = OPTION_FLAG, .offset = offsetof(bench_options, no_peak),
+    {.name = "runs",
+     .kind = OPTION_INT,
+     .offset = offsetof(bench_options, runs),
+     .argument = "N",
+     .least = 1,
+     .most = 1e6,
+     .help = "at least so many runs (default 10)"},
+    {.name = "seconds",
+     .kind = OPTION_NUMBER,
+     .offset = offsetof(bench_options, seconds),
+     .argument = "S",
+     .least = 0,
+     .most = 3600,
+     .help = "at least so many seconds of them (default 1)"},
+    {.name = "no-peak",
+     .kind = OPTION_FLAG,
+     .offset = offsetof(bench_options, no_peak),
      .help = "does not measure the machine's peak for --layers (it is measured once and kept)"},
     SHAPE_OPTION(bench_options),
     {0},
@@ -42,7 +56,8 @@ static double total_ms(const espl_session *session) {
     return sum;
 }
 
-static layer_time layer_at(cli *c, const espl_session *session, int index, double total, const espl_chip *host) {
+static layer_time layer_at(cli *c, const espl_session *session, int index, double total,
+                           const espl_chip *host) {
     layer_time t = {.layer = espl_session_layer(session, index)};
     if (t.layer.runs) t.ms = 1e3 * t.layer.seconds / (double)t.layer.runs;
     if (total > 0) t.share = t.ms / total;
@@ -62,14 +77,16 @@ static int64_t total_macs(const espl_session *session) {
 
 static espl_status print_layers(cli *c, const espl_session *session, const espl_chip *host) {
     static const column columns[] = {
-        {"layer", COLUMN_NAME},   {"op", COLUMN_TAIL},      {"kernel", COLUMN_TAIL},  {"format", COLUMN_TEXT},
-        {"ms", COLUMN_NUMBER},    {"share", COLUMN_NUMBER}, {"MACs", COLUMN_NUMBER},  {"GOP/s", COLUMN_NUMBER},
-        {"of peak", COLUMN_NUMBER}};
+        {"layer", COLUMN_NAME},  {"op", COLUMN_TAIL},      {"kernel", COLUMN_TAIL},
+        {"format", COLUMN_TEXT}, {"ms", COLUMN_NUMBER},    {"share", COLUMN_NUMBER},
+        {"MACs", COLUMN_NUMBER}, {"GOP/s", COLUMN_NUMBER}, {"of peak", COLUMN_NUMBER}};
     table *t = table_new(columns, COUNT(columns));
     double total = total_ms(session);
     for (int i = 0; i < espl_session_layer_count(session); i++) {
         layer_time l = layer_at(c, session, i, total, host);
-        table_add(t, *l.layer.name ? l.layer.name : cell_format("#%d", l.layer.node).text);
+        table_add(t, *l.layer.name      ? l.layer.name
+                     : l.layer.node < 0 ? "(input)"
+                                        : cell_format("#%d", l.layer.node).text);
         table_add(t, l.layer.op);
         table_add(t, l.layer.kernel);
         table_add(t, l.layer.format);
@@ -82,8 +99,9 @@ static espl_status print_layers(cli *c, const espl_session *session, const espl_
     bool good = table_print(t, stdout, TABLE_WIDTH);
     table_free(t);
     if (good && host)
-        printf("\npeak of %d thread%s here: %.0f GOP/s at s8, %.0f GOP/s at f32\n\n", espl_context_threads(c->ctx),
-               espl_context_threads(c->ctx) == 1 ? "" : "s", peak_gops(host, "s8", espl_context_threads(c->ctx)),
+        printf("\npeak of %d thread%s here: %.0f GOP/s at s8, %.0f GOP/s at f32\n\n",
+               espl_context_threads(c->ctx), espl_context_threads(c->ctx) == 1 ? "" : "s",
+               peak_gops(host, "s8", espl_context_threads(c->ctx)),
                peak_gops(host, "f32", espl_context_threads(c->ctx)));
     else
         printf("\n");
@@ -94,13 +112,14 @@ static void print_timing(cli *c, const espl_session *session, const espl_timing 
     uint64_t workspace, weights;
     int threads = espl_context_threads(c->ctx);
     espl_session_memory(session, &workspace, &weights);
-    printf("median    %s ms\nmin       %s ms\np90       %s ms\n", cell_ms(t->median_ms).text, cell_ms(t->min_ms).text,
-           cell_ms(t->p90_ms).text);
+    printf("median    %s ms\nmin       %s ms\np90       %s ms\n", cell_ms(t->median_ms).text,
+           cell_ms(t->min_ms).text, cell_ms(t->p90_ms).text);
     printf("runs      %" PRId64 ", %d thread%s, %s kernels\n", t->runs, threads, threads == 1 ? "" : "s",
            espl_cpu_name());
     printf("work      %s MACs, %.1f GOP/s\n", cell_count(total_macs(session), false).text,
            t->median_ms > 0 ? 2e-6 * (double)total_macs(session) / t->median_ms : 0);
-    printf("memory    %s workspace, %s packed weights\n", cell_bytes(workspace).text, cell_bytes(weights).text);
+    printf("memory    %s workspace, %s packed weights\n", cell_bytes(workspace).text,
+           cell_bytes(weights).text);
 }
 
 /* --- JSON ----------------------------------------------------------------------------------------------- */
@@ -179,9 +198,11 @@ const command command_bench = {
     .size = sizeof(bench_options),
     .run = run,
     .about =
-        "Times one inference of a model (.onnx or .espl) on random input: median, minimum and 90th percentile. "
+        "Times one inference of a model (.onnx or .espl) on random input: median, minimum and 90th "
+        "percentile. "
         "With --layers also every layer: its time and share, the kernel that ran it, its rate in billions of "
-        "operations a second (a MAC is two) and that rate's share of what this machine reaches at best, which is "
-        "measured once and kept in ~/.cache/espalier/host.yaml.",
+        "operations a second (a MAC is two) and that rate's share of what this machine reaches at best, "
+        "which is "
+        "measured once and kept in ~/.cache/espalier/host.yaml (espalier chip probe measures it again).",
     .example = "espalier bench examples/digits.onnx\nespalier bench model.espl --threads 1 --layers",
 };

@@ -2,6 +2,7 @@
 
 #include "espalier/chip.h"
 #include "files.h"
+#include "host_peak.h"
 #include "text.h"
 
 typedef struct chip_options {
@@ -10,9 +11,15 @@ typedef struct chip_options {
 } chip_options;
 
 static const option options[] = {
-    {.name = "output", .letter = 'o', .kind = OPTION_TEXT, .offset = offsetof(chip_options, file), .argument = "FILE",
+    {.name = "output",
+     .letter = 'o',
+     .kind = OPTION_TEXT,
+     .offset = offsetof(chip_options, file),
+     .argument = "FILE",
      .help = "for probe: writes the profile there"},
-    {.name = "yaml", .kind = OPTION_FLAG, .offset = offsetof(chip_options, yaml),
+    {.name = "yaml",
+     .kind = OPTION_FLAG,
+     .offset = offsetof(chip_options, yaml),
      .help = "for show and probe: the profile itself, which can be saved and changed"},
     {0},
 };
@@ -21,7 +28,8 @@ static const char *backend_name(espl_backend backend) {
     return backend == ESPL_BACKEND_HOST ? "host" : backend == ESPL_BACKEND_EXPORT ? "export" : "simulator";
 }
 
-/* --- one chip --------------------------------------------------------------------------------------------- */
+/* --- one chip ---------------------------------------------------------------------------------------------
+ */
 
 /* Billions of MACs a second of all cores. */
 static double peak_gmacs(const espl_chip *chip, const espl_chip_compute *row) {
@@ -65,8 +73,10 @@ static json_t *chip_value(const espl_chip *chip) {
 }
 
 static bool print_rates(const espl_chip *chip) {
-    static const column columns[] = {{"weights", COLUMN_TEXT},          {"activations", COLUMN_TEXT},
-                                     {"MACs a cycle", COLUMN_NUMBER},   {"GMAC/s, all cores", COLUMN_NUMBER},
+    static const column columns[] = {{"weights", COLUMN_TEXT},
+                                     {"activations", COLUMN_TEXT},
+                                     {"MACs a cycle", COLUMN_NUMBER},
+                                     {"GMAC/s, all cores", COLUMN_NUMBER},
                                      {"pJ a MAC", COLUMN_NUMBER}};
     espl_chip_compute rate;
     table *t = table_new(columns, COUNT(columns));
@@ -83,8 +93,11 @@ static bool print_rates(const espl_chip *chip) {
 }
 
 static bool print_memories(const espl_chip *chip) {
-    static const column columns[] = {{"memory", COLUMN_TEXT}, {"size", COLUMN_NUMBER}, {"GB/s", COLUMN_NUMBER},
-                                     {"", COLUMN_TEXT},       {"pJ a byte", COLUMN_NUMBER}};
+    static const column columns[] = {{"memory", COLUMN_TEXT},
+                                     {"size", COLUMN_NUMBER},
+                                     {"GB/s", COLUMN_NUMBER},
+                                     {"", COLUMN_TEXT},
+                                     {"pJ a byte", COLUMN_NUMBER}};
     espl_chip_memory memory;
     table *t = table_new(columns, COUNT(columns));
     for (int i = 0; espl_chip_memory_at(chip, i, &memory); i++) {
@@ -107,19 +120,22 @@ static espl_status print_chip(cli *c, const espl_chip *chip, bool yaml) {
     }
     printf("%s: %s\n", espl_chip_name(chip), espl_chip_description(chip));
     printf("%d core%s at %g GHz, backend %s%s%s, exports as %s%s\n\n", espl_chip_cores(chip),
-           espl_chip_cores(chip) == 1 ? "" : "s", espl_chip_clock_ghz(chip), backend_name(espl_chip_backend(chip)),
-           *espl_chip_isa(chip) ? " " : "", espl_chip_isa(chip), espl_chip_flavour(chip),
-           espl_chip_is_host(chip) ? "; its kernels run on this machine" : "");
+           espl_chip_cores(chip) == 1 ? "" : "s", espl_chip_clock_ghz(chip),
+           backend_name(espl_chip_backend(chip)), *espl_chip_isa(chip) ? " " : "", espl_chip_isa(chip),
+           espl_chip_flavour(chip), espl_chip_is_host(chip) ? "; its kernels run on this machine" : "");
     bool good = print_rates(chip);
     printf("\n");
     return good && print_memories(chip) ? ESPL_OK : nomem(c);
 }
 
-/* --- actions ------------------------------------------------------------------------------------------------ */
+/* --- actions
+ * ------------------------------------------------------------------------------------------------ */
 
 static espl_status list(cli *c, const chip_options *o) {
-    static const column columns[] = {
-        {"chip", COLUMN_TEXT}, {"backend", COLUMN_TEXT}, {"cores", COLUMN_NUMBER}, {"description", COLUMN_TAIL}};
+    static const column columns[] = {{"chip", COLUMN_TEXT},
+                                     {"backend", COLUMN_TEXT},
+                                     {"cores", COLUMN_NUMBER},
+                                     {"description", COLUMN_TAIL}};
     (void)o;
     table *t = table_new(columns, COUNT(columns));
     json_t *chips = json_array(), *root = json_object();
@@ -162,7 +178,8 @@ static espl_status check(cli *c, const chip_options *o) {
     espl_chip *chip = NULL;
     (void)o;
     if (!strchr(file, '/') && !strstr(file, ".yaml"))
-        return usage_fail(c, "check: '%s' is no path of a .yaml file; espalier chip show explains bundled chips", file);
+        return usage_fail(
+            c, "check: '%s' is no path of a .yaml file; espalier chip show explains bundled chips", file);
     espl_status status = espl_chip_load(c->ctx, file, &chip, &c->diag);
     if (status == ESPL_OK && c->common.json)
         status = json_print(c, chip_value(chip));
@@ -176,6 +193,7 @@ static espl_status probe(cli *c, const chip_options *o) {
     espl_chip *chip = NULL;
     note(c, "measuring this machine, a few seconds");
     espl_status status = espl_chip_probe(c->ctx, &chip, &c->diag);
+    if (status == ESPL_OK) keep_host_chip(c, chip);
     if (status == ESPL_OK && o->file) status = write_text(c, o->file, espl_chip_text(chip));
     if (status == ESPL_OK) status = print_chip(c, chip, o->yaml);
     espl_chip_destroy(&chip);
@@ -185,7 +203,8 @@ static espl_status probe(cli *c, const chip_options *o) {
 static const struct {
     const char *name, *argument;
     espl_status (*run)(cli *c, const chip_options *o);
-} actions[] = {{"list", NULL, list}, {"show", "NAME", show}, {"check", "FILE", check}, {"probe", NULL, probe}};
+} actions[] = {
+    {"list", NULL, list}, {"show", "NAME", show}, {"check", "FILE", check}, {"probe", NULL, probe}};
 
 static espl_status run(cli *c, const void *given) {
     const chip_options *o = given;
@@ -208,9 +227,10 @@ const command command_chip = {
     .options = options,
     .size = sizeof(chip_options),
     .run = run,
-    .about =
-        "A chip profile is a YAML file that says what a chip can run and what it costs. `list` names those built in, "
-        "`show` prints one, `check` reads a file of your own and points at the line of a mistake, and `probe` "
-        "measures this machine: rates per format and bandwidth per memory.",
+    .about = "A chip profile is a YAML file that says what a chip can run and what it costs. `list` names "
+             "those built in, "
+             "`show` prints one, `check` reads a file of your own and points at the line of a mistake, and "
+             "`probe` "
+             "measures this machine: rates per format and bandwidth per memory.",
     .example = "espalier chip list\nespalier chip show cortex-m7\nespalier chip probe -o here.yaml",
 };

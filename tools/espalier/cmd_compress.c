@@ -16,26 +16,68 @@ typedef struct compress_options {
 
 static const compress_options defaults = {.max_drop = 1, .goal = ESPL_GOAL_LATENCY, .flavour = -1};
 
-static const char *goal_choice(int index) { return index < ESPL_GOAL_COUNT ? espl_goal_name((espl_goal)index) : NULL; }
+static const char *goal_choice(int index) {
+    return index < ESPL_GOAL_COUNT ? espl_goal_name((espl_goal)index) : NULL;
+}
 
 static const option options[] = {
-    {.name = "chip", .kind = OPTION_TEXT, .offset = offsetof(compress_options, chip), .argument = "NAME|FILE",
-     .required = true, .help = "the chip: a name of espalier chip list, host for this machine, or a profile's file"},
-    {.name = "data", .kind = OPTION_TEXT, .offset = offsetof(compress_options, data), .argument = "DATA",
-     .required = true, .help = "the data that accuracy is measured on: a YAML description or digits"},
-    {.name = "output", .letter = 'o', .kind = OPTION_TEXT, .offset = offsetof(compress_options, folder),
-     .argument = "DIR", .required = true, .help = "the folder for the result"},
-    {.name = "calib", .kind = OPTION_TEXT, .offset = offsetof(compress_options, calib), .argument = "DATA",
-     .help = "the data that ranges are calibrated on (without it every 5th sample of --data, which is then left out of "
+    {.name = "chip",
+     .kind = OPTION_TEXT,
+     .offset = offsetof(compress_options, chip),
+     .argument = "NAME|FILE",
+     .required = true,
+     .help = "the chip: a name of espalier chip list, host for this machine, or a profile's file"},
+    {.name = "data",
+     .kind = OPTION_TEXT,
+     .offset = offsetof(compress_options, data),
+     .argument = "DATA",
+     .required = true,
+     .help = "the data that accuracy is measured on: a YAML description or digits"},
+    {.name = "output",
+     .letter = 'o',
+     .kind = OPTION_TEXT,
+     .offset = offsetof(compress_options, folder),
+     .argument = "DIR",
+     .required = true,
+     .help = "the folder for the result"},
+    {.name = "calib",
+     .kind = OPTION_TEXT,
+     .offset = offsetof(compress_options, calib),
+     .argument = "DATA",
+     .help = "the data that ranges are calibrated on (without it every 5th sample of --data, which is then "
+             "left out of "
              "the measurement)"},
-    {.name = "calib-count", .kind = OPTION_INT, .offset = offsetof(compress_options, calib_count), .argument = "N",
-     .least = 1, .most = 1e9, .help = "at most so many calibration samples (default 512)"},
-    {.name = "max-drop", .kind = OPTION_NUMBER, .offset = offsetof(compress_options, max_drop), .argument = "POINTS",
-     .least = 0, .most = 100, .help = "accuracy that may be lost, in points: 1 is one per cent (default 1)"},
-    {.name = "goal", .kind = OPTION_CHOICE, .offset = offsetof(compress_options, goal), .choices = goal_choice,
+    {.name = "calib-count",
+     .kind = OPTION_INT,
+     .offset = offsetof(compress_options, calib_count),
+     .argument = "N",
+     .least = 1,
+     .most = 1e9,
+     .help = "at most so many calibration samples (default 512)"},
+    {.name = "max-drop",
+     .kind = OPTION_NUMBER,
+     .offset = offsetof(compress_options, max_drop),
+     .argument = "POINTS",
+     .least = 0,
+     .most = 100,
+     .help = "accuracy that may be lost, in points: 1 is one per cent (default 1)"},
+    {.name = "goal",
+     .kind = OPTION_CHOICE,
+     .offset = offsetof(compress_options, goal),
+     .choices = goal_choice,
      .help = "what is to become small (default latency)"},
-    FLAVOUR_OPTION(compress_options),
-    {.name = "recipe", .kind = OPTION_TEXT, .offset = offsetof(compress_options, recipe), .argument = "FILE",
+    {.name = "flavour",
+     .kind = OPTION_CHOICE,
+     .offset = offsetof(compress_options, flavour),
+     .choices = flavour_choice,
+     .help =
+         "whom model.onnx is for: portable has s8 activations with zero points of 0, which every tool takes; "
+         "ort-x86 has u8 activations, fastest in ONNX Runtime on x86 (default: what the chip's profile "
+         "names)"},
+    {.name = "recipe",
+     .kind = OPTION_TEXT,
+     .offset = offsetof(compress_options, recipe),
+     .argument = "FILE",
      .help = "what to do with each layer, instead of finding it out"},
     SHAPE_OPTION(compress_options),
     {0},
@@ -92,8 +134,10 @@ static espl_status run(cli *c, const void *given) {
     const compress_options *o = given;
     job j = {0};
     char *text = NULL;
-    report_settings settings = {.model = c->operands[0], .goal = espl_goal_name((espl_goal)o->goal),
-                                .max_drop = o->max_drop, .folder = o->folder};
+    report_settings settings = {.model = c->operands[0],
+                                .goal = espl_goal_name((espl_goal)o->goal),
+                                .max_drop = o->max_drop,
+                                .folder = o->folder};
     progress_catch_interrupt();
     espl_status status = open_all(c, o, &j);
     if (status == ESPL_OK) status = compress(c, o, &j);
@@ -123,14 +167,18 @@ const command command_compress = {
     .defaults = &defaults,
     .size = sizeof(compress_options),
     .run = run,
-    .about =
-        "Fits a model (.onnx) to a chip: quantizes what the chip runs faster or stores smaller, layer by layer, and "
-        "undoes every step that does not pay in the goal's own figure or that costs more accuracy than allowed. "
-        "Latency is measured if the chip is this machine and modelled otherwise.\n\n"
-        "The folder gets model.espl (what espalier runs), model.onnx (the same integers as standard ONNX for other "
-        "tools), recipe.yaml (what was done, to be done again with --recipe) and report.json. They appear together at "
-        "the end or not at all. The table says of every layer what was chosen and why.\n\n"
-        "Without labels the drop is measured against the f32 model: 1 - top-1 agreement, or the relative error.",
+    .about = "Fits a model (.onnx) to a chip: quantizes what the chip runs faster or stores smaller, layer "
+             "by layer, and "
+             "undoes every step that does not pay in the goal's own figure or that costs more accuracy than "
+             "allowed. "
+             "Latency is measured if the chip is this machine and modelled otherwise.\n\n"
+             "The folder gets model.espl (what espalier runs), model.onnx (the same integers as standard "
+             "ONNX for other "
+             "tools), recipe.yaml (what was done, to be done again with --recipe) and report.json. They "
+             "appear together at "
+             "the end or not at all. The table says of every layer what was chosen and why.\n\n"
+             "Without labels the drop is measured against the f32 model: 1 - top-1 agreement, or the "
+             "relative error.",
     .example = "espalier compress examples/digits.onnx --chip host --data digits -o small\n"
                "espalier compress model.onnx --chip x86-avx512-vnni --data test.yaml --calib train.yaml "
                "--max-drop 0.5 -o small",

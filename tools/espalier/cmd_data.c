@@ -13,16 +13,29 @@ typedef struct data_options {
 } data_options;
 
 static const option options[] = {
-    {.name = "output", .letter = 'o', .kind = OPTION_TEXT, .offset = offsetof(data_options, folder), .argument = "DIR",
+    {.name = "output",
+     .letter = 'o',
+     .kind = OPTION_TEXT,
+     .offset = offsetof(data_options, folder),
+     .argument = "DIR",
      .help = "writes images.npy (f32, samples first) and labels.npy (s64) there"},
-    {.name = "count", .kind = OPTION_INT, .offset = offsetof(data_options, count), .argument = "N", .least = 1,
-     .most = 1e15, .help = "the first N samples only"},
-    {.name = "split", .kind = OPTION_TEXT, .offset = offsetof(data_options, split), .argument = "train|test",
+    {.name = "count",
+     .kind = OPTION_INT,
+     .offset = offsetof(data_options, count),
+     .argument = "N",
+     .least = 1,
+     .most = 1e15,
+     .help = "the first N samples only"},
+    {.name = "split",
+     .kind = OPTION_TEXT,
+     .offset = offsetof(data_options, split),
+     .argument = "train|test",
      .help = "which part, for the bare name of a built-in generator (digits:train is the same)"},
     {0},
 };
 
-/* --- writing ------------------------------------------------------------------------------------------------ */
+/* --- writing
+ * ------------------------------------------------------------------------------------------------ */
 
 /* All samples of one array, the samples' number first. */
 static espl_status read_samples(cli *c, espl_dataset *data, int input, int64_t count, espl_tensor *out) {
@@ -42,7 +55,8 @@ static espl_status read_samples(cli *c, espl_dataset *data, int input, int64_t c
     return status;
 }
 
-static espl_status write_array(cli *c, const output_folder *folder, const char *name, const espl_tensor *array) {
+static espl_status write_array(cli *c, const output_folder *folder, const char *name,
+                               const espl_tensor *array) {
     char *file = output_path(folder, name);
     espl_status status = file ? espl_npy_write(c->ctx, file, array, &c->diag) : nomem(c);
     free(file);
@@ -79,7 +93,8 @@ static espl_status write_data(cli *c, espl_dataset *data, const char *path, int6
     return status;
 }
 
-/* --- summary ------------------------------------------------------------------------------------------------ */
+/* --- summary
+ * ------------------------------------------------------------------------------------------------ */
 
 enum { MOST_CLASSES = 4096, LOOKED_AT = 256 };
 
@@ -150,8 +165,8 @@ static json_t *summary_value(const espl_dataset *data, int64_t count, const summ
 
 static void print_summary(const espl_dataset *data, int64_t count, const summary *s) {
     printf("data     %s\nsamples  %" PRId64 "\n", espl_dataset_describe(data), count);
-    printf("values   %.4g to %.4g, mean %.4g, standard deviation %.4g (first %" PRId64 " samples)\n", s->least, s->most,
-           s->mean, s->deviation, s->looked_at);
+    printf("values   %.4g to %.4g, mean %.4g, standard deviation %.4g (first %" PRId64 " samples)\n",
+           s->least, s->most, s->mean, s->deviation, s->looked_at);
     if (!espl_dataset_has_labels(data)) {
         printf("labels   none\n");
         return;
@@ -161,7 +176,8 @@ static void print_summary(const espl_dataset *data, int64_t count, const summary
         if (s->classes[i] && (least == 0 || s->classes[i] < least)) least = s->classes[i];
         if (s->classes[i] > most) most = s->classes[i];
     }
-    printf("labels   %" PRId64 " classes of %" PRId64 " to %" PRId64 " samples\n", s->class_count, least, most);
+    printf("labels   %" PRId64 " classes of %" PRId64 " to %" PRId64 " samples\n", s->class_count, least,
+           most);
     if (s->other_labels)
         printf("         and %" PRId64 " labels outside 0 to %d\n", s->other_labels, MOST_CLASSES - 1);
 }
@@ -171,10 +187,11 @@ static espl_status open_data(cli *c, const data_options *o, espl_dataset **out) 
     char split[64];
     if (o->split) {
         if (strchr(spec, '/') || strchr(spec, '.') || strchr(spec, ':'))
-            return usage_fail(c, "--split: goes with the bare name of a generator; in a file, write split: %s",
-                              o->split);
+            return usage_fail(
+                c, "--split: goes with the bare name of a generator; in a file, write split: %s", o->split);
         int n = snprintf(split, sizeof split, "%s:%s", spec, o->split);
-        if (n < 0 || (size_t)n >= sizeof split) return usage_fail(c, "--split: '%s' is neither train nor test", o->split);
+        if (n < 0 || (size_t)n >= sizeof split)
+            return usage_fail(c, "--split: '%s' is neither train nor test", o->split);
         spec = split;
     }
     return espl_dataset_open(c->ctx, spec, out, &c->diag);
@@ -189,7 +206,8 @@ static espl_status run(cli *c, const void *given) {
     espl_status status = open_data(c, o, &data);
     int64_t count = data ? espl_dataset_count(data) : 0;
     if (status == ESPL_OK && o->count > count)
-        status = fail(c, ESPL_INVALID, "--count: %" PRId64 " samples are asked for; there are %" PRId64, o->count, count);
+        status = fail(c, ESPL_INVALID, "--count: %" PRId64 " samples are asked for; there are %" PRId64,
+                      o->count, count);
     if (o->count) count = o->count;
     if (status == ESPL_OK && o->folder) status = write_data(c, data, o->folder, count);
     if (status == ESPL_OK) status = look(c, data, count, s);
@@ -209,9 +227,10 @@ const command command_data = {
     .options = options,
     .size = sizeof(data_options),
     .run = run,
-    .about =
-        "Opens a data set and says what is in it: samples, shapes, range of the values, classes. With -o it writes "
-        "the samples, as a network would get them, and the labels as NumPy arrays. DATA is a YAML description "
-        "(docs/data.md) or the built-in generator, digits.",
+    .about = "Opens a data set and says what is in it: samples, shapes, range of the values, classes. With "
+             "-o it writes "
+             "the samples, as a network would get them, and the labels as NumPy arrays. DATA is a YAML "
+             "description "
+             "(docs/data.md) or the built-in generator, digits.",
     .example = "espalier data digits\nespalier data digits --split train --count 100 -o arrays",
 };

@@ -10,10 +10,19 @@ typedef struct eval_options {
 } eval_options;
 
 static const option options[] = {
-    {.name = "data", .kind = OPTION_TEXT, .offset = offsetof(eval_options, data), .argument = "DATA", .required = true,
+    {.name = "data",
+     .kind = OPTION_TEXT,
+     .offset = offsetof(eval_options, data),
+     .argument = "DATA",
+     .required = true,
      .help = "the data set: a YAML description or a built-in generator (digits)"},
-    {.name = "count", .kind = OPTION_INT, .offset = offsetof(eval_options, count), .argument = "N", .least = 1,
-     .most = 1e15, .help = "the first N samples only"},
+    {.name = "count",
+     .kind = OPTION_INT,
+     .offset = offsetof(eval_options, count),
+     .argument = "N",
+     .least = 1,
+     .most = 1e15,
+     .help = "the first N samples only"},
     SHAPE_OPTION(eval_options),
     {0},
 };
@@ -37,7 +46,8 @@ static void print_scores(const espl_dataset *data, const espl_scores *s, double 
     if (s->has_labels)
         printf("top1     %.2f %%\ntop5     %.2f %%\nloss     %.4f\n", 100 * s->top1, 100 * s->top5, s->loss);
     if (s->has_mse) printf("mse      %.6g\n", s->mse);
-    if (!s->has_labels && !s->has_mse) printf("the data set has no labels: there is nothing to compare with\n");
+    if (!s->has_labels && !s->has_mse)
+        printf("the data set has no labels: there is nothing to compare with\n");
 }
 
 static espl_status run(cli *c, const void *given) {
@@ -51,12 +61,15 @@ static espl_status run(cli *c, const void *given) {
     if (status != ESPL_OK) goto done;
     int64_t count = espl_dataset_count(data);
     if (o->count > count) {
-        status = fail(c, ESPL_INVALID, "--count: %" PRId64 " samples are asked for; %s has %" PRId64, o->count, o->data,
-                      count);
+        status = fail(c, ESPL_INVALID, "--count: %" PRId64 " samples are asked for; %s has %" PRId64,
+                      o->count, o->data, count);
         goto done;
     }
-    espl_evaluation evaluation = {.first = 0, .step = 1, .count = o->count ? o->count : -1,
-                                  .progress = progress_update, .user = &c->progress};
+    espl_evaluation evaluation = {.first = 0,
+                                  .step = 1,
+                                  .count = o->count ? o->count : -1,
+                                  .progress = progress_update,
+                                  .user = &c->progress};
     double begin = seconds_now();
     status = espl_evaluate(c->ctx, session, data, &evaluation, &scores, &c->diag);
     double seconds = seconds_now() - begin;
@@ -79,10 +92,11 @@ const command command_eval = {
     .options = options,
     .size = sizeof(eval_options),
     .run = run,
-    .about =
-        "Runs a model (.onnx or .espl) on a data set, one sample at a time, and reports top-1 and top-5 accuracy and "
-        "the mean cross-entropy of its first output where there are labels, and the mean squared error where its "
-        "output has its input's shape (autoencoders). In JSON, top1 and top5 are fractions.",
+    .about = "Runs a model (.onnx or .espl) on a data set, one sample at a time, and reports top-1 and top-5 "
+             "accuracy and "
+             "the mean cross-entropy of its first output where there are labels, and the mean squared error "
+             "where its "
+             "output has its input's shape (autoencoders). In JSON, top1 and top5 are fractions.",
     .example = "espalier eval examples/digits.onnx --data digits\n"
                "espalier eval model.espl --data examples/data/cifar10-test.yaml --count 100 --json",
 };

@@ -10,10 +10,24 @@ typedef struct export_options {
     const char *file;
 } export_options;
 
+/* No flavour given: whatever the model was quantized for is right, and ort-x86 takes everything. */
+static const export_options defaults = {.flavour = ESPL_FLAVOUR_ORT_X86};
+
 static const option options[] = {
-    {.name = "output", .letter = 'o', .kind = OPTION_TEXT, .offset = offsetof(export_options, file),
-     .argument = "FILE", .required = true, .help = "the file to write; its ending, .onnx or .espl, says what"},
-    FLAVOUR_OPTION(export_options),
+    {.name = "output",
+     .letter = 'o',
+     .kind = OPTION_TEXT,
+     .offset = offsetof(export_options, file),
+     .argument = "FILE",
+     .required = true,
+     .help = "the file to write; its ending, .onnx or .espl, says what"},
+    {.name = "flavour",
+     .kind = OPTION_CHOICE,
+     .offset = offsetof(export_options, flavour),
+     .choices = flavour_choice,
+     .help = "whom the ONNX file is for: the integers stay as they are, and a model that was quantized for "
+             "others gets "
+             "a warning"},
     {0},
 };
 
@@ -51,10 +65,11 @@ const command command_export = {
     .least_operands = 1,
     .most_operands = 1,
     .options = options,
+    .defaults = &defaults,
     .size = sizeof(export_options),
     .run = run,
-    .about =
-        "Writes a model (.onnx or .espl) as standard ONNX, quantizations as QuantizeLinear and DequantizeLinear, or as "
-        "an .espl file. The file appears whole or not at all.",
+    .about = "Writes a model (.onnx or .espl) as standard ONNX, quantizations as QuantizeLinear and "
+             "DequantizeLinear, or as "
+             "an .espl file. The file appears whole or not at all.",
     .example = "espalier export model.espl -o model.onnx",
 };

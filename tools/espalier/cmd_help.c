@@ -7,8 +7,13 @@ typedef struct help_options {
 } help_options;
 
 static const option options[] = {
-    {.name = "man", .kind = OPTION_FLAG, .offset = offsetof(help_options, man), .help = "prints the man page (roff)"},
-    {.name = "markdown", .kind = OPTION_FLAG, .offset = offsetof(help_options, markdown),
+    {.name = "man",
+     .kind = OPTION_FLAG,
+     .offset = offsetof(help_options, man),
+     .help = "prints the man page (roff)"},
+    {.name = "markdown",
+     .kind = OPTION_FLAG,
+     .offset = offsetof(help_options, markdown),
      .help = "prints docs/commands.md"},
     {0},
 };

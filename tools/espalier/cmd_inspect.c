@@ -11,10 +11,10 @@ typedef struct inspect_options {
 static const option options[] = {SHAPE_OPTION(inspect_options), {0}};
 
 static const column columns[] = {
-    {"layer", COLUMN_NAME},       {"op", COLUMN_TAIL},          {"MACs", COLUMN_NUMBER},
-    {"params", COLUMN_NUMBER},    {"zeros", COLUMN_NUMBER},     {"format", COLUMN_TEXT},
-    {"stored", COLUMN_NUMBER},    {"at f32", COLUMN_NUMBER},    {"at s8", COLUMN_NUMBER},
-    {"out f32", COLUMN_NUMBER},   {"out s8", COLUMN_NUMBER},
+    {"layer", COLUMN_NAME},     {"op", COLUMN_TAIL},       {"MACs", COLUMN_NUMBER},
+    {"params", COLUMN_NUMBER},  {"zeros", COLUMN_NUMBER},  {"format", COLUMN_TEXT},
+    {"stored", COLUMN_NUMBER},  {"at f32", COLUMN_NUMBER}, {"at s8", COLUMN_NUMBER},
+    {"out f32", COLUMN_NUMBER}, {"out s8", COLUMN_NUMBER},
 };
 
 /* Sums over the layers that have weights to multiply with: what an accelerator of convolutions sees. */
@@ -32,11 +32,15 @@ static weighted sum_weighted(const espl_costs *costs) {
     return sum;
 }
 
-static double sparsity(const espl_layer_cost *l) { return l->params ? (double)l->zeros / (double)l->params : 0; }
+static double sparsity(const espl_layer_cost *l) {
+    return l->params ? (double)l->zeros / (double)l->params : 0;
+}
 
 /* --- table ---------------------------------------------------------------------------------------------- */
 
-static cell bytes_or_dash(uint64_t bytes) { return bytes ? cell_bytes(bytes) : cell_format("-"); }
+static cell bytes_or_dash(uint64_t bytes) {
+    return bytes ? cell_bytes(bytes) : cell_format("-");
+}
 
 static void add_row(table *t, const espl_layer_cost *l, int index) {
     table_add(t, *l->name ? l->name : cell_format("#%d", index).text);
@@ -67,7 +71,8 @@ static espl_status print_table(cli *c, const char *path, const espl_costs *costs
         espl_shape s = espl_graph_input_shape(costs->graph, i);
         snprintf(name, sizeof name, "%s", espl_graph_input_name(costs->graph, i));
         text_tame(name);
-        printf("%s%s %s %s", i ? ", " : "\ninput ", name, espl_dtype_name(espl_graph_input_dtype(costs->graph, i)),
+        printf("%s%s %s %s", i ? ", " : "\ninput ", name,
+               espl_dtype_name(espl_graph_input_dtype(costs->graph, i)),
                espl_shape_text(&s, shape, sizeof shape));
     }
     printf("\n%s parameters, %s MACs = %s operations, file of %s\n", cell_count(total->params, false).text,
@@ -104,12 +109,13 @@ static json_t *costs_value(const char *path, const espl_costs *costs) {
     for (int i = 0; i < costs->count; i++) push(layers, layer_value(&costs->layers[i]));
     for (int i = 0; i < espl_graph_input_count(costs->graph); i++) {
         espl_shape shape = espl_graph_input_shape(costs->graph, i);
-        push(inputs, array_value(espl_graph_input_name(costs->graph, i), espl_graph_input_dtype(costs->graph, i), &shape));
+        push(inputs, array_value(espl_graph_input_name(costs->graph, i),
+                                 espl_graph_input_dtype(costs->graph, i), &shape));
     }
     for (int i = 0; i < espl_graph_output_count(costs->graph); i++) {
         espl_shape shape = espl_graph_output_shape(costs->graph, i);
-        push(outputs,
-             array_value(espl_graph_output_name(costs->graph, i), espl_graph_output_dtype(costs->graph, i), &shape));
+        push(outputs, array_value(espl_graph_output_name(costs->graph, i),
+                                  espl_graph_output_dtype(costs->graph, i), &shape));
     }
     put(root, "file", text_value(path));
     put(root, "bytes", json_integer((json_int_t)file_size(path)));
@@ -155,9 +161,11 @@ const command command_inspect = {
     .options = options,
     .size = sizeof(inspect_options),
     .run = run,
-    .about =
-        "Lists the layers of a model (.onnx or .espl) with what each costs: multiplications (MACs), parameters and how "
-        "many of them are zero, bytes of the weights as they are stored and as they would be at f32 and s8, and bytes "
-        "of the output at f32 and s8. One MAC is one multiplication and one addition: two operations.",
-    .example = "espalier inspect examples/digits.onnx\nespalier inspect model.onnx --shape input=1x3x224x224 --json",
+    .about = "Lists the layers of a model (.onnx or .espl) with what each costs: multiplications (MACs), "
+             "parameters and how "
+             "many of them are zero, bytes of the weights as they are stored and as they would be at f32 and "
+             "s8, and bytes "
+             "of the output at f32 and s8. One MAC is one multiplication and one addition: two operations.",
+    .example =
+        "espalier inspect examples/digits.onnx\nespalier inspect model.onnx --shape input=1x3x224x224 --json",
 };

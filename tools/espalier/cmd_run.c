@@ -12,18 +12,29 @@ typedef struct run_options {
 } run_options;
 
 static const option options[] = {
-    {.name = "input", .letter = 'i', .kind = OPTION_LIST, .offset = offsetof(run_options, inputs), .required = true,
+    {.name = "input",
+     .letter = 'i',
+     .kind = OPTION_LIST,
+     .offset = offsetof(run_options, inputs),
+     .required = true,
      .argument = "NAME=FILE.npy",
      .help = "the array for an input, once for each; a model with one input takes FILE.npy alone"},
-    {.name = "output", .letter = 'o', .kind = OPTION_TEXT, .offset = offsetof(run_options, folder), .argument = "DIR",
-     .required = true, .help = "the folder for the outputs, one NAME.npy each"},
+    {.name = "output",
+     .letter = 'o',
+     .kind = OPTION_TEXT,
+     .offset = offsetof(run_options, folder),
+     .argument = "DIR",
+     .required = true,
+     .help = "the folder for the outputs, one NAME.npy each"},
     {0},
 };
 
-/* --- inputs ------------------------------------------------------------------------------------------------ */
+/* --- inputs ------------------------------------------------------------------------------------------------
+ */
 
 /* The input and the file of "NAME=FILE". */
-static espl_status split_input(cli *c, const espl_graph *graph, const char *text, int *input, const char **file) {
+static espl_status split_input(cli *c, const espl_graph *graph, const char *text, int *input,
+                               const char **file) {
     char names[512];
     *file = text;
     *input = find_input(graph, text, file);
@@ -43,7 +54,8 @@ static espl_status read_inputs(cli *c, const espl_graph *graph, const text_list 
         if (inputs[input].data)
             return usage_fail(c, "--input: '%s' is given twice", espl_graph_input_name(graph, input));
         status = espl_npy_read(c->ctx, file, &inputs[input], &c->diag);
-        if (status == ESPL_OK && espl_graph_input_dtype(graph, input) == ESPL_F32) status = to_f32(c, &inputs[input]);
+        if (status == ESPL_OK && espl_graph_input_dtype(graph, input) == ESPL_F32)
+            status = to_f32(c, &inputs[input]);
         if (status != ESPL_OK) return status;
     }
     for (int i = 0; i < espl_graph_input_count(graph); i++)
@@ -54,7 +66,8 @@ static espl_status read_inputs(cli *c, const espl_graph *graph, const text_list 
 }
 
 /* A session for arrays of these very shapes. */
-static espl_status session_for(cli *c, const espl_graph *graph, const espl_tensor *inputs, espl_session **out) {
+static espl_status session_for(cli *c, const espl_graph *graph, const espl_tensor *inputs,
+                               espl_session **out) {
     int count = espl_graph_input_count(graph);
     espl_shape *shapes = calloc((size_t)count + 1, sizeof *shapes);
     if (!shapes) return nomem(c);
@@ -65,14 +78,16 @@ static espl_status session_for(cli *c, const espl_graph *graph, const espl_tenso
     return status;
 }
 
-/* --- outputs ----------------------------------------------------------------------------------------------- */
+/* --- outputs -----------------------------------------------------------------------------------------------
+ */
 
-/* Names of outputs become names of files: letters, digits and "._-" stay. Names that fall together get a number. */
+/* Names of outputs become names of files: letters, digits and "._-" stay. Names that fall together get a
+ * number. */
 static void file_name(const espl_session *session, int index, char *buf, size_t size) {
     size_t n = 0;
     for (const char *p = espl_session_output_name(session, index); *p && n + 1 < size - 24; p++) {
-        bool plain = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || *p == '-' ||
-                     *p == '_' || (*p == '.' && n > 0);
+        bool plain = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') ||
+                     *p == '-' || *p == '_' || (*p == '.' && n > 0);
         buf[n++] = plain ? *p : '_';
     }
     buf[n] = 0;
@@ -91,7 +106,8 @@ static void unique_name(const espl_session *session, int index, char *buf, size_
     snprintf(buf + n, size - n, ".npy");
 }
 
-static espl_status write_outputs(cli *c, const espl_session *session, const espl_tensor *outputs, const char *path) {
+static espl_status write_outputs(cli *c, const espl_session *session, const espl_tensor *outputs,
+                                 const char *path) {
     output_folder folder;
     espl_status status = output_begin(c, path, &folder);
     for (int i = 0; status == ESPL_OK && i < espl_session_output_count(session); i++) {
@@ -106,7 +122,8 @@ static espl_status write_outputs(cli *c, const espl_session *session, const espl
     return status;
 }
 
-static espl_status print_outputs(cli *c, const espl_session *session, const espl_tensor *outputs, const char *folder) {
+static espl_status print_outputs(cli *c, const espl_session *session, const espl_tensor *outputs,
+                                 const char *folder) {
     static const column columns[] = {
         {"output", COLUMN_NAME}, {"type", COLUMN_TEXT}, {"shape", COLUMN_TEXT}, {"file", COLUMN_NAME}};
     json_t *root = c->common.json ? json_object() : NULL, *rows = root ? json_array() : NULL;
@@ -116,7 +133,8 @@ static espl_status print_outputs(cli *c, const espl_session *session, const espl
         unique_name(session, i, name, sizeof name);
         char *file = join(folder, name);
         if (c->common.json) {
-            json_t *row = array_value(espl_session_output_name(session, i), outputs[i].dtype, &outputs[i].shape);
+            json_t *row =
+                array_value(espl_session_output_name(session, i), outputs[i].dtype, &outputs[i].shape);
             put(row, "file", file ? text_value(file) : NULL);
             push(rows, row);
         } else {
@@ -170,9 +188,10 @@ const command command_run = {
     .options = options,
     .size = sizeof(run_options),
     .run = run,
-    .about =
-        "Runs a model (.onnx or .espl) once on arrays in NumPy's .npy files and writes its outputs as .npy files. "
-        "Unknown dimensions of the inputs are those of the arrays; where the model wants f32, arrays of other types are "
-        "converted. A folder that is not there yet appears whole at the end.",
+    .about = "Runs a model (.onnx or .espl) once on arrays in NumPy's .npy files and writes its outputs as "
+             ".npy files. "
+             "Unknown dimensions of the inputs are those of the arrays; where the model wants f32, arrays of "
+             "other types are "
+             "converted. A folder that is not there yet appears whole at the end.",
     .example = "espalier run examples/digits.onnx --input image=digit.npy -o result",
 };

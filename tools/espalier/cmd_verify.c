@@ -17,10 +17,17 @@ typedef struct verify_options {
 static const verify_options defaults = {.tolerance = 1e-4};
 
 static const option options[] = {
-    {.name = "tolerance", .kind = OPTION_NUMBER, .offset = offsetof(verify_options, tolerance), .argument = "T",
-     .least = 0, .most = 1e9,
+    {.name = "tolerance",
+     .kind = OPTION_NUMBER,
+     .offset = offsetof(verify_options, tolerance),
+     .argument = "T",
+     .least = 0,
+     .most = 1e9,
      .help = "largest error allowed, relative to the largest value of the reference output (default 1e-4)"},
-    {.name = "model", .kind = OPTION_TEXT, .offset = offsetof(verify_options, model), .argument = "FILE",
+    {.name = "model",
+     .kind = OPTION_TEXT,
+     .offset = offsetof(verify_options, model),
+     .argument = "FILE",
      .help = "the model to run instead of the folder's own, .onnx or .espl"},
     {0},
 };
@@ -36,7 +43,8 @@ typedef struct verification {
     json_t *sets;
 } verification;
 
-/* --- the folder ------------------------------------------------------------------------------------------- */
+/* --- the folder -------------------------------------------------------------------------------------------
+ */
 
 /* Numbers at the ends of names count: set 2 comes before set 10. */
 static int compare_names(const void *a, const void *b) {
@@ -51,8 +59,8 @@ static void free_names(char **names, int count) {
 }
 
 /* Entries of the folder that begin with `prefix` and end with `ending`, sorted. */
-static espl_status list_folder(cli *c, const char *folder, const char *prefix, const char *ending, char ***out,
-                               int *count) {
+static espl_status list_folder(cli *c, const char *folder, const char *prefix, const char *ending,
+                               char ***out, int *count) {
     espl_status status = ESPL_OK;
     char **names = NULL;
     int n = 0;
@@ -85,7 +93,8 @@ static espl_status find_model(cli *c, const char *folder, char **out) {
         if (count == 1 || strcmp(names[i], "model.onnx") == 0) chosen = i;
     if (status == ESPL_OK && chosen < 0)
         status = fail(c, ESPL_IO, "%s: has %s", folder,
-                      count ? "several .onnx files and none is model.onnx; name one with --model" : "no .onnx file");
+                      count ? "several .onnx files and none is model.onnx; name one with --model"
+                            : "no .onnx file");
     if (status == ESPL_OK && !(*out = join(folder, names[chosen]))) status = nomem(c);
     free_names(names, count);
     return status;
@@ -99,7 +108,8 @@ static espl_status read_array(cli *c, const char *folder, const char *what, int 
     return status;
 }
 
-/* --- comparing -------------------------------------------------------------------------------------------- */
+/* --- comparing --------------------------------------------------------------------------------------------
+ */
 
 /* Largest difference over the largest magnitude of the reference, infinite where only one is not a number. */
 static double relative_error(const espl_tensor *got, const espl_tensor *wanted) {
@@ -130,8 +140,8 @@ static void add_result(verification *v, json_t *rows, const char *set, const cha
     table_add(v->table, good ? "ok" : "beyond the tolerance");
 }
 
-static espl_status compare_outputs(verification *v, const char *set, const char *folder, const espl_session *session,
-                                   const espl_tensor *outputs, json_t *rows) {
+static espl_status compare_outputs(verification *v, const char *set, const char *folder,
+                                   const espl_session *session, const espl_tensor *outputs, json_t *rows) {
     cli *c = v->c;
     char **names;
     int files;
@@ -148,9 +158,10 @@ static espl_status compare_outputs(verification *v, const char *set, const char 
         status = read_array(c, folder, "output", i, &wanted);
         if (status != ESPL_OK) break;
         if (wanted.dtype != outputs[i].dtype || !espl_shape_equal(&wanted.shape, &outputs[i].shape))
-            status = fail(c, ESPL_CHECK_FAILED, "%s: output '%s' is %s %s; output_%d.pb holds %s %s", folder, name,
-                          espl_dtype_name(outputs[i].dtype), espl_shape_text(&outputs[i].shape, a, sizeof a), i,
-                          espl_dtype_name(wanted.dtype), espl_shape_text(&wanted.shape, b, sizeof b));
+            status =
+                fail(c, ESPL_CHECK_FAILED, "%s: output '%s' is %s %s; output_%d.pb holds %s %s", folder, name,
+                     espl_dtype_name(outputs[i].dtype), espl_shape_text(&outputs[i].shape, a, sizeof a), i,
+                     espl_dtype_name(wanted.dtype), espl_shape_text(&wanted.shape, b, sizeof b));
         else
             add_result(v, rows, set, name, relative_error(&outputs[i], &wanted));
         espl_tensor_free(c->ctx, &wanted);
@@ -191,7 +202,8 @@ done:
     return status;
 }
 
-/* --- the command ------------------------------------------------------------------------------------------ */
+/* --- the command ------------------------------------------------------------------------------------------
+ */
 
 static espl_status print_verdict(verification *v, const char *model) {
     cli *c = v->c;
@@ -210,8 +222,8 @@ static espl_status print_verdict(verification *v, const char *model) {
         printf("\nlargest error %.3g of the largest reference value, %g allowed\n", v->worst, v->tolerance);
     }
     if (status != ESPL_OK || passed) return status;
-    return fail(c, ESPL_CHECK_FAILED, "%s: the largest error, %.3g, is beyond the tolerance of %g", model, v->worst,
-                v->tolerance);
+    return fail(c, ESPL_CHECK_FAILED, "%s: the largest error, %.3g, is beyond the tolerance of %g", model,
+                v->worst, v->tolerance);
 }
 
 static espl_status run(cli *c, const void *given) {
@@ -224,7 +236,8 @@ static espl_status run(cli *c, const void *given) {
     int set_count = 0;
     espl_graph *graph = NULL;
     espl_status status = list_folder(c, root, set_prefix, "", &sets, &set_count);
-    if (status == ESPL_OK && set_count == 0) status = fail(c, ESPL_IO, "%s: has no folder %s0", root, set_prefix);
+    if (status == ESPL_OK && set_count == 0)
+        status = fail(c, ESPL_IO, "%s: has no folder %s0", root, set_prefix);
     if (status == ESPL_OK && !o->model) status = find_model(c, root, &own);
     const char *model = o->model ? o->model : own;
     if (status == ESPL_OK) status = espl_graph_read(c->ctx, model, &graph, &c->diag);
@@ -251,10 +264,13 @@ const command command_verify = {
     .defaults = &defaults,
     .size = sizeof(verify_options),
     .run = run,
-    .about =
-        "Checks a model against stored outputs. DIR is laid out as ONNX's model zoo does: one .onnx file, and folders "
-        "test_data_set_N with input_0.pb, ... and output_0.pb, ... in the order of the model's inputs and outputs. "
-        "Prints the largest error of each output relative to the largest magnitude in its reference, and fails (exit "
-        "code 1) beyond the tolerance.",
-    .example = "espalier verify models/resnet20\nespalier verify models/resnet20 --model small.espl --tolerance 0.05",
+    .about = "Checks a model against stored outputs. DIR is laid out as ONNX's model zoo does: one .onnx "
+             "file, and folders "
+             "test_data_set_N with input_0.pb, ... and output_0.pb, ... in the order of the model's inputs "
+             "and outputs. "
+             "Prints the largest error of each output relative to the largest magnitude in its reference, "
+             "and fails (exit "
+             "code 1) beyond the tolerance.",
+    .example = "espalier verify models/resnet20\nespalier verify models/resnet20 --model small.espl "
+               "--tolerance 0.05",
 };

@@ -14,11 +14,11 @@ const char *base_name(const char *path);
 
 ESPL_NODISCARD espl_status write_text(cli *c, const char *path, const char *text);
 
-/* A folder to put files into. One that is not there yet is filled under a temporary name and appears at its end; in one
- * that is there every file appears by itself. */
+/* A folder to put files into. One that is not there yet is filled under a temporary name and appears at its
+ * end; in one that is there every file appears by itself. */
 typedef struct output_folder {
-    const char *path;     /* borrowed */
-    char *temporary;      /* NULL: `path` is there already */
+    const char *path; /* borrowed */
+    char *temporary;  /* NULL: `path` is there already */
 } output_folder;
 ESPL_NODISCARD espl_status output_begin(cli *c, const char *path, output_folder *out);
 /* Path of a file in it, to be freed with free(). */

@@ -7,9 +7,10 @@
 /* A text that is shown in one of three notations. */
 typedef enum notation { PLAIN, MAN, MARKDOWN } notation;
 
-static const char purpose[] = "Fits a trained neural network to a chip: quantizes it, measures what that costs and gains "
-                              "on the chip, undoes what does not pay, and writes the result as a model that runs here "
-                              "and as standard ONNX.";
+static const char purpose[] =
+    "Fits a trained neural network to a chip: quantizes it, measures what that costs and gains "
+    "on the chip, undoes what does not pay, and writes the result as a model that runs here "
+    "and as standard ONNX.";
 
 static const struct {
     const char *code, *meaning;
@@ -26,8 +27,9 @@ static const struct {
 } variables[] = {
     {"ESPL_CPU", "the best instruction set that may be used: ref, avx2, avx512 or avx512vnni"},
     {"ESPL_CHIPS", "a folder of chip profiles of your own: --chip NAME finds NAME.yaml there first"},
-    {"ESPL_ASSETS", "replaces ${ESPL_ASSETS} in the paths of data descriptions (../shared without it)"},
-    {"XDG_CACHE_HOME", "where `espalier bench --layers` keeps what it measured of this machine (~/.cache without it)"},
+    {"ESPL_ASSETS", "replaces `${ESPL_ASSETS}` in the paths of data descriptions (../shared without it)"},
+    {"XDG_CACHE_HOME",
+     "where `espalier bench --layers` keeps what it measured of this machine (~/.cache without it)"},
 };
 
 const char *option_usage(const option *o, char *buf, size_t size) {
@@ -36,7 +38,8 @@ const char *option_usage(const option *o, char *buf, size_t size) {
     size_t used = 0;
     if (o->kind == OPTION_CHOICE)
         for (int i = 0; o->choices(i) && used < sizeof choices; i++)
-            used += (size_t)snprintf(choices + used, sizeof choices - used, "%s%s", i ? "|" : "", o->choices(i));
+            used +=
+                (size_t)snprintf(choices + used, sizeof choices - used, "%s%s", i ? "|" : "", o->choices(i));
     const char *argument = o->kind == OPTION_CHOICE ? choices : o->argument ? o->argument : "";
     snprintf(buf, size, "%s--%s%s%s", letter, o->name, *argument ? " " : "", argument);
     return buf;
@@ -44,8 +47,8 @@ const char *option_usage(const option *o, char *buf, size_t size) {
 
 /* --- notations ----------------------------------------------------------------------------------------- */
 
-/* Prints the words of `text` up to `end`, broken at `width` columns; lines begin with `indent` spaces, the first one only
- * if `column`, where the output stands, is 0. */
+/* Prints the words of `text` up to `end`, broken at `width` columns; lines begin with `indent` spaces, the
+ * first one only if `column`, where the output stands, is 0. */
 static void print_wrapped(FILE *out, const char *text, const char *end, int column, int indent, int width) {
     bool first = true;
     while (text < end) {
@@ -81,7 +84,9 @@ static void print_roff(FILE *out, const char *text, const char *end) {
     }
 }
 
-static void roff(FILE *out, const char *text) { print_roff(out, text, text + strlen(text)); }
+static void roff(FILE *out, const char *text) {
+    print_roff(out, text, text + strlen(text));
+}
 
 /* '<' and '|' mean something in Markdown; `code` is left alone. */
 static void markdown(FILE *out, const char *text) {
@@ -163,7 +168,8 @@ static void option_items(FILE *out, notation n, const option *table, int width) 
 
 static void synopsis(const command_row *row, char *buf, size_t size) {
     const command *c = row->command;
-    size_t used = (size_t)snprintf(buf, size, "espalier %s%s%s", row->name, *c->operands ? " " : "", c->operands);
+    size_t used =
+        (size_t)snprintf(buf, size, "espalier %s%s%s", row->name, *c->operands ? " " : "", c->operands);
     for (const option *o = c->options; o && o->name && used < size; o++) {
         if (!o->required) continue;
         char letter[2] = {o->letter, 0};
@@ -200,6 +206,7 @@ static void command_text(FILE *out, notation n, const command_row *row) {
     }
     if (!c->example) return;
     if (n == PLAIN) fputs("\nExamples:\n", out);
+    if (n == MARKDOWN) heading(out, n, "Examples");
     if (n == MAN) fputs(".PP\n.nf\n", out);
     for (const char *text = c->example; *text;) {
         const char *end = strchr(text, '\n');
@@ -213,25 +220,29 @@ static void command_text(FILE *out, notation n, const command_row *row) {
         text = end + (*end == '\n');
     }
     if (n == MAN) fputs(".fi\n", out);
-    if (n == MARKDOWN) fputc('\n', out);
 }
 
-void help_command(FILE *out, const command_row *row) { command_text(out, PLAIN, row); }
+void help_command(FILE *out, const command_row *row) {
+    command_text(out, PLAIN, row);
+}
 
-/* --- the program ------------------------------------------------------------------------------------------ */
+/* --- the program ------------------------------------------------------------------------------------------
+ */
 
 void help_program(FILE *out) {
     fputs("Usage: espalier COMMAND [ARGUMENT]... [OPTION]...\n\n", out);
     paragraphs(out, PLAIN, purpose);
     fputs("Commands:\n", out);
-    for (int i = 0; command_at(i); i++) fprintf(out, "  %-10s %s\n", command_at(i)->name, command_at(i)->summary);
+    for (int i = 0; command_at(i); i++)
+        fprintf(out, "  %-10s %s\n", command_at(i)->name, command_at(i)->summary);
     int width = terms_width(common_table, 0);
     fputs("\nOptions of every command:\n", out);
     option_items(out, PLAIN, common_table, width);
     fputs("\nOf the program alone:\n", out);
     item(out, PLAIN, "--version", "prints the version", width);
     fputs("\nExit codes:\n", out);
-    for (size_t i = 0; i < COUNT(exit_codes); i++) fprintf(out, "  %-4s %s\n", exit_codes[i].code, exit_codes[i].meaning);
+    for (size_t i = 0; i < COUNT(exit_codes); i++)
+        fprintf(out, "  %-4s %s\n", exit_codes[i].code, exit_codes[i].meaning);
     fputs("\nespalier COMMAND --help explains a command.\n", out);
 }
 
@@ -239,7 +250,9 @@ void help_man(FILE *out) {
     fprintf(out, ".\\\" Made by espalier help --man; the tables are in tools/espalier.\n");
     fprintf(out, ".TH ESPALIER 1 \"\" \"espalier %s\" \"User Commands\"\n", espl_version());
     fputs(".SH NAME\nespalier \\- fits a trained neural network to a chip\n", out);
-    fputs(".SH SYNOPSIS\n.B espalier\n.I COMMAND\n[\\fIARGUMENT\\fR]... [\\fIOPTION\\fR]...\n.SH DESCRIPTION\n", out);
+    fputs(
+        ".SH SYNOPSIS\n.B espalier\n.I COMMAND\n[\\fIARGUMENT\\fR]... [\\fIOPTION\\fR]...\n.SH DESCRIPTION\n",
+        out);
     roff(out, purpose);
     fputs("\n.SH COMMANDS\n", out);
     for (int i = 0; command_at(i); i++) item(out, MAN, command_at(i)->name, command_at(i)->summary, 0);
@@ -247,25 +260,30 @@ void help_man(FILE *out) {
     option_items(out, MAN, common_table, 0);
     for (int i = 0; command_at(i); i++) command_text(out, MAN, command_at(i));
     fputs(".SH EXIT STATUS\n", out);
-    for (size_t i = 0; i < COUNT(exit_codes); i++) item(out, MAN, exit_codes[i].code, exit_codes[i].meaning, 0);
+    for (size_t i = 0; i < COUNT(exit_codes); i++)
+        item(out, MAN, exit_codes[i].code, exit_codes[i].meaning, 0);
     fputs(".SH ENVIRONMENT\n", out);
     for (size_t i = 0; i < COUNT(variables); i++) item(out, MAN, variables[i].name, variables[i].meaning, 0);
 }
 
 void help_markdown(FILE *out) {
-    fputs("# Commands\n\nMade by `espalier help --markdown` from the tables in `tools/espalier`; do not edit by hand.\n\n",
+    fputs("# Commands\n\nMade by `espalier help --markdown` from the tables in `tools/espalier`; do not edit "
+          "by hand.\n\n",
           out);
     paragraphs(out, MARKDOWN, purpose);
     fputs("| command | what it does |\n| --- | --- |\n", out);
     for (int i = 0; command_at(i); i++)
-        fprintf(out, "| [%s](#espalier-%s) | %s |\n", command_at(i)->name, command_at(i)->name, command_at(i)->summary);
+        fprintf(out, "| [%s](#espalier-%s) | %s |\n", command_at(i)->name, command_at(i)->name,
+                command_at(i)->summary);
     fputs("\nResults go to standard output; messages, warnings and progress go to standard error.\n\n", out);
     heading(out, MARKDOWN, "Options of every command");
     option_items(out, MARKDOWN, common_table, 0);
     fputs("\n**Exit codes**\n\n", out);
-    for (size_t i = 0; i < COUNT(exit_codes); i++) item(out, MARKDOWN, exit_codes[i].code, exit_codes[i].meaning, 0);
+    for (size_t i = 0; i < COUNT(exit_codes); i++)
+        item(out, MARKDOWN, exit_codes[i].code, exit_codes[i].meaning, 0);
     fputs("\n**Environment**\n\n", out);
-    for (size_t i = 0; i < COUNT(variables); i++) item(out, MARKDOWN, variables[i].name, variables[i].meaning, 0);
+    for (size_t i = 0; i < COUNT(variables); i++)
+        item(out, MARKDOWN, variables[i].name, variables[i].meaning, 0);
     for (int i = 0; command_at(i); i++) {
         fputc('\n', out);
         command_text(out, MARKDOWN, command_at(i));

@@ -27,7 +27,9 @@ static void key_line(char *buf, size_t size) {
 /* ~/.cache/espalier, made if it is not there; NULL where there is no home. To be freed with free(). */
 static char *cache_folder(void) {
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    char *base = cache && cache[0] == '/' ? join(cache, "") : home && home[0] == '/' ? join(home, ".cache") : NULL;
+    char *base = cache && cache[0] == '/' ? join(cache, "")
+                 : home && home[0] == '/' ? join(home, ".cache")
+                                          : NULL;
     char *folder = base ? join(base, "espalier") : NULL;
     if (folder) {
         (void)mkdir(base, 0700); /* there already, or its absence shows when the file is written */
@@ -61,18 +63,30 @@ static void keep(cli *c, const char *path, const char *key, const espl_chip *chi
     free(text);
 }
 
-espl_status host_chip(cli *c, espl_chip **out) {
-    char key[512];
-    key_line(key, sizeof key);
+/* Path of the kept profile, to be freed with free(); NULL where there is no home. */
+static char *kept_path(void) {
     char *folder = cache_folder(), *path = folder ? join(folder, "host.yaml") : NULL;
+    free(folder);
+    return path;
+}
+
+void keep_host_chip(cli *c, const espl_chip *chip) {
+    char key[512], *path = kept_path();
+    key_line(key, sizeof key);
+    if (path) keep(c, path, key, chip);
+    free(path);
+}
+
+espl_status host_chip(cli *c, espl_chip **out) {
+    char key[512], *path = kept_path();
     espl_status status = ESPL_OK;
+    key_line(key, sizeof key);
     if (!path || !read_kept(c, path, key, out)) {
         note(c, "measuring this machine, a few seconds");
         status = espl_chip_probe(c->ctx, out, &c->diag);
         if (status == ESPL_OK && path) keep(c, path, key, *out);
     }
     free(path);
-    free(folder);
     return status;
 }
 

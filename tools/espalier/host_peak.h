@@ -7,7 +7,10 @@
 
 /* The profile of this machine, from the cache or measured now; freed by the caller. */
 ESPL_NODISCARD espl_status host_chip(cli *c, espl_chip **out);
-/* Billions of operations a second (a MAC is two) that `threads` cores reach at this format; 0 if not known. */
+/* Keeps a profile that was just measured. */
+void keep_host_chip(cli *c, const espl_chip *chip);
+/* Billions of operations a second (a MAC is two) that `threads` cores reach at this format; 0 if not known.
+ */
 double peak_gops(const espl_chip *host, const char *format, int threads);
 
 #endif

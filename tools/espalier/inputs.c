@@ -13,8 +13,8 @@ const char *input_names(const espl_graph *graph, char *buf, size_t size) {
     for (int i = 0; i < espl_graph_input_count(graph) && used < size; i++) {
         char shape[160];
         espl_shape s = espl_graph_input_shape(graph, i);
-        used += (size_t)snprintf(buf + used, size - used, "%s%s (%s)", i ? ", " : "", espl_graph_input_name(graph, i),
-                                 espl_shape_text(&s, shape, sizeof shape));
+        used += (size_t)snprintf(buf + used, size - used, "%s%s (%s)", i ? ", " : "",
+                                 espl_graph_input_name(graph, i), espl_shape_text(&s, shape, sizeof shape));
     }
     return buf;
 }
@@ -36,7 +36,8 @@ static espl_status bind_one(cli *c, const espl_graph *graph, const char *text, e
     const char *value;
     char names[512];
     int input = find_input(graph, text, &value);
-    if (input < 0 && !strchr(text, '=')) return usage_fail(c, "--shape: '%s' is not of the form NAME=1x3x224x224", text);
+    if (input < 0 && !strchr(text, '='))
+        return usage_fail(c, "--shape: '%s' is not of the form NAME=1x3x224x224", text);
     if (input < 0)
         return fail(c, ESPL_INVALID, "--shape: '%s' names no input of the model; its inputs are: %s", text,
                     input_names(graph, names, sizeof names));
@@ -48,7 +49,8 @@ static espl_status bind_one(cli *c, const espl_graph *graph, const char *text, e
     return ESPL_OK;
 }
 
-/* One sample at a time: a model's shape is the sample's with a 1 before it, where the model leaves it open. */
+/* One sample at a time: a model's shape is the sample's with a 1 before it, where the model leaves it open.
+ */
 static void bind_from_data(const espl_graph *graph, const espl_dataset *data, espl_shape *shapes) {
     for (int i = 0; i < espl_graph_input_count(graph) && i < espl_dataset_inputs(data); i++) {
         espl_shape own = espl_graph_input_shape(graph, i), sample = espl_dataset_shape(data, i);
@@ -78,8 +80,8 @@ espl_status bind_shapes(cli *c, const espl_graph *graph, const text_list *given,
     return ESPL_OK;
 }
 
-espl_status open_session(cli *c, const char *model, const text_list *shapes, const espl_dataset *data, bool profile,
-                         espl_session **out) {
+espl_status open_session(cli *c, const char *model, const text_list *shapes, const espl_dataset *data,
+                         bool profile, espl_session **out) {
     espl_graph *graph = NULL;
     espl_session_options options = {.profile = profile};
     espl_shape *bound = NULL;

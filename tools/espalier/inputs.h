@@ -6,22 +6,22 @@
 #include "espalier/compress.h"
 
 /* Options that several commands have. */
-#define SHAPE_OPTION(type)                                                                                        \
-    {.name = "shape", .kind = OPTION_LIST, .offset = offsetof(type, shapes), .argument = "NAME=1x3x224x224",       \
-     .help = "binds the unknown dimensions of an input; may be given once for each input"}
-#define FLAVOUR_OPTION(type)                                                                                      \
-    {.name = "flavour", .kind = OPTION_CHOICE, .offset = offsetof(type, flavour), .choices = flavour_choice,       \
-     .help = "whom the ONNX file is for: portable has s8 activations with zero points of 0, which every tool "     \
-             "takes; ort-x86 has u8 activations, fastest in ONNX Runtime on x86"}
+#define SHAPE_OPTION(type)                                                                   \
+    {                                                                                        \
+        .name = "shape", .kind = OPTION_LIST, .offset = offsetof(type, shapes),              \
+        .argument = "NAME=1x3x224x224",                                                      \
+        .help = "binds the unknown dimensions of an input; may be given once for each input" \
+    }
 const char *flavour_choice(int index);
 
-/* The shapes given by --shape, one per input of the graph (rank -1: the graph's own), to be freed with free(); NULL if
- * none was given. With `data` unknown dimensions that --shape leaves are taken from its samples. */
+/* The shapes given by --shape, one per input of the graph (rank -1: the graph's own), to be freed with
+ * free(); NULL if none was given. With `data` unknown dimensions that --shape leaves are taken from its
+ * samples. */
 ESPL_NODISCARD espl_status bind_shapes(cli *c, const espl_graph *graph, const text_list *given,
                                        const espl_dataset *data, espl_shape **out);
 /* Reads the model and creates a session of it. */
-ESPL_NODISCARD espl_status open_session(cli *c, const char *model, const text_list *shapes, const espl_dataset *data,
-                                        bool profile, espl_session **out);
+ESPL_NODISCARD espl_status open_session(cli *c, const char *model, const text_list *shapes,
+                                        const espl_dataset *data, bool profile, espl_session **out);
 /* {"name", "dtype", "shape"} */
 json_t *array_value(const char *name, espl_dtype dtype, const espl_shape *shape);
 json_t *shape_value(const espl_shape *shape);

@@ -30,7 +30,9 @@ json_t *text_value(const char *text) {
     return value;
 }
 
-json_t *number_value(double value) { return isfinite(value) ? json_real(value) : json_null(); }
+json_t *number_value(double value) {
+    return isfinite(value) ? json_real(value) : json_null();
+}
 
 char *json_text(const json_t *root) {
     return root && !incomplete ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(12)) : NULL;

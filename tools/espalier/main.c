@@ -15,18 +15,33 @@ static const command_row rows[] = {
 };
 
 const option common_table[] = {
-    {.name = "help", .letter = 'h', .kind = OPTION_FLAG, .offset = offsetof(common_options, help),
+    {.name = "help",
+     .letter = 'h',
+     .kind = OPTION_FLAG,
+     .offset = offsetof(common_options, help),
      .help = "explains the command"},
-    {.name = "json", .kind = OPTION_FLAG, .offset = offsetof(common_options, json),
+    {.name = "json",
+     .kind = OPTION_FLAG,
+     .offset = offsetof(common_options, json),
      .help = "prints the result as JSON"},
-    {.name = "quiet", .letter = 'q', .kind = OPTION_FLAG, .offset = offsetof(common_options, quiet),
+    {.name = "quiet",
+     .letter = 'q',
+     .kind = OPTION_FLAG,
+     .offset = offsetof(common_options, quiet),
      .help = "no progress, no messages and no warnings; errors are still told"},
-    {.name = "threads", .kind = OPTION_INT, .offset = offsetof(common_options, threads), .argument = "N",
-     .help = "threads to use (default 0: all cores)", .least = 0, .most = 1024},
+    {.name = "threads",
+     .kind = OPTION_INT,
+     .offset = offsetof(common_options, threads),
+     .argument = "N",
+     .help = "threads to use (default 0: all cores)",
+     .least = 0,
+     .most = 1024},
     {0},
 };
 
-const command_row *command_at(int index) { return (size_t)index < COUNT(rows) ? &rows[index] : NULL; }
+const command_row *command_at(int index) {
+    return (size_t)index < COUNT(rows) ? &rows[index] : NULL;
+}
 
 const command_row *command_find(const char *name) {
     for (size_t i = 0; i < COUNT(rows); i++)
@@ -34,7 +49,8 @@ const command_row *command_find(const char *name) {
     return NULL;
 }
 
-/* --- messages -------------------------------------------------------------------------------------------- */
+/* --- messages --------------------------------------------------------------------------------------------
+ */
 
 static espl_status vfail(cli *c, espl_status status, const char *fmt, va_list args) {
     if (c->diag.status != ESPL_OK) return status;
@@ -61,7 +77,9 @@ espl_status usage_fail(cli *c, const char *fmt, ...) {
     return ESPL_INVALID;
 }
 
-espl_status nomem(cli *c) { return fail(c, ESPL_NOMEM, "out of memory"); }
+espl_status nomem(cli *c) {
+    return fail(c, ESPL_NOMEM, "out of memory");
+}
 
 void note(cli *c, const char *fmt, ...) {
     if (c->common.quiet) return;
@@ -80,7 +98,8 @@ static void on_log(void *user, espl_log_level level, const char *line) {
     if (level == ESPL_LOG_INFO) note(user, "note: %s", line);
 }
 
-/* --- one call ---------------------------------------------------------------------------------------------- */
+/* --- one call ----------------------------------------------------------------------------------------------
+ */
 
 static espl_status create_context(cli *c) {
     espl_config config = {.log = on_log, .user = c, .threads = (int)c->common.threads};

@@ -52,7 +52,8 @@ static espl_status set_int(cli *c, const option *o, const char *text, int64_t *o
     errno = 0;
     long long value = strtoll(text, &end, 10);
     if (end == text || *end || errno) return usage_fail(c, "--%s: '%s' is not a whole number", o->name, text);
-    if (o->least < o->most && ((double)value < o->least || (double)value > o->most)) return out_of_range(c, o, text);
+    if (o->least < o->most && ((double)value < o->least || (double)value > o->most))
+        return out_of_range(c, o, text);
     *out = value;
     return ESPL_OK;
 }
@@ -60,7 +61,8 @@ static espl_status set_int(cli *c, const option *o, const char *text, int64_t *o
 static espl_status set_number(cli *c, const option *o, const char *text, double *out) {
     char *end;
     double value = strtod(text, &end);
-    if (end == text || *end || !isfinite(value)) return usage_fail(c, "--%s: '%s' is not a number", o->name, text);
+    if (end == text || *end || !isfinite(value))
+        return usage_fail(c, "--%s: '%s' is not a number", o->name, text);
     if (o->least < o->most && (value < o->least || value > o->most)) return out_of_range(c, o, text);
     *out = value;
     return ESPL_OK;
@@ -90,19 +92,29 @@ static espl_status add_item(cli *c, text_list *list, const char *text) {
 
 static espl_status set_value(cli *c, const option *o, const char *text, void *field) {
     switch (o->kind) {
-    case OPTION_FLAG: *(bool *)field = true; return ESPL_OK;
-    case OPTION_TEXT: *(const char **)field = text; return ESPL_OK;
-    case OPTION_LIST: return add_item(c, field, text);
-    case OPTION_INT: return set_int(c, o, text, field);
-    case OPTION_NUMBER: return set_number(c, o, text, field);
-    case OPTION_CHOICE: return set_choice(c, o, text, field);
+        case OPTION_FLAG:
+            *(bool *)field = true;
+            return ESPL_OK;
+        case OPTION_TEXT:
+            *(const char **)field = text;
+            return ESPL_OK;
+        case OPTION_LIST:
+            return add_item(c, field, text);
+        case OPTION_INT:
+            return set_int(c, o, text, field);
+        case OPTION_NUMBER:
+            return set_number(c, o, text, field);
+        case OPTION_CHOICE:
+            return set_choice(c, o, text, field);
     }
     return fail(c, ESPL_INTERNAL, "--%s: has no kind", o->name);
 }
 
-/* --- words ----------------------------------------------------------------------------------------------- */
+/* --- words -----------------------------------------------------------------------------------------------
+ */
 
-/* The two tables of one call and the structs that they fill; `given` notes which rows of the first were met. */
+/* The two tables of one call and the structs that they fill; `given` notes which rows of the first were met.
+ */
 typedef struct parser {
     cli *c;
     const option *table[2];
@@ -112,12 +124,15 @@ typedef struct parser {
     char **words;
 } parser;
 
-static const char *option_word(const void *list, int index) { return ((const option *)list)[index].name; }
+static const char *option_word(const void *list, int index) {
+    return ((const option *)list)[index].name;
+}
 
 static const option *find(parser *p, const char *name, size_t length, char letter, void **fields) {
     for (int t = 0; t < 2; t++)
         for (const option *o = p->table[t]; o && o->name; o++)
-            if (name ? strlen(o->name) == length && strncmp(o->name, name, length) == 0 : o->letter == letter) {
+            if (name ? strlen(o->name) == length && strncmp(o->name, name, length) == 0
+                     : o->letter == letter) {
                 *fields = p->fields[t];
                 if (t == 0) p->given |= UINT64_C(1) << (o - p->table[0]);
                 return o;
@@ -134,7 +149,8 @@ static espl_status unknown(parser *p, const char *word, const char *name) {
 
 /* The word after an option that takes one. */
 static espl_status take_next(parser *p, const option *o, const char **value) {
-    if (p->index >= p->count) return usage_fail(p->c, "--%s: needs a value: %s", o->name, o->argument ? o->argument : "");
+    if (p->index >= p->count)
+        return usage_fail(p->c, "--%s: needs a value: %s", o->name, o->argument ? o->argument : "");
     *value = p->words[p->index++];
     return ESPL_OK;
 }
@@ -207,9 +223,11 @@ espl_status parse_arguments(cli *c, int count, char **words, void *options) {
     if (k->defaults) memcpy(options, k->defaults, k->size);
     c->operands = calloc((size_t)count + 1, sizeof *c->operands);
     if (!c->operands) return nomem(c);
-    parser p = {
-        .c = c, .table = {k->options, common_table}, .fields = {options, &c->common}, .count = count,
-        .words = words};
+    parser p = {.c = c,
+                .table = {k->options, common_table},
+                .fields = {options, &c->common},
+                .count = count,
+                .words = words};
     espl_status status = parse_words(&p);
     if (status == ESPL_OK && !c->common.help) status = check_complete(&p);
     return status;

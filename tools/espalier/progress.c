@@ -32,7 +32,9 @@ void progress_catch_interrupt(void) {
     sigaction(SIGINT, &action, NULL);
 }
 
-bool progress_interrupted(void) { return interrupted != 0; }
+bool progress_interrupted(void) {
+    return interrupted != 0;
+}
 
 void progress_init(progress *p, bool quiet) {
     memset(p, 0, sizeof *p);
@@ -58,7 +60,8 @@ static void show(progress *p, int64_t done, int64_t total, double now) {
     char left[32] = "", line[160];
     if (total > 0 && done > p->first && done <= total) {
         char clock[24];
-        clock_text((now - p->begin) / (double)(done - p->first) * (double)(total - done), clock, sizeof clock);
+        clock_text((now - p->begin) / (double)(done - p->first) * (double)(total - done), clock,
+                   sizeof clock);
         snprintf(left, sizeof left, ", %s left", clock);
     }
     if (total > 0)

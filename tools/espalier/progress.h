@@ -7,10 +7,10 @@
 
 typedef struct progress {
     bool quiet, terminal;
-    bool line_open;    /* a line without its end stands on the terminal */
-    char what[64];     /* the work going on */
+    bool line_open;     /* a line without its end stands on the terminal */
+    char what[64];      /* the work going on */
     double begin, last; /* when it began, when it was last shown */
-    int64_t first;     /* what was done of it when it was first heard of */
+    int64_t first;      /* what was done of it when it was first heard of */
 } progress;
 
 void progress_init(progress *p, bool quiet);

@@ -9,7 +9,9 @@
 
 /* --- JSON ----------------------------------------------------------------------------------------------- */
 
-static json_t *known(double value) { return value > 0 ? number_value(value) : json_null(); }
+static json_t *known(double value) {
+    return value > 0 ? number_value(value) : json_null();
+}
 
 static json_t *side_value(const espl_scores *scores, double score, uint64_t bytes, double ms, double joules) {
     json_t *side = json_object();
@@ -42,7 +44,9 @@ static json_t *layer_value(const espl_layer_choice *l) {
     return row;
 }
 
-static double ratio(double before, double after) { return before > 0 && after > 0 ? before / after : NAN; }
+static double ratio(double before, double after) {
+    return before > 0 && after > 0 ? before / after : NAN;
+}
 
 json_t *report_value(const espl_result *r, const report_settings *s) {
     json_t *root = json_object(), *layers = json_array();
@@ -62,13 +66,15 @@ json_t *report_value(const espl_result *r, const report_settings *s) {
     put(root, "measured", json_boolean(r->measured));
     put(root, "top1", r->after.has_labels ? number_value(r->after.top1) : json_null());
     put(root, "bytes", json_integer((json_int_t)r->bytes_after));
-    put(root, "onnx_bytes", r->onnx_bytes ? json_integer((json_int_t)r->onnx_bytes) : json_null());
+    if (r->onnx_bytes)
+        put(root, "onnx_bytes", json_integer((json_int_t)r->onnx_bytes)); /* once it is written */
     put(root, "median_ms", known(r->ms_after));
     put(root, "macs", json_integer(r->macs));
     put(root, "params", json_integer(r->params));
     put(root, "size_ratio", number_value(ratio((double)r->bytes_before, (double)r->bytes_after)));
     put(root, "speedup", number_value(ratio(r->ms_before, r->ms_after)));
-    put(root, "before", side_value(&r->before, r->score_before, r->bytes_before, r->ms_before, r->joules_before));
+    put(root, "before",
+        side_value(&r->before, r->score_before, r->bytes_before, r->ms_before, r->joules_before));
     put(root, "after", side_value(&r->after, r->score_after, r->bytes_after, r->ms_after, r->joules_after));
     put(root, "layers", layers);
     return root;
@@ -79,31 +85,35 @@ json_t *report_value(const espl_result *r, const report_settings *s) {
 enum { REPORT_WIDTH = 118 };
 
 static const column columns[] = {
-    {"layer", COLUMN_NAME},    {"op", COLUMN_TAIL},       {"format", COLUMN_TEXT},   {"bytes", COLUMN_NUMBER},
-    {"→", COLUMN_TEXT},        {"ms", COLUMN_NUMBER},     {"→", COLUMN_TEXT},        {"SQNR", COLUMN_NUMBER},
-    {"why", COLUMN_TAIL},
+    {"layer", COLUMN_NAME},   {"op", COLUMN_TAIL},  {"format", COLUMN_TEXT},
+    {"bytes", COLUMN_NUMBER}, {"→", COLUMN_NUMBER}, {"ms", COLUMN_NUMBER},
+    {"→", COLUMN_NUMBER},     {"why", COLUMN_TAIL}, {"SQNR", COLUMN_NUMBER},
 };
 
-static cell bytes_cell(uint64_t bytes) { return bytes ? cell_bytes(bytes) : cell_format("-"); }
+static cell bytes_cell(uint64_t bytes) {
+    return bytes ? cell_bytes(bytes) : cell_format("-");
+}
 
-static void add_layer(table *t, const espl_layer_choice *l, int index) {
+static void add_layer(table *t, const espl_layer_choice *l, int index, bool sqnr) {
+    bool changed = *l->format_after && strcmp(l->format_before, l->format_after) != 0;
     table_add(t, l->name && *l->name ? l->name : cell_format("#%d", index).text);
     table_add(t, l->op);
-    if (strcmp(l->format_before, l->format_after) == 0)
-        table_add(t, l->format_after);
-    else
+    if (changed)
         table_cell(t, cell_format("%s → %s", l->format_before, l->format_after));
+    else
+        table_add(t, l->format_after);
     table_cell(t, bytes_cell(l->bytes_before));
     table_cell(t, bytes_cell(l->bytes_after));
     table_cell(t, cell_ms(l->ms_before));
     table_cell(t, cell_ms(l->ms_after));
-    table_cell(t, isfinite(l->sqnr_db) ? cell_format("%.1f dB", l->sqnr_db) : cell_format("-"));
     table_add(t, l->why ? l->why : "");
+    if (sqnr) table_cell(t, isfinite(l->sqnr_db) ? cell_format("%.1f dB", l->sqnr_db) : cell_format("-"));
 }
 
 /* The sums of the layers, whose bytes are those of the weights alone. */
-static void add_sums(table *t, const espl_result *r) {
-    espl_layer_choice sum = {.name = "all layers", .op = "", .format_before = "", .format_after = "", .sqnr_db = NAN};
+static void add_sums(table *t, const espl_result *r, bool sqnr) {
+    espl_layer_choice sum = {
+        .name = "all layers", .op = "", .format_before = "", .format_after = "", .sqnr_db = NAN};
     for (int i = 0; i < r->layer_count; i++) {
         sum.bytes_before += r->layers[i].bytes_before;
         sum.bytes_after += r->layers[i].bytes_after;
@@ -111,7 +121,7 @@ static void add_sums(table *t, const espl_result *r) {
         sum.ms_after += r->layers[i].ms_after;
     }
     table_rule(t);
-    add_layer(t, &sum, 0);
+    add_layer(t, &sum, 0, sqnr);
 }
 
 static const char *metric_text(const char *metric) {
@@ -121,7 +131,8 @@ static const char *metric_text(const char *metric) {
 }
 
 static void print_totals(const espl_result *r, FILE *out) {
-    fprintf(out, "\n%-16s %9.2f %% → %9.2f %%   %+.2f points on %" PRId64 " samples (%" PRId64 " others to calibrate)\n",
+    fprintf(out,
+            "\n%-16s %9.2f %% → %9.2f %%   %+.2f points on %" PRId64 " samples, calibrated on %" PRId64 "\n",
             metric_text(r->metric), 100 * r->score_before, 100 * r->score_after, 0 - r->drop, r->eval_samples,
             r->calib_samples);
     fprintf(out, "%-16s %11s → %11s   %.2fx smaller", "file", cell_bytes(r->bytes_before).text,
@@ -137,19 +148,28 @@ static void print_totals(const espl_result *r, FILE *out) {
                 1e3 * r->joules_after, ratio(r->joules_before, r->joules_after));
 }
 
+/* Whether the noise of any layer is known: it is a column only then. */
+static bool any_sqnr(const espl_result *r) {
+    for (int i = 0; i < r->layer_count; i++)
+        if (isfinite(r->layers[i].sqnr_db)) return true;
+    return false;
+}
+
 bool report_print(const espl_result *r, const report_settings *s, FILE *out) {
-    table *t = table_new(columns, COUNT(columns));
+    bool sqnr = any_sqnr(r);
+    table *t = table_new(columns, (int)COUNT(columns) - !sqnr);
     fprintf(out, "%s for %s, goal %s, flavour %s, data %s\n\n", s->model, r->chip, s->goal,
             espl_flavour_name(r->flavour), r->data);
-    for (int i = 0; i < r->layer_count; i++) add_layer(t, &r->layers[i], i);
-    add_sums(t, r);
+    for (int i = 0; i < r->layer_count; i++) add_layer(t, &r->layers[i], i, sqnr);
+    add_sums(t, r, sqnr);
     bool good = table_print(t, out, REPORT_WIDTH);
     table_free(t);
     if (!good) return false;
     print_totals(r, out);
     fprintf(out, "%s: model.espl, model.onnx, recipe.yaml, report.json\n", s->folder);
     if (r->within_budget)
-        fprintf(out, "within the budget: %.2f points lost, %g allowed\n", r->drop > 0 ? r->drop : 0, s->max_drop);
+        fprintf(out, "within the budget: %.2f points lost, %g allowed\n", r->drop > 0 ? r->drop : 0,
+                s->max_drop);
     else
         fprintf(out, "NOT within the budget: %.2f points lost, %g allowed\n", r->drop, s->max_drop);
     return true;

@@ -1,10 +1,11 @@
-/* Tables: cells are gathered, columns get the width they need, and names give way where the whole is too wide. */
+/* Tables: cells are gathered, columns get the width they need, and names give way where the whole is too
+ * wide. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "text.h"
 
-enum { GAP = 2, LEAST_WIDTH = 8 };
+enum { GAP = 2 };
 
 struct table {
     const column *columns;
@@ -56,18 +57,20 @@ void table_add(table *t, const char *text) {
     add(t, copy);
 }
 
-void table_cell(table *t, cell value) { table_add(t, value.text); }
+void table_cell(table *t, cell value) {
+    table_add(t, value.text);
+}
 
 void table_rule(table *t) {
     for (int i = 0; t && i < t->column_count; i++) add(t, NULL);
 }
 
-/* Takes what is too much from the widest column of a kind, but leaves it readable. */
-static void shrink(const table *t, int *widths, column_kind kind, int *excess) {
+/* Takes what is too much from the widest column of a kind, but leaves `least`. */
+static void shrink(const table *t, int *widths, column_kind kind, int least, int *excess) {
     while (*excess > 0) {
         int widest = -1;
         for (int i = 0; i < t->column_count; i++)
-            if (t->columns[i].kind == kind && widths[i] > LEAST_WIDTH && (widest < 0 || widths[i] > widths[widest]))
+            if (t->columns[i].kind == kind && widths[i] > least && (widest < 0 || widths[i] > widths[widest]))
                 widest = i;
         if (widest < 0) return;
         widths[widest]--;
@@ -84,25 +87,41 @@ static void measure(const table *t, int *widths, int limit) {
         total += widths[i] + GAP;
     }
     int excess = total - limit;
-    shrink(t, widths, COLUMN_NAME, &excess);
-    shrink(t, widths, COLUMN_TAIL, &excess);
+    shrink(t, widths, COLUMN_NAME, 20, &excess);
+    shrink(t, widths, COLUMN_TAIL, 12, &excess);
+    shrink(t, widths, COLUMN_NAME, 8, &excess);
+    shrink(t, widths, COLUMN_TAIL, 4, &excess);
 }
 
 /* The text after its first `count` characters. */
 static const char *skip(const char *text, int count) {
-    for (; *text && count > 0; count--)
-        do text++;
+    for (; *text && count > 0; count--) do
+            text++;
         while (((unsigned char)*text & 0xc0) == 0x80);
     return text;
 }
 
-static void print_cell(FILE *out, const char *text, column_kind kind, int width, bool last) {
-    int excess = text_width(text) - width, pad = excess < 0 ? -excess : 0;
-    if (kind == COLUMN_NUMBER) fprintf(out, "%*s%s", pad, "", text);
-    else if (excess <= 0) fputs(text, out);
-    else if (kind == COLUMN_NAME) fprintf(out, "…%s", skip(text, excess + 1));
-    else fprintf(out, "%.*s…", (int)(skip(text, width - 1) - text), text);
-    if (!last) fprintf(out, "%*s", (kind == COLUMN_NUMBER ? 0 : pad) + GAP, "");
+/* Prints one line of cells; spaces at its end are left out. */
+static void print_line(const table *t, FILE *out, char *const *cells, const int *widths) {
+    int spaces = 0;
+    for (int i = 0; i < t->column_count; i++) {
+        const char *text = cells ? cells[i] : t->columns[i].title;
+        int excess = text_width(text) - widths[i], pad = excess < 0 ? -excess : 0;
+        column_kind kind = t->columns[i].kind;
+        if (kind == COLUMN_NUMBER) spaces += pad;
+        if (*text) {
+            fprintf(out, "%*s", spaces, "");
+            spaces = 0;
+        }
+        if (excess <= 0 || kind == COLUMN_NUMBER || kind == COLUMN_TEXT)
+            fputs(text, out);
+        else if (kind == COLUMN_NAME)
+            fprintf(out, "…%s", skip(text, excess + 1));
+        else
+            fprintf(out, "%.*s…", (int)(skip(text, widths[i] - 1) - text), text);
+        spaces += (kind == COLUMN_NUMBER ? 0 : pad) + GAP;
+    }
+    fputc('\n', out);
 }
 
 static void print_rule(const table *t, FILE *out, const int *widths) {
@@ -119,20 +138,14 @@ bool table_print(table *t, FILE *out, int width) {
         return false;
     }
     measure(t, widths, width);
-    for (int i = 0; i < t->column_count; i++)
-        print_cell(out, t->columns[i].title, t->columns[i].kind, widths[i], i + 1 == t->column_count);
-    fputc('\n', out);
+    print_line(t, out, NULL, widths);
     print_rule(t, out, widths);
     size_t row = (size_t)t->column_count;
-    for (size_t at = 0; at + row <= t->used; at += row) {
-        if (!t->cells[at]) {
+    for (size_t at = 0; at + row <= t->used; at += row)
+        if (t->cells[at])
+            print_line(t, out, t->cells + at, widths);
+        else
             print_rule(t, out, widths);
-            continue;
-        }
-        for (size_t i = 0; i < row; i++)
-            print_cell(out, t->cells[at + i], t->columns[i].kind, widths[i], i + 1 == row);
-        fputc('\n', out);
-    }
     free(widths);
     return true;
 }

@@ -29,7 +29,9 @@ cell cell_format(const char *fmt, ...) {
 }
 
 /* Three digits: 1.23, 12.3, 123. */
-static int decimals(double value) { return value < 9.995 ? 2 : value < 99.95 ? 1 : 0; }
+static int decimals(double value) {
+    return value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
+}
 
 cell cell_bytes(uint64_t bytes) {
     static const char *const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
