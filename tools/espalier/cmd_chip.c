@@ -135,7 +135,7 @@ static espl_status list(cli *c, const chip_options *o) {
     static const column columns[] = {{"chip", COLUMN_TEXT},
                                      {"backend", COLUMN_TEXT},
                                      {"cores", COLUMN_NUMBER},
-                                     {"description", COLUMN_TAIL}};
+                                     {"description", COLUMN_WRAP}};
     (void)o;
     table *t = table_new(columns, COUNT(columns));
     json_t *chips = json_array(), *root = json_object();

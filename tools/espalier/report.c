@@ -39,7 +39,6 @@ static json_t *layer_value(const espl_layer_choice *l) {
     put(row, "ms_after", known(l->ms_after));
     put(row, "macs", json_integer(l->macs));
     put(row, "params", json_integer(l->params));
-    put(row, "sqnr_db", number_value(l->sqnr_db));
     put(row, "why", text_value(l->why));
     return row;
 }
@@ -85,16 +84,15 @@ json_t *report_value(const espl_result *r, const report_settings *s) {
 enum { REPORT_WIDTH = 118 };
 
 static const column columns[] = {
-    {"layer", COLUMN_NAME},   {"op", COLUMN_TAIL},  {"format", COLUMN_TEXT},
-    {"bytes", COLUMN_NUMBER}, {"→", COLUMN_NUMBER}, {"ms", COLUMN_NUMBER},
-    {"→", COLUMN_NUMBER},     {"why", COLUMN_TAIL}, {"SQNR", COLUMN_NUMBER},
+    {"layer", COLUMN_NAME}, {"op", COLUMN_TAIL},   {"format", COLUMN_TEXT}, {"bytes", COLUMN_NUMBER},
+    {"→", COLUMN_NUMBER},   {"ms", COLUMN_NUMBER}, {"→", COLUMN_NUMBER},    {"why", COLUMN_WRAP},
 };
 
 static cell bytes_cell(uint64_t bytes) {
     return bytes ? cell_bytes(bytes) : cell_format("-");
 }
 
-static void add_layer(table *t, const espl_layer_choice *l, int index, bool sqnr) {
+static void add_layer(table *t, const espl_layer_choice *l, int index) {
     bool changed = *l->format_after && strcmp(l->format_before, l->format_after) != 0;
     table_add(t, l->name && *l->name ? l->name : cell_format("#%d", index).text);
     table_add(t, l->op);
@@ -107,13 +105,11 @@ static void add_layer(table *t, const espl_layer_choice *l, int index, bool sqnr
     table_cell(t, cell_ms(l->ms_before));
     table_cell(t, cell_ms(l->ms_after));
     table_add(t, l->why ? l->why : "");
-    if (sqnr) table_cell(t, isfinite(l->sqnr_db) ? cell_format("%.1f dB", l->sqnr_db) : cell_format("-"));
 }
 
 /* The sums of the layers, whose bytes are those of the weights alone. */
-static void add_sums(table *t, const espl_result *r, bool sqnr) {
-    espl_layer_choice sum = {
-        .name = "all layers", .op = "", .format_before = "", .format_after = "", .sqnr_db = NAN};
+static void add_sums(table *t, const espl_result *r) {
+    espl_layer_choice sum = {.name = "all layers", .op = "", .format_before = "", .format_after = ""};
     for (int i = 0; i < r->layer_count; i++) {
         sum.bytes_before += r->layers[i].bytes_before;
         sum.bytes_after += r->layers[i].bytes_after;
@@ -121,7 +117,7 @@ static void add_sums(table *t, const espl_result *r, bool sqnr) {
         sum.ms_after += r->layers[i].ms_after;
     }
     table_rule(t);
-    add_layer(t, &sum, 0, sqnr);
+    add_layer(t, &sum, 0);
 }
 
 static const char *metric_text(const char *metric) {
@@ -130,38 +126,39 @@ static const char *metric_text(const char *metric) {
     return metric;
 }
 
+/* "2.13x faster", "1.05x slower" or "as before": how often the lesser goes into the greater. */
+static cell change(double before, double after, const char *less, const char *more) {
+    double times = ratio(before, after);
+    if (!isfinite(times)) return cell_format("-");
+    if (times > 0.995 && times < 1.005) return cell_format("as before");
+    return times > 1 ? cell_format("%.2fx %s", times, less) : cell_format("%.2fx %s", 1 / times, more);
+}
+
 static void print_totals(const espl_result *r, FILE *out) {
     fprintf(out,
             "\n%-16s %9.2f %% → %9.2f %%   %+.2f points on %" PRId64 " samples, calibrated on %" PRId64 "\n",
             metric_text(r->metric), 100 * r->score_before, 100 * r->score_after, 0 - r->drop, r->eval_samples,
             r->calib_samples);
-    fprintf(out, "%-16s %11s → %11s   %.2fx smaller", "file", cell_bytes(r->bytes_before).text,
-            cell_bytes(r->bytes_after).text, ratio((double)r->bytes_before, (double)r->bytes_after));
+    fprintf(out, "%-16s %11s → %11s   %s", "file", cell_bytes(r->bytes_before).text,
+            cell_bytes(r->bytes_after).text,
+            change((double)r->bytes_before, (double)r->bytes_after, "smaller", "larger").text);
     if (r->onnx_bytes) fprintf(out, " (as ONNX: %s)", cell_bytes(r->onnx_bytes).text);
     fputc('\n', out);
     if (r->ms_before > 0 && r->ms_after > 0)
-        fprintf(out, "%-16s %8s ms → %8s ms   %.2fx faster, %s\n", "latency", cell_ms(r->ms_before).text,
-                cell_ms(r->ms_after).text, ratio(r->ms_before, r->ms_after),
+        fprintf(out, "%-16s %8s ms → %8s ms   %s, %s\n", "latency", cell_ms(r->ms_before).text,
+                cell_ms(r->ms_after).text, change(r->ms_before, r->ms_after, "faster", "slower").text,
                 r->measured ? "measured on this machine" : "modelled");
     if (r->joules_before > 0 && r->joules_after > 0)
-        fprintf(out, "%-16s %8.4g mJ → %8.4g mJ   %.2fx less, modelled\n", "energy", 1e3 * r->joules_before,
-                1e3 * r->joules_after, ratio(r->joules_before, r->joules_after));
-}
-
-/* Whether the noise of any layer is known: it is a column only then. */
-static bool any_sqnr(const espl_result *r) {
-    for (int i = 0; i < r->layer_count; i++)
-        if (isfinite(r->layers[i].sqnr_db)) return true;
-    return false;
+        fprintf(out, "%-16s %8.4g mJ → %8.4g mJ   %s, modelled\n", "energy", 1e3 * r->joules_before,
+                1e3 * r->joules_after, change(r->joules_before, r->joules_after, "less", "more").text);
 }
 
 bool report_print(const espl_result *r, const report_settings *s, FILE *out) {
-    bool sqnr = any_sqnr(r);
-    table *t = table_new(columns, (int)COUNT(columns) - !sqnr);
+    table *t = table_new(columns, COUNT(columns));
     fprintf(out, "%s for %s, goal %s, flavour %s, data %s\n\n", s->model, r->chip, s->goal,
             espl_flavour_name(r->flavour), r->data);
-    for (int i = 0; i < r->layer_count; i++) add_layer(t, &r->layers[i], i, sqnr);
-    add_sums(t, r, sqnr);
+    for (int i = 0; i < r->layer_count; i++) add_layer(t, &r->layers[i], i);
+    add_sums(t, r);
     bool good = table_print(t, out, REPORT_WIDTH);
     table_free(t);
     if (!good) return false;

@@ -88,6 +88,7 @@ static void measure(const table *t, int *widths, int limit) {
     }
     int excess = total - limit;
     shrink(t, widths, COLUMN_NAME, 20, &excess);
+    shrink(t, widths, COLUMN_WRAP, 30, &excess);
     shrink(t, widths, COLUMN_TAIL, 12, &excess);
     shrink(t, widths, COLUMN_NAME, 8, &excess);
     shrink(t, widths, COLUMN_TAIL, 4, &excess);
@@ -101,9 +102,27 @@ static const char *skip(const char *text, int count) {
     return text;
 }
 
+/* Bytes of `text` that go into `width` columns, up to a space if there is one. */
+static size_t fitting(const char *text, int width) {
+    if (text_width(text) <= width) return strlen(text);
+    size_t most = (size_t)(skip(text, width) - text), n = most;
+    while (n > 0 && text[n] != ' ') n--;
+    return n ? n : most;
+}
+
+static void print_wrapped(FILE *out, const char *text, int indent, int width) {
+    size_t n = fitting(text, width);
+    fprintf(out, "%.*s", (int)n, text);
+    for (text += n; *text; text += n) {
+        text += strspn(text, " ");
+        n = fitting(text, width);
+        fprintf(out, "\n%*s%.*s", indent, "", (int)n, text);
+    }
+}
+
 /* Prints one line of cells; spaces at its end are left out. */
 static void print_line(const table *t, FILE *out, char *const *cells, const int *widths) {
-    int spaces = 0;
+    int spaces = 0, indent = 0;
     for (int i = 0; i < t->column_count; i++) {
         const char *text = cells ? cells[i] : t->columns[i].title;
         int excess = text_width(text) - widths[i], pad = excess < 0 ? -excess : 0;
@@ -115,11 +134,14 @@ static void print_line(const table *t, FILE *out, char *const *cells, const int 
         }
         if (excess <= 0 || kind == COLUMN_NUMBER || kind == COLUMN_TEXT)
             fputs(text, out);
+        else if (kind == COLUMN_WRAP)
+            print_wrapped(out, text, indent, widths[i]);
         else if (kind == COLUMN_NAME)
             fprintf(out, "…%s", skip(text, excess + 1));
         else
             fprintf(out, "%.*s…", (int)(skip(text, widths[i] - 1) - text), text);
         spaces += (kind == COLUMN_NUMBER ? 0 : pad) + GAP;
+        indent += widths[i] + GAP;
     }
     fputc('\n', out);
 }

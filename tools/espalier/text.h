@@ -30,7 +30,8 @@ typedef enum column_kind {
     COLUMN_NUMBER, /* right-aligned */
     COLUMN_TEXT,   /* left-aligned */
     COLUMN_NAME,   /* left-aligned; shortened from the left ("…layer3/conv") where the table is too wide */
-    COLUMN_TAIL    /* left-aligned; shortened at its end where the table is still too wide */
+    COLUMN_TAIL,   /* left-aligned; shortened at its end where the table is still too wide */
+    COLUMN_WRAP    /* the last one: goes on in the lines below where it is too wide */
 } column_kind;
 
 typedef struct column {
