@@ -1,1 +1,0 @@
-typedef int espl__nothing;
