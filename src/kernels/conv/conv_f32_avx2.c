@@ -1,5 +1,5 @@
 /* Float convolution in 256 bits: 6 pixels x 1 block are 12 sums, enough for two fma a cycle. */
-#include "kernels/conv/simd_avx2.h"
+#include "kernels/simd/avx2.h"
 #include "kernels/conv/tiles.h"
 
 #define TILES_1(X) UP_TO_6(X, 1)

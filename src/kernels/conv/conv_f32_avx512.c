@@ -1,5 +1,5 @@
 /* Float convolution in 512 bits: two fma a cycle, the tiles of the VNNI kernels. */
-#include "kernels/conv/simd_avx512.h"
+#include "kernels/simd/avx512.h"
 #include "kernels/conv/tiles.h"
 
 #define TILES_1(X) UP_TO_16(X, 1)

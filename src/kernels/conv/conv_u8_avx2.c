@@ -1,5 +1,5 @@
 /* Integer convolution in 256 bits: a block is two registers, and 4 pixels x 1 block with split bytes fill the 16 there are. */
-#include "kernels/conv/simd_avx2.h"
+#include "kernels/simd/avx2.h"
 #include "kernels/conv/tiles.h"
 
 #define TILES_1(X) UP_TO_4(X, 1)

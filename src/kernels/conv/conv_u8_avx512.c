@@ -1,6 +1,6 @@
 /* Integer convolution in 512 bits without VNNI: four widening products a lane take two vpmaddwd and two additions, and the
  * bytes of a pixel are split once for all blocks of a tile. */
-#include "kernels/conv/simd_avx512.h"
+#include "kernels/simd/avx512.h"
 #include "kernels/conv/tiles.h"
 
 #define TILES_1(X) UP_TO_16(X, 1)

@@ -1,41 +1,36 @@
-/* Depthwise convolution of one row, VL channels and up to MR_MAX pixels at a time: one body for every instruction set.
- * A tap's weights are loaded once for all pixels of the tile; the sums stay in registers. */
-#include "kernels/conv/requant.inc.h"
+/* Depthwise convolution of one row, 16 channels and up to MR_MAX pixels at a time: one body for every instruction set.
+ * A tap's weights are loaded once for all pixels of the tile; the sums, eight vectors, stay in registers. The including file
+ * has the vector words and TILES(X): X(MR) for MR = 1 to MR_MAX. */
 #include "kernels/families.h"
-
-enum { MR_MAX = 8 };
-#define TILES(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
+#include "kernels/simd/requant.inc.h"
 
 typedef void tile_fn(const espl__dwconv *p, const char *in, char *out, const char *res, int c);
 
 static INLINE ptrdiff_t tap_stride(const espl__dwconv *p) { return (p->channels + ESPL__NR - 1) / ESPL__NR * ESPL__NR; }
 
+/* In the tiles `valid` is 16 in all but the last channels, so that whole vectors need no mask. */
+
 #ifdef CONV_U8
-/* `valid` is VL itself in all but the last channels, so that whole vectors need no mask. */
 static INLINE void tile_u8(const espl__dwconv *p, const char *in, char *out, const char *res, int c, int valid,
                            int MR) {
     const int32_t *w = (const int32_t *)p->w + c;
     const ptrdiff_t stride = tap_stride(p);
     const steps step = steps_of(p->in_step);
-    vi acc[MR_MAX];
+    vi acc[8];
     UNROLL
-    for (int m = 0; m < MR; m++) acc[m] = vi_load((const int32_t *)p->bias + c);
+    for (int i = 0; i < MR * VPB; i++) acc[i] = vi_load((const int32_t *)p->bias + c + i % VPB * VL);
     for (int t = 0; t < p->taps; t++, w += stride) {
         const uint8_t *x = (const uint8_t *)in + p->tap_off[t] + c;
-        const vi wv = vi_load(w);
         UNROLL
-        for (int m = 0; m < MR; m++) acc[m] = vi_madd(acc[m], vi_load_u8_part(x + step_at(step, m), valid), wv);
+        for (int v = 0; v < VPB; v++) {
+            const vi wv = vi_load(w + v * VL);
+            UNROLL
+            for (int m = 0; m < MR; m++)
+                acc[m * VPB + v] =
+                    vi_madd(acc[m * VPB + v], vi_load_u8_part(x + v * VL + step_at(step, m), valid - v * VL), wv);
+        }
     }
-    const epilogue e = epilogue_of(&p->q, res);
-    const vf mult = vf_load(p->q.mult + c);
-    uint8_t *o = (uint8_t *)out + c;
-    const uint8_t *r = (const uint8_t *)res + (res ? c : 0);
-    UNROLL
-    for (int m = 0; m < MR; m++, o += p->out_step) {
-        vi y = res ? finish_residual(&e, acc[m], mult, vi_load_u8_part(r + m * p->res_step, valid))
-                   : finish(&e, acc[m], mult);
-        vi_store_u8_part(o, y, valid);
-    }
+    store_u8(&p->q, (const int32_t *)acc, 1, MR, (place){c, c + valid, out, p->out_step, res, p->res_step});
 }
 #endif
 
@@ -43,37 +38,36 @@ static INLINE void tile_u8(const espl__dwconv *p, const char *in, char *out, con
 static INLINE void tile_f32(const espl__dwconv *p, const char *in, char *out, const char *res, int c, int valid,
                             int MR) {
     const float *w = (const float *)p->w + c;
-    const ptrdiff_t stride = tap_stride(p), at = c * (ptrdiff_t)sizeof(float);
+    const ptrdiff_t stride = tap_stride(p);
     const steps step = steps_of(p->in_step);
-    vf acc[MR_MAX];
+    vf acc[8];
     UNROLL
-    for (int m = 0; m < MR; m++) acc[m] = vf_load((const float *)p->bias + c);
+    for (int i = 0; i < MR * VPB; i++) acc[i] = vf_load((const float *)p->bias + c + i % VPB * VL);
     for (int t = 0; t < p->taps; t++, w += stride) {
-        const char *x = in + p->tap_off[t] + at;
-        const vf wv = vf_load(w);
+        const char *x = in + p->tap_off[t] + c * (ptrdiff_t)sizeof(float);
         UNROLL
-        for (int m = 0; m < MR; m++)
-            acc[m] = vf_fma(vf_load_part((const float *)(x + step_at(step, m)), valid), wv, acc[m]);
+        for (int v = 0; v < VPB; v++) {
+            if (valid <= v * VL) break;
+            const vf wv = vf_load(w + v * VL);
+            UNROLL
+            for (int m = 0; m < MR; m++) {
+                const vf xv = vf_load_part((const float *)(x + step_at(step, m)) + v * VL, valid - v * VL);
+                acc[m * VPB + v] = vf_fma(xv, wv, acc[m * VPB + v]);
+            }
+        }
     }
-    const vf lo = vf_set1(p->flo), hi = vf_set1(p->fhi);
-    char *o = out + at;
-    const char *r = res + (res ? at : 0);
-    UNROLL
-    for (int m = 0; m < MR; m++, o += p->out_step) {
-        vf y = acc[m];
-        if (res) y = vf_add(y, vf_load_part((const float *)(r + m * p->res_step), valid));
-        vf_store_part((float *)o, clamp(y, lo, hi), valid);
-    }
+    store_block_f32(p->flo, p->fhi, (const float *)acc, ESPL__NR, MR,
+                    (place){c, c + valid, out, p->out_step, res, p->res_step});
 }
 #endif
 
-/* Channels [c, last) in vectors, each vector's pixels in tiles of nearly equal width. */
+/* Channels [c, last) in blocks, each block's pixels in tiles of nearly equal width. */
 static INLINE void run(tile_fn *const *tiles, const espl__dwconv *p, const char *in, char *out, const char *res,
                        int pixels, int c, int last) {
     assert(pixels >= 0 && c >= 0 && p->taps >= 0);
     const int count = (pixels + MR_MAX - 1) / MR_MAX;
     const int width = count ? pixels / count : 0, wider = pixels - width * count;
-    for (; c < last; c += VL) {
+    for (; c < last; c += ESPL__NR) {
         ptrdiff_t first = 0;
         for (int t = 0; t < count; t++) {
             const int mr = width + (t < wider);
@@ -91,8 +85,8 @@ static INLINE int last_channel(const espl__dwconv *p, int block1) {
 #define DEFINE(type, MR)                                                                                        \
     static void type##_##MR(const espl__dwconv *p, const char *in, char *out, const char *res, int c) {        \
         const int valid = p->channels - c;                                                                      \
-        if (valid >= VL)                                                                                        \
-            tile_##type(p, in, out, res, c, VL, MR);                                                            \
+        if (valid >= ESPL__NR)                                                                                  \
+            tile_##type(p, in, out, res, c, ESPL__NR, MR);                                                      \
         else                                                                                                    \
             tile_##type(p, in, out, res, c, valid, MR);                                                         \
     }

@@ -1,6 +1,8 @@
 /* Depthwise convolution in 256 bits. */
-#include "kernels/conv/simd_avx2.h"
+#include "kernels/simd/avx2.h"
 
+#define TILES(X) X(1) X(2) X(3) X(4)
+enum { MR_MAX = 4 };
 #define CONV_U8
 #define CONV_F32
 #include "kernels/conv/dwconv.inc.h"

@@ -5,11 +5,13 @@
 #include <stdbool.h>
 
 #define ESPL__VNNI
-#include "kernels/conv/simd_avx512.h"
+#include "kernels/simd/avx512.h"
 
 static int wide(const espl__dwconv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int pixels, int c,
                 int last);
 #define DW_WIDE wide
+#define TILES(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
+enum { MR_MAX = 8 };
 #define CONV_U8
 #include "kernels/conv/dwconv.inc.h"
 
@@ -45,7 +47,7 @@ static INLINE quad reorder(const void *from) {
 typedef struct {
     quad w[MAX_GROUPS], bias, mult;
     int32_t off[MAX_GROUPS * 4];
-    int groups, used; /* used: taps of the last group */
+    int groups;
 } plan;
 
 /* The weights of one tap, s32 that hold s8, as 64 bytes. Taps that are not there weigh nothing. */
@@ -63,28 +65,12 @@ static void plan_channels(plan *q, const espl__dwconv *p, int c) {
     q->mult = reorder(p->q.mult + c);
 }
 
-/* Codes of 64 channels from their sums. vpackssdw and vpackusdw saturate where bounds would be applied, so the bounds follow
- * in bytes; only a value too large for s32 must be kept from turning negative, and NaN does turn into the lowest code. */
-static INLINE vi codes_of(const quad *acc, const plan *q, vf cap, vi zero, vi lo, vi hi) {
+/* Codes of 64 channels from their sums. */
+static INLINE vi codes_of(const quad *acc, const quad *mult, bounds b) {
     vi y[4];
     UNROLL
-    for (int i = 0; i < 4; i++) {
-        const vf x = vf_mul(vf_of(acc->v[i]), _mm512_castsi512_ps(q->mult.v[i]));
-        y[i] = vi_rne(vf_min(cap, x)); /* x if it is NaN */
-    }
-    const vi a = _mm512_adds_epi16(_mm512_packs_epi32(y[0], y[1]), zero);
-    const vi b = _mm512_adds_epi16(_mm512_packs_epi32(y[2], y[3]), zero);
-    return _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(a, b), lo), hi);
-}
-
-typedef struct {
-    vf cap;
-    vi zero, lo, hi;
-} wide_bounds;
-
-static INLINE wide_bounds wide_bounds_of(const espl__epilogue_u8 *q) {
-    return (wide_bounds){vf_set1(1024.0f), _mm512_set1_epi16((int16_t)q->zero), _mm512_set1_epi8((char)q->lo),
-                         _mm512_set1_epi8((char)q->hi)};
+    for (int i = 0; i < 4; i++) y[i] = round_capped(vf_mul(vf_of(acc->v[i]), _mm512_castsi512_ps(mult->v[i])));
+    return bounded(narrow_lanes(y, b.zero), b);
 }
 
 static INLINE void dot_quad(quad *acc, const quad *x, const quad *w) {
@@ -108,7 +94,7 @@ static void window_row(const espl__dwconv *p, plan *q, const uint8_t *in, uint8_
     for (int t = 0; t < 3; t++)
         q->w[t] = interleave(tap_bytes(p, t, c), tap_bytes(p, 3 + t, c), tap_bytes(p, 6 + t, c), tap_bytes(p, -1, c));
     const int32_t rows[3] = {p->tap_off[0], p->tap_off[3], p->tap_off[6]};
-    const wide_bounds b = wide_bounds_of(&p->q);
+    const bounds b = bounds_of(p->q.zero, p->q.lo, p->q.hi);
     quad left = column(in, rows), middle = column(in + p->in_step, rows);
     in += 2 * p->in_step;
     for (int i = 0; i < pixels; i++, in += p->in_step, out += p->out_step) {
@@ -117,7 +103,7 @@ static void window_row(const espl__dwconv *p, plan *q, const uint8_t *in, uint8_
         dot_quad(&acc, &left, &q->w[0]);
         dot_quad(&acc, &middle, &q->w[1]);
         dot_quad(&acc, &right, &q->w[2]);
-        _mm512_storeu_si512(out, codes_of(&acc, q, b.cap, b.zero, b.lo, b.hi));
+        vi_store(out, codes_of(&acc, &q->mult, b));
         left = middle;
         middle = right;
     }
@@ -134,7 +120,7 @@ static void any_row(const espl__dwconv *p, plan *q, const uint8_t *in, uint8_t *
         q->w[g] = interleave(tap_bytes(p, tap[0], c), tap_bytes(p, tap[1], c), tap_bytes(p, tap[2], c),
                              tap_bytes(p, tap[3], c));
     }
-    const wide_bounds b = wide_bounds_of(&p->q);
+    const bounds b = bounds_of(p->q.zero, p->q.lo, p->q.hi);
     for (int i = 0; i < pixels; i++, in += p->in_step, out += p->out_step) {
         quad acc = q->bias;
         for (int g = 0; g < q->groups; g++) {
@@ -143,7 +129,7 @@ static void any_row(const espl__dwconv *p, plan *q, const uint8_t *in, uint8_t *
                                       vi_load(in + off[3]));
             dot_quad(&acc, &x, &q->w[g]);
         }
-        _mm512_storeu_si512(out, codes_of(&acc, q, b.cap, b.zero, b.lo, b.hi));
+        vi_store(out, codes_of(&acc, &q->mult, b));
     }
 }
 

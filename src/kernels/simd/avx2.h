@@ -1,20 +1,22 @@
-/* The vector words of conv.inc.h and dwconv.inc.h in 256 bits. */
+/* The vector words of the .inc.h bodies in 256 bits. */
 #ifndef ESPL_SIMD_AVX2_H
 #define ESPL_SIMD_AVX2_H
 
 #include <immintrin.h>
 
-#include "kernels/conv/simd.h"
+#include "kernels/simd/simd.h"
 
 enum { VL = 8 };
 typedef __m256i vi;
 typedef __m256 vf;
 
 static INLINE vi vi_load(const void *from) { return _mm256_loadu_si256((const __m256i *)from); }
+static INLINE void vi_store(void *to, vi x) { _mm256_storeu_si256((__m256i *)to, x); }
 static INLINE vi vi_set1(int32_t x) { return _mm256_set1_epi32(x); }
 static INLINE vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
 static INLINE vi vi_sub(vi a, vi b) { return _mm256_sub_epi32(a, b); }
 static INLINE vf vf_load(const float *from) { return _mm256_loadu_ps(from); }
+static INLINE void vf_store(float *to, vf x) { _mm256_storeu_ps(to, x); }
 static INLINE vf vf_set1(float x) { return _mm256_set1_ps(x); }
 static INLINE vf vf_add(vf a, vf b) { return _mm256_add_ps(a, b); }
 static INLINE vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
@@ -22,9 +24,9 @@ static INLINE vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
 static INLINE vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); } /* b if either is NaN */
 static INLINE vf vf_min(vf a, vf b) { return _mm256_min_ps(a, b); }
 static INLINE vf vf_of(vi a) { return _mm256_cvtepi32_ps(a); }
-static INLINE vi vi_rne(vf a) { return _mm256_cvtps_epi32(a); }
+static INLINE vi vi_rne(vf a) { return _mm256_cvtps_epi32(a); } /* INT32_MIN for NaN and what does not fit */
 
-/* Partial vectors: the lanes from `valid` on are neither read nor written. */
+/* Partial vectors: the lanes from `valid` on (there may be no other) are neither read nor written. */
 static INLINE vi lanes(int valid) {
     return _mm256_cmpgt_epi32(vi_set1(valid), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
@@ -44,22 +46,45 @@ static INLINE vi vi_load_u8_part(const uint8_t *from, int valid) {
     for (int i = valid - 1; i >= 0; i--) bytes = bytes << 8 | from[i];
     return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((int64_t)bytes));
 }
-/* Lanes hold 0..255. */
-static INLINE void vi_store_u8_part(uint8_t *to, vi x, int valid) {
-    __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
-    __m128i codes = _mm_packus_epi16(words, words);
-    if (valid >= VL) {
-        _mm_storel_epi64((__m128i *)to, codes);
-        return;
-    }
-    uint64_t bytes = (uint64_t)_mm_cvtsi128_si64(codes);
-    for (int i = 0; i < valid; i++, bytes >>= 8) to[i] = (uint8_t)bytes;
-}
-
 /* Both operands hold one element a lane, within 16 bits. */
 static INLINE vi vi_madd(vi acc, vi x, vi w) { return vi_add(acc, _mm256_madd_epi16(x, w)); }
 
-/* Four u8 times four s8 a lane. vpmaddubsw would saturate, so the bytes are widened: even and odd ones apart. */
+/* --- bytes ------------------------------------------------------------------------------------------ */
+
+static INLINE vi v8_set1(int x) { return _mm256_set1_epi8((char)x); }
+static INLINE vi v8_max(vi a, vi b) { return _mm256_max_epu8(a, b); }
+static INLINE vi v8_min(vi a, vi b) { return _mm256_min_epu8(a, b); }
+static INLINE vi v16_set1(int x) { return _mm256_set1_epi16((int16_t)x); }
+
+/* Four vectors to bytes in their order, saturated to 0..255 after `add` (16 bits a lane). */
+static INLINE vi narrow(const vi y[4], vi add) {
+    const vi a = _mm256_adds_epi16(_mm256_packs_epi32(y[0], y[1]), add);
+    const vi b = _mm256_adds_epi16(_mm256_packs_epi32(y[2], y[3]), add);
+    return _mm256_permutevar8x32_epi32(_mm256_packus_epi16(a, b), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
+static INLINE void store_some(uint8_t *to, __m128i x, int valid) {
+    if (valid >= 16) {
+        _mm_storeu_si128((__m128i *)to, x);
+        return;
+    }
+    uint8_t bytes[16];
+    _mm_storeu_si128((__m128i *)bytes, x);
+    for (int i = 0; i < valid; i++) to[i] = bytes[i];
+}
+
+/* x holds 2 / H runs of H * 16 bytes: the first `valid` bytes of `count` runs go to memory, `step` bytes apart. */
+static INLINE void store_parts(uint8_t *to, ptrdiff_t step, vi x, int H, int count, int valid) {
+    store_some(to, _mm256_castsi256_si128(x), valid);
+    if (H == 2)
+        store_some(to + 16, _mm256_extracti128_si256(x, 1), valid - 16);
+    else if (count > 1)
+        store_some(to + step, _mm256_extracti128_si256(x, 1), valid);
+}
+
+/* --- four u8 times four s8 a lane -------------------------------------------------------------------- */
+
+/* vpmaddubsw would saturate, so the bytes are widened: even and odd ones apart. */
 typedef struct {
     vi even, odd;
 } x_operand;
