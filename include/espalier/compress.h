@@ -73,7 +73,7 @@ typedef struct espl_layer_choice {
     uint64_t bytes_before, bytes_after;
     double ms_before, ms_after; /* on the chip: measured if it is this host, else modelled; 0 if not known */
     int64_t macs, params;
-    double sqnr_db; /* signal to quantization noise of its output, this layer alone; NaN if not computed */
+    double sqnr_db; /* signal to noise of the network's output with only this layer quantized; NaN if not computed */
     const char *why;
 } espl_layer_choice;
 

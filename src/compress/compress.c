@@ -36,6 +36,7 @@ typedef struct job {
     espl__recipe *recipe;
     decision *decisions;
     const char **why; /* by node; NULL: nothing special */
+    double *error;    /* by node: relative error of the output with it alone quantized; 0: not computed */
     espl_result *r;
     trial before, now;
 } job;
@@ -96,6 +97,12 @@ static void to_float(job *j, int node, const char *why) {
     j->why[node] = why;
 }
 
+/* Keeps the small file, computes in f32. */
+static void to_stored(job *j, int node, const char *why) {
+    j->decisions[node].integer = false;
+    j->why[node] = why;
+}
+
 static espl_status rebuild(job *j, trial *t, espl_diag *diag) {
     espl_status status = espl__trial_build(&j->k, j->decisions, t, diag);
     return status == ESPL_OK ? espl__trial_score(&j->k, t, diag) : status;
@@ -130,6 +137,7 @@ static espl_status blame_layers(job *j, blame *list, int *count, espl_diag *diag
         ESPL_TRY(espl__trial_build(&j->k, alone, &t, diag));
         ESPL_TRY(espl__trial_error(&j->k, &t, BLAME_SAMPLES, &b.error, diag));
         espl__trial_free(&j->k, &t);
+        j->error[i] = b.error;
         int at = (*count)++;
         for (; at > 0 && list[at - 1].error < b.error; at--) list[at] = list[at - 1];
         list[at] = b;
@@ -208,7 +216,7 @@ static espl_status undo_what_does_not_pay(job *j, espl_diag *diag) {
         decision old = j->decisions[node];
         const char *why = j->why[node];
         double f32 = j->before.node_ms[node], s8 = j->now.node_ms[node];
-        to_float(j, node, say(j, "kept f32: int8 is slower here (%.3f > %.3f ms)", s8, f32));
+        to_stored(j, node, say(j, "stored as integers, computed in f32: int8 is slower here (%.3f > %.3f ms)", s8, f32));
         ESPL_TRY(rebuild(j, &t, diag));
         ESPL_TRY(espl__trial_cost(&j->k, &j->now, &t, diag));
         if (figure(j, &t) < 0.99 * figure(j, &j->now) && t.drop <= ESPL_MAX(j->k.o->max_drop, j->now.drop)) {
@@ -221,7 +229,7 @@ static espl_status undo_what_does_not_pay(job *j, espl_diag *diag) {
     }
     if (figure(j, &j->now) > figure(j, &j->before)) { /* the whole step does not pay */
         for (int i = 0; i < j->k.graph->node_count; i++)
-            if (j->decisions[i].integer) to_float(j, i, say(j, "kept f32: int8 makes the network slower here (%.3f > %.3f ms)", j->now.ms, j->before.ms));
+            if (j->decisions[i].integer) to_stored(j, i, say(j, "stored as integers, computed in f32: int8 makes the network slower (%.3f > %.3f ms)", j->now.ms, j->before.ms));
         ESPL_TRY(rebuild(j, &t, diag));
         ESPL_TRY(espl__trial_cost(&j->k, &j->before, &t, diag));
         adopt(j, &t);
@@ -246,7 +254,8 @@ static void describe_layer(job *j, const espl__node *n, espl_layer_choice *l) {
     int64_t zeros;
     const decision *d = &j->decisions[n->id];
     *l = (espl_layer_choice){.name = say(j, "%s", n->name), .op = n->op->name, .pattern = espl_pattern_name(d->pattern),
-                             .format_before = "f32", .format_after = espl_format_name(d->weights), .sqnr_db = NAN};
+                             .format_before = "f32", .format_after = espl_format_name(d->weights),
+                             .sqnr_db = j->error[n->id] > 0 ? -20 * log10(j->error[n->id]) : NAN};
     espl__layer_weights(n, &l->params, &zeros, &l->bytes_before);
     espl__layer_weights(m, &(int64_t){0}, &zeros, &l->bytes_after);
     if (!espl__is_layer(n)) {
@@ -378,7 +387,8 @@ static espl_status begin(job *j, espl_diag *diag) {
     j->k.ranges = espl__calloc(ctx, (uint64_t)j->k.graph->value_count + 1, sizeof *j->k.ranges);
     j->decisions = espl__calloc(ctx, nodes, sizeof *j->decisions);
     j->why = espl__calloc(ctx, nodes, sizeof *j->why);
-    if (!j->k.ranges || !j->decisions || !j->why) return espl__nomem(diag, nodes * sizeof *j->decisions);
+    j->error = espl__calloc(ctx, nodes, sizeof *j->error);
+    if (!j->k.ranges || !j->decisions || !j->why || !j->error) return espl__nomem(diag, nodes * sizeof *j->decisions);
     for (int i = 0; i < j->k.graph->value_count; i++)
         if (espl__is_quantized(j->k.graph->values[i]))
             return espl__fail(diag, ESPL_UNSUPPORTED, "%s: is quantized already; compress starts from a floating-point model",
@@ -409,6 +419,7 @@ static void finish(job *j) {
     espl__free(ctx, j->k.outputs);
     espl__free(ctx, j->decisions);
     espl__free(ctx, j->why);
+    espl__free(ctx, j->error);
 }
 
 espl_status espl_compress(espl_context *ctx, const espl_graph *graph, const espl_compress_options *options,

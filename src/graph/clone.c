@@ -20,6 +20,7 @@ static bool copy_value(espl_graph *to, const espl__value *v) {
     c->shape = v->shape;
     c->known_rank = v->known_rank;
     c->is_input = v->is_input;
+    c->origin = v->id;
     return v->quant.format == ESPL_FORMAT_F32 ||
            espl__graph_set_quant(to, c, v->quant.format, v->quant.axis, v->quant.count, v->quant.scale,
                                  v->quant.zero);
@@ -31,6 +32,7 @@ static bool copy_node(espl_graph *to, const espl__node *n) {
     espl__node *c = espl__graph_node(to, n->op, n->name, n->input_count, n->output_count, attrs);
     if (!c) return false;
     c->opset = n->opset;
+    c->origin = n->id;
     for (int i = 0; i < n->input_count; i++)
         if (n->inputs[i]) c->inputs[i] = to->values[n->inputs[i]->id];
     for (int i = 0; i < n->output_count; i++)

@@ -28,6 +28,7 @@ struct espl__value {
     espl_tensor *constant; /* NULL unless constant; arena-owned data */
     espl__quant quant;     /* format F32: none */
     bool is_input;
+    int origin; /* id of the value in the graph that this one was cloned from */
     /* Scratch of whoever walks the graph now; nobody relies on them across passes. */
     int uses;
     int mark;
@@ -63,7 +64,8 @@ struct espl__node {
     int input_count, output_count, attr_count;
     espl__value **inputs, **outputs; /* NULL entries: absent optional ones */
     espl__attr *attrs;
-    int id; /* index into graph->nodes */
+    int id;     /* index into graph->nodes */
+    int origin; /* id of the node in the graph that this one was cloned from */
     int mark;
 };
 

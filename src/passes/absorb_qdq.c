@@ -173,3 +173,19 @@ espl_status espl__pass_absorb_qdq(espl_graph *g, espl_diag *diag) {
     espl__graph_sweep(g);
     return status;
 }
+
+/* Moving rounded elements rounds nothing: Reshape, MaxPool and the like hand their input's grid on. */
+espl_status espl__pass_propagate_grids(espl_graph *g, espl_diag *diag) {
+    for (int i = 0; i < g->node_count; i++) {
+        const espl__node *n = g->nodes[i];
+        const espl__value *x = n->input_count > 0 ? n->inputs[0] : NULL;
+        if (n->op->quant != ESPL__QUANT_MOVE || !espl__is_quantized(x) || x->quant.count != 1) continue;
+        if (espl__node_is(n, "Pad")) continue; /* brings a value of its own */
+        for (int j = 0; j < n->output_count; j++) {
+            espl__value *y = n->outputs[j];
+            if (!y || y->dtype != ESPL_F32 || espl__is_quantized(y) || espl__graph_is_output(g, y)) continue;
+            if (!espl__graph_set_quant(g, y, x->quant.format, -1, 1, x->quant.scale, x->quant.zero)) return espl__nomem(diag, 0);
+        }
+    }
+    return ESPL_OK;
+}

@@ -11,7 +11,8 @@
     X(infer, "shapes and types; nodes whose inputs are all constant are computed")                          \
     X(static_reshape, "shape arithmetic that only carries the batch size becomes a constant with a -1")    \
     X(simplify, "identities, views of views, and dropouts go; constants are merged")                        \
-    X(fold_batchnorm, "BatchNormalization and per-channel Mul/Add go into the layer before")                \
+    X(fold_batchnorm, "BatchNormalization goes into the layer before; one that cannot keeps two vectors")     \
+    X(propagate_grids, "what only moves rounded elements has their grid")                                   \
     X(bias, "Add of a per-channel constant after Conv or MatMul becomes its bias")                          \
     X(dead_code, "nodes that no output needs go")
 
