@@ -12,16 +12,19 @@ struct worker {
     int index;
 };
 
+/* A job is cut into as many parts as there are threads. `state` holds the job's number (upper half) and the next part
+ * nobody has claimed (lower half); a part is claimed by one compare-and-swap on both. Whoever is awake claims parts, so
+ * that a thread the system has put aside delays nobody: the caller does its work. The fields of a job change only when
+ * all parts of the last one are done, so whoever claimed a part reads the right ones. */
 struct espl__pool {
     espl_context *ctx;
     int threads, started;
     struct worker *workers; /* threads - 1 of them */
-    /* The job; written before `epoch` rises, read after. */
     espl__range_fn fn;
     void *arg;
     int64_t count;
-    _Alignas(64) atomic_uint epoch;
-    _Alignas(64) atomic_int pending; /* workers that have not finished the job */
+    _Alignas(64) atomic_uint_fast64_t state;
+    _Alignas(64) atomic_int done; /* parts of the job that are finished */
     atomic_int sleepers;
     atomic_bool stop;
     pthread_mutex_t mutex;
@@ -34,22 +37,32 @@ static inline void relax(void) {
 #endif
 }
 
-static void run_range(espl__pool *p, int index) {
-    int64_t begin = p->count * index / p->threads, end = p->count * (index + 1) / p->threads;
-    if (begin < end) p->fn(p->arg, begin, end, index);
+static inline uint64_t job_of(uint64_t state) { return state >> 32; }
+
+/* Claims and runs parts of job number `job` until none is left. */
+static void work(espl__pool *p, uint64_t job, int thread) {
+    for (;;) {
+        uint_fast64_t state = atomic_load_explicit(&p->state, memory_order_acquire);
+        int64_t part = (int64_t)(state & 0xFFFFFFFFu);
+        if (job_of(state) != job || part >= p->threads) return;
+        if (!atomic_compare_exchange_weak(&p->state, &state, state + 1)) continue;
+        int64_t begin = p->count * part / p->threads, end = p->count * (part + 1) / p->threads;
+        if (begin < end) p->fn(p->arg, begin, end, thread);
+        atomic_fetch_add_explicit(&p->done, 1, memory_order_release);
+    }
 }
 
-/* Spins for a while, then sleeps until the epoch moves on from `seen`. */
-static unsigned await_epoch(espl__pool *p, unsigned seen) {
+/* Spins for a while, then sleeps until there is another job than `seen`. */
+static uint64_t await_job(espl__pool *p, uint64_t seen) {
     for (int i = 0; i < SPINS; i++) {
-        unsigned now = atomic_load_explicit(&p->epoch, memory_order_acquire);
+        uint64_t now = job_of(atomic_load_explicit(&p->state, memory_order_acquire));
         if (now != seen) return now;
         relax();
     }
     pthread_mutex_lock(&p->mutex);
     atomic_fetch_add(&p->sleepers, 1);
-    unsigned now;
-    while ((now = atomic_load(&p->epoch)) == seen) pthread_cond_wait(&p->wake, &p->mutex);
+    uint64_t now;
+    while ((now = job_of(atomic_load(&p->state))) == seen) pthread_cond_wait(&p->wake, &p->mutex);
     atomic_fetch_sub(&p->sleepers, 1);
     pthread_mutex_unlock(&p->mutex);
     return now;
@@ -58,22 +71,23 @@ static unsigned await_epoch(espl__pool *p, unsigned seen) {
 static void *worker_main(void *arg) {
     struct worker *w = arg;
     espl__pool *p = w->pool;
-    for (unsigned seen = 0;;) {
-        seen = await_epoch(p, seen);
+    for (uint64_t seen = 0;;) {
+        seen = await_job(p, seen);
         if (atomic_load(&p->stop)) return NULL;
-        run_range(p, w->index);
-        atomic_fetch_sub_explicit(&p->pending, 1, memory_order_release);
+        work(p, seen, w->index);
     }
 }
 
-/* Sequentially consistent against `sleepers`: either the worker sees the new epoch or we see it asleep. */
-static void raise_epoch(espl__pool *p) {
-    atomic_fetch_add(&p->epoch, 1);
+/* Sequentially consistent against `sleepers`: either a worker sees the new job or we see it asleep. */
+static uint64_t publish_job(espl__pool *p) {
+    uint64_t job = (job_of(atomic_load(&p->state)) + 1) & 0xFFFFFFFFu;
+    atomic_store(&p->state, job << 32);
     if (atomic_load(&p->sleepers) > 0) {
         pthread_mutex_lock(&p->mutex);
         pthread_cond_broadcast(&p->wake);
         pthread_mutex_unlock(&p->mutex);
     }
+    return job;
 }
 
 espl_status espl__pool_create(espl_context *ctx, int threads, espl__pool **out, espl_diag *diag) {
@@ -110,7 +124,7 @@ void espl__pool_destroy(espl__pool **pool) {
     espl__pool *p = *pool;
     if (!p) return;
     atomic_store(&p->stop, true);
-    raise_epoch(p);
+    publish_job(p);
     for (int i = 0; i < p->started; i++) pthread_join(p->workers[i].thread, NULL);
     pthread_cond_destroy(&p->wake);
     pthread_mutex_destroy(&p->mutex);
@@ -130,12 +144,11 @@ void espl__parallel_for(espl__pool *pool, int64_t count, espl__range_fn fn, void
     pool->fn = fn;
     pool->arg = arg;
     pool->count = count;
-    atomic_store(&pool->pending, pool->threads - 1);
-    raise_epoch(pool);
-    run_range(pool, 0);
-    for (int i = 0; atomic_load_explicit(&pool->pending, memory_order_acquire) > 0; i++) {
+    atomic_store(&pool->done, 0);
+    work(pool, publish_job(pool), 0);
+    for (int i = 0; atomic_load_explicit(&pool->done, memory_order_acquire) < pool->threads; i++) {
         relax();
-        if (i > SPINS) { /* the worker may have no core of its own */
+        if (i > SPINS) { /* a worker was put aside in the middle of its part */
             struct timespec nap = {0, 1000};
             nanosleep(&nap, NULL);
         }

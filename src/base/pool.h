@@ -1,7 +1,7 @@
 /* The thread pool: a few workers that sleep between jobs.
  *
- * parallel_for cuts [0, count) into one contiguous range per thread. The calling thread works too. A job is started
- * by one atomic store and one futex-like wake; workers spin for a few microseconds after a job, then sleep, so that the
+ * parallel_for cuts [0, count) into as many contiguous ranges as there are threads; whoever is awake takes the next. The
+ * calling thread works too. Workers spin for a few microseconds after a job, then sleep, so that the
  * layers of one inference do not pay a wake each and an idle program burns nothing. */
 #ifndef ESPL_POOL_H
 #define ESPL_POOL_H
@@ -10,7 +10,7 @@
 
 typedef struct espl__pool espl__pool;
 
-/* Called once per thread with its range; `thread` < espl__pool_threads. */
+/* Called once per range; `thread` < espl__pool_threads names the thread that runs it (one may run several ranges). */
 typedef void (*espl__range_fn)(void *arg, int64_t begin, int64_t end, int thread);
 
 ESPL_NODISCARD espl_status espl__pool_create(espl_context *ctx, int threads, espl__pool **out, espl_diag *diag);
