@@ -54,7 +54,8 @@ typedef struct espl_layer {
     int node;           /* its place in the graph */
     int64_t macs;
     uint64_t weight_bytes;
-    double seconds; /* sum over profiled runs, conversions before it included */
+    double seconds;      /* sum over profiled runs, conversions before it included */
+    double best_seconds; /* of one run, undisturbed: the sum of its steps' shortest times */
     int64_t runs;
 } espl_layer;
 int espl_session_layer_count(const espl_session *session);

@@ -45,7 +45,7 @@ struct step {
     const espl__node *node;
     int64_t macs;
     uint64_t weight_bytes;
-    double seconds;
+    double seconds, best; /* sum over profiled runs, shortest of them */
     int64_t runs;
 };
 
@@ -158,7 +158,10 @@ typedef espl_status (*lower_fn)(espl_session *s, espl__node *node, bool *taken, 
     X("Slice", lower_slice)                 \
     X("Split", lower_split)                 \
     X("Transpose", lower_transpose)         \
-    X("Pad", lower_pad)
+    X("Pad", lower_pad)                     \
+    X("LSTM", lower_rnn)                    \
+    X("GRU", lower_rnn)                     \
+    X("RNN", lower_rnn)
 espl_status lower_conv(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
 espl_status lower_gemm(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
 espl_status lower_matmul(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
@@ -170,6 +173,7 @@ espl_status lower_slice(espl_session *s, espl__node *node, bool *taken, espl_dia
 espl_status lower_split(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
 espl_status lower_transpose(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
 espl_status lower_pad(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
+espl_status lower_rnn(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
 /* Elementwise functions of one input on u8 grids, by table; views; and the operator's own reference. */
 espl_status lower_table(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
 espl_status lower_view(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);

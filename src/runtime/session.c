@@ -114,8 +114,9 @@ espl_status espl_session_run(espl_session *s, const espl_tensor *inputs, espl_te
         }
         double start = espl__now();
         st->run(st, s);
-        st->seconds += espl__now() - start;
-        st->runs++;
+        double seconds = espl__now() - start;
+        st->seconds += seconds;
+        if (st->runs++ == 0 || seconds < st->best) st->best = seconds;
     }
     return ESPL_OK;
 }
@@ -127,7 +128,7 @@ void espl_session_memory(const espl_session *s, uint64_t *workspace, uint64_t *w
 
 void espl_session_profile_reset(espl_session *s) {
     for (int i = 0; i < s->step_count; i++) {
-        s->steps[i]->seconds = 0;
+        s->steps[i]->seconds = s->steps[i]->best = 0;
         s->steps[i]->runs = 0;
     }
 }
@@ -155,6 +156,7 @@ espl_layer espl_session_layer(const espl_session *s, int index) {
     for (int i = begin; i < end; i++) {
         const step *st = s->steps[i];
         l.seconds += st->seconds;
+        l.best_seconds += st->best;
         l.runs = st->runs;
         l.macs += st->macs;
         l.weight_bytes += st->weight_bytes;
