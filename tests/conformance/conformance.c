@@ -1,8 +1,8 @@
 /* ONNX's own vectors against the operators' references: each folder holds model.onnx and test_data_set_N/{input,output}_N.pb.
  *
- *   conformance [--data FOLDER] [--expected FILE] [--names] [--verbose] [TEST...]
+ *   conformance [--data FOLDER | --assets FOLDER] [--expected FILE] [--names] [--verbose] [TEST...]
  *
- * Without names every test of FOLDER runs. A test passes if every output has the right type and shape and equals the
+ * Without names every test of FOLDER runs; --assets takes FOLDER from $ESPL_ASSETS (default ../shared). A test passes if every output has the right type and shape and equals the
  * vector, floats within 1e-5 + 1e-3 |expected|. It is skipped, with the reason, if the reader or inference refuses the
  * model, and fails if it computes something else. With --expected every test that FILE names must pass, and none may
  * fail; --names prints the names of those that pass, which is how FILE is made. Exit: 0, 1, or 77 without vectors. */
@@ -17,6 +17,13 @@
 #include <unistd.h>
 
 enum { MAX_TENSORS = 64, PATH_SIZE = 1024, NAME_SIZE = 160 };
+/* folder/name; "" (which nothing is) if it does not fit. */
+static const char *join(char *buf, size_t size, const char *folder, const char *name) {
+    int n = snprintf(buf, size, "%s/%s", folder, name);
+    if (n < 0 || (size_t)n >= size) buf[0] = 0;
+    return buf;
+}
+
 typedef enum result { PASS, FAIL, SKIP } result;
 
 static const char *const result_names[] = {"pass", "fail", "skip"};
@@ -32,8 +39,9 @@ static espl_status read_all(espl_context *ctx, const char *folder, const char *k
                             espl_diag *diag) {
     char path[PATH_SIZE];
     for (*count = 0; *count < MAX_TENSORS; ++*count) {
-        snprintf(path, sizeof path, "%s/%s_%d.pb", folder, kind, *count);
-        if (access(path, R_OK) != 0) return ESPL_OK;
+        char name[32];
+        snprintf(name, sizeof name, "%s_%d.pb", kind, *count);
+        if (access(join(path, sizeof path, folder, name), R_OK) != 0) return ESPL_OK;
         espl_status status = espl_onnx_read_tensor(ctx, path, &out[*count], diag);
         if (status != ESPL_OK) return status;
     }
@@ -149,15 +157,15 @@ done:
 }
 
 static result run_test(espl_context *ctx, const char *folder, char *op, char *reason, size_t size) {
-    char model[PATH_SIZE + 32], set[PATH_SIZE + 32];
+    char model[PATH_SIZE], set[PATH_SIZE], name[32];
     result worst = PASS;
-    snprintf(model, sizeof model, "%s/model.onnx", folder);
+    join(model, sizeof model, folder, "model.onnx");
     snprintf(op, NAME_SIZE, "(not read)");
     for (int i = 0; worst == PASS; i++) {
         vectors v = {0};
         espl_diag diag = {0};
-        snprintf(set, sizeof set, "%s/test_data_set_%d", folder, i);
-        if (access(set, R_OK) != 0) return i ? worst : SKIP;
+        snprintf(name, sizeof name, "test_data_set_%d", i);
+        if (access(join(set, sizeof set, folder, name), R_OK) != 0) return i ? worst : SKIP;
         if (read_all(ctx, set, "input", v.inputs, &v.input_count, &diag) != ESPL_OK ||
             read_all(ctx, set, "output", v.outputs, &v.output_count, &diag) != ESPL_OK) {
             snprintf(reason, size, "%s", diag.message);
@@ -174,7 +182,7 @@ static result run_test(espl_context *ctx, const char *folder, char *op, char *re
 /* --- all tests ---------------------------------------------------------------------------------------- */
 
 typedef struct row {
-    char name[NAME_SIZE], op[NAME_SIZE], reason[512];
+    char name[NAME_SIZE], op[NAME_SIZE], reason[1024];
     result result;
 } row;
 
@@ -189,7 +197,9 @@ static bool list_folder(const char *data, suite *s) {
     DIR *dir = opendir(data);
     if (!dir) return false;
     for (struct dirent *e; (e = readdir(dir));) {
-        if (strncmp(e->d_name, "test_", 5) != 0) continue;
+        char folder[PATH_SIZE], model[PATH_SIZE];
+        join(folder, sizeof folder, data, e->d_name);
+        if (access(join(model, sizeof model, folder, "model.onnx"), R_OK) != 0) continue;
         row *more = realloc(s->rows, sizeof *more * (size_t)(s->count + 1));
         if (!more) break;
         s->rows = more;
@@ -245,14 +255,20 @@ static void run_suite(espl_context *ctx, const char *data, suite *s, bool verbos
     char folder[PATH_SIZE];
     for (int i = 0; i < s->count; i++) {
         row *r = &s->rows[i];
-        snprintf(folder, sizeof folder, "%s/%s", data, r->name);
+        join(folder, sizeof folder, data, r->name);
         r->result = run_test(ctx, folder, r->op, r->reason, sizeof r->reason);
         if (verbose || r->result == FAIL) printf("%s %s %s\n", result_names[r->result], r->name, r->result ? r->reason : "");
     }
 }
 
+static const char *in_assets(const char *folder, char *buf, size_t size) {
+    const char *root = getenv("ESPL_ASSETS");
+    return join(buf, size, root ? root : "../shared", folder);
+}
+
 int main(int argc, char **argv) {
     const char *data = "/usr/share/libonnx-testdata/data/node", *expected = NULL;
+    char assets[PATH_SIZE];
     bool names = false, verbose = false;
     suite s = {0};
     espl_context *ctx = NULL;
@@ -261,6 +277,8 @@ int main(int argc, char **argv) {
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--data") == 0 && i + 1 < argc)
             data = argv[++i];
+        else if (strcmp(argv[i], "--assets") == 0 && i + 1 < argc)
+            data = in_assets(argv[++i], assets, sizeof assets);
         else if (strcmp(argv[i], "--expected") == 0 && i + 1 < argc)
             expected = argv[++i];
         else if (strcmp(argv[i], "--names") == 0)
@@ -276,7 +294,7 @@ int main(int argc, char **argv) {
         }
     }
     if (!s.count && !list_folder(data, &s)) {
-        printf("skipped: no vectors in %s (Debian: libonnx-testdata)\n", data);
+        printf("skipped: no %s in %s\n", data == assets ? "assets" : "vectors (Debian: libonnx-testdata)", data);
         return 77;
     }
     if (espl_context_create(NULL, &ctx, &diag) != ESPL_OK) {
