@@ -109,15 +109,7 @@ espl_status lower_add(espl_session *s, espl__node *n, bool *taken, espl_diag *di
     *taken = true;
     bool u8 = plan_store_type(a) == ESPL_U8 && plan_store_type(b) == ESPL_U8 && plan_store_type(f.out) == ESPL_U8;
     view out, final, va, vb;
-    ESPL_TRY(plan_output(s, f.out, plan_store_type(f.out), &final, diag));
-    out = final;
-    bool rounds = !u8 && final.type == ESPL_U8;
-    if (rounds) {
-        static const int no_halo[4];
-        out = final.nhwc ? view_nhwc(shape, ESPL_F32, no_halo) : view_rows(shape, ESPL_F32, 0);
-        out.buffer = plan_buffer(s, BUFFER_WORK, view_bytes(&out));
-        if (out.buffer < 0) return espl__nomem(diag, view_bytes(&out));
-    }
+    ESPL_TRY(plan_store(s, f.out, u8, &out, &final, diag));
     ESPL_TRY(operand(s, n, a, &out, &va, diag));
     ESPL_TRY(operand(s, n, b, &out, &vb, diag));
     add_step *t = plan_step(s, sizeof *t, n, u8 ? "add_u8" : "add_f32", run_add);
@@ -135,8 +127,7 @@ espl_status lower_add(espl_session *s, espl__node *n, bool *taken, espl_diag *di
     plan_use(s, va.buffer);
     plan_use(s, vb.buffer);
     plan_use(s, out.buffer);
-    if (rounds) ESPL_TRY(plan_convert(s, n, &out, &final, diag));
-    ESPL_TRY(plan_produce(s, f.out, &final, diag));
+    ESPL_TRY(plan_finish(s, n, f.out, &out, &final, diag));
 done:
     return status;
 }
@@ -215,15 +206,7 @@ espl_status lower_table(espl_session *s, espl__node *n, bool *taken, espl_diag *
     const espl__value *x = n->inputs[input], *y = n->outputs[0];
     bool u8 = plan_store_type(x) == ESPL_U8 && plan_store_type(y) == ESPL_U8;
     view in, out, final;
-    ESPL_TRY(plan_output(s, y, plan_store_type(y), &final, diag));
-    out = final;
-    bool rounds = !u8 && final.type == ESPL_U8;
-    if (rounds) {
-        static const int no_halo[4];
-        out = final.nhwc ? view_nhwc(&y->shape, ESPL_F32, no_halo) : view_rows(&y->shape, ESPL_F32, 0);
-        out.buffer = plan_buffer(s, BUFFER_WORK, view_bytes(&out));
-        if (out.buffer < 0) return espl__nomem(diag, view_bytes(&out));
-    }
+    ESPL_TRY(plan_store(s, y, u8, &out, &final, diag));
     ESPL_TRY(plan_require(s, n, x, u8 ? ESPL_U8 : ESPL_F32, out.nhwc ? WANT_NHWC : WANT_ROWS, 1, &in, diag));
     unary_step *t = plan_step(s, sizeof *t, n, u8 ? "lut_u8" : "eltwise_f32", run_unary);
     espl_tensor *io = espl__arena_alloc(&s->arena, sizeof *io * (uint64_t)(n->input_count + 1));
@@ -245,8 +228,7 @@ espl_status lower_table(espl_session *s, espl__node *n, bool *taken, espl_diag *
     }
     plan_use(s, in.buffer);
     plan_use(s, out.buffer);
-    if (rounds) ESPL_TRY(plan_convert(s, n, &out, &final, diag));
-    ESPL_TRY(plan_produce(s, y, &final, diag));
+    ESPL_TRY(plan_finish(s, n, y, &out, &final, diag));
 done:
     return status;
 }
@@ -276,13 +258,7 @@ espl_status lower_softmax(espl_session *s, espl__node *n, bool *taken, espl_diag
     if (x->dtype != ESPL_F32 || rank == 0 || (n->opset >= 13 && axis != rank - 1) || s->spatial[y->id]) return ESPL_OK;
     *taken = true;
     view in, out, final;
-    ESPL_TRY(plan_output(s, y, plan_store_type(y), &final, diag));
-    out = final;
-    if (final.type == ESPL_U8) {
-        out = view_rows(&y->shape, ESPL_F32, 0);
-        out.buffer = plan_buffer(s, BUFFER_WORK, view_bytes(&out));
-        if (out.buffer < 0) return espl__nomem(diag, view_bytes(&out));
-    }
+    ESPL_TRY(plan_store(s, y, false, &out, &final, diag));
     ESPL_TRY(plan_require(s, n, x, ESPL_F32, WANT_ROWS, 1, &in, diag));
     softmax_step *t = plan_step(s, sizeof *t, n, "softmax_f32", run_softmax);
     if (!t) return espl__nomem(diag, sizeof *t);
@@ -292,8 +268,7 @@ espl_status lower_softmax(espl_session *s, espl__node *n, bool *taken, espl_diag
     t->rows = espl__dims_product(&x->shape, 0, (int)axis);
     plan_use(s, in.buffer);
     plan_use(s, out.buffer);
-    if (final.type == ESPL_U8) ESPL_TRY(plan_convert(s, n, &out, &final, diag));
-    ESPL_TRY(plan_produce(s, y, &final, diag));
+    ESPL_TRY(plan_finish(s, n, y, &out, &final, diag));
 done:
     return status;
 }

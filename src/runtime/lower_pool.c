@@ -98,16 +98,8 @@ espl_status lower_pool(espl_session *s, espl__node *n, bool *taken, espl_diag *d
     int32_t zx, zy;
     bool u8 = plan_grid(x, &sx, &zx) && plan_grid(y, &sy, &zy) && (!max || (sx == sy && zx == zy));
     view in, out, final;
-    static const int no_halo[4];
     ESPL_TRY(plan_require(s, n, x, u8 ? ESPL_U8 : ESPL_F32, WANT_NHWC, 1, &in, diag));
-    ESPL_TRY(plan_output(s, y, plan_store_type(y), &final, diag));
-    out = final;
-    bool rounds = !u8 && final.type == ESPL_U8;
-    if (rounds) {
-        out = view_nhwc(&y->shape, ESPL_F32, no_halo);
-        out.buffer = plan_buffer(s, BUFFER_WORK, view_bytes(&out));
-        if (out.buffer < 0) return espl__nomem(diag, view_bytes(&out));
-    }
+    ESPL_TRY(plan_store(s, y, u8, &out, &final, diag));
     pool_step *t = plan_step(s, sizeof *t, n, max ? (u8 ? "max_u8" : "max_f32") : (u8 ? "sum_u8" : "sum_f32"), run_pool);
     if (!t) return espl__nomem(diag, sizeof *t);
     t->in = in;
@@ -121,8 +113,7 @@ espl_status lower_pool(espl_session *s, espl__node *n, bool *taken, espl_diag *d
     if (!t->rows || !t->sums) return espl__nomem(diag, sizeof *t->rows);
     plan_use(s, in.buffer);
     plan_use(s, out.buffer);
-    if (rounds) ESPL_TRY(plan_convert(s, n, &out, &final, diag));
-    ESPL_TRY(plan_produce(s, y, &final, diag));
+    ESPL_TRY(plan_finish(s, n, y, &out, &final, diag));
 done:
     return status;
 }

@@ -1,5 +1,5 @@
 /* Views, buffers, forms of values, and the memory plan. */
-#include "runtime/plan.h"
+#include "runtime/lower.h"
 #include "runtime/convert.h"
 #include "passes/passes.h"
 
@@ -212,6 +212,23 @@ espl_status plan_output(espl_session *s, const espl__value *value, espl_dtype ty
         out->buffer = plan_buffer(s, BUFFER_WORK, view_bytes(out));
     }
     return out->buffer < 0 ? espl__nomem(diag, view_bytes(out)) : ESPL_OK;
+}
+
+espl_status plan_store(espl_session *s, const espl__value *value, bool rounds_itself, view *out, view *final,
+                       espl_diag *diag) {
+    static const int no_halo[4];
+    espl_status status = plan_output(s, value, plan_store_type(value), final, diag);
+    *out = *final;
+    if (status != ESPL_OK || rounds_itself || !final->quantized) return status;
+    *out = final->nhwc ? view_nhwc(&value->shape, ESPL_F32, no_halo) : view_rows(&value->shape, ESPL_F32, 0);
+    out->buffer = plan_buffer(s, BUFFER_WORK, view_bytes(out));
+    return out->buffer < 0 ? espl__nomem(diag, view_bytes(out)) : ESPL_OK;
+}
+
+espl_status plan_finish(espl_session *s, const espl__node *node, const espl__value *value, const view *out, const view *final,
+                        espl_diag *diag) {
+    espl_status status = out->buffer == final->buffer ? ESPL_OK : plan_convert(s, node, out, final, diag);
+    return status == ESPL_OK ? plan_produce(s, value, final, diag) : status;
 }
 
 static bool form_fits(const view *v, espl_dtype type, want layout, int multiple) {

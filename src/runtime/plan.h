@@ -116,6 +116,14 @@ espl_status plan_produce(espl_session *s, const espl__value *value, const view *
  * and `type` is U8, u8 with its grid. Allocates the buffer. A graph output that can be written in place is. */
 espl_status plan_output(espl_session *s, const espl__value *value, espl_dtype type, view *out, espl_diag *diag);
 
+/* Where a step stores `value`: *final is its view, *out what the step itself writes. They are the same, unless the value is
+ * quantized and the step computes floats (`rounds_itself` false): then *out is an f32 view that plan_finish rounds. */
+espl_status plan_store(espl_session *s, const espl__value *value, bool rounds_itself, view *out, view *final,
+                       espl_diag *diag);
+/* After the step: rounds if needed, and declares the value. */
+espl_status plan_finish(espl_session *s, const espl__node *node, const espl__value *value, const view *out, const view *final,
+                        espl_diag *diag);
+
 typedef enum want { WANT_ROWS, WANT_NHWC, WANT_ANY } want;
 /* The view of `value` with the element type (U8: in the value's own grid; F32: dequantized; others as they are) and
  * layout, cs_multiple for the last physical dimension; converts if none exists. */
