@@ -46,13 +46,13 @@ static void random_clamp(float *lo, float *hi) {
     *hi = one_in(2) ? INFINITY : 6.0f;
 }
 
-/* Shapes cover every register tile: pixels from 1 past the widest, blocks from 1 to 9, one k and many. */
+/* Shapes cover every register tile: pixels from 1 past the widest, blocks from 1 to 9 and many, one k and many. */
 static void random_shape(conv_case *c, int unit, bool large) {
     espl__conv *p = &c->p;
     c->hostile = one_in(4);
     p->segments = one_in(3) ? 1 : between(1, 5);
     p->seg_k = one_in(4) ? between(1, 3) : between(1, large ? 300 : 24);
-    p->channels = one_in(2) ? between(1, 40) : between(1, 160);
+    p->channels = one_in(2) ? between(1, 40) : one_in(8) ? between(160, 600) : between(1, 160);
     c->pixels = between(1, 37);
     int blocks = round16(p->channels) / 16;
     c->block0 = one_in(2) ? 0 : between(0, blocks - 1);

@@ -11,7 +11,10 @@ enum { VL = 16 };
 typedef __m512i vi;
 typedef __m512 vf;
 
-static INLINE __mmask64 mask(int valid) { return _bzhi_u64(UINT64_MAX, valid > 0 ? (uint32_t)valid : 0); }
+/* bzhi counts with 8 bits, so that 256 channels would be none: no more than 64 ever matter. */
+static INLINE __mmask64 mask(int valid) {
+    return valid < 64 ? _bzhi_u64(UINT64_MAX, valid > 0 ? (uint32_t)valid : 0) : UINT64_MAX;
+}
 static INLINE __mmask16 lanes(int valid) { return (__mmask16)mask(valid); }
 
 static INLINE vi vi_load(const void *from) { return _mm512_loadu_si512(from); }
