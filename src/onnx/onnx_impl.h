@@ -3,6 +3,7 @@
 #define ESPL_ONNX_IMPL_H
 
 #include "graph/graph.h"
+#include "onnx/upgrade.h"
 #include "espalier/onnx.h"
 
 #include <onnx.pb-c.h>
@@ -86,10 +87,5 @@ espl_status espl__onnx_attribute(espl_graph *graph, espl__external *external, es
 /* The tensor that a Constant node holds, in any of its forms. */
 espl_status espl__onnx_constant(espl_graph *graph, espl__external *external, const pb_node *proto, espl_tensor **out,
                                 espl_diag *diag);
-
-/* --- upgrade.c ------------------------------------------------------------------------------ */
-
-/* Rewrites nodes so that they mean the same in `opset` of the default domain. */
-espl_status espl__onnx_upgrade(espl_graph *graph, int opset, espl_diag *diag);
 
 #endif

@@ -1,6 +1,6 @@
 /* The same network in a later operator set. One row for each change of an operator between opsets 8 and 21 that alters
  * what its inputs and attributes mean; operators without a row only gained types, defaults or optional parts. */
-#include "onnx/onnx_impl.h"
+#include "onnx/upgrade.h"
 
 typedef struct upgrader {
     espl_graph *graph;

@@ -1,7 +1,7 @@
 /* Writing ONNX: round trips, names, quantizations, and operators carried to later operator sets. What ONNX itself and
  * ONNX Runtime say of the files is checked by tests/oracle/onnx_export_check.py. */
 #include "onnx_build.h"
-#include "onnx/onnx_impl.h"
+#include "onnx/upgrade.h"
 
 static espl_graph *write_and_read(fixture *f, const espl_graph *g, const espl_onnx_options *options) {
     f->diag = (espl_diag){0};
