@@ -137,7 +137,8 @@ static espl_status run(cli *c, const void *given) {
     report_settings settings = {.model = c->operands[0],
                                 .goal = espl_goal_name((espl_goal)o->goal),
                                 .max_drop = o->max_drop,
-                                .folder = o->folder};
+                                .folder = o->folder,
+                                .threads = espl_context_threads(c->ctx)};
     progress_catch_interrupt();
     espl_status status = open_all(c, o, &j);
     if (status == ESPL_OK) status = compress(c, o, &j);

@@ -63,6 +63,7 @@ json_t *report_value(const espl_result *r, const report_settings *s) {
     put(root, "max_drop", number_value(s->max_drop));
     put(root, "within_budget", json_boolean(r->within_budget));
     put(root, "measured", json_boolean(r->measured));
+    put(root, "threads", r->measured ? json_integer(s->threads) : json_null());
     put(root, "top1", r->after.has_labels ? number_value(r->after.top1) : json_null());
     put(root, "bytes", json_integer((json_int_t)r->bytes_after));
     if (r->onnx_bytes)
@@ -134,7 +135,9 @@ static cell change(double before, double after, const char *less, const char *mo
     return times > 1 ? cell_format("%.2fx %s", times, less) : cell_format("%.2fx %s", 1 / times, more);
 }
 
-static void print_totals(const espl_result *r, FILE *out) {
+static void print_totals(const espl_result *r, int threads, FILE *out) {
+    cell how = r->measured ? cell_format("measured here on %d thread%s", threads, threads == 1 ? "" : "s")
+                           : cell_format("modelled");
     fprintf(out,
             "\n%-16s %9.2f %% → %9.2f %%   %+.2f points on %" PRId64 " samples, calibrated on %" PRId64 "\n",
             metric_text(r->metric), 100 * r->score_before, 100 * r->score_after, 0 - r->drop, r->eval_samples,
@@ -147,7 +150,7 @@ static void print_totals(const espl_result *r, FILE *out) {
     if (r->ms_before > 0 && r->ms_after > 0)
         fprintf(out, "%-16s %8s ms → %8s ms   %s, %s\n", "latency", cell_ms(r->ms_before).text,
                 cell_ms(r->ms_after).text, change(r->ms_before, r->ms_after, "faster", "slower").text,
-                r->measured ? "measured on this machine" : "modelled");
+                how.text);
     if (r->joules_before > 0 && r->joules_after > 0)
         fprintf(out, "%-16s %8.4g mJ → %8.4g mJ   %s, modelled\n", "energy", 1e3 * r->joules_before,
                 1e3 * r->joules_after, change(r->joules_before, r->joules_after, "less", "more").text);
@@ -162,7 +165,7 @@ bool report_print(const espl_result *r, const report_settings *s, FILE *out) {
     bool good = table_print(t, out, REPORT_WIDTH);
     table_free(t);
     if (!good) return false;
-    print_totals(r, out);
+    print_totals(r, s->threads, out);
     fprintf(out, "%s: model.espl, model.onnx, recipe.yaml, report.json\n", s->folder);
     if (r->within_budget)
         fprintf(out, "within the budget: %.2f points lost, %g allowed\n", r->drop > 0 ? r->drop : 0,

@@ -12,6 +12,7 @@
 typedef struct report_settings {
     const char *model, *goal, *folder;
     double max_drop;
+    int threads;
 } report_settings;
 
 json_t *report_value(const espl_result *r, const report_settings *s);
