@@ -55,11 +55,15 @@ static INLINE void tile_u8(const espl__conv *p, const char *in, int block, vi *s
         pixels_start(&at, in + p->seg_off[s], p->in_step, MR);
         for (int k = p->seg_k; k > 0; k--) {
             w_operand wv[8 * VPB];
+            const x_operand only = x_load((const uint8_t *)pixel(&at, 0));
             UNROLL
-            for (int n = 0; n < NV; n++) wv[n] = w_load(w + step_at(w_step, n / VPB) + n % VPB * VL * 4);
+            for (int n = 0; n < NV; n++) {
+                wv[n] = w_load(w + step_at(w_step, n / VPB) + n % VPB * VL * 4);
+                if (MR == 1) acc[n] = dot(acc[n], only, wv[n]); /* at once: each is used once */
+            }
             UNROLL
-            for (int m = 0; m < MR; m++) {
-                x_operand x = x_load((const uint8_t *)pixel(&at, m));
+            for (int m = 0; MR > 1 && m < MR; m++) {
+                const x_operand x = m ? x_load((const uint8_t *)pixel(&at, m)) : only;
                 UNROLL
                 for (int n = 0; n < NV; n++) acc[m * NV + n] = dot(acc[m * NV + n], x, wv[n]);
             }

@@ -3,11 +3,11 @@
 #include "kernels/conv/tiles.h"
 
 #define TILES_1(X) UP_TO_4(X, 1)
-#define TILES_2(X) UP_TO_2(X, 2)
+#define TILES_2(X) UP_TO_1(X, 2)
 #define TILES_3(X)
 #define TILES_4(X) UP_TO_1(X, 4)
 #define TILES_8(X)
-enum { MR_1 = 4, MR_2 = 2, MR_3 = 0, MR_4 = 1, MR_8 = 0 };
+enum { MR_1 = 4, MR_2 = 1, MR_3 = 0, MR_4 = 1, MR_8 = 0 };
 
 static inline int blocks_per_tile(int pixels, int blocks) {
     if (pixels <= MR_4 && blocks >= 4) return 4;

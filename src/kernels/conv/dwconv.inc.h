@@ -30,7 +30,11 @@ static INLINE void tile_u8(const espl__dwconv *p, const char *in, char *out, con
                     vi_madd(acc[m * VPB + v], vi_load_u8_part(x + v * VL + step_at(step, m), valid - v * VL), wv);
         }
     }
-    store_u8(&p->q, (const int32_t *)acc, 1, MR, (place){c, c + valid, out, p->out_step, res, p->res_step});
+    /* A copy: an array that a function sees would be in memory all along. */
+    _Alignas(64) int32_t sums[8 * VL];
+    UNROLL
+    for (int i = 0; i < MR * VPB; i++) vi_store(sums + i * VL, acc[i]);
+    store_u8(&p->q, sums, 1, MR, (place){c, c + valid, out, p->out_step, res, p->res_step});
 }
 #endif
 
@@ -56,7 +60,10 @@ static INLINE void tile_f32(const espl__dwconv *p, const char *in, char *out, co
             }
         }
     }
-    store_block_f32(p->flo, p->fhi, (const float *)acc, ESPL__NR, MR,
+    _Alignas(64) float sums[8 * VL];
+    UNROLL
+    for (int i = 0; i < MR * VPB; i++) vf_store(sums + i * VL, acc[i]);
+    store_block_f32(p->flo, p->fhi, sums, ESPL__NR, MR,
                     (place){c, c + valid, out, p->out_step, res, p->res_step});
 }
 #endif

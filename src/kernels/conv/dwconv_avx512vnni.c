@@ -30,39 +30,53 @@ static INLINE quad interleave(vi a, vi b, vi c, vi d) {
 }
 
 /* 64 values of 32 bits in the same order: vector i takes the i-th 128 bits of every 16 channels. */
-static INLINE quad reorder(const void *from) {
-    const char *at = from;
+static INLINE quad reorder(const char *from) {
     quad q;
     UNROLL
     for (int i = 0; i < 4; i++) {
-        __m512i x = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)(at + 16 * i)));
-        x = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(at + 64 + 16 * i)), 1);
-        x = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(at + 128 + 16 * i)), 2);
-        q.v[i] = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(at + 192 + 16 * i)), 3);
+        __m512i x = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)(from + 16 * i)));
+        x = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(from + 64 + 16 * i)), 1);
+        x = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(from + 128 + 16 * i)), 2);
+        q.v[i] = _mm512_inserti32x4(x, _mm_loadu_si128((const __m128i *)(from + 192 + 16 * i)), 3);
     }
     return q;
 }
 
-/* What a row needs of 64 channels, in memory operands' reach. */
+/* What a row needs of up to 64 channels. */
 typedef struct {
+    int c, valid; /* the first channel and how many there are */
     quad w[MAX_GROUPS], bias, mult;
-    int32_t off[MAX_GROUPS * 4];
-    int groups;
 } plan;
 
-/* The weights of one tap, s32 that hold s8, as 64 bytes. Taps that are not there weigh nothing. */
-static INLINE vi tap_bytes(const espl__dwconv *p, int tap, int c) {
-    if (tap < 0) return _mm512_setzero_si512();
-    const int32_t *w = (const int32_t *)p->w + tap * tap_stride(p) + c;
-    vi x = _mm512_castsi128_si512(_mm512_cvtepi32_epi8(vi_load(w)));
-    x = _mm512_inserti32x4(x, _mm512_cvtepi32_epi8(vi_load(w + 16)), 1);
-    x = _mm512_inserti32x4(x, _mm512_cvtepi32_epi8(vi_load(w + 32)), 2);
-    return _mm512_inserti32x4(x, _mm512_cvtepi32_epi8(vi_load(w + 48)), 3);
+/* The plan's share of an array padded to 16 channels; zero behind it. */
+static INLINE quad values_of(const plan *q, const void *array) {
+    const char *from = (const char *)array + (size_t)q->c * 4;
+    if (q->valid == WIDE) return reorder(from);
+    char copy[WIDE * 4] = {0};
+    memcpy(copy, from, (size_t)(q->valid + 15) / 16 * 64);
+    return reorder(copy);
 }
 
-static void plan_channels(plan *q, const espl__dwconv *p, int c) {
-    q->bias = reorder((const int32_t *)p->bias + c);
-    q->mult = reorder(p->q.mult + c);
+/* The weights of one tap, s32 that hold s8, as bytes. A tap that is not there weighs nothing. */
+static INLINE vi tap_bytes(const espl__dwconv *p, const plan *q, int tap) {
+    if (tap >= p->taps) return vi_set1(0);
+    const int32_t *w = (const int32_t *)p->w + tap * tap_stride(p) + q->c;
+    vi x = _mm512_castsi128_si512(_mm512_cvtepi32_epi8(vi_load(w)));
+    if (q->valid > 16) x = _mm512_inserti32x4(x, _mm512_cvtepi32_epi8(vi_load(w + 16)), 1);
+    if (q->valid > 32) x = _mm512_inserti32x4(x, _mm512_cvtepi32_epi8(vi_load(w + 32)), 2);
+    if (q->valid > 48) x = _mm512_inserti32x4(x, _mm512_cvtepi32_epi8(vi_load(w + 48)), 3);
+    return x;
+}
+
+static INLINE vi load_channels(const uint8_t *from, bool full, int valid) {
+    return full ? vi_load(from) : _mm512_maskz_loadu_epi8(mask(valid), from);
+}
+
+static INLINE void store_channels(uint8_t *to, vi codes, bool full, int valid) {
+    if (full)
+        vi_store(to, codes);
+    else
+        _mm512_mask_storeu_epi8(to, mask(valid), codes);
 }
 
 /* Codes of 64 channels from their sums. */
@@ -78,6 +92,8 @@ static INLINE void dot_quad(quad *acc, const quad *x, const quad *w) {
     for (int i = 0; i < 4; i++) acc->v[i] = _mm512_dpbusd_epi32(acc->v[i], x->v[i], w->v[i]);
 }
 
+/* --- a 3x3 window at stride 1 -------------------------------------------------------------------------- */
+
 /* Whether the nine taps are three rows of three neighbouring pixels. */
 static bool is_window(const espl__dwconv *p) {
     if (p->taps != 9) return false;
@@ -86,65 +102,71 @@ static bool is_window(const espl__dwconv *p) {
     return true;
 }
 
-static INLINE quad column(const uint8_t *in, const int32_t *rows) {
-    return interleave(vi_load(in + rows[0]), vi_load(in + rows[1]), vi_load(in + rows[2]), _mm512_setzero_si512());
+static INLINE quad column(const uint8_t *in, const int32_t rows[3], bool full, int valid) {
+    return interleave(load_channels(in + rows[0], full, valid), load_channels(in + rows[1], full, valid),
+                      load_channels(in + rows[2], full, valid), _mm512_setzero_si512());
 }
 
-static void window_row(const espl__dwconv *p, plan *q, const uint8_t *in, uint8_t *out, int pixels, int c) {
-    for (int t = 0; t < 3; t++)
-        q->w[t] = interleave(tap_bytes(p, t, c), tap_bytes(p, 3 + t, c), tap_bytes(p, 6 + t, c), tap_bytes(p, -1, c));
+static INLINE void window_row(const espl__dwconv *p, plan *q, const uint8_t *in, uint8_t *out, int pixels, bool full) {
     const int32_t rows[3] = {p->tap_off[0], p->tap_off[3], p->tap_off[6]};
     const bounds b = bounds_of(p->q.zero, p->q.lo, p->q.hi);
-    quad left = column(in, rows), middle = column(in + p->in_step, rows);
+    for (int t = 0; t < 3; t++)
+        q->w[t] = interleave(tap_bytes(p, q, t), tap_bytes(p, q, 3 + t), tap_bytes(p, q, 6 + t), vi_set1(0));
+    quad left = column(in, rows, full, q->valid), middle = column(in + p->in_step, rows, full, q->valid);
     in += 2 * p->in_step;
     for (int i = 0; i < pixels; i++, in += p->in_step, out += p->out_step) {
-        const quad right = column(in, rows);
+        const quad right = column(in, rows, full, q->valid);
         quad acc = q->bias;
         dot_quad(&acc, &left, &q->w[0]);
         dot_quad(&acc, &middle, &q->w[1]);
         dot_quad(&acc, &right, &q->w[2]);
-        vi_store(out, codes_of(&acc, &q->mult, b));
+        store_channels(out, codes_of(&acc, &q->mult, b), full, q->valid);
         left = middle;
         middle = right;
     }
 }
 
-static void any_row(const espl__dwconv *p, plan *q, const uint8_t *in, uint8_t *out, int pixels, int c) {
-    q->groups = (p->taps + 3) / 4;
-    for (int g = 0; g < q->groups; g++) {
-        int tap[4];
-        for (int i = 0; i < 4; i++) {
-            tap[i] = g * 4 + i < p->taps ? g * 4 + i : -1;
-            q->off[g * 4 + i] = p->tap_off[tap[i] < 0 ? g * 4 : tap[i]];
-        }
-        q->w[g] = interleave(tap_bytes(p, tap[0], c), tap_bytes(p, tap[1], c), tap_bytes(p, tap[2], c),
-                             tap_bytes(p, tap[3], c));
-    }
+/* --- any taps ------------------------------------------------------------------------------------------ */
+
+static INLINE void any_row(const espl__dwconv *p, plan *q, const uint8_t *in, uint8_t *out, int pixels, bool full) {
     const bounds b = bounds_of(p->q.zero, p->q.lo, p->q.hi);
+    const int groups = (p->taps + 3) / 4;
+    int32_t off[MAX_GROUPS * 4];
+    for (int t = 0; t < groups * 4; t++) off[t] = p->tap_off[t < p->taps ? t : 0];
+    for (int g = 0; g < groups; g++)
+        q->w[g] = interleave(tap_bytes(p, q, g * 4), tap_bytes(p, q, g * 4 + 1), tap_bytes(p, q, g * 4 + 2),
+                             tap_bytes(p, q, g * 4 + 3));
     for (int i = 0; i < pixels; i++, in += p->in_step, out += p->out_step) {
         quad acc = q->bias;
-        for (int g = 0; g < q->groups; g++) {
-            const int32_t *off = q->off + g * 4;
-            const quad x = interleave(vi_load(in + off[0]), vi_load(in + off[1]), vi_load(in + off[2]),
-                                      vi_load(in + off[3]));
+        for (int g = 0; g < groups; g++) {
+            const int32_t *o = off + g * 4;
+            const quad x = interleave(load_channels(in + o[0], full, q->valid), load_channels(in + o[1], full, q->valid),
+                                      load_channels(in + o[2], full, q->valid), load_channels(in + o[3], full, q->valid));
             dot_quad(&acc, &x, &q->w[g]);
         }
-        vi_store(out, codes_of(&acc, &q->mult, b));
+        store_channels(out, codes_of(&acc, &q->mult, b), full, q->valid);
     }
 }
 
-/* As many channels from c on as fill vectors of 64; the first channel that is left. */
+/* Returns the first channel that is left. One block alone is better off with 16 channels a vector. */
 static int wide(const espl__dwconv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int pixels, int c,
                 int last) {
-    if (res || p->taps > MAX_GROUPS * 4 || p->taps == 0) return c;
-    plan q;
+    if (res || p->taps > MAX_GROUPS * 4 || p->taps == 0 || pixels == 0) return c;
     const bool window = is_window(p);
-    for (; c + WIDE <= last && pixels > 0; c += WIDE) {
-        plan_channels(&q, p, c);
-        if (window)
-            window_row(p, &q, in + c, out + c, pixels, c);
+    plan q;
+    for (; c + ESPL__NR < last; c += q.valid) {
+        q.c = c;
+        q.valid = last - c < WIDE ? last - c : WIDE;
+        q.bias = values_of(&q, p->bias);
+        q.mult = values_of(&q, p->q.mult);
+        if (window && q.valid == WIDE)
+            window_row(p, &q, in + c, out + c, pixels, true);
+        else if (window)
+            window_row(p, &q, in + c, out + c, pixels, false);
+        else if (q.valid == WIDE)
+            any_row(p, &q, in + c, out + c, pixels, true);
         else
-            any_row(p, &q, in + c, out + c, pixels, c);
+            any_row(p, &q, in + c, out + c, pixels, false);
     }
     return c;
 }
