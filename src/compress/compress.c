@@ -224,7 +224,7 @@ static espl_status undo_what_does_not_pay(job *j, espl_diag *diag) {
             continue;
         }
         j->decisions[node] = old;
-        j->why[node] = why;
+        j->why[node] = why ? why : say(j, "int8: %.1fx the speed alone, but f32 here makes the network no faster", f32 / s8);
         espl__trial_free(&j->k, &t);
     }
     if (figure(j, &j->now) > figure(j, &j->before)) { /* the whole step does not pay */
