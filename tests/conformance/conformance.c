@@ -1,11 +1,14 @@
-/* ONNX's own vectors against the operators' references: each folder holds model.onnx and test_data_set_N/{input,output}_N.pb.
+/* ONNX's own vectors against the operators' references: each folder holds model.onnx and
+ * test_data_set_N/{input,output}_N.pb.
  *
- *   conformance [--data FOLDER | --assets FOLDER] [--expected FILE] [--names] [--verbose] [TEST...]
+ *   conformance [--data FOLDER | --assets FOLDER] [--expected FILE] [--passes] [--names] [--verbose] [TEST...]
  *
- * Without names every test of FOLDER runs; --assets takes FOLDER from $ESPL_ASSETS (default ../shared). A test passes if every output has the right type and shape and equals the
- * vector, floats within 1e-5 + 1e-3 |expected|. It is skipped, with the reason, if the reader or inference refuses the
- * model, and fails if it computes something else. With --expected every test that FILE names must pass, and none may
- * fail; --names prints the names of those that pass, which is how FILE is made. Exit: 0, 1, or 77 without vectors. */
+ * Without names every test of FOLDER runs; --assets takes FOLDER from $ESPL_ASSETS (default ../shared). A test passes if
+ * every output has the right type and shape and equals the vector, floats within 1e-5 + 1e-3 |expected|. It is skipped,
+ * with the reason, if the reader or inference refuses the model, and fails if it computes something else. With --expected
+ * every test that FILE names must pass. With --passes the graph goes through all passes first, which may not change what
+ * it computes. --names prints the names of those that pass, which is how FILE is made. Exit: 0; 1 if a test fails; 77
+ * without vectors. */
 #include "espalier/onnx.h"
 #include "ops/ops.h"
 #include "passes/passes.h"
@@ -86,6 +89,8 @@ static const char *compare(const espl_tensor *got, const espl_tensor *want, char
     return NULL;
 }
 
+static bool through_passes; /* --passes */
+
 /* --- one test -------------------------------------------------------------------------------------- */
 
 /* Makes the inputs constants: operators whose result's shape depends on data (Reshape's target, Slice's limits) then see
@@ -119,7 +124,11 @@ static espl_status run_graph(espl_context *ctx, espl_graph *g, vectors *v, bool 
             return espl__fail(diag, ESPL_SHAPE, "input %d has another type than the model says", i);
     }
     if (bind && !bind_inputs(g, v)) return espl__nomem(diag, 0);
-    espl_status status = espl__specialise(g, shapes, diag);
+    espl_status status = through_passes ? espl__passes_run(g, diag) : ESPL_OK;
+    for (int i = 0; i < g->value_count && status == ESPL_OK; i++)
+        if (espl__is_quantized(g->values[i]))
+            return espl__fail(diag, ESPL_UNSUPPORTED, "quantized values are not evaluated in f32");
+    if (status == ESPL_OK) status = espl__specialise(g, shapes, diag);
     for (int i = 0; i < g->output_count && i < v->output_count; i++) restore_bf16(&v->outputs[i], g->outputs[i]->dtype);
     return status == ESPL_OK ? espl__evaluate(ctx, g, v->inputs, outputs, diag) : status;
 }
@@ -281,6 +290,8 @@ int main(int argc, char **argv) {
             data = in_assets(argv[++i], assets, sizeof assets);
         else if (strcmp(argv[i], "--expected") == 0 && i + 1 < argc)
             expected = argv[++i];
+        else if (strcmp(argv[i], "--passes") == 0)
+            through_passes = true;
         else if (strcmp(argv[i], "--names") == 0)
             names = true;
         else if (strcmp(argv[i], "--verbose") == 0)
