@@ -15,7 +15,7 @@ enum { CHAINS = 12, ROUNDS = 20000 };
         for (int r = 0; r < ROUNDS; r++) {                                  \
             _Pragma("GCC unroll 12") for (int i = 0; i < CHAINS; i++) {     \
                 step;                                                       \
-                __asm__ volatile("" : "+v"(acc[i]));                        \
+                __asm__ volatile("" : "+v"(acc[i]), "+v"(x));               \
             }                                                               \
         }                                                                   \
     }

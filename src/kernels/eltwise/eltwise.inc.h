@@ -1,6 +1,7 @@
 /* The elementwise kernels, one body for every instruction set: eltwise_<isa>.c includes this file with SET naming its
  * table, and the flags of that file decide what the compiler's vectoriser may use. Every float result follows from
- * single operations in a written order, so the bits do not depend on the width.
+ * single operations in a written order, so the bits do not depend on the width. Where the vectoriser does badly, a file that
+ * has the vector words takes the kernels of vectors.inc.h; the plain ones define them and do what is left of a vector.
  *
  * In and out may be the same array, never shifted against each other: NO_CARRY tells the vectoriser so. */
 #include <assert.h>
@@ -17,7 +18,7 @@
 
 /* --- integers ---------------------------------------------------------------------------------- */
 
-static void add_u8(const espl__qadd *p, const uint8_t *a, const uint8_t *b, uint8_t *out, int64_t n) {
+static void add_u8_plain(const espl__qadd *p, const uint8_t *a, const uint8_t *b, uint8_t *out, int64_t n) {
     const espl__qadd q = *p;
     NO_CARRY
     for (int64_t i = 0; i < n; i++) {
@@ -26,18 +27,16 @@ static void add_u8(const espl__qadd *p, const uint8_t *a, const uint8_t *b, uint
     }
 }
 
-#ifndef HAVE_LUT_U8
 static void lut_u8(const uint8_t *table, const uint8_t *in, uint8_t *out, int64_t n) {
     for (int64_t i = 0; i < n; i++) out[i] = table[in[i]];
 }
-#endif
 
-static void requant_u8(float scale, int32_t zin, int32_t zero, const uint8_t *in, uint8_t *out, int64_t n) {
+static void requant_u8_plain(float scale, int32_t zin, int32_t zero, const uint8_t *in, uint8_t *out, int64_t n) {
     NO_CARRY
     for (int64_t i = 0; i < n; i++) out[i] = (uint8_t)espl__requantize((float)(in[i] - zin) * scale, zero, 0, 255);
 }
 
-static void quantize(float inverse, int32_t zero, int32_t lo, int32_t hi, const float *in, uint8_t *out, int64_t n) {
+static void quantize_plain(float inverse, int32_t zero, int32_t lo, int32_t hi, const float *in, uint8_t *out, int64_t n) {
     NO_CARRY
     for (int64_t i = 0; i < n; i++) out[i] = (uint8_t)espl__requantize(in[i] * inverse, zero, lo, hi);
 }
@@ -49,40 +48,54 @@ static void dequantize(float scale, int32_t zero, const uint8_t *in, float *out,
 
 /* --- reductions over rows, vector across channels ----------------------------------------------- */
 
-/* A strip of STRIP channels stays in registers while the rows go by. */
-enum { STRIP = 64 };
-
-#define REDUCE(kernel, in_t, out_t, step)                                                              \
-    static void kernel##_strip(const in_t *const *in, int count, out_t *out, int64_t c, int64_t n) {   \
-        for (int64_t j = 0; j < n; j++) {                                                              \
-            out_t acc = in[0][c + j];                                                                  \
-            for (int i = 1; i < count; i++) acc = step(acc, in[i][c + j]);                             \
-            out[c + j] = acc;                                                                          \
-        }                                                                                              \
-    }                                                                                                  \
-    static void kernel(const in_t *const *in, int count, out_t *out, int64_t channels) {               \
-        assert(count > 0);                                                                             \
-        int64_t c = 0;                                                                                 \
-        for (; c + STRIP <= channels; c += STRIP) {                                                    \
-            out_t acc[STRIP];                                                                          \
-            for (int j = 0; j < STRIP; j++) acc[j] = in[0][c + j];                                     \
-            for (int i = 1; i < count; i++)                                                            \
-                for (int j = 0; j < STRIP; j++) acc[j] = step(acc[j], in[i][c + j]);                   \
-            memcpy(out + c, acc, sizeof acc);                                                          \
-        }                                                                                              \
-        kernel##_strip(in, count, out, c, channels - c);                                               \
-    }
-
 static inline uint8_t larger_u8(uint8_t a, uint8_t b) { return a > b ? a : b; }
 /* NaN wins, as in numpy. */
 static inline float larger_f32(float a, float b) { return ((b > a) | (b != b)) ? b : a; }
 static inline float plus_f32(float a, float b) { return a + b; }
 static inline int32_t plus_u8(int32_t a, uint8_t b) { return a + b; }
 
+/* A sum or maximum over one array: element i belongs to lane i mod 16 and the lanes meet in a tree, so that the order is the
+ * same at every vector width. <max,sum>_lanes do the whole groups of 16 and return where they end. */
+enum { LANES = 16 };
+
+/* Channels [c, channels). */
+#define REDUCE(kernel, in_t, out_t, step)                                                                     \
+    static void kernel##_plain(const in_t *const *in, int count, out_t *out, int64_t c, int64_t channels) {   \
+        assert(count > 0);                                                                                    \
+        for (; c < channels; c++) {                                                                           \
+            out_t acc = in[0][c];                                                                             \
+            for (int i = 1; i < count; i++) acc = step(acc, in[i][c]);                                        \
+            out[c] = acc;                                                                                     \
+        }                                                                                                     \
+    }
 REDUCE(max_u8, uint8_t, uint8_t, larger_u8)
 REDUCE(max_f32, float, float, larger_f32)
 REDUCE(sum_u8, uint8_t, int32_t, plus_u8)
 REDUCE(sum_f32, float, float, plus_f32)
+
+#ifdef VECTORS
+#include "kernels/eltwise/vectors.inc.h"
+#define OWN(kernel) kernel
+#else
+#define OWN(kernel) kernel##_plain
+#define PLAIN(kernel, in_t, out_t)                                                               \
+    static void kernel(const in_t *const *in, int count, out_t *out, int64_t channels) {         \
+        kernel##_plain(in, count, out, 0, channels);                                             \
+    }
+#define PLAIN_LANES(name, step)                                               \
+    static int64_t name(const float *in, int64_t n, float lane[LANES]) {      \
+        int64_t i = 0;                                                        \
+        for (; i + LANES <= n; i += LANES)                                    \
+            for (int j = 0; j < LANES; j++) lane[j] = step(lane[j], in[i + j]); \
+        return i;                                                             \
+    }
+PLAIN_LANES(max_lanes, larger_f32)
+PLAIN_LANES(sum_lanes, plus_f32)
+PLAIN(max_u8, uint8_t, uint8_t)
+PLAIN(max_f32, float, float)
+PLAIN(sum_u8, uint8_t, int32_t)
+PLAIN(sum_f32, float, float)
+#endif
 
 /* --- float arithmetic ---------------------------------------------------------------------------- */
 
@@ -168,15 +181,10 @@ static void tanh_f32(const float *in, float *out, int64_t n) {
     for (int64_t i = 0; i < n; i++) out[i] = tanh_one(in[i]);
 }
 
-/* Element i belongs to lane i mod 16; the lanes meet in a tree. The order is the same at every vector width. */
-enum { LANES = 16 };
-
 static float max_of(const float *in, int64_t n) {
     float lane[LANES];
     for (int j = 0; j < LANES; j++) lane[j] = -INFINITY;
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int j = 0; j < LANES; j++) lane[j] = larger_f32(lane[j], in[i + j]);
+    int64_t i = max_lanes(in, n, lane);
     for (int j = 0; i + j < n; j++) lane[j] = larger_f32(lane[j], in[i + j]);
     for (int w = LANES / 2; w; w /= 2)
         for (int j = 0; j < w; j++) lane[j] = larger_f32(lane[j], lane[j + w]);
@@ -185,9 +193,7 @@ static float max_of(const float *in, int64_t n) {
 
 static float sum_of(const float *in, int64_t n) {
     float lane[LANES] = {0};
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int j = 0; j < LANES; j++) lane[j] += in[i + j];
+    int64_t i = sum_lanes(in, n, lane);
     for (int j = 0; i + j < n; j++) lane[j] += in[i + j];
     for (int w = LANES / 2; w; w /= 2)
         for (int j = 0; j < w; j++) lane[j] += lane[j + w];
@@ -204,10 +210,10 @@ static void softmax_f32(const float *in, float *out, int64_t n) {
 }
 
 const espl__kernels SET = {
-    .add_u8 = add_u8,
+    .add_u8 = OWN(add_u8),
     .lut_u8 = lut_u8,
-    .requant_u8 = requant_u8,
-    .quantize = quantize,
+    .requant_u8 = OWN(requant_u8),
+    .quantize = OWN(quantize),
     .dequantize = dequantize,
     .max_u8 = max_u8,
     .max_f32 = max_f32,

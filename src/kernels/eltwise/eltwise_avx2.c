@@ -1,3 +1,6 @@
-/* The elementwise kernels as the compiler vectorises them for 256 bits. */
+/* The elementwise kernels in 256 bits. */
+#include "kernels/simd/avx2.h"
+
+#define VECTORS
 #define SET espl__eltwise_avx2
 #include "kernels/eltwise/eltwise.inc.h"

@@ -30,6 +30,10 @@ static INLINE vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
 static INLINE vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 static INLINE vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); } /* b if either is NaN */
 static INLINE vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
+/* The larger, b if it is NaN; a if a is. */
+static INLINE vf vf_larger(vf a, vf b) {
+    return _mm512_mask_mov_ps(vf_max(b, a), _mm512_cmp_ps_mask(b, b, _CMP_UNORD_Q), b);
+}
 static INLINE vf vf_of(vi a) { return _mm512_cvtepi32_ps(a); }
 static INLINE vi vi_rne(vf a) { return _mm512_cvtps_epi32(a); } /* INT32_MIN for NaN and what does not fit */
 

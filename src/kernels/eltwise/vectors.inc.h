@@ -1,0 +1,116 @@
+/* Elementwise kernels in the vector words, for every instruction set that has them. Codes leave four vectors at a time. */
+#include "kernels/simd/requant.inc.h"
+
+enum { CODES = 4 * VL };
+
+static void add_u8(const espl__qadd *p, const uint8_t *a, const uint8_t *b, uint8_t *out, int64_t n) {
+    const bounds q = bounds_of(p->zero, p->lo, p->hi);
+    const vf sa = vf_set1(p->sa), sb = vf_set1(p->sb);
+    const vi za = vi_set1(p->za), zb = vi_set1(p->zb);
+    int64_t i = 0;
+    for (; i + CODES <= n; i += CODES) {
+        vi y[4];
+        UNROLL
+        for (int j = 0; j < 4; j++) {
+            const vf x = vf_of(vi_sub(vi_load_u8(a + i + j * VL), za));
+            const vf z = vf_of(vi_sub(vi_load_u8(b + i + j * VL), zb));
+            y[j] = round_capped(vf_fma(x, sa, vf_mul(z, sb)));
+        }
+        vi_store(out + i, bounded(narrow(y, q.zero), q));
+    }
+    add_u8_plain(p, a + i, b + i, out + i, n - i);
+}
+
+static void requant_u8(float scale, int32_t zin, int32_t zero, const uint8_t *in, uint8_t *out, int64_t n) {
+    const bounds q = bounds_of(zero, 0, 255);
+    const vf s = vf_set1(scale);
+    const vi z = vi_set1(zin);
+    int64_t i = 0;
+    for (; i + CODES <= n; i += CODES) {
+        vi y[4];
+        UNROLL
+        for (int j = 0; j < 4; j++) y[j] = round_capped(vf_mul(vf_of(vi_sub(vi_load_u8(in + i + j * VL), z)), s));
+        vi_store(out + i, narrow(y, q.zero));
+    }
+    requant_u8_plain(scale, zin, zero, in + i, out + i, n - i);
+}
+
+static void quantize(float inverse, int32_t zero, int32_t lo, int32_t hi, const float *in, uint8_t *out, int64_t n) {
+    const bounds q = bounds_of(zero, lo, hi);
+    const vf s = vf_set1(inverse);
+    int64_t i = 0;
+    for (; i + CODES <= n; i += CODES) {
+        vi y[4];
+        UNROLL
+        for (int j = 0; j < 4; j++) y[j] = round_capped(vf_mul(vf_load(in + i + j * VL), s));
+        vi_store(out + i, bounded(narrow(y, q.zero), q));
+    }
+    quantize_plain(inverse, zero, lo, hi, in + i, out + i, n - i);
+}
+
+/* --- reductions over rows: a vector of channels stays in a register while the rows go by ------------------ */
+
+static void max_u8(const uint8_t *const *in, int count, uint8_t *out, int64_t channels) {
+    int64_t c = 0;
+    for (; c + CODES <= channels; c += CODES) {
+        vi acc = vi_load(in[0] + c);
+        for (int i = 1; i < count; i++) acc = v8_max(acc, vi_load(in[i] + c));
+        vi_store(out + c, acc);
+    }
+    max_u8_plain(in, count, out, c, channels);
+}
+
+static void sum_u8(const uint8_t *const *in, int count, int32_t *out, int64_t channels) {
+    int64_t c = 0;
+    for (; c + 2 * VL <= channels; c += 2 * VL) {
+        vi low = vi_load_u8(in[0] + c), high = vi_load_u8(in[0] + c + VL);
+        for (int i = 1; i < count; i++) {
+            low = vi_add(low, vi_load_u8(in[i] + c));
+            high = vi_add(high, vi_load_u8(in[i] + c + VL));
+        }
+        vi_store(out + c, low);
+        vi_store(out + c + VL, high);
+    }
+    sum_u8_plain(in, count, out, c, channels);
+}
+
+static void max_f32(const float *const *in, int count, float *out, int64_t channels) {
+    int64_t c = 0;
+    for (; c + VL <= channels; c += VL) {
+        vf acc = vf_load(in[0] + c);
+        for (int i = 1; i < count; i++) acc = vf_larger(acc, vf_load(in[i] + c));
+        vf_store(out + c, acc);
+    }
+    max_f32_plain(in, count, out, c, channels);
+}
+
+static void sum_f32(const float *const *in, int count, float *out, int64_t channels) {
+    int64_t c = 0;
+    for (; c + 2 * VL <= channels; c += 2 * VL) {
+        vf low = vf_load(in[0] + c), high = vf_load(in[0] + c + VL);
+        for (int i = 1; i < count; i++) {
+            low = vf_add(low, vf_load(in[i] + c));
+            high = vf_add(high, vf_load(in[i] + c + VL));
+        }
+        vf_store(out + c, low);
+        vf_store(out + c + VL, high);
+    }
+    sum_f32_plain(in, count, out, c, channels);
+}
+
+/* --- reductions of one array ---------------------------------------------------------------------------- */
+
+#define VECTOR_LANES(name, step)                                                                          \
+    static int64_t name(const float *in, int64_t n, float lane[LANES]) {                                  \
+        vf acc[LANES / VL];                                                                               \
+        UNROLL                                                                                            \
+        for (int v = 0; v < LANES / VL; v++) acc[v] = vf_load(lane + v * VL);                             \
+        int64_t i = 0;                                                                                    \
+        for (; i + LANES <= n; i += LANES)                                                                \
+            UNROLL for (int v = 0; v < LANES / VL; v++) acc[v] = step(acc[v], vf_load(in + i + v * VL));  \
+        UNROLL                                                                                            \
+        for (int v = 0; v < LANES / VL; v++) vf_store(lane + v * VL, acc[v]);                             \
+        return i;                                                                                         \
+    }
+VECTOR_LANES(max_lanes, vf_larger)
+VECTOR_LANES(sum_lanes, vf_add)
