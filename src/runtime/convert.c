@@ -1,7 +1,9 @@
-/* Three ways to walk the two views, chosen when planned:
+/* Four ways to walk the two views, chosen when planned:
  *  runs:    both are contiguous along the innermost dimension: one kernel call a run;
  *  gather:  only dst is: elements are gathered into a small buffer first;
- *  scatter: src is contiguous along another, longer dimension: runs go to the small buffer and are spread from there. */
+ *  scatter: src is contiguous along another, longer dimension: runs go to the small buffer and are spread from there;
+ *  planes:  three planes become u8 pixels of four bytes (an image on its way into the first layer): the same, but whole
+ *           pixels are written. */
 #include "runtime/convert.h"
 
 enum { CHUNK = 2048 };
@@ -49,6 +51,18 @@ static bool choose_op(convert *c, const view *src, const view *dst) {
     return true;
 }
 
+/* The last two dimensions are then channel and position. The fourth byte of a pixel is nobody's. */
+static void choose_planes(convert *c, const view *dst) {
+    int last = c->rank - 1;
+    if (c->mode != CONVERT_SCATTER || c->dst_bytes != 1 || c->dst[last] != 4 || dst->offset % 4 != 0 || !dst->nhwc) return;
+    for (int d = 0; d < last; d++)
+        if (c->dst[d] == 1 && c->dim[d] == 3) {
+            for (int j = d; j < last - 1; j++) swap_dims(c, j, j + 1);
+            c->mode = CONVERT_PLANES;
+            return;
+        }
+}
+
 bool convert_plan(convert *c, const view *src, const view *dst) {
     *c = (convert){.src_bytes = (int)espl_dtype_bytes(src->type), .dst_bytes = (int)espl_dtype_bytes(dst->type)};
     if (src->rank != dst->rank || !choose_op(c, src, dst)) return false;
@@ -80,6 +94,7 @@ bool convert_plan(convert *c, const view *src, const view *dst) {
             for (int j = d; j < last; j++) swap_dims(c, j, j + 1); /* the run goes innermost */
             break;
         }
+    choose_planes(c, dst);
     return true;
 }
 
@@ -110,6 +125,19 @@ static void spread(const char *src, int64_t src_stride, char *dst, int64_t dst_s
     }
 }
 
+static void planes(const convert *c, const espl__kernels *k, const char *src, char *dst) {
+    _Alignas(64) uint8_t plane[3][CHUNK];
+    _Alignas(64) uint32_t pixel[CHUNK];
+    int last = c->rank - 1;
+    for (int64_t i = 0; i < c->dim[last]; i += CHUNK) {
+        int64_t m = ESPL_MIN(c->dim[last] - i, CHUNK);
+        for (int p = 0; p < 3; p++) run(c, k, src + p * c->src[last - 1] + i * c->src[last], plane[p], m);
+        for (int64_t j = 0; j < m; j++)
+            pixel[j] = plane[0][j] | (uint32_t)plane[1][j] << 8 | (uint32_t)plane[2][j] << 16;
+        memcpy(dst + i * 4, pixel, (size_t)m * 4);
+    }
+}
+
 static void innermost(const convert *c, const espl__kernels *k, const char *src, char *dst) {
     _Alignas(64) char small[CHUNK * 8];
     int last = c->rank - 1;
@@ -136,8 +164,11 @@ void convert_run(const convert *c, const espl__kernels *k, const char *src, char
     int64_t at[ESPL_MAX_RANK] = {0};
     if (c->work == 0) return;
     for (;;) {
-        innermost(c, k, src, dst);
-        int d = c->rank - 2;
+        if (c->mode == CONVERT_PLANES)
+            planes(c, k, src, dst);
+        else
+            innermost(c, k, src, dst);
+        int d = c->rank - (c->mode == CONVERT_PLANES ? 3 : 2);
         for (; d >= 0; d--) {
             src += c->src[d];
             dst += c->dst[d];
