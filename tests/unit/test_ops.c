@@ -1,0 +1,633 @@
+/* Inference of the operators: what it says of good nodes, what it refuses of hostile ones, and that evaluation stays inside
+ * its buffers whatever attributes a node that inference accepted has. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "ops/ops.h"
+
+enum { MAX_ARGS = 12 };
+
+typedef struct fixture {
+    espl_context *ctx;
+    espl_graph *graph;
+} fixture;
+
+static int setup(void **state) {
+    fixture *f = calloc(1, sizeof *f);
+    espl_config config = {.threads = 1};
+    if (!f || espl_context_create(&config, &f->ctx, NULL) != ESPL_OK) return -1;
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state) {
+    fixture *f = *state;
+    espl_graph_destroy(&f->graph);
+    espl_context_destroy(&f->ctx);
+    free(f);
+    return 0;
+}
+
+/* --- nodes written as text ------------------------------------------------------------------------
+ *   Op@opset/outputs input... | name=value...
+ * Inputs: f32:2x3, dimensions may be ?; f32:unranked; f32: is a scalar; '-' an absent input; s64=1,2,3 a constant list and
+ * s64==5 a constant scalar. Attributes: 5, [1,2], 0.5f, [0.5f], 'text'. The opset is 21 and the outputs are 1 if not said. */
+
+static espl_dtype parse_dtype(const char *text, size_t length) {
+    for (int i = 0; i < ESPL_DTYPE_COUNT; i++)
+        if (strlen(espl_dtype_name((espl_dtype)i)) == length && strncmp(espl_dtype_name((espl_dtype)i), text, length) == 0)
+            return (espl_dtype)i;
+    fail_msg("no such type: %s", text);
+    return ESPL_F32;
+}
+
+static espl_shape parse_dims(const char *text) {
+    espl_shape shape = {0};
+    while (*text) {
+        char *end = NULL;
+        int64_t d = *text == '?' ? ESPL_DIM_UNKNOWN : strtoll(text, &end, 10);
+        shape.dim[shape.rank++] = d;
+        text = *text == '?' ? text + 1 : end;
+        if (*text == 'x') text++;
+    }
+    return shape;
+}
+
+/* Numbers separated by commas. */
+static int parse_numbers(const char *text, double *out, int max) {
+    int count = 0;
+    while (*text && count < max) {
+        char *end;
+        out[count++] = strtod(text, &end);
+        text = *end == 'f' ? end + 1 : end;
+        if (*text == ',') text++;
+        if (*text == ']') break;
+    }
+    return count;
+}
+
+static espl__value *constant(espl_graph *g, espl_dtype dtype, const char *text) {
+    double numbers[128];
+    uint64_t data[128];
+    bool scalar = *text == '=';
+    int count = parse_numbers(text + scalar, numbers, 128);
+    espl_shape shape = {.rank = !scalar, .dim = {count}};
+    espl__store_f64(dtype, numbers, count, data);
+    for (int i = 0; i < count; i++) /* beyond 2^53 a double is not enough */
+        if (dtype == ESPL_S64 && numbers[i] >= 9e18) ((int64_t *)data)[i] = INT64_MAX;
+    return espl__graph_constant(g, "", &(espl_tensor){dtype, shape, data});
+}
+
+static espl__value *parse_input(espl_graph *g, const char *text) {
+    if (strcmp(text, "-") == 0) return NULL;
+    size_t length = strcspn(text, ":=");
+    espl_dtype dtype = parse_dtype(text, length);
+    if (text[length] == '=') return constant(g, dtype, text + length + 1);
+    espl__value *value = espl__graph_value(g, "");
+    assert_non_null(value);
+    value->dtype = dtype;
+    value->known_rank = strcmp(text + length + 1, "unranked") != 0;
+    if (value->known_rank) value->shape = parse_dims(text + length + 1);
+    return value;
+}
+
+static void parse_attr(espl_graph *g, espl__node *node, char *text) {
+    char *value = strchr(text, '=');
+    double numbers[128];
+    int64_t ints[128];
+    float floats[128];
+    assert_non_null(value);
+    *value++ = 0;
+    if (*value == '\'') {
+        value[strlen(value) - 1] = 0;
+        assert_true(espl__attr_set_string(g, node, text, value + 1));
+        return;
+    }
+    bool list = *value == '[', is_float = strchr(value, 'f') != NULL;
+    int count = parse_numbers(value + list, numbers, 128);
+    for (int i = 0; i < count; i++) {
+        floats[i] = (float)numbers[i];
+        ints[i] = numbers[i] >= 9e18 ? INT64_MAX : numbers[i] <= -9e18 ? INT64_MIN : (int64_t)numbers[i];
+    }
+    bool ok = is_float ? (list ? espl__attr_set_floats(g, node, text, floats, count)
+                               : espl__attr_set_float(g, node, text, floats[0]))
+                       : (list ? espl__attr_set_ints(g, node, text, ints, count)
+                               : espl__attr_set_int(g, node, text, ints[0]));
+    assert_true(ok);
+}
+
+static espl__node *parse_node(fixture *f, const char *spec) {
+    char copy[1024], *input[MAX_ARGS], *attr[MAX_ARGS], *save = NULL;
+    int inputs = 0, attrs = 0, opset = 21, outputs = 1;
+    bool after = false;
+    espl_graph_destroy(&f->graph);
+    assert_int_equal(espl__graph_create(f->ctx, &f->graph, NULL), ESPL_OK);
+    snprintf(copy, sizeof copy, "%s", spec);
+    char *name = strtok_r(copy, " ", &save), *more = name + strcspn(name, "@/");
+    if (*more == '@') opset = atoi(more + 1);
+    if (strchr(more, '/')) outputs = atoi(strchr(more, '/') + 1);
+    *more = 0;
+    for (char *word; (word = strtok_r(NULL, " ", &save));) {
+        if (strcmp(word, "|") == 0)
+            after = true;
+        else if (after)
+            attr[attrs++] = word;
+        else
+            input[inputs++] = word;
+    }
+    const espl__op *op = espl__op_find("", name);
+    if (!op) fail_msg("no operator '%s'", name);
+    espl__node *node = espl__graph_node(f->graph, op, "", inputs, outputs, attrs);
+    assert_non_null(node);
+    node->opset = opset;
+    for (int i = 0; i < inputs; i++) node->inputs[i] = parse_input(f->graph, input[i]);
+    for (int i = 0; i < outputs; i++) espl__node_set_output(node, i, espl__graph_value(f->graph, ""));
+    for (int i = 0; i < attrs; i++) parse_attr(f->graph, node, attr[i]);
+    return node;
+}
+
+/* --- what inference says ----------------------------------------------------------------------------- */
+
+typedef struct inference {
+    const char *spec;
+    const char *result; /* "f32 2x3" of output 0, or "!" and a part of the sentence */
+} inference;
+
+static void check(fixture *f, const inference *row) {
+    espl_diag diag = {0};
+    char shape[160], got[256];
+    espl__node *node = parse_node(f, row->spec);
+    espl_status status = node->op->infer(node, &diag);
+    if (row->result[0] == '!') {
+        if (status == ESPL_OK || !strstr(diag.message, row->result + 1))
+            fail_msg("%s: expected '%s', got '%s'", row->spec, row->result + 1, status ? diag.message : "success");
+        assert_int_equal(diag.status, status);
+        return;
+    }
+    if (status != ESPL_OK) fail_msg("%s: refused: %s", row->spec, diag.message);
+    const espl__value *y = node->outputs[0];
+    snprintf(got, sizeof got, "%s %s", espl_dtype_name(y->dtype),
+             y->known_rank ? espl_shape_text(&y->shape, shape, sizeof shape) : "unranked");
+    if (strcmp(got, row->result) != 0) fail_msg("%s: expected '%s', got '%s'", row->spec, row->result, got);
+}
+
+static void check_all(void **state, const inference *rows, size_t count) {
+    for (size_t i = 0; i < count; i++) check(*state, &rows[i]);
+}
+#define CHECK(...)                                                 \
+    do {                                                           \
+        static const inference rows[] = {__VA_ARGS__};             \
+        check_all(state, rows, ESPL_COUNT(rows));                  \
+    } while (0)
+
+static void convolutions(void **state) {
+    CHECK({"Conv f32:1x3x8x8 f32:4x3x3x3", "f32 1x4x6x6"},
+          {"Conv f32:?x3x8x8 f32:4x3x3x3 f32:4 | pads=[1,1,1,1] strides=[2,2]", "f32 ?x4x4x4"},
+          {"Conv f32:1x3x?x8 f32:4x3x3x3", "f32 1x4x?x6"},
+          {"Conv f32:1x4x9x9 f32:8x2x3x3 | group=2 dilations=[2,2]", "f32 1x8x5x5"},
+          {"Conv f32:1x3x7x7 f32:4x3x3x3 | auto_pad='SAME_UPPER' strides=[2,2]", "f32 1x4x4x4"},
+          {"Conv f32:1x3x7 f32:4x3x3 | auto_pad='VALID' pads=[1,1]", "f32 1x4x5"},
+          {"Conv f32:unranked f32:4x3x3x3", "f32 unranked"},
+          {"Conv f32:1x3x8x8 f32:4x3x3x3 | kernel_shape=[5,5]", "!kernel_shape says 5 along spatial axis 0"},
+          {"Conv f32:1x3x8x8 f32:4x3x3x3 | strides=[0,1]", "!strides holds 0"},
+          {"Conv f32:1x3x8x8 f32:4x3x3x3 | strides=[1]", "!strides has 1 numbers where 2"},
+          {"Conv f32:1x3x8x8 f32:4x3x3x3 | pads=[-1,0,0,0]", "!padding by -1"},
+          {"Conv f32:1x3x8x8 f32:4x3x3x3 | dilations=[9223372036854775807,1]", "!dilations holds"},
+          {"Conv f32:1x3x8x8 f32:4x3x3x3 | dilations=[1073741824,1]", "!does not fit"},
+          {"Conv f32:1x3x8x8 f32:4x3x9x9", "!does not fit into 8 elements"},
+          {"Conv f32:1x3x8x8 f32:4x2x3x3", "!has 3 channels and the weights take 2"},
+          {"Conv f32:1x3x8x8 f32:4x3x3x3 | group=0", "!do not divide into 0 groups"},
+          {"Conv f32:1x3x8x8 f32:4x3x3x3 | group=-9223372036854775808", "!groups"},
+          {"Conv f32:1x3x8x8 f32:4x3x3x3 f32:5", "!5 biases for 4"},
+          {"Conv f32:1x3x8x8 f32:4x3x3x3 f32:4x1", "!has 2 dimensions where 1"},
+          {"Conv f32:1x3x8x8 f32:4x3x3", "!weights have 3 dimensions"},
+          {"Conv f32:1x3x8x8 f32:4x3x0x3", "!weights say 0"},
+          {"Conv f32:1x3x8x8 f64:4x3x3x3", "!type f64 of input 1 is not supported"},
+          {"Conv f32:1x3x8x8x8x8 f32:4x3x3x3x3x3", "!6 dimensions is not supported"},
+          {"Conv f32:1x3x8x8", "!takes 2 to 3 inputs and has 1"},
+          {"Conv - f32:4x3x3x3", "!input 0 of Conv is missing"},
+          {"Conv f32:1x3x9223372036854775807x8 f32:4x3x3x3", "!too large"},
+          {"Conv f32:1x3x8x8 f32:4x3x3x3 | auto_pad='SOME'", "!auto_pad 'SOME'"},
+          {"ConvTranspose f32:1x4x5x5 f32:4x2x3x3 | strides=[2,2] output_padding=[1,1]", "f32 1x2x12x12"},
+          {"ConvTranspose f32:1x4x5x5 f32:4x2x3x3 | group=2 pads=[1,1,1,1]", "f32 1x4x5x5"},
+          {"ConvTranspose f32:1x4x5x5 f32:4x2x3x3 | pads=[9,9,9,9]", "!would have"},
+          {"ConvTranspose f32:1x4x5x5 f32:4x2x3x3 | output_shape=[1]", "!wrong length"},
+          {"ConvTranspose f32:1x3x5x5 f32:4x2x3x3", "!has 3 channels and the weights take 4"},
+          {"ConvTranspose f32:1x4x5x5 f32:4x9223372036854775807x3x3 | group=4", "!groups"});
+}
+
+static void pooling(void **state) {
+    CHECK({"MaxPool f32:1x2x7x7 | kernel_shape=[2,2] strides=[2,2] ceil_mode=1", "f32 1x2x4x4"},
+          {"MaxPool f32:1x2x7x7 | kernel_shape=[2,2] strides=[2,2]", "f32 1x2x3x3"},
+          {"MaxPool u8:1x2x7x7 | kernel_shape=[3,3] dilations=[2,2]", "u8 1x2x3x3"},
+          {"MaxPool f32:1x2x7x7", "!kernel_shape is missing"},
+          {"MaxPool f32:1x2x7x7 | kernel_shape=[0,2]", "!kernel_shape holds 0"},
+          {"MaxPool f32:1x2x7x7 | kernel_shape=[2]", "!1 numbers where 2"},
+          {"MaxPool f32:1x2 | kernel_shape=[2]", "!2 dimensions is not supported"},
+          {"MaxPool/2 f32:1x2x7x7 | kernel_shape=[2,2]", "!Indices is not supported"},
+          {"AveragePool f32:1x2x?x6 | kernel_shape=[2,2]", "f32 1x2x?x5"},
+          {"AveragePool f32:1x2x6x6 | kernel_shape=[2,2] pads=[1073741824,1073741824,1073741824,1073741824]", "!too large"},
+          {"GlobalAveragePool f32:1x2x6x6", "f32 1x2x1x1"},
+          {"GlobalAveragePool f32:1x2", "!2 dimensions where 3 to 8"});
+}
+
+static void matrices(void **state) {
+    CHECK({"MatMul f32:2x3 f32:3x4", "f32 2x4"}, {"MatMul f32:3 f32:3x4", "f32 4"}, {"MatMul f32:2x3 f32:3", "f32 2"},
+          {"MatMul f32:3 f32:3", "f32 "}, {"MatMul f32:5x1x2x3 f32:7x3x4", "f32 5x7x2x4"},
+          {"MatMul f32:?x3 f32:3x4", "f32 ?x4"}, {"MatMul f32: f32:3x4", "!scalar"},
+          {"MatMul f32:2x3 f32:2x4", "!has 3 columns and the right 2 rows"},
+          {"MatMul f32:2x2x3 f32:3x3x4", "!cannot be broadcast"},
+          {"MatMul f32:2x3 s64:3x4", "!types f32 and s64"},
+          {"MatMul f32:4294967296x1 f32:1x4294967296", "!too large"},
+          {"Gemm f32:2x3 f32:3x4 f32:4", "f32 2x4"}, {"Gemm f32:3x2 f32:4x3 | transA=1 transB=1", "f32 2x4"},
+          {"Gemm f32:2x3 f32:4x4", "!is 3 on the left and 4 on the right"},
+          {"Gemm f32:2x3 f32:3x4 f32:5", "!cannot be broadcast"},
+          {"Gemm f32:1x3 f32:3x4 f32:2x4", "!does not broadcast"},
+          {"Gemm f32:2x3x1 f32:3x4", "!3 dimensions where 2"});
+}
+
+static void elementwise(void **state) {
+    CHECK({"Add f32:2x1x4 f32:3x1", "f32 2x3x4"}, {"Add f32:?x4 f32:1x4", "f32 ?x4"}, {"Add f32:?x4 f32:2x4", "f32 2x4"},
+          {"Add f32:2x3 f32:2x4", "!shapes 2x3 and 2x4 cannot be broadcast"}, {"Add s64:2 s64:2", "s64 2"},
+          {"Add f32:2 s64:2", "!types f32 and s64"}, {"Add bool:2 bool:2", "!type bool of input 0"},
+          {"Add f32:unranked f32:2", "f32 unranked"}, {"Equal s64:3 s64:1", "bool 3"},
+          {"And f32:3 f32:3", "!type f32 of input 0"}, {"Max f32:3 f32:2x1 f32:1", "f32 2x3"},
+          {"Max", "!at least 1 inputs"}, {"Max f32:3 -", "!input 1 of Max is missing"},
+          {"PRelu f32:2x3 f32:3", "f32 2x3"}, {"PRelu f32:3 f32:2x3", "!more dimensions"},
+          {"PRelu f32:1x3 f32:2x3", "!does not broadcast to the input"},
+          {"Where bool:3 f32:2x1 f32:", "f32 2x3"}, {"Where f32:3 f32:3 f32:3", "!type f32 of input 0"},
+          {"Relu f64:3", "f64 3"}, {"Sigmoid f64:3", "!type f64"}, {"Clip f32:3 f32:2", "!not a scalar"},
+          {"Clip f32:3 s64:", "!types f32 and s64"}, {"Gelu f32:3 | approximate='fast'", "!neither none nor tanh"},
+          {"Mod f32:3 f32:3", "!fmod = 1"}, {"Cast f32:3 | to=7", "s64 3"}, {"Cast f32:3 | to=99", "!type 99"},
+          {"Cast f32:3", "!type -1"});
+}
+
+static void shapes(void **state) {
+    CHECK({"Reshape f32:2x3x4 s64=0,-1", "f32 2x12"}, {"Reshape f32:?x3x4 s64=-1,12", "f32 ?x12"},
+          {"Reshape f32:?x3x4 s64=0,-1", "f32 ?x12"}, {"Reshape f32:2x3 s64=7", "!6 elements cannot become 7"},
+          {"Reshape f32:2x3 s64=4,-1", "!6 elements do not divide by 4"}, {"Reshape f32:2x3 s64=-1,-1", "!two dimensions"},
+          {"Reshape f32:2x3 s64=-2,3", "!would be -2"}, {"Reshape f32:2x3 s64=2,3,0", "!copied from an input of 2"},
+          {"Reshape f32:0x3 s64=0,5 | allowzero=1", "f32 0x5"}, {"Reshape f32:2x3 s64=0,-1 | allowzero=1", "!do not divide by 0"},
+          {"Reshape f32:2x3 s64=4294967296,4294967296", "!too large"}, {"Reshape f32:2x3 s64:2", "f32 ?x?"},
+          {"Reshape f32:2x3 s64:?", "f32 unranked"}, {"Reshape f32:2x3 f32=6", "!integers are expected"},
+          {"Reshape f32:1 s64=1,1,1,1,1,1,1,1,1", "!9 dimensions are more than the 8"},
+          {"Reshape f32:1 s64=1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1", "!more than any tensor"},
+          {"Flatten f32:2x3x4 | axis=-1", "f32 6x4"}, {"Flatten f32:2x3 | axis=3", "!axis 3 is out of range"},
+          {"Flatten f32:2x3 | axis=0", "f32 1x6"}, {"Flatten f32:?x3x2", "f32 ?x6"},
+          {"Squeeze@11 f32:1x3x1 | axes=[0,-1]", "f32 3"}, {"Squeeze f32:1x3x1 s64=2", "f32 1x3"},
+          {"Squeeze f32:1x3x1", "f32 3"}, {"Squeeze f32:1x?", "f32 unranked"}, {"Squeeze f32:1x3 s64=1", "!has 3 elements"},
+          {"Squeeze f32:1x3 s64=5", "!axis 5 is out of range"}, {"Squeeze f32:1x1 s64=0,-2", "!named twice"},
+          {"Unsqueeze@11 f32:3 | axes=[0,2]", "f32 1x3x1"}, {"Unsqueeze f32:3 s64=-1", "f32 3x1"},
+          {"Unsqueeze f32:3", "!axes are missing"}, {"Unsqueeze f32:3 s64=0,0", "!named twice"},
+          {"Unsqueeze f32:1x1x1x1x1x1x1x1 s64=0", "!more than the 8"}, {"Unsqueeze f32:3 s64:1", "f32 ?x?"},
+          {"Transpose f32:2x3x4", "f32 4x3x2"}, {"Transpose f32:2x3 | perm=[0,0]", "!not a permutation"},
+          {"Transpose f32:2x3 | perm=[0]", "!1 axes of 2"}, {"Transpose f32:2x3 | perm=[0,9223372036854775807]", "!permutation"},
+          {"Shape f32:2x3x4 | start=1", "s64 2"}, {"Shape f32:2x3x4 | start=5 end=-9223372036854775808", "s64 0"},
+          {"ConstantOfShape s64=2,3", "f32 2x3"}, {"ConstantOfShape s64=-1", "!would be -1"},
+          {"ConstantOfShape s64=9223372036854775807,9223372036854775807", "!too large"},
+          {"ConstantOfShape s64:3", "f32 ?x?x?"}, {"Expand f32:3x1 s64=2,1,4", "f32 2x3x4"},
+          {"Expand f32:3 s64=4", "!cannot be broadcast"}, {"Expand f32:3 s64=-3", "!would be -3"},
+          {"Tile f32:2x3 s64=2,2", "f32 4x6"}, {"Tile f32:2x3 s64=2", "!1 repeats for 2"},
+          {"Tile f32:2x3 s64=9223372036854775807,4", "!too large"}, {"Tile f32:2 s64=-1", "!-1 times"},
+          {"Range s64==0 s64==10 s64==3", "s64 4"}, {"Range s64==0 s64==10 s64==0", "!no finite list"},
+          {"Range s64==-9223372036854775808 s64==9223372036854775807 s64==1", "!no finite list"},
+          {"Range f32==0 f32==10 f32==0", "!no finite list"}, {"Range s64: s64: s64:", "s64 ?"},
+          {"Constant | value_ints=[1,2]", "s64 2"}, {"Constant | value_string='x'", "!no numeric value"});
+}
+
+static void moves(void **state) {
+    CHECK({"Concat f32:2x3 f32:2x4 | axis=1", "f32 2x7"}, {"Concat f32:2x3 f32:2x? | axis=-1", "f32 2x?"},
+          {"Concat f32:2x3 f32:3x3 | axis=1", "!3 elements along axis 0"}, {"Concat f32:2x3 f32:2 | axis=0", "!1 dimensions"},
+          {"Concat f32:2x3 f32:2x3", "!axis is missing"}, {"Concat f32:2 f32:2 | axis=1", "!out of range"},
+          {"Concat f32:9223372036854775807 f32:9223372036854775807 | axis=0", "!too large"},
+          {"Split/2 f32:6x2", "f32 3x2"}, {"Split@13/2 f32:5x2", "!do not divide into 2 equal parts"},
+          {"Split/2 f32:5x2", "f32 3x2"}, {"Split/2 f32:6 s64=1,4", "!add up to 5"}, {"Split/2 f32:6 s64=1,-1", "!-1 is not"},
+          {"Split/2 f32:6 s64=6", "!1 sizes for 2"}, {"Split/2 f32:6 | num_outputs=3", "!num_outputs is 3"},
+          {"Split/2 f32:6 s64=9223372036854775807,9223372036854775807", "!not a possible size"},
+          {"Slice@9 f32:5x6 | starts=[1,-3] ends=[4,100]", "f32 3x3"}, {"Slice f32:5 s64=4 s64=-9223372036854775808 s64=0 s64=-2", "f32 3"},
+          {"Slice f32:5 s64=0 s64=5 s64=0 s64=0", "!step is 0"}, {"Slice f32:5 s64=0,1 s64=5", "!differ in length"},
+          {"Slice f32:5 s64=0 s64=5 s64=1", "!out of range"}, {"Slice f32:5x5 s64=0,0 s64=5,5 s64=0,0", "!named twice"},
+          {"Slice f32:5x5 s64=0,0,0 s64=5,5,5", "!out of range"}, {"Slice f32:5 s64:1 s64=3", "f32 ?"},
+          {"Slice f32:5 s64=9223372036854775807 s64=-9223372036854775808 s64=0 s64=-9223372036854775808", "f32 1"},
+          {"Slice@9 f32:5", "!starts or ends are missing"}, {"Gather f32:5x3 s64=0,-1", "f32 2x3"},
+          {"Gather f32:5x3 s64==4", "f32 3"}, {"Gather f32:5x3 s64=5", "!index 5 is out of range"},
+          {"Gather f32:5x3 s64=-6", "!index -6"}, {"Gather f32:5x3 f32=0", "!type f32 of input 1"},
+          {"Gather f32:0x3 s64:2", "!is empty"}, {"Gather f32:1x1x1x1x1 s64:1x1x1x1x1", "!9 dimensions"},
+          {"Gather f32: s64==0", "!out of range for 0 dimensions"},
+          {"Pad f32:2x3 s64=1,0,1,2", "f32 4x5"}, {"Pad@2 f32:2x3 | pads=[0,1,0,1]", "f32 2x5"},
+          {"Pad f32:2x3 s64=1,0,1", "!3 amounts for 2 axes"}, {"Pad f32:2 s64=-3,0", "!cropped by more"},
+          {"Pad f32:2 s64=9223372036854775807,0", "!too large"}, {"Pad f32:2 s64=1,1 | mode='mirror'", "!mode 'mirror'"},
+          {"Pad f32:0 s64=1,1 | mode='edge'", "!nothing to repeat"}, {"Pad f32:2x3 s64=1,1 - s64=-1", "f32 2x5"},
+          {"Pad f32:2x3 s64=1,1 - s64=7", "!out of range"}, {"Pad f32:2x3 s64:4", "f32 ?x?"},
+          {"DepthToSpace f32:1x8x2x3 | blocksize=2", "f32 1x2x4x6"}, {"DepthToSpace f32:1x6x2x3 | blocksize=2", "!divide by 4"},
+          {"DepthToSpace f32:1x8x2x3 | blocksize=0", "!blocksize of 0"}, {"SpaceToDepth f32:1x2x4x6 | blocksize=2", "f32 1x8x2x3"},
+          {"SpaceToDepth f32:1x2x4x6 | blocksize=9223372036854775807", "!blocksize of"});
+}
+
+static void reductions(void **state) {
+    CHECK({"ReduceMean@13 f32:2x3x4 | axes=[1] keepdims=0", "f32 2x4"}, {"ReduceMean f32:2x3x4 s64=-1", "f32 2x3x1"},
+          {"ReduceSum f32:2x3", "f32 1x1"}, {"ReduceSum f32:2x3 | noop_with_empty_axes=1", "f32 2x3"},
+          {"ReduceSum f32:2x3 s64=2", "!axis 2 is out of range"}, {"ReduceSum f32:2x3 s64=0,0", "!named twice"},
+          {"ReduceSum f32:2x3 s64:1 | keepdims=0", "f32 unranked"}, {"ReduceMean u8:2", "!type u8"},
+          {"ArgMax f32:2x3 | axis=1 keepdims=0", "s64 2"}, {"ArgMax f32:2x0 | axis=1", "!is empty"},
+          {"TopK/2 f32:2x5 s64=3", "f32 2x3"}, {"TopK/2 f32:2x5 s64=6", "!k = 6 of 5"}, {"TopK/2 f32:2x5 s64=-1", "!k = -1"},
+          {"CumSum f32:2x5 s64==1", "f32 2x5"}, {"CumSum f32:2x5 s64==2", "!out of range"}, {"CumSum f32:2x5 s64:", "!constant"},
+          {"Softmax f32:2x5 | axis=2", "!out of range"}, {"Softmax@11 f32:2x5 | axis=2", "f32 2x5"},
+          {"LayerNormalization f32:2x5 f32:5", "f32 2x5"}, {"LayerNormalization f32:2x5 f32:4", "!4 values where 5"},
+          {"BatchNormalization f32:1x3x2 f32:3 f32:3 f32:3 f32:3", "f32 1x3x2"},
+          {"BatchNormalization f32:1x3x2 f32:3 f32:2 f32:3 f32:3", "!input 2 has 2 values for 3"},
+          {"BatchNormalization f32:1x3 f32:3 f32:3 f32:3 f32:3 | training_mode=1", "!training mode"},
+          {"InstanceNormalization f32:1x3x2 f32:2 f32:3", "!input 1 has 2 values"},
+          {"GroupNormalization f32:1x4x2 f32:4 f32:4 | num_groups=3", "!do not divide into 3"},
+          {"LRN f32:1x3x2 | size=0", "!size must be"}, {"LpNormalization f32:3 | p=3", "!neither 1 nor 2"});
+}
+
+static void quantization(void **state) {
+    CHECK({"QuantizeLinear f32:2x3 f32: u8:", "u8 2x3"}, {"QuantizeLinear f32:2x3 f32:", "u8 2x3"},
+          {"QuantizeLinear f32:2x3 f32: | output_dtype=3", "s8 2x3"}, {"QuantizeLinear f32:2x3 f32:3 s8:3 | axis=1", "s8 2x3"},
+          {"QuantizeLinear f32:2x3 f32:2 s8:2 | axis=1", "!2 scales for 3"}, {"QuantizeLinear f32:2x3 f32:3 s8:2", "!differ in shape"},
+          {"QuantizeLinear f32:2x3 f32:3 s8:3 | axis=2", "!out of range"}, {"QuantizeLinear f32:2x3 f32: f32:", "!type f32 of input 2"},
+          {"QuantizeLinear f32:2x4 f32:2x2 | block_size=2", "!block_size is not"}, {"DequantizeLinear s8:2x3 f32: s8:", "f32 2x3"},
+          {"DequantizeLinear s8:2x3 f32: u8:", "!types s8 and u8"}, {"DequantizeLinear f32:2x3 f32:", "!type f32 of input 0"});
+}
+
+static void recurrent(void **state) {
+    CHECK({"LSTM/3 f32:5x2x3 f32:1x16x3 f32:1x16x4 f32:1x32 | hidden_size=4", "f32 5x1x2x4"},
+          {"LSTM f32:5x2x3 f32:2x16x3 f32:2x16x4 | direction='bidirectional'", "f32 5x2x2x4"},
+          {"LSTM f32:5x2x3 f32:1x16x3 f32:1x16x4 | layout=1", "f32 5x2x1x4"},
+          {"GRU f32:5x2x3 f32:1x12x3 f32:1x12x4", "f32 5x1x2x4"},
+          {"RNN f32:5x2x3 f32:1x4x3 f32:1x4x4 | activations='Relu'", "f32 5x1x2x4"},
+          {"LSTM f32:5x2x3 f32:1x16x3 f32:1x16x4 | hidden_size=5", "!hidden_size is 5"},
+          {"LSTM f32:5x2x3 f32:1x16x9 f32:1x16x4", "!W has shape 1x16x9 where 1x16x3"},
+          {"LSTM f32:5x2x3 f32:1x16x3 f32:1x16x4 | direction='bidirectional'", "!W has shape"},
+          {"LSTM f32:5x2x3 f32:1x16x3 f32:1x16x4 f32:1x31", "!B has shape 1x31"},
+          {"LSTM f32:5x2x3 f32:1x16x3 f32:1x16x4 | direction='sideways'", "!direction 'sideways'"},
+          {"LSTM f32:5x2x3 f32:1x16x3 f32:1x16x4 | activations='Sigmoid,Tanh'", "!fewer than 3"},
+          {"LSTM f32:5x2x3 f32:1x16x3 f32:1x16x4 | activations='Sigmoid,Tanh,Foo'", "!'Foo' is not supported"},
+          {"LSTM f32:5x2x3 f32:1x16x3 f32:1x16x? | hidden_size=0", "!hidden size of 0"},
+          {"LSTM f32:5x2x3 f32:1x16x3 f32:1x16x4 - - f32:1x3x4", "!initial_h has shape"},
+          {"LSTM f32:5x2x3 f32:1x16x3 f32:1x16x4 - s32:3", "!sequence_lens has shape"},
+          {"LSTM f32:5x2 f32:1x16x3 f32:1x16x4", "!2 dimensions where 3"});
+}
+
+static void resizing(void **state) {
+    CHECK({"Resize f32:1x1x2x3 - f32=1,1,2,2", "f32 1x1x4x6"}, {"Resize f32:1x1x2x3 - - s64=1,1,5,5 | mode='linear'", "f32 1x1x5x5"},
+          {"Resize f32:1x1x2x3 - - s64=5,5 | axes=[2,3]", "f32 1x1x5x5"}, {"Resize@10 f32:2x3 f32=2,2", "f32 4x6"},
+          {"Upsample@9 f32:2x3 f32=2,2", "f32 4x6"}, {"Upsample@7 f32:2x3 | scales=[2.0f,2.0f]", "f32 4x6"},
+          {"Resize f32:2x3 - f32:2", "f32 ?x?"}, {"Resize f32:2x3 - f32=-1,1", "!scale of -1"},
+          {"Resize f32:2x3 - f32=1e30,1", "!scale of"}, {"Resize f32:2x3", "!neither scales nor sizes"},
+          {"Resize f32:2x3 - f32=2", "!one number an axis"}, {"Resize f32:2x3 - - s64=0,3", "!cannot become 0"},
+          {"Resize f32:2x3 - f32=2,2 | mode='cubic'", "!'cubic' is not supported"},
+          {"Resize f32:2x3 - - s64=5,5 | axes=[0,0]", "!named twice"},
+          {"Resize f32:2x3 - f32=2,2 | antialias=1", "!antialias"});
+}
+
+/* --- evaluation inside its buffers ------------------------------------------------------------------------- */
+
+static const char *const int_lists[] = {"kernel_shape", "strides", "dilations", "pads", "axes", "perm", "split", "starts",
+                                        "ends", "output_shape", "output_padding", "value_ints"};
+static const char *const ints[] = {"axis", "group", "keepdims", "transA", "transB", "ceil_mode", "count_include_pad",
+                                   "allowzero", "blocksize", "size", "num_groups", "start", "end", "to", "hidden_size",
+                                   "layout", "exclusive", "reverse", "largest", "select_last_index", "num_outputs", "p",
+                                   "linear_before_reset", "noop_with_empty_axes", "k", "fmod"};
+static const struct {
+    const char *name, *values[7];
+} texts[] = {{"auto_pad", {"SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET"}},
+             {"mode", {"constant", "reflect", "edge", "wrap", "linear", "CRD"}},
+             {"direction", {"forward", "reverse", "bidirectional"}},
+             {"coordinate_transformation_mode", {"asymmetric", "align_corners", "pytorch_half_pixel", "half_pixel"}}};
+
+static int64_t some_int(espl__rng *rng) {
+    static const int64_t odd[] = {INT64_MIN, INT64_MAX, -1, 0, 1, INT32_MAX, INT32_MIN, 1 << 30, -2};
+    uint32_t r = espl__rng_below(rng, 16);
+    return r < 3 ? odd[espl__rng_below(rng, ESPL_COUNT(odd))] : (int64_t)espl__rng_below(rng, r < 8 ? 3 : 6) - (r == 15);
+}
+
+static espl__value *random_value(espl_graph *g, espl__rng *rng, espl_dtype dtype) {
+    uint64_t data[8 * 8];
+    double numbers[8];
+    espl_shape shape = {.rank = (int)espl__rng_below(rng, 6)};
+    if (espl__rng_below(rng, 8) == 0) dtype = (espl_dtype)espl__rng_below(rng, ESPL_DTYPE_COUNT);
+    if (espl__rng_below(rng, 3) == 0) { /* a small constant list */
+        shape = (espl_shape){.rank = (int)espl__rng_below(rng, 2), .dim = {espl__rng_below(rng, 6)}};
+        int64_t n = espl_shape_count(&shape);
+        if (espl__rng_below(rng, 3)) dtype = ESPL_S64;
+        for (int64_t i = 0; i < n; i++) {
+            numbers[i] = (double)some_int(rng);
+            espl__store_f64(dtype, &numbers[i], 1, (char *)data + (size_t)i * espl_dtype_bytes(dtype));
+        }
+        return espl__graph_constant(g, "", &(espl_tensor){dtype, shape, data});
+    }
+    espl__value *v = espl__graph_value(g, "");
+    for (int i = 0; i < shape.rank; i++) shape.dim[i] = espl__rng_below(rng, 16) ? 1 + espl__rng_below(rng, 5) : 0;
+    v->dtype = dtype;
+    v->shape = shape;
+    v->known_rank = true;
+    return v;
+}
+
+/* Half of the nodes get lists that suit two spatial dimensions; the others get anything. */
+static void random_attrs(espl_graph *g, espl__node *node, espl__rng *rng) {
+    bool gentle = espl__rng_below(rng, 2);
+    for (size_t i = 0; i < ESPL_COUNT(int_lists); i++) {
+        int64_t v[8];
+        bool pads = strcmp(int_lists[i], "pads") == 0;
+        int n = gentle ? (pads ? 4 : 2) : (int)espl__rng_below(rng, 7);
+        if (espl__rng_below(rng, 3)) continue;
+        for (int k = 0; k < n; k++) v[k] = gentle ? !pads + espl__rng_below(rng, 2) : some_int(rng);
+        assert_true(espl__attr_set_ints(g, node, int_lists[i], v, n));
+    }
+    for (size_t i = 0; i < ESPL_COUNT(ints); i++)
+        if (espl__rng_below(rng, 3) == 0) assert_true(espl__attr_set_int(g, node, ints[i], some_int(rng)));
+    for (size_t i = 0; i < ESPL_COUNT(texts); i++) {
+        const char *value = texts[i].values[espl__rng_below(rng, 6)];
+        if (value && espl__rng_below(rng, 2)) assert_true(espl__attr_set_string(g, node, texts[i].name, value));
+    }
+}
+
+/* Gives the inputs of operators with many rules shapes that belong together, so that evaluation is reached. */
+static void plausible_shapes(espl__node *node, espl__rng *rng) {
+    int64_t c = 1 + espl__rng_below(rng, 3), m = 1 + espl__rng_below(rng, 3), k = 1 + espl__rng_below(rng, 3);
+    espl_shape x = {4, {1 + espl__rng_below(rng, 2), c, 1 + espl__rng_below(rng, 6), 1 + espl__rng_below(rng, 6)}};
+    espl_shape per_channel = {1, {c}};
+    const char *name = node->op->name;
+    espl_shape want[8] = {x, per_channel, per_channel, per_channel, per_channel};
+    int count = 5;
+    if (strcmp(name, "Conv") == 0) {
+        want[1] = (espl_shape){4, {m, c, k, k}};
+        count = 2;
+    } else if (strcmp(name, "ConvTranspose") == 0) {
+        want[1] = (espl_shape){4, {c, m, k, k}};
+        count = 2;
+    } else if (strcmp(name, "LSTM") == 0 || strcmp(name, "GRU") == 0 || strcmp(name, "RNN") == 0) {
+        int64_t gates = name[0] == 'L' ? 4 : name[0] == 'G' ? 3 : 1;
+        want[0] = (espl_shape){3, {3, 2, c}};
+        want[1] = (espl_shape){3, {1, gates * m, c}};
+        want[2] = (espl_shape){3, {1, gates * m, m}};
+        count = 3;
+    } else if (strcmp(name, "MatMul") == 0 || strcmp(name, "Gemm") == 0) {
+        want[0] = (espl_shape){2, {m, k}};
+        want[1] = (espl_shape){2, {k, c}};
+        count = 2;
+    } else if (!strstr(name, "Normalization")) {
+        want[1] = want[2] = x; /* elementwise operators */
+        count = 1 + 2 * (int)espl__rng_below(rng, 2);
+    }
+    for (int i = 0; i < node->input_count && i < count; i++) {
+        if (!node->inputs[i] || node->inputs[i]->constant) continue;
+        node->inputs[i]->shape = want[i];
+    }
+}
+
+/* Buffers of the exact size on the heap: a sanitizer sees every byte beyond; without one the canary does. */
+enum { CANARY = 0x5c, CANARY_BYTES = 64 };
+
+static void *guarded(size_t bytes, espl__rng *rng) {
+    unsigned char *p = malloc(bytes + CANARY_BYTES);
+    assert_non_null(p);
+    for (size_t i = 0; i < bytes; i++) p[i] = (unsigned char)(espl__rng_below(rng, 4) ? espl__rng_below(rng, 4) : 0);
+    memset(p + bytes, CANARY, CANARY_BYTES);
+    return p;
+}
+
+static void release(const espl__node *node, void *p, size_t bytes) {
+    for (size_t i = 0; i < CANARY_BYTES; i++)
+        if (((unsigned char *)p)[bytes + i] != CANARY) fail_msg("%s wrote past a buffer", node->op->name);
+    free(p);
+}
+
+/* Evaluates if every shape is known and small. Returns whether it did. */
+static bool evaluate(const espl__node *node, espl__rng *rng) {
+    espl_tensor t[2 * MAX_ARGS] = {0};
+    int total = node->input_count + node->output_count;
+    for (int i = 0; i < total; i++) {
+        const espl__value *v = i < node->input_count ? node->inputs[i] : node->outputs[i - node->input_count];
+        if (v && (!v->known_rank || espl_shape_count(&v->shape) < 0 || espl_shape_count(&v->shape) > 1 << 16)) return false;
+    }
+    size_t scratch_bytes = node->op->scratch_bytes ? (size_t)node->op->scratch_bytes(node) : 0;
+    if (scratch_bytes > 1 << 24) return false;
+    void *scratch = guarded(scratch_bytes, rng);
+    for (int i = 0; i < total; i++) {
+        const espl__value *v = i < node->input_count ? node->inputs[i] : node->outputs[i - node->input_count];
+        if (!v) continue;
+        t[i] = (espl_tensor){v->dtype, v->shape, NULL};
+        t[i].data = guarded(espl__tensor_bytes(&t[i]), rng);
+        if (v->constant) memcpy(t[i].data, v->constant->data, espl__tensor_bytes(&t[i]));
+    }
+    node->op->eval(node, t, t + node->input_count, scratch);
+    for (int i = 0; i < total; i++)
+        if (t[i].data) release(node, t[i].data, espl__tensor_bytes(&t[i]));
+    release(node, scratch, scratch_bytes);
+    return true;
+}
+
+static int random_node(fixture *f, const espl__op *op, espl__rng *rng) {
+    espl_diag diag = {0};
+    espl_graph_destroy(&f->graph);
+    assert_int_equal(espl__graph_create(f->ctx, &f->graph, NULL), ESPL_OK);
+    int most = op->max_inputs < 0 ? 3 : op->max_inputs, outputs = op->max_outputs < 0 ? 2 : op->max_outputs;
+    int inputs = op->min_inputs + (int)espl__rng_below(rng, (uint32_t)(most - op->min_inputs + 1));
+    if (op->min_outputs < outputs && espl__rng_below(rng, 2)) outputs = ESPL_MAX(op->min_outputs, 1);
+    espl__node *node = espl__graph_node(f->graph, op, "", inputs, outputs, 0);
+    espl_dtype dtype = espl__rng_below(rng, 3) ? ESPL_F32 : (espl_dtype)espl__rng_below(rng, ESPL_DTYPE_COUNT);
+    assert_non_null(node);
+    node->opset = op->since + (int)espl__rng_below(rng, (uint32_t)(op->until - op->since + 1));
+    for (int i = 0; i < inputs; i++) {
+        bool absent = i >= op->min_inputs && op->max_inputs >= 0 && espl__rng_below(rng, 2);
+        node->inputs[i] = absent ? NULL : random_value(f->graph, rng, dtype);
+    }
+    if (espl__rng_below(rng, 4)) plausible_shapes(node, rng);
+    for (int i = 0; i < outputs; i++) espl__node_set_output(node, i, espl__graph_value(f->graph, ""));
+    if (espl__rng_below(rng, 4)) random_attrs(f->graph, node, rng);
+    espl_status status = op->infer(node, &diag);
+    if (status != ESPL_OK) {
+        assert_int_equal(diag.status, status);
+        assert_true(diag.message[0]);
+        return 0;
+    }
+    return evaluate(node, rng);
+}
+
+static void random_nodes_stay_inside_their_buffers(void **state) {
+    for (int i = 0; espl__op_at(i); i++) {
+        const espl__op *op = espl__op_at(i);
+        espl__rng rng = espl__rng_seed(7, (uint64_t)i);
+        int evaluated = 0;
+        for (int k = 0; k < 1500; k++) evaluated += random_node(*state, op, &rng);
+        if (evaluated == 0) fail_msg("%s was never evaluated", op->name);
+    }
+}
+
+/* --- the registry ------------------------------------------------------------------------------------------- */
+
+static void the_registry_is_consistent(void **state) {
+    (void)state;
+    int count = 0;
+    for (; espl__op_at(count); count++) {
+        const espl__op *op = espl__op_at(count);
+        assert_ptr_equal(espl__op_find(op->domain, op->name), op);
+        assert_non_null(op->infer);
+        assert_non_null(op->eval);
+        assert_true(op->since >= 1 && op->until <= 21 && op->since <= op->until);
+        assert_true(op->max_inputs < 0 || op->min_inputs <= op->max_inputs);
+        assert_true(op->max_outputs < 0 || op->min_outputs <= op->max_outputs);
+        assert_true((op->weight_inputs != 0) == (op->weight_axis != NULL));
+        assert_int_equal(op->weight_inputs & op->bias_inputs, 0);
+    }
+    assert_true(count > 100);
+    assert_null(espl__op_at(-1));
+    assert_null(espl__op_find("", "NoSuchOperator"));
+    assert_null(espl__op_find("com.example", "Conv"));
+    assert_ptr_equal(espl__op_find("ai.onnx", "Conv"), espl__op_find("", "Conv"));
+}
+
+static void costs_and_weights(void **state) {
+    static const struct {
+        const char *spec;
+        int64_t macs;
+        int axis;
+    } rows[] = {{"Conv f32:1x3x8x8 f32:4x3x3x3", 4 * 36 * 27, 0},
+                {"Conv f32:1x4x8x8 f32:8x2x3x3 | group=2", 8 * 36 * 18, 0},
+                {"Gemm f32:2x3 f32:3x4", 24, 1},
+                {"Gemm f32:2x3 f32:4x3 | transB=1", 24, 0},
+                {"MatMul f32:2x3 f32:3x4", 24, 1},
+                {"LSTM f32:5x2x3 f32:1x16x3 f32:1x16x4", 10 * (48 + 64), 1},
+                {"ConvTranspose f32:1x4x5x5 f32:4x2x3x3", 100 * 18, 1}};
+    for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
+        espl__node *node = parse_node(*state, rows[i].spec);
+        assert_int_equal(node->op->infer(node, NULL), ESPL_OK);
+        assert_int_equal(node->op->macs(node), rows[i].macs);
+        assert_int_equal(node->op->weight_axis(node, 1), rows[i].axis);
+        assert_true(node->op->weight_inputs & 1u << 1);
+    }
+}
+
+static void limits_of_clips(void **state) {
+    float lo, hi;
+    assert_true(espl__clip_range(parse_node(*state, "Clip f32:3 f32==0 f32==6"), &lo, &hi));
+    assert_true(lo == 0.0f && hi == 6.0f);
+    assert_true(espl__clip_range(parse_node(*state, "Clip@6 f32:3 | min=-1.0f"), &lo, &hi));
+    assert_true(lo == -1.0f && hi > 3e38f);
+    assert_false(espl__clip_range(parse_node(*state, "Clip f32:3 f32:"), &lo, &hi));
+    assert_true(espl__clip_range(parse_node(*state, "Relu f32:3"), &lo, &hi));
+    assert_true(lo == 0.0f && hi > 3e38f);
+    assert_false(espl__clip_range(parse_node(*state, "Tanh f32:3"), &lo, &hi));
+}
+
+int main(void) {
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(convolutions), TEST(pooling), TEST(matrices), TEST(elementwise), TEST(shapes), TEST(moves), TEST(reductions),
+        TEST(quantization), TEST(recurrent), TEST(resizing), TEST(random_nodes_stay_inside_their_buffers),
+        TEST(the_registry_is_consistent), TEST(costs_and_weights), TEST(limits_of_clips),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
