@@ -1,7 +1,8 @@
-/* LSTM, GRU and RNN with constant weights, in f32. The products X W' do not wait for each other: they are made for many
- * steps at once, biases included; each step then adds the product of its state and R, one row per sample, and activates
- * the gates. src/ops/rnn.c has the formulas. Sums run in another order than there (X W' + B, then H R' is added), but in
- * the same one on every instruction set and with every number of threads. */
+/* LSTM, GRU and RNN with constant weights, in f32. The products X W' do not wait for each other: they are
+ * made for many steps at once, biases included; each step then adds the product of its state and R, one row
+ * per sample, and activates the gates. src/ops/rnn.c has the formulas. Sums run in another order than there
+ * (X W' + B, then H R' is added), but in the same one on every instruction set and with every number of
+ * threads. */
 #include "runtime/lower.h"
 #include "ops/ops.h"
 #include "passes/passes.h"
@@ -11,7 +12,8 @@
 
 enum {
     PARALLEL_MACS = 150000, /* below this a wake costs more than it gains */
-    PROJECTED_ROWS = 64     /* rows of X W' that are made at once: weights are reused, the rows stay in the cache */
+    PROJECTED_ROWS =
+        64 /* rows of X W' that are made at once: weights are reused, the rows stay in the cache */
 };
 enum { LSTM, GRU, RNN };
 enum { X, W, R, B, SEQUENCE_LENS, INITIAL_H, INITIAL_C, P };
@@ -22,7 +24,8 @@ static const struct {
     int gates, fed; /* gates; those of them whose recurrent part the state itself feeds */
 } cells[] = {
     [LSTM] = {"LSTM", "Sigmoid,Tanh,Tanh", 4, 4},
-    [GRU] = {"GRU", "Sigmoid,Tanh", 3, 2}, /* the third is fed by the gated state, or gated after its product */
+    [GRU] = {"GRU", "Sigmoid,Tanh", 3,
+             2}, /* the third is fed by the gated state, or gated after its product */
     [RNN] = {"RNN", "Tanh", 1, 1},
 };
 
@@ -47,14 +50,13 @@ typedef struct rnn_step {
     int64_t gates_at, h_at, c_at, part_at, floats;
 } rnn_step;
 
-/* Room of one run: input parts [steps][batch][gates] (or batch first), gates [batch][gates], the others [batch][hidden]. */
+/* Room of one run: input parts [steps][batch][gates] (or batch first), gates [batch][gates], the others
+ * [batch][hidden]. */
 typedef struct room {
     float *projected, *gates, *h, *c, *part;
 } room;
 
-/* --- products ---------------------------------------------------------------------------------------- */
-
-static int64_t blocks_of(int64_t channels) { return (channels + ESPL__NR - 1) / ESPL__NR; }
+/* --- products -------------------------------------------------------------------------------- */
 
 typedef struct product {
     const espl__kernels *kernels;
@@ -71,31 +73,34 @@ static void run_blocks(void *arg, int64_t begin, int64_t end, int thread) {
 }
 
 /* out = in * matrix + bias, and + add if there is one. */
-static void multiply(const espl_session *s, const espl__conv *p, const float *in, const float *add, float *out,
-                     int64_t rows) {
+static void multiply(const espl_session *s, const espl__conv *p, const float *in, const float *add,
+                     float *out, int64_t rows) {
     product j = {s->kernels, p, in, add, out, (int)rows};
     bool large = espl__mul_sat(rows * p->channels, p->seg_k) >= PARALLEL_MACS;
-    espl__parallel_for(large ? espl__context_pool(s->ctx) : NULL, blocks_of(p->channels), run_blocks, &j);
+    espl__parallel_for(large ? espl__context_pool(s->ctx) : NULL, pad16(p->channels) / ESPL__NR, run_blocks,
+                       &j);
 }
 
 /* The input parts of the steps [first, first + count). */
-static void project(const rnn_step *t, const espl_session *s, const direction *d, int64_t first, int64_t count,
-                    float *out) {
+static void project(const rnn_step *t, const espl_session *s, const direction *d, int64_t first,
+                    int64_t count, float *out) {
     const float *x = (const float *)buffer_at(s, &t->x);
     if (!t->batch_first || count == t->seq) {
         multiply(s, &d->input, x + first * t->batch * t->size, NULL, out, count * t->batch);
         return;
     }
     for (int64_t b = 0; b < t->batch; b++)
-        multiply(s, &d->input, x + (b * t->seq + first) * t->size, NULL, out + b * t->steps * t->gates, count);
+        multiply(s, &d->input, x + (b * t->seq + first) * t->size, NULL, out + b * t->steps * t->gates,
+                 count);
 }
 
-/* --- one step for all samples ----------------------------------------------------------------------------- */
+/* --- one step for all samples ---------------------------------------------------------------- */
 
 static void step_lstm(const rnn_step *t, const espl__kernels *k, const room *m) {
     int64_t n = t->hidden;
     for (int64_t b = 0; b < t->batch; b++) {
-        float *i = m->gates + b * t->gates, *o = i + n, *f = o + n, *g = f + n, *c = m->c + b * n, *h = m->h + b * n;
+        float *i = m->gates + b * t->gates, *o = i + n, *f = o + n, *g = f + n, *c = m->c + b * n,
+              *h = m->h + b * n;
         k->sigmoid_f32(i, i, 3 * n);
         k->tanh_f32(g, g, n);
         for (int64_t e = 0; e < n; e++) c[e] = f[e] * c[e] + i[e] * g[e];
@@ -119,7 +124,8 @@ static void step_gru(const rnn_step *t, const espl_session *s, const direction *
     else
         multiply(s, &d->candidate, m->part, projected + 2 * n, m->gates + 2 * n, t->batch);
     for (int64_t b = 0; b < t->batch; b++) {
-        float *z = m->gates + b * t->gates, *r = z + n, *g = r + n, *h = m->h + b * n, *part = m->part + b * n;
+        float *z = m->gates + b * t->gates, *r = z + n, *g = r + n, *h = m->h + b * n,
+              *part = m->part + b * n;
         if (t->linear_before_reset) {
             k->mul_f32(r, part, part, n);
             k->add_f32(projected + b * sample + 2 * n, part, g, n);
@@ -133,13 +139,18 @@ static void one_step(const rnn_step *t, const espl_session *s, const direction *
                      const float *projected) {
     multiply(s, &d->recurrent, m->h, projected, m->gates, t->batch);
     switch (t->kind) {
-        case LSTM: step_lstm(t, s->kernels, m); break;
-        case GRU: step_gru(t, s, d, m, projected); break;
-        default: s->kernels->tanh_f32(m->gates, m->h, t->batch * t->hidden);
+        case LSTM:
+            step_lstm(t, s->kernels, m);
+            break;
+        case GRU:
+            step_gru(t, s, d, m, projected);
+            break;
+        default:
+            s->kernels->tanh_f32(m->gates, m->h, t->batch * t->hidden);
     }
 }
 
-/* --- the whole sequence -------------------------------------------------------------------------------------- */
+/* --- the whole sequence ---------------------------------------------------------------------- */
 
 /* Where sample b of direction d stands in [directions, batch, hidden], or with the batch first. */
 static int64_t state_at(const rnn_step *t, int d, int64_t b) {
@@ -158,14 +169,16 @@ static void load_state(const rnn_step *t, const espl_session *s, int d, const vi
 
 static void store_state(const rnn_step *t, const espl_session *s, int d, const float *state, const view *to) {
     for (int64_t b = 0; b < t->batch && to->buffer >= 0; b++)
-        memcpy((float *)buffer_at(s, to) + state_at(t, d, b), state + b * t->hidden, (size_t)t->hidden * sizeof(float));
+        memcpy((float *)buffer_at(s, to) + state_at(t, d, b), state + b * t->hidden,
+               (size_t)t->hidden * sizeof(float));
 }
 
 static void store_step(const rnn_step *t, const espl_session *s, int d, int64_t time, const float *h) {
     if (t->out[Y].buffer < 0) return;
     float *y = (float *)buffer_at(s, &t->out[Y]);
     for (int64_t b = 0; b < t->batch; b++) {
-        int64_t at = t->batch_first ? (b * t->seq + time) * t->directions + d : (time * t->directions + d) * t->batch + b;
+        int64_t at = t->batch_first ? (b * t->seq + time) * t->directions + d
+                                    : (time * t->directions + d) * t->batch + b;
         memcpy(y + at * t->hidden, h + b * t->hidden, (size_t)t->hidden * sizeof(float));
     }
 }
@@ -176,7 +189,8 @@ static void run_direction(const rnn_step *t, const espl_session *s, int index, c
     load_state(t, s, index, &t->h0, m->h);
     if (t->kind == LSTM) load_state(t, s, index, &t->c0, m->c);
     for (int64_t from = 0; from < t->seq; from += t->steps) {
-        int64_t count = ESPL_MIN(t->steps, t->seq - from), first = d->backwards ? t->seq - from - count : from;
+        int64_t count = ESPL_MIN(t->steps, t->seq - from),
+                first = d->backwards ? t->seq - from - count : from;
         project(t, s, d, first, count, m->projected);
         for (int64_t i = 0; i < count; i++) {
             int64_t at = d->backwards ? count - 1 - i : i;
@@ -195,7 +209,7 @@ static void run_rnn(const step *st, espl_session *s) {
     for (int d = 0; d < t->directions; d++) run_direction(t, s, d, &m);
 }
 
-/* --- lowering ------------------------------------------------------------------------------------------------- */
+/* --- lowering -------------------------------------------------------------------------------- */
 
 static bool is_default(const espl__node *n, const char *activations, int directions) {
     const char *given = espl__attr_string(n, "activations", "");
@@ -217,14 +231,17 @@ static bool whole_sequences(const espl__value *lengths, int64_t seq) {
     return true;
 }
 
-static bool given_as_constant(const espl__value *v) { return v && v->constant && v->dtype == ESPL_F32; }
+static bool given_as_constant(const espl__value *v) {
+    return v && v->constant && v->dtype == ESPL_F32;
+}
 
 /* Reads the node into the step; false if it is one for the reference. */
 static bool read_step(const espl__node *n, rnn_step *t) {
     const espl__value *x = n->inputs[X], *b = espl__in(n, B);
     const char *way = espl__attr_string(n, "direction", "forward");
     if (x->dtype != ESPL_F32 || espl_shape_count(&x->shape) == 0) return false;
-    if (!given_as_constant(n->inputs[W]) || !given_as_constant(n->inputs[R]) || (b && !given_as_constant(b))) return false;
+    if (!given_as_constant(n->inputs[W]) || !given_as_constant(n->inputs[R]) || (b && !given_as_constant(b)))
+        return false;
     while (strcmp(cells[t->kind].op, n->op->name) != 0) t->kind++;
     t->directions = strcmp(way, "bidirectional") == 0 ? 2 : 1;
     t->dir[0].backwards = strcmp(way, "reverse") == 0;
@@ -245,17 +262,24 @@ static bool read_step(const espl__node *n, rnn_step *t) {
 }
 
 /* The matrix w[channels][k] and its bias (NULL: 0), packed. Steps are bytes from sample to sample. */
-static espl_status pack(espl_session *s, const float *w, const float *bias, int64_t channels, int64_t k, espl__conv *p,
-                        espl_diag *diag) {
+static espl_status pack(espl_session *s, const float *w, const float *bias, int64_t channels, int64_t k,
+                        espl__conv *p, espl_diag *diag) {
     static const int32_t one_segment[1];
     uint64_t bytes = espl__pack_f32_bytes(channels, 1, k);
     float *packed = plan_weights(s, bytes);
-    float *b = plan_weights(s, sizeof *b * (uint64_t)(blocks_of(channels) * ESPL__NR));
+    float *b = plan_weights(s, sizeof *b * (uint64_t)pad16(channels));
     if (!packed || !b) return espl__nomem(diag, bytes);
     espl__pack_f32(w, channels, 1, k, packed);
     if (bias) memcpy(b, bias, sizeof *b * (size_t)channels);
-    *p = (espl__conv){.segments = 1, .seg_k = (int32_t)k, .seg_off = one_segment, .in_step = k * (int64_t)sizeof(float),
-                      .w = packed, .bias = b, .channels = (int32_t)channels, .flo = -INFINITY, .fhi = INFINITY};
+    *p = (espl__conv){.segments = 1,
+                      .seg_k = (int32_t)k,
+                      .seg_off = one_segment,
+                      .in_step = k * (int64_t)sizeof(float),
+                      .w = packed,
+                      .bias = b,
+                      .channels = (int32_t)channels,
+                      .flo = -INFINITY,
+                      .fhi = INFINITY};
     return ESPL_OK;
 }
 
@@ -267,8 +291,8 @@ static const float *input_bias(espl_session *s, const rnn_step *t, const float *
     return sum;
 }
 
-static espl_status pack_direction(espl_session *s, const float *w, const float *r, const float *b, rnn_step *t,
-                                  direction *d, espl_diag *diag) {
+static espl_status pack_direction(espl_session *s, const float *w, const float *r, const float *b,
+                                  rnn_step *t, direction *d, espl_diag *diag) {
     espl_status status = ESPL_OK;
     int64_t n = t->hidden, fed = n * cells[t->kind].fed, row = t->gates * (int64_t)sizeof(float);
     const float *sum = input_bias(s, t, b);
@@ -287,7 +311,8 @@ done:
 }
 
 static espl_status pack_all(espl_session *s, const espl__node *n, rnn_step *t, espl_diag *diag) {
-    const espl_tensor *w = espl__constant_f32(s->graph, n->inputs[W]), *r = espl__constant_f32(s->graph, n->inputs[R]);
+    const espl_tensor *w = espl__constant_f32(s->graph, n->inputs[W]),
+                      *r = espl__constant_f32(s->graph, n->inputs[R]);
     const espl_tensor *b = espl__in(n, B) ? espl__constant_f32(s->graph, n->inputs[B]) : NULL;
     if (!w || !r || (espl__in(n, B) && !b)) return espl__nomem(diag, 0);
     for (int d = 0; d < t->directions; d++) {
@@ -319,13 +344,14 @@ static espl_status plan_room(espl_session *s, rnn_step *t, espl_diag *diag) {
     return t->work < 0 ? espl__nomem(diag, sizeof(float) * (uint64_t)t->floats) : ESPL_OK;
 }
 
-static espl_status require_state(espl_session *s, const espl__node *n, int input, view *out, espl_diag *diag) {
+static espl_status require_state(espl_session *s, const espl__node *n, int input, view *out,
+                                 espl_diag *diag) {
     out->buffer = -1;
     const espl__value *v = espl__in(n, input);
     return v ? plan_require(s, n, v, ESPL_F32, WANT_ROWS, 1, out, diag) : ESPL_OK;
 }
 
-/* Where output i is written: in place if its form is f32 in rows, else in a buffer that is converted after. */
+/* Where an output is written: in place if its form is f32 in rows, else in a buffer that is converted after. */
 static espl_status plan_rows(espl_session *s, const espl__value *v, view *out, espl_diag *diag) {
     out->buffer = -1;
     if (!v) return ESPL_OK;
