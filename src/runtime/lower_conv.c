@@ -122,22 +122,36 @@ static void run_linear(const step *st, espl_session *s) {
         espl__parallel_for(pool, l->rows, job_rows, &job);
 }
 
-/* What packing needs to know; k elements a segment, of which some may be padding. */
-typedef struct shape_of_weights {
-    int64_t groups, channels, segments, k; /* channels of one group */
-    /* element (channel of all groups, segment, i) of the tensor; -1: padding */
-    int64_t (*at)(const void *user, int64_t channel, int64_t segment, int64_t i);
-    const void *user;
-} shape_of_weights;
+/* Where the weights of one segment stand in the tensor: a segment is `taps` runs of `stored` input channels, of which the
+ * first `real` are there and the others padding. Strides in elements, from one channel, segment, tap, input to the next. */
+typedef struct weight_order {
+    int64_t groups, channels, segments, taps, stored, real; /* channels: of one group */
+    int64_t by_channel, by_segment, by_tap, by_input;
+} weight_order;
+
+/* One channel's weights in the kernels' order [segment][tap][input]; `out` is zeroed. */
+static void order_channel(const weight_order *w, const void *data, int64_t channel, bool integer, void *out) {
+    int64_t o = 0;
+    for (int64_t seg = 0; seg < w->segments; seg++)
+        for (int64_t tap = 0; tap < w->taps; tap++, o += w->stored) {
+            int64_t from = channel * w->by_channel + seg * w->by_segment + tap * w->by_tap;
+            for (int64_t i = 0; i < w->real; i++, from += w->by_input) {
+                if (integer)
+                    ((int8_t *)out)[o + i] = ((const int8_t *)data)[from];
+                else
+                    ((float *)out)[o + i] = ((const float *)data)[from];
+            }
+        }
+}
 
 /* Weights in the kernels' order [channel][segment][k], then packed, group by group. */
-static espl_status pack(espl_session *s, const shape_of_weights *w, const void *data, bool integer, linear_step *l,
+static espl_status pack(espl_session *s, const weight_order *w, const void *data, bool integer, linear_step *l,
                         espl_diag *diag) {
-    int64_t per_group = w->channels * w->segments * w->k;
+    int64_t k = w->taps * w->stored, each = w->segments * k;
     size_t element = integer ? 1 : 4;
-    size_t packed = integer ? espl__pack_s8_bytes(w->channels, w->segments, w->k)
-                            : espl__pack_f32_bytes(w->channels, w->segments, w->k);
-    char *ordered = espl__calloc(s->ctx, (uint64_t)per_group + 1, element);
+    size_t packed = integer ? espl__pack_s8_bytes(w->channels, w->segments, k)
+                            : espl__pack_f32_bytes(w->channels, w->segments, k);
+    char *ordered = espl__calloc(s->ctx, (uint64_t)(w->channels * each) + 1, element);
     char *to = plan_weights(s, (uint64_t)w->groups * packed);
     if (!ordered || !to) {
         espl__free(s->ctx, ordered);
@@ -145,22 +159,13 @@ static espl_status pack(espl_session *s, const shape_of_weights *w, const void *
     }
     l->p.w = to;
     l->w_group = (int64_t)packed;
-    for (int64_t g = 0; g < w->groups; g++) {
-        int64_t o = 0;
+    for (int64_t g = 0; g < w->groups; g++, to += packed) {
         for (int64_t c = 0; c < w->channels; c++)
-            for (int64_t seg = 0; seg < w->segments; seg++)
-                for (int64_t i = 0; i < w->k; i++, o++) {
-                    int64_t from = w->at(w->user, g * w->channels + c, seg, i);
-                    if (integer)
-                        ordered[o] = from < 0 ? 0 : ((const char *)data)[from];
-                    else
-                        ((float *)ordered)[o] = from < 0 ? 0 : ((const float *)data)[from];
-                }
+            order_channel(w, data, g * w->channels + c, integer, ordered + (size_t)(c * each) * element);
         if (integer)
-            espl__pack_s8((const int8_t *)ordered, w->channels, w->segments, w->k, (int8_t *)to + g * l->w_group);
+            espl__pack_s8((const int8_t *)ordered, w->channels, w->segments, k, (int8_t *)to);
         else
-            espl__pack_f32((const float *)ordered, w->channels, w->segments, w->k,
-                           (float *)(void *)(to + g * l->w_group));
+            espl__pack_f32((const float *)(const void *)ordered, w->channels, w->segments, k, (float *)(void *)to);
     }
     espl__free(s->ctx, ordered);
     return ESPL_OK;
@@ -287,25 +292,6 @@ void lower_conv_halo(const espl__node *n, int halo[4]) {
     for (int i = 0; i < 4; i++) halo[i] = ESPL_MAX(halo[i], own[i]);
 }
 
-typedef struct conv_order {
-    int64_t cg, kh, kw, cs; /* tensor [oc][cg][kh][kw]; cs: channels of a stored pixel, 0: a segment is one tap */
-} conv_order;
-
-static int64_t conv_at(const void *user, int64_t channel, int64_t segment, int64_t i) {
-    const conv_order *o = user;
-    int64_t ky, kx, c;
-    if (o->cs) {
-        ky = segment;
-        kx = i / o->cs;
-        c = i % o->cs;
-    } else {
-        ky = segment / o->kw;
-        kx = segment % o->kw;
-        c = i;
-    }
-    return c < o->cg ? ((channel * o->cg + c) * o->kh + ky) * o->kw + kx : -1;
-}
-
 static espl_status depthwise_weights(espl_session *s, const espl__node *n, const void *data, bool integer,
                                      const espl__window *g, linear_step *l, espl_diag *diag) {
     int64_t c = n->inputs[1]->shape.dim[0], taps = g->kernel[0] * g->kernel[1], padded = pad16(c);
@@ -427,13 +413,13 @@ espl_status lower_conv(espl_session *s, espl__node *n, bool *taken, espl_diag *d
         ESPL_TRY(depthwise_weights(s, n, data, integer, &g, l, diag));
     } else {
         bool by_row = groups == 1 && g.dilation[1] == 1;
-        conv_order order = {cg, g.kernel[0], g.kernel[1], by_row ? in.cs : 0};
-        int64_t k = by_row ? g.kernel[1] * in.cs : groups == 1 ? in.cs : cg;
-        int64_t segments = by_row ? g.kernel[0] : taps;
-        shape_of_weights shape = {groups, channels, segments, k, conv_at, &order};
+        weight_order order = {.groups = groups, .channels = channels, .segments = by_row ? g.kernel[0] : taps,
+                              .taps = by_row ? g.kernel[1] : 1, .stored = groups == 1 ? in.cs : cg, .real = cg,
+                              .by_channel = cg * taps, .by_segment = by_row ? g.kernel[1] : 1, .by_tap = 1,
+                              .by_input = taps};
         l->p.channels = (int32_t)channels;
-        ESPL_TRY(conv_segments(s, &g, by_row, k, l, diag));
-        ESPL_TRY(pack(s, &shape, data, integer, l, diag));
+        ESPL_TRY(conv_segments(s, &g, by_row, order.taps * order.stored, l, diag));
+        ESPL_TRY(pack(s, &order, data, integer, l, diag));
         l->in_group = cg * in.stride[1];
         l->out_group = channels * out.stride[1];
         l->channels_padded = pad16(channels);
@@ -447,13 +433,12 @@ done:
 /* --- Gemm and MatMul with constant weights --------------------------------------------------------------------- */
 
 typedef struct matrix_order {
-    int64_t stride_c, stride_k, k; /* element (channel, i) at channel * stride_c + i * stride_k; k real ones */
+    int64_t stride_c, stride_k, k; /* element (channel, i) at channel * stride_c + i * stride_k */
 } matrix_order;
 
-static int64_t matrix_at(const void *user, int64_t channel, int64_t segment, int64_t i) {
-    const matrix_order *o = user;
-    (void)segment;
-    return i < o->k ? channel * o->stride_c + i * o->stride_k : -1;
+/* One element a channel, along the last dimension (a column [C, 1] would be one a row). */
+static bool per_channel(const espl_shape *shape, int64_t channels) {
+    return espl_shape_count(shape) == channels && shape->rank >= 1 && shape->dim[shape->rank - 1] == channels;
 }
 
 /* x [..., k] times the matrix of `order`, [channels] outputs. */
@@ -467,7 +452,7 @@ static espl_status lower_matrix(espl_session *s, espl__node *n, const matrix_ord
     const espl__value *x = n->inputs[0], *wv = n->inputs[1];
     const espl__value *bias = n->input_count > 2 ? n->inputs[2] : NULL;
     if (x->shape.rank < 1 || s->spatial[n->outputs[0]->id] || (bias && !bias->constant)) return ESPL_OK;
-    if (bias && espl_shape_count(&bias->shape) != channels) return ESPL_OK;
+    if (bias && !per_channel(&bias->shape, channels)) return ESPL_OK;
     bool integer = plan_store_type(x) == ESPL_U8 && integer_weights(s, wv, axis, &w) && accumulator_fits(order->k);
     plan_fuse(s, n, integer ? FUSE_INTEGER : FUSE_FLOAT, &f);
     *taken = true;
@@ -494,7 +479,8 @@ static espl_status lower_matrix(espl_session *s, espl__node *n, const matrix_ord
         ESPL_TRY(scale_float(s, &f, 1, channels, l, diag));
     }
     int64_t k = integer ? (order->k + 3) / 4 * 4 : order->k;
-    shape_of_weights shape = {1, channels, 1, k, matrix_at, order};
+    weight_order whole = {.groups = 1, .channels = channels, .segments = 1, .taps = 1, .stored = k, .real = order->k,
+                          .by_channel = order->stride_c, .by_input = order->stride_k};
     l->p.channels = (int32_t)channels;
     l->p.segments = 1;
     l->p.seg_off = one_segment;
@@ -503,7 +489,7 @@ static espl_status lower_matrix(espl_session *s, espl__node *n, const matrix_ord
     l->p.out_step = row_stride(&out);
     l->p.res_step = l->has_res ? row_stride(&res) : 0;
     flatten(l, espl_shape_count(&x->shape) / ESPL_MAX(order->k, 1), l->p.in_step, l->p.out_step, l->p.res_step);
-    ESPL_TRY(pack(s, &shape, integer ? (const void *)w.codes : real->data, integer, l, diag));
+    ESPL_TRY(pack(s, &whole, integer ? (const void *)w.codes : real->data, integer, l, diag));
     l->base.weight_bytes = (uint64_t)(channels * order->k) * (integer ? 1 : 4);
     choose_sweep(l, channels);
     ESPL_TRY(finish(s, n, &f, l, &final, diag));
