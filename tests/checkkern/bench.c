@@ -115,11 +115,12 @@ static double conv_operations(const conv_shape *s) {
 
 #define BENCH_CONV(kernel, unit, out_unit, peak)                                                              \
     static void bench_##kernel(int level) {                                                                   \
-        const double most = peak((espl__cpu)level);                                                           \
         for (size_t i = 0; i < ESPL_COUNT(conv_shapes); i++) {                                                \
             const conv_shape *s = &conv_shapes[i];                                                            \
             bench_args args = {espl__kernels_at((espl__cpu)level), s};                                        \
             prepare_conv(s, unit, out_unit);                                                                  \
+            /* The peak next to each figure: other programs may slow both. */                                 \
+            const double most = peak((espl__cpu)level);                                                       \
             double rate = conv_operations(s) / seconds(run_##kernel, &args, level ? 0.05 : 0.0) * 1e-9;       \
             print_rate(#kernel, level, s->name, rate, "GOP/s", most);                                         \
         }                                                                                                     \

@@ -16,7 +16,14 @@ typedef struct {
 
 static float random_mult(bool hostile) {
     if (hostile && one_in(6)) return hostile_float();
-    return ldexpf(espl__rng_float(&rng) + 0.5f, between(hostile ? -30 : -16, hostile ? 4 : -6));
+    float x = espl__rng_float(&rng) + 0.5f;
+    return ldexpf(x, between(hostile ? -30 : -16, hostile ? 4 : -6));
+}
+
+/* Half of the time tenths: sums of their multiples lie next to ties, where the order of the roundings shows. */
+static float random_res_scale(bool hostile) {
+    if (hostile && one_in(4)) return hostile_float();
+    return one_in(2) ? 0.1f * (float)between(1, 12) : espl__rng_float(&rng) * 2.0f;
 }
 
 static const float *random_mults(int channels, bool hostile) {
@@ -36,8 +43,8 @@ static espl__epilogue_u8 random_epilogue(int channels, bool hostile) {
     random_bounds(&q.zero, &q.lo, &q.hi);
     random_bounds(&q.zero2, &q.lo2, &q.hi2);
     q.res_zero = between(0, 255);
-    q.res_scale_own = hostile && one_in(4) ? hostile_float() : espl__rng_float(&rng) * 2.0f;
-    q.res_scale = hostile && one_in(4) ? hostile_float() : espl__rng_float(&rng) * 2.0f;
+    q.res_scale_own = random_res_scale(hostile);
+    q.res_scale = random_res_scale(hostile);
     return q;
 }
 

@@ -27,9 +27,12 @@ static void add_u8_plain(const espl__qadd *p, const uint8_t *a, const uint8_t *b
     }
 }
 
+#ifndef LUT_U8
+#define LUT_U8 lut_u8
 static void lut_u8(const uint8_t *table, const uint8_t *in, uint8_t *out, int64_t n) {
     for (int64_t i = 0; i < n; i++) out[i] = table[in[i]];
 }
+#endif
 
 static void requant_u8_plain(float scale, int32_t zin, int32_t zero, const uint8_t *in, uint8_t *out, int64_t n) {
     NO_CARRY
@@ -211,7 +214,7 @@ static void softmax_f32(const float *in, float *out, int64_t n) {
 
 const espl__kernels SET = {
     .add_u8 = OWN(add_u8),
-    .lut_u8 = lut_u8,
+    .lut_u8 = LUT_U8,
     .requant_u8 = OWN(requant_u8),
     .quantize = OWN(quantize),
     .dequantize = dequantize,
