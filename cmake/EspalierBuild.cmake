@@ -71,6 +71,8 @@ function(espl_folder name)
       COMMAND ${ESPL_PROTOC_C} --proto_path=${PROJECT_SOURCE_DIR}/src/${name} --c_out=${to} ${from}
       DEPENDS ${from} VERBATIM)
     target_sources(espl_${name} PRIVATE ${to}/${F_PROTO}.pb-c.c)
+    # The library never aborts: generated code has assertions of its own.
+    set_source_files_properties(${to}/${F_PROTO}.pb-c.c PROPERTIES COMPILE_DEFINITIONS NDEBUG)
     target_include_directories(espl_${name} PRIVATE ${to})
   endif()
 endfunction()

@@ -1,6 +1,6 @@
 /* Tensor data outside the model's file. The location comes from a hostile file: it is opened one component at a time
- * from the model's folder, no component may be "..", and none may be a symbolic link, so there is no way out and nothing
- * to race against. */
+ * from the model's folder, no component may be "..", and none may be a symbolic link, so there is no way out and
+ * nothing to race against. */
 #define _GNU_SOURCE
 #include "onnx/onnx_impl.h"
 

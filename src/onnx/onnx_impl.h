@@ -41,8 +41,8 @@ bool espl__utf8(const char *text);
 
 /* --- unpack.c: protobuf-c bound to the context's memory ------------------------------------ */
 
-/* Parses a file of at most 2 GiB as a message of that descriptor. What the parser may allocate is bounded by the size of
- * the file. Free with espl__onnx_unpacked_free. */
+/* Parses a file of at most 2 GiB as a message of that descriptor. What the parser may allocate is bounded by the size
+ * of the file. Free with espl__onnx_unpacked_free. */
 espl_status espl__onnx_unpack(espl_context *ctx, const char *path, const ProtobufCMessageDescriptor *descriptor,
                               ProtobufCMessage **out, espl_diag *diag);
 void espl__onnx_unpacked_free(espl_context *ctx, ProtobufCMessage *message);

@@ -1,5 +1,6 @@
-/* ONNX to IR. Three sweeps: initializers and inputs become values; node outputs become values (Constant nodes constants);
- * then nodes are made and wired. So nodes may stand in any order; espl__graph_verify sorts them and finds cycles. */
+/* ONNX to IR. Three sweeps: initializers and inputs become values; node outputs become values, those of Constant nodes
+ * constants; then nodes are made and wired. So nodes may stand in any order; espl__graph_verify sorts them and finds
+ * cycles. */
 #include "onnx/onnx_impl.h"
 
 #include <inttypes.h>

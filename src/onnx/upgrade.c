@@ -128,7 +128,7 @@ static espl_status softmax_13(upgrader *u, espl__node *node) {
     if (axis == -1 || (x->known_rank && (axis < 0 ? axis + x->shape.rank : axis) == x->shape.rank - 1))
         return good ? ESPL_OK : nomem(u);
     if (!espl__op_find("", "Flatten") || !espl__op_find("", "Shape") || !espl__op_find("", "Reshape"))
-        return espl__fail(u->diag, ESPL_UNSUPPORTED, "it needs Flatten, Shape and Reshape, which are not all supported");
+        return espl__fail(u->diag, ESPL_UNSUPPORTED, "it needs Flatten, Shape and Reshape, not all of which are there");
     espl__node *flat = add_node(u, "Flatten", 13, x, NULL);
     espl__value *rows = espl__graph_value(u->graph, "");
     espl__node *shape = add_node(u, "Shape", 13, x, NULL);

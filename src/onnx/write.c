@@ -167,8 +167,8 @@ done:
 
 /* --- inputs and outputs ------------------------------------------------------------------------ */
 
-/* Unknown dimensions of inputs get a name, the first the usual one of the batch. Those of outputs stay open: tools infer
- * them, and a wrong name would be worse than none. */
+/* Unknown dimensions of inputs get a name, the first the usual one of the batch. Those of outputs stay open:
+ * tools infer them, and a wrong name would be worse than none. */
 static bool name_dim(espl__writer *w, EsplPb__TypeProto__Tensor *type, int input, int dim) {
     char name[32] = "N";
     if (input < 0) return true;
@@ -327,8 +327,9 @@ static espl_status write_model(espl__writer *w, const char *doc, const char *pat
     if (status != ESPL_OK) return status;
     uint64_t length = protobuf_c_message_get_packed_size(&model.base);
     if (length > ESPL__ONNX_MAX_BYTES)
-        return espl__fail(w->diag, ESPL_LIMIT, "the model takes %" PRIu64 " bytes and an ONNX file has at most %" PRIu64,
-                          length, ESPL__ONNX_MAX_BYTES);
+        return espl__fail(w->diag, ESPL_LIMIT,
+                          "the model takes %" PRIu64 " bytes; an ONNX file has at most %" PRIu64, length,
+                          ESPL__ONNX_MAX_BYTES);
     uint8_t *bytes = espl__alloc(w->ctx, length);
     if (!bytes) return espl__nomem(w->diag, length);
     protobuf_c_message_pack(&model.base, bytes);

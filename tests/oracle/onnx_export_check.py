@@ -28,10 +28,10 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
 HERE = pathlib.Path(__file__).resolve().parent
-# Integer kernels that must appear, at least, in ONNX Runtime's extended optimisation of the quantized model.
+# Integer kernels in ONNX Runtime's extended optimisation of the quantized model: one for every layer that can have one.
 EXPECTED = {"resnet20-cifar10": ("QLinearConv", 19), "mlperf-tiny-resnet8_cifar10": ("QLinearConv", 9),
             "mlperf-tiny-kws_dscnn": ("QLinearConv", 9), "mlperf-tiny-vww_mobilenet025_96": ("QLinearConv", 27),
-            "mobilenet-v2-imagenet": ("QLinearConv", 52), "mlperf-tiny-ad_autoencoder": ("QGemm", 9)}
+            "mobilenet-v2-imagenet": ("QLinearConv", 53), "mlperf-tiny-ad_autoencoder": ("QGemm", 10)}
 failures = []
 
 
@@ -51,6 +51,9 @@ def session(path, level=ort.GraphOptimizationLevel.ORT_ENABLE_ALL, optimized=Non
     options.intra_op_num_threads = 1
     options.graph_optimization_level = level
     options.log_severity_level = 3
+    # On x86 ONNX Runtime turns s8 activations into u8 before it fuses, and misses those with several readers; what a
+    # `portable` file is for keeps them s8.
+    options.add_session_config_entry("session.qdqisint8allowed", "1")
     if optimized:
         options.optimized_model_filepath = str(optimized)
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -114,10 +117,11 @@ def check_quantized(program, work, name, folded, feed, reference, outputs):
         plain = run(target, feed, outputs, level=ort.GraphOptimizationLevel.ORT_DISABLE_ALL)
         fused = run(target, feed, outputs, level=ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED, optimized=optimized)
         ops = collections.Counter(n.op_type for n in onnx.load(str(optimized)).graph.node)
-        integers = {op: n for op, n in sorted(ops.items()) if op.startswith("QLinear") or op in ("QGemm", "MatMulIntegerToFloat")}
+        integers = {op: n for op, n in sorted(ops.items())
+                    if op.startswith("QLinear") or op in ("QGemm", "MatMulIntegerToFloat")}
         loss, fusing = worst(reference, plain), worst(plain, fused)
         op, least = EXPECTED.get(name, ("", 0))
-        good = loss < 0.35 and fusing < 0.2 and (not op or ops[op] >= least)
+        good = loss < 0.35 and fusing < 0.05 and (not op or ops[op] == least)
         report(good, name, flavour, f"to float {loss:.4f}, fused to plain {fusing:.4f}, {integers}")
 
 
@@ -181,6 +185,7 @@ def check_old_forms(program, work):
         graph = helper.make_graph([node], "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)], values,
                                   stored)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=4)
+        model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
         source, target = work / "old.onnx", work / "new.onnx"
         onnx.save(model, str(source))
         feed = {"x": rng.standard_normal(shape).astype(np.float32)}

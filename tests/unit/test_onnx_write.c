@@ -2,6 +2,7 @@
  * ONNX Runtime say of the files is checked by tests/oracle/onnx_export_check.py. */
 #include "onnx_build.h"
 #include "onnx/upgrade.h"
+#include "passes/passes.h"
 
 static espl_graph *write_and_read(fixture *f, const espl_graph *g, const espl_onnx_options *options) {
     f->diag = (espl_diag){0};
@@ -322,6 +323,39 @@ static void quantizations_become_qdq(void **state) {
     check_quantized(f, quantized_graph(f, 9, ESPL_FORMAT_S8, ESPL_FORMAT_S8, 0), ESPL_S8, 0);
 }
 
+static void same_grid(const espl__value *a, const espl__value *b) {
+    assert_int_equal(a->quant.format, b->quant.format);
+    assert_int_equal(a->quant.axis, b->quant.axis);
+    assert_int_equal(a->quant.count, b->quant.count);
+    assert_memory_equal(a->quant.scale, b->quant.scale, sizeof(float) * (size_t)a->quant.count);
+    for (int64_t i = 0; i < a->quant.count; i++)
+        assert_int_equal(a->quant.zero ? a->quant.zero[i] : 0, b->quant.zero ? b->quant.zero[i] : 0);
+}
+
+/* What is written is taken up again: the pairs become the quantizations that they came from. */
+static void quantized_models_come_back(void **state) {
+    fixture *f = *state;
+    for (int i = 0; i < 2; i++) {
+        espl_graph *g = i ? quantized_graph(f, 13, ESPL_FORMAT_S8, ESPL_FORMAT_U8, 7)
+                          : quantized_graph(f, 13, ESPL_FORMAT_S8, ESPL_FORMAT_S8, 0);
+        espl_graph *r = write_and_read(f, g, NULL);
+        if (espl__passes_run(r, &f->diag) != ESPL_OK) fail_msg("%s", f->diag.message);
+        assert_int_equal(r->node_count, 2);
+        for (int n = 0; n < 2; n++) {
+            assert_ptr_equal(r->nodes[n]->op, g->nodes[n]->op);
+            same_grid(r->nodes[n]->outputs[0], g->nodes[n]->outputs[0]);
+            for (int j = 0; j < g->nodes[n]->input_count; j++)
+                same_grid(r->nodes[n]->inputs[j], g->nodes[n]->inputs[j]);
+        }
+        same_tensor(r->nodes[0]->inputs[1]->constant, g->nodes[0]->inputs[1]->constant);
+        same_tensor(r->nodes[0]->inputs[2]->constant, g->nodes[0]->inputs[2]->constant);
+        assert_string_equal(r->inputs[0]->name, "x");
+        assert_string_equal(r->outputs[0]->name, "y");
+        espl_graph_destroy(&r);
+        espl_graph_destroy(&g);
+    }
+}
+
 static void names_of_pairs_give_way(void **state) {
     fixture *f = *state;
     espl_graph *g = quantized_graph(f, 13, ESPL_FORMAT_S8, ESPL_FORMAT_S8, 0);
@@ -518,7 +552,7 @@ static void what_changed_its_meaning_is_refused(void **state) {
     espl_graph_destroy(&g);
 }
 
-/* A graph of operator set 9 gets the one that quantizations need, and its nodes with it; the caller's stays as it is. */
+/* A graph of operator set 9 gets the one that quantizations need, and its nodes with it; the caller's stays. */
 static void quantizing_upgrades_a_copy(void **state) {
     fixture *f = *state;
     const float scale = 0.5f;
@@ -557,6 +591,7 @@ int main(void) {
         TEST(unused_constants_are_left_out),
         TEST(a_failed_write_leaves_the_old_file),
         TEST(quantizations_become_qdq),
+        TEST(quantized_models_come_back),
         TEST(names_of_pairs_give_way),
         TEST(what_the_standard_cannot_say_is_told),
         TEST(impossible_quantizations_are_refused),
