@@ -98,6 +98,8 @@ static bool fold(espl_graph *g, espl__node *n, espl__node *after, const affine *
     if (!w->constant || espl__is_quantized(w)) return false;
     const float *old = has_bias ? channel_constant(g, n->inputs[2], a->channels) : NULL;
     if (has_bias && (!old || espl__is_quantized(n->inputs[2]))) return false;
+    /* A Gemm's column [M, 1] may have as many elements as there are channels. */
+    if (has_bias && a->channels != 1 && n->inputs[2]->shape.dim[n->inputs[2]->shape.rank - 1] != a->channels) return false;
     espl__value *scaled = scaled_weights(g, w, n->op->weight_axis(n, 1), a);
     espl__value *bias = new_bias(g, old, a);
     if (!scaled || !bias) return false;
