@@ -12,15 +12,18 @@ static espl_status infer(const espl__node *node, espl_diag *diag) {
     ESPL_TRY(espl__check_rank(node, 0, 1, ESPL_MAX_RANK, diag));
     bool trains = espl__attr_int(node, "training_mode", 0) != 0;
     for (int i = 1; i < node->output_count; i++) trains = trains || node->outputs[i];
-    if (trains) return espl__fail(diag, ESPL_UNSUPPORTED, "BatchNormalization: training mode is not supported; export for inference");
+    if (trains)
+        return espl__fail(diag, ESPL_UNSUPPORTED,
+                          "BatchNormalization: training mode is not supported; export for inference");
     if (espl__attr_int(node, "spatial", 1) == 0)
         return espl__fail(diag, ESPL_UNSUPPORTED, "BatchNormalization: spatial = 0 is not supported");
     const espl__value *x = espl__in(node, 0);
     int64_t channels = !x->known_rank ? ESPL_DIM_UNKNOWN : x->shape.rank > 1 ? x->shape.dim[1] : 1;
     for (int i = 1; i < 5; i++)
         if (node->inputs[i]->known_rank && !espl__dims_agree(node->inputs[i]->shape.dim[0], channels))
-            return espl__fail(diag, ESPL_SHAPE, "BatchNormalization: input %d has %" PRId64 " values for %" PRId64
-                              " channels", i, node->inputs[i]->shape.dim[0], channels);
+            return espl__fail(diag, ESPL_SHAPE,
+                              "BatchNormalization: input %d has %" PRId64 " values for %" PRId64 " channels",
+                              i, node->inputs[i]->shape.dim[0], channels);
     status = espl__set_like_input(node, ESPL_F32, diag);
 done:
     return status;
@@ -31,7 +34,8 @@ static void eval(const espl__node *node, const espl_tensor *in, espl_tensor *out
     const espl_shape *shape = &in[0].shape;
     float epsilon = espl__attr_float(node, "epsilon", 1e-5f);
     int64_t channels = shape->rank > 1 ? shape->dim[1] : 1, plane = espl__dims_product(shape, 2, shape->rank);
-    const float *x = in[0].data, *scale = in[1].data, *bias = in[2].data, *mean = in[3].data, *var = in[4].data;
+    const float *x = in[0].data, *scale = in[1].data, *bias = in[2].data, *mean = in[3].data,
+                *var = in[4].data;
     float *y = out[0].data;
     for (int64_t n = 0; n < shape->dim[0]; n++)
         for (int64_t c = 0; c < channels; c++, x += plane, y += plane) {

@@ -1,5 +1,5 @@
-/* Elementwise operators of two broadcast operands: arithmetic, comparison, logic. f32 is computed as f32, other floats as
- * f64, integers as wrapping 64-bit and stored in their own width. */
+/* Elementwise operators of two broadcast operands: arithmetic, comparison, logic. f32 is computed as f32,
+ * other floats as f64, integers as wrapping 64-bit and stored in their own width. */
 #include "ops/ops.h"
 
 #include <math.h>
@@ -31,37 +31,37 @@ static int64_t power(int64_t base, int64_t exponent) {
 }
 
 /* X(name, f32, f64, s64): formulas of x and y. */
-#define ROWS_LIST(X)                                                                       \
-    X(add, x + y, x + y, wrap((uint64_t)x + (uint64_t)y))                                  \
-    X(sub, x - y, x - y, wrap((uint64_t)x - (uint64_t)y))                                  \
-    X(mul, x *y, x *y, wrap((uint64_t)x * (uint64_t)y))                                    \
-    X(div, x / y, x / y, divide(x, y))                                                     \
-    X(pow, powf(x, y), pow(x, y), power(x, y))                                             \
-    X(fmod, fmodf(x, y), fmod(x, y), mod_trunc(x, y))                                      \
-    X(mod, fmodf(x, y), fmod(x, y), mod_floor(x, y))                                       \
-    X(max, x > y || x != x ? x : y, x > y || x != x ? x : y, x > y ? x : y)                \
-    X(min, x < y || x != x ? x : y, x < y || x != x ? x : y, x < y ? x : y)                \
-    X(equal, x == y, x == y, x == y)                                                       \
-    X(greater, x > y, x > y, x > y)                                                        \
-    X(greater_equal, x >= y, x >= y, x >= y)                                               \
-    X(less, x < y, x < y, x < y)                                                           \
-    X(less_equal, x <= y, x <= y, x <= y)                                                  \
-    X(and, 0, 0, x && y)                                                                   \
-    X(or, 0, 0, x || y)                                                                    \
+#define ROWS_LIST(X)                                                        \
+    X(add, x + y, x + y, wrap((uint64_t)x + (uint64_t)y))                   \
+    X(sub, x - y, x - y, wrap((uint64_t)x - (uint64_t)y))                   \
+    X(mul, x * y, x * y, wrap((uint64_t)x *(uint64_t)y))                      \
+    X(div, x / y, x / y, divide(x, y))                                      \
+    X(pow, powf(x, y), pow(x, y), power(x, y))                              \
+    X(fmod, fmodf(x, y), fmod(x, y), mod_trunc(x, y))                       \
+    X(mod, fmodf(x, y), fmod(x, y), mod_floor(x, y))                        \
+    X(max, x > y || x != x ? x : y, x > y || x != x ? x : y, x > y ? x : y) \
+    X(min, x < y || x != x ? x : y, x < y || x != x ? x : y, x < y ? x : y) \
+    X(equal, x == y, x == y, x == y)                                        \
+    X(greater, x > y, x > y, x > y)                                         \
+    X(greater_equal, x >= y, x >= y, x >= y)                                \
+    X(less, x < y, x < y, x < y)                                            \
+    X(less_equal, x <= y, x <= y, x <= y)                                   \
+    X(and, 0, 0, x &&y)                                                     \
+    X(or, 0, 0, x || y)                                                     \
     X(xor, 0, 0, !x != !y)
 
-#define DEFINE_ROW(name, T, suffix, formula)                                                \
-    static void name##_##suffix(const T *a, const T *b, T *out, int64_t n) {                \
-        for (int64_t i = 0; i < n; i++) {                                                   \
-            T x = a[i], y = b[i];                                                           \
-            (void)x, (void)y;                                                               \
-            out[i] = (T)(formula);                                                          \
-        }                                                                                   \
+#define DEFINE_ROW(name, T, suffix, formula)                                 \
+    static void name##_##suffix(const T *a, const T *b, T *out, int64_t n) { \
+        for (int64_t i = 0; i < n; i++) {                                    \
+            T x = a[i], y = b[i];                                            \
+            (void)x, (void)y;                                                \
+            out[i] = (T)(formula);                                           \
+        }                                                                    \
     }
-#define DEFINE_ROWS(name, on_f32, on_f64, on_s64)                                           \
-    DEFINE_ROW(name, float, f32, on_f32)                                                    \
-    DEFINE_ROW(name, double, f64, on_f64)                                                   \
-    DEFINE_ROW(name, int64_t, s64, on_s64)                                                  \
+#define DEFINE_ROWS(name, on_f32, on_f64, on_s64) \
+    DEFINE_ROW(name, float, f32, on_f32)          \
+    DEFINE_ROW(name, double, f64, on_f64)         \
+    DEFINE_ROW(name, int64_t, s64, on_s64)        \
     static const binary_rows rows_##name = {name##_f32, name##_f64, name##_s64};
 ROWS_LIST(DEFINE_ROWS)
 
@@ -111,14 +111,16 @@ static void run(const binary_rows *f, const espl_tensor *a, const espl_tensor *b
     const espl_shape *operands[] = {&a->shape, &b->shape};
     for (espl__rows_begin(&rows, &out->shape, operands, 2); !rows.done; espl__rows_next(&rows))
         for (int64_t i = 0; i < rows.n; i += ESPL__CHUNK)
-            chunk(f, a->dtype, espl__at(a->data, a->dtype, rows.offset[0] + i * rows.step[0]), rows.step[0], b->dtype,
-                  espl__at(b->data, b->dtype, rows.offset[1] + i * rows.step[1]), rows.step[1], out->dtype,
-                  espl__at_mut(out->data, out->dtype, rows.out + i), ESPL_MIN(rows.n - i, ESPL__CHUNK));
+            chunk(f, a->dtype, espl__at(a->data, a->dtype, rows.offset[0] + i * rows.step[0]), rows.step[0],
+                  b->dtype, espl__at(b->data, b->dtype, rows.offset[1] + i * rows.step[1]), rows.step[1],
+                  out->dtype, espl__at_mut(out->data, out->dtype, rows.out + i),
+                  ESPL_MIN(rows.n - i, ESPL__CHUNK));
 }
 
-/* --- inference --------------------------------------------------------------------------------- */
+/* --- inference ------------------------------------------------------------------------------- */
 
-static espl_status infer_all(const espl__node *node, uint32_t types, bool same, espl_dtype result, espl_diag *diag) {
+static espl_status infer_all(const espl__node *node, uint32_t types, bool same, espl_dtype result,
+                             espl_diag *diag) {
     espl_status status;
     espl_shape y = {0};
     bool known = true;
@@ -172,33 +174,42 @@ static espl_status infer_prelu(const espl__node *node, espl_diag *diag) {
     return ESPL_OK;
 }
 
-/* --- operators ----------------------------------------------------------------------------------- */
+/* --- operators ------------------------------------------------------------------------------- */
 
 /* X(Name, rows, since, infer, role) */
-#define BINARY_LIST(X)                                                        \
-    X(Add, add, 7, infer_ring, ESPL__QUANT_COMPUTE)                           \
-    X(Sub, sub, 7, infer_ring, ESPL__QUANT_FLOAT)                             \
-    X(Mul, mul, 7, infer_ring, ESPL__QUANT_FLOAT)                             \
-    X(Div, div, 7, infer_number, ESPL__QUANT_FLOAT)                           \
-    X(Pow, pow, 7, infer_pow, ESPL__QUANT_FLOAT)                              \
-    X(Equal, equal, 7, infer_equal, ESPL__QUANT_FLOAT)                        \
-    X(Greater, greater, 7, infer_compare, ESPL__QUANT_FLOAT)                  \
-    X(GreaterOrEqual, greater_equal, 12, infer_compare, ESPL__QUANT_FLOAT)    \
-    X(Less, less, 7, infer_compare, ESPL__QUANT_FLOAT)                        \
-    X(LessOrEqual, less_equal, 12, infer_compare, ESPL__QUANT_FLOAT)          \
-    X(And, and, 7, infer_logic, ESPL__QUANT_FLOAT)                            \
-    X(Or, or, 7, infer_logic, ESPL__QUANT_FLOAT)                              \
+#define BINARY_LIST(X)                                                     \
+    X(Add, add, 7, infer_ring, ESPL__QUANT_COMPUTE)                        \
+    X(Sub, sub, 7, infer_ring, ESPL__QUANT_FLOAT)                          \
+    X(Mul, mul, 7, infer_ring, ESPL__QUANT_FLOAT)                          \
+    X(Div, div, 7, infer_number, ESPL__QUANT_FLOAT)                        \
+    X(Pow, pow, 7, infer_pow, ESPL__QUANT_FLOAT)                           \
+    X(Equal, equal, 7, infer_equal, ESPL__QUANT_FLOAT)                     \
+    X(Greater, greater, 7, infer_compare, ESPL__QUANT_FLOAT)               \
+    X(GreaterOrEqual, greater_equal, 12, infer_compare, ESPL__QUANT_FLOAT) \
+    X(Less, less, 7, infer_compare, ESPL__QUANT_FLOAT)                     \
+    X(LessOrEqual, less_equal, 12, infer_compare, ESPL__QUANT_FLOAT)       \
+    X(And, and, 7, infer_logic, ESPL__QUANT_FLOAT)                         \
+    X(Or, or, 7, infer_logic, ESPL__QUANT_FLOAT)                           \
     X(Xor, xor, 7, infer_logic, ESPL__QUANT_FLOAT)
 
-#define DEFINE_OP(Name, count_min, count_max, first, infer_fn, eval_fn, role)                                        \
-    const espl__op espl__op_##Name = {.name = #Name, .domain = "", .min_inputs = count_min, .max_inputs = count_max, \
-                                      .min_outputs = 1, .max_outputs = 1, .since = first, .until = 21,               \
-                                      .infer = infer_fn, .eval = eval_fn, .quant = role};
-#define DEFINE_BINARY(Name, rows, first, infer_fn, role)                                                      \
-    static void eval_##Name(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) { \
-        (void)node, (void)scratch;                                                                            \
-        run(&rows_##rows, &in[0], &in[1], &out[0]);                                                           \
-    }                                                                                                         \
+#define DEFINE_OP(Name, count_min, count_max, first, infer_fn, eval_fn, role) \
+    const espl__op espl__op_##Name = {.name = #Name,                          \
+                                      .domain = "",                           \
+                                      .min_inputs = count_min,                \
+                                      .max_inputs = count_max,                \
+                                      .min_outputs = 1,                       \
+                                      .max_outputs = 1,                       \
+                                      .since = first,                         \
+                                      .until = 21,                            \
+                                      .infer = infer_fn,                      \
+                                      .eval = eval_fn,                        \
+                                      .quant = role};
+#define DEFINE_BINARY(Name, rows, first, infer_fn, role)                                     \
+    static void eval_##Name(const espl__node *node, const espl_tensor *in, espl_tensor *out, \
+                            void *scratch) {                                                 \
+        (void)node, (void)scratch;                                                           \
+        run(&rows_##rows, &in[0], &in[1], &out[0]);                                          \
+    }                                                                                        \
     DEFINE_OP(Name, 2, 2, first, infer_fn, eval_##Name, role)
 BINARY_LIST(DEFINE_BINARY)
 
@@ -227,7 +238,7 @@ static void eval_prelu(const espl__node *node, const espl_tensor *in, espl_tenso
 }
 DEFINE_OP(PRelu, 2, 2, 7, infer_prelu, eval_prelu, ESPL__QUANT_FLOAT)
 
-/* --- any number of operands ------------------------------------------------------------------------ */
+/* --- any number of operands ------------------------------------------------------------------ */
 
 /* Folds from the left into the output, which starts as the first operand broadcast. */
 static void fold(const espl__node *node, const binary_rows *f, const espl_tensor *in, espl_tensor *out) {

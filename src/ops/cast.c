@@ -1,4 +1,5 @@
-/* Cast and CastLike. Floats become integers by truncation and saturate (ONNX leaves the overflow open); NaN becomes 0. */
+/* Cast and CastLike. Floats become integers by truncation and saturate (ONNX leaves the overflow open); NaN
+ * becomes 0. */
 #include "ops/ops.h"
 
 #include <inttypes.h>

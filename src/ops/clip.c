@@ -11,7 +11,8 @@ static espl_status infer(const espl__node *node, espl_diag *diag) {
     for (int i = 1; i < 3; i++) {
         const espl__value *limit = espl__in(node, i);
         ESPL_TRY(espl__check_same_dtype(node, 0, i, diag));
-        if (limit && limit->known_rank && espl_shape_count(&limit->shape) >= 0 && espl_shape_count(&limit->shape) != 1)
+        if (limit && limit->known_rank && espl_shape_count(&limit->shape) >= 0 &&
+            espl_shape_count(&limit->shape) != 1)
             return espl__fail(diag, ESPL_SHAPE, "Clip: input %d is not a scalar", i);
     }
     status = espl__set_like_input(node, node->inputs[0]->dtype, diag);
@@ -53,7 +54,8 @@ static void eval(const espl__node *node, const espl_tensor *in, espl_tensor *out
 static bool constant_limit(const espl__node *node, int input, float *limit) {
     const espl__value *value = espl__in(node, input);
     if (!value) return true;
-    if (!value->constant || value->constant->dtype != ESPL_F32 || espl_shape_count(&value->constant->shape) != 1)
+    if (!value->constant || value->constant->dtype != ESPL_F32 ||
+        espl_shape_count(&value->constant->shape) != 1)
         return false;
     *limit = *(const float *)value->constant->data;
     return true;

@@ -3,10 +3,13 @@
 
 #include <inttypes.h>
 
-static espl_status check_count(const char *what, int count, int min, int max, const char *name, espl_diag *diag) {
+static espl_status check_count(const char *what, int count, int min, int max, const char *name,
+                               espl_diag *diag) {
     if (count >= min && (max < 0 || count <= max)) return ESPL_OK;
-    if (max < 0) return espl__fail(diag, ESPL_FORMAT, "%s needs at least %d %ss and has %d", name, min, what, count);
-    if (min == max) return espl__fail(diag, ESPL_FORMAT, "%s needs %d %ss and has %d", name, min, what, count);
+    if (max < 0)
+        return espl__fail(diag, ESPL_FORMAT, "%s needs at least %d %ss and has %d", name, min, what, count);
+    if (min == max)
+        return espl__fail(diag, ESPL_FORMAT, "%s needs %d %ss and has %d", name, min, what, count);
     return espl__fail(diag, ESPL_FORMAT, "%s takes %d to %d %ss and has %d", name, min, max, what, count);
 }
 
@@ -19,7 +22,8 @@ espl_status espl__op_begin(const espl__node *node, espl_diag *diag) {
         if (!node->inputs[i] && (i < op->min_inputs || op->max_inputs < 0))
             return espl__fail(diag, ESPL_FORMAT, "input %d of %s is missing", i, op->name);
     for (int i = 0; i < op->min_outputs; i++)
-        if (!node->outputs[i]) return espl__fail(diag, ESPL_FORMAT, "output %d of %s is missing", i, op->name);
+        if (!node->outputs[i])
+            return espl__fail(diag, ESPL_FORMAT, "output %d of %s is missing", i, op->name);
 done:
     return status;
 }
@@ -42,10 +46,10 @@ espl_status espl__check_rank(const espl__node *node, int i, int lo, int hi, espl
     const espl__value *value = espl__in(node, i);
     if (!value || !value->known_rank || (value->shape.rank >= lo && value->shape.rank <= hi)) return ESPL_OK;
     if (lo == hi)
-        return espl__fail(diag, ESPL_SHAPE, "%s: input %d has %d dimensions where %d are expected", node->op->name, i,
-                          value->shape.rank, lo);
-    return espl__fail(diag, ESPL_SHAPE, "%s: input %d has %d dimensions where %d to %d are expected", node->op->name, i,
-                      value->shape.rank, lo, hi);
+        return espl__fail(diag, ESPL_SHAPE, "%s: input %d has %d dimensions where %d are expected",
+                          node->op->name, i, value->shape.rank, lo);
+    return espl__fail(diag, ESPL_SHAPE, "%s: input %d has %d dimensions where %d to %d are expected",
+                      node->op->name, i, value->shape.rank, lo, hi);
 }
 
 /* Known dimensions alone must have a product that fits: unknown ones count as 1. */
@@ -56,7 +60,8 @@ static bool shape_possible(const espl_shape *shape) {
     return espl_shape_count(&known) >= 0;
 }
 
-espl_status espl__set_out(const espl__node *node, int i, espl_dtype dtype, const espl_shape *shape, espl_diag *diag) {
+espl_status espl__set_out(const espl__node *node, int i, espl_dtype dtype, const espl_shape *shape,
+                          espl_diag *diag) {
     espl__value *value = espl__out(node, i);
     char text[160];
     if (!value) return ESPL_OK;
@@ -109,8 +114,8 @@ void espl__strides(const espl_shape *shape, int64_t *stride) {
     }
 }
 
-/* NumPy's rule: right-aligned, each pair equal or one of them 1. An unknown dimension beside 1 stays unknown; beside n > 1
- * it can only be 1 or n, which gives n. */
+/* NumPy's rule: right-aligned, each pair equal or one of them 1. An unknown dimension beside 1 stays unknown;
+ * beside n > 1 it can only be 1 or n, which gives n. */
 espl_status espl__broadcast(espl_shape *out, const espl_shape *other, espl_diag *diag) {
     espl_shape a = *out;
     char text_a[160], text_b[160];
@@ -128,15 +133,17 @@ espl_status espl__broadcast(espl_shape *out, const espl_shape *other, espl_diag 
         else {
             espl_shape_text(&a, text_a, sizeof text_a);
             espl_shape_text(other, text_b, sizeof text_b);
-            return espl__fail(diag, ESPL_SHAPE, "shapes %s and %s cannot be broadcast together", text_a, text_b);
+            return espl__fail(diag, ESPL_SHAPE, "shapes %s and %s cannot be broadcast together", text_a,
+                              text_b);
         }
     }
     return ESPL_OK;
 }
 
 static espl_status too_many(const espl__node *node, const char *what, int64_t count, espl_diag *diag) {
-    return espl__fail(diag, ESPL_FORMAT, "%s: %s holds %" PRId64 " numbers, more than any tensor here can need",
-                      node->op->name, what, count);
+    return espl__fail(diag, ESPL_FORMAT,
+                      "%s: %s holds %" PRId64 " numbers, more than any tensor here can need", node->op->name,
+                      what, count);
 }
 
 static espl_status read_attr(const espl__node *node, const char *attr, espl__ints *out, espl_diag *diag) {
@@ -147,7 +154,8 @@ static espl_status read_attr(const espl__node *node, const char *attr, espl__int
     return ESPL_OK;
 }
 
-espl_status espl__read_ints(const espl__node *node, const char *attr, int input, espl__ints *out, espl_diag *diag) {
+espl_status espl__read_ints(const espl__node *node, const char *attr, int input, espl__ints *out,
+                            espl_diag *diag) {
     *out = (espl__ints){0};
     if (attr && espl__attr_find(node, attr)) return read_attr(node, attr, out, diag);
     const espl__value *value = input < 0 ? NULL : espl__in(node, input);
@@ -155,11 +163,11 @@ espl_status espl__read_ints(const espl__node *node, const char *attr, int input,
     out->present = true;
     out->count = -1;
     if (value->dtype != ESPL_S64 && value->dtype != ESPL_S32)
-        return espl__fail(diag, ESPL_SHAPE, "%s: input %d has type %s where integers are expected", node->op->name, input,
-                          espl_dtype_name(value->dtype));
+        return espl__fail(diag, ESPL_SHAPE, "%s: input %d has type %s where integers are expected",
+                          node->op->name, input, espl_dtype_name(value->dtype));
     if (value->known_rank && value->shape.rank > 1)
-        return espl__fail(diag, ESPL_SHAPE, "%s: input %d has %d dimensions where a list is expected", node->op->name,
-                          input, value->shape.rank);
+        return espl__fail(diag, ESPL_SHAPE, "%s: input %d has %d dimensions where a list is expected",
+                          node->op->name, input, value->shape.rank);
     int64_t count = value->known_rank ? espl_shape_count(&value->shape) : -1;
     if (count > ESPL__MAX_LOOPS) return too_many(node, "a list", count, diag);
     out->count = (int)count;

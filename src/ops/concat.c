@@ -3,11 +3,12 @@
 
 #include <inttypes.h>
 
-/* --- Concat -------------------------------------------------------------------------------------- */
+/* --- Concat ---------------------------------------------------------------------------------- */
 
 static espl_status join(espl_shape *y, const espl_shape *x, int axis, int input, espl_diag *diag) {
     if (x->rank != y->rank)
-        return espl__fail(diag, ESPL_SHAPE, "Concat: input %d has %d dimensions and input 0 has %d", input, x->rank, y->rank);
+        return espl__fail(diag, ESPL_SHAPE, "Concat: input %d has %d dimensions and input 0 has %d", input,
+                          x->rank, y->rank);
     for (int i = 0; i < y->rank; i++) {
         if (i == axis) {
             bool known = y->dim[i] >= 0 && x->dim[i] >= 0;
@@ -15,7 +16,8 @@ static espl_status join(espl_shape *y, const espl_shape *x, int axis, int input,
                 return espl__fail(diag, ESPL_LIMIT, "Concat: the result is too large");
             y->dim[i] = known ? y->dim[i] + x->dim[i] : ESPL_DIM_UNKNOWN;
         } else if (!espl__dims_agree(y->dim[i], x->dim[i])) {
-            return espl__fail(diag, ESPL_SHAPE, "Concat: input %d has %" PRId64 " elements along axis %d and others %" PRId64,
+            return espl__fail(diag, ESPL_SHAPE,
+                              "Concat: input %d has %" PRId64 " elements along axis %d and others %" PRId64,
                               input, x->dim[i], i, y->dim[i]);
         } else {
             y->dim[i] = ESPL_MAX(y->dim[i], x->dim[i]);
@@ -36,7 +38,8 @@ static espl_status infer_concat(const espl__node *node, espl_diag *diag) {
     }
     if (!known) return espl__set_unknown(node, 0, dtype);
     espl_shape y = node->inputs[0]->shape;
-    if (!espl__attr_find(node, "axis")) return espl__fail(diag, ESPL_FORMAT, "Concat: attribute axis is missing");
+    if (!espl__attr_find(node, "axis"))
+        return espl__fail(diag, ESPL_FORMAT, "Concat: attribute axis is missing");
     ESPL_TRY(espl__axis(espl__attr_int(node, "axis", 0), y.rank, &axis, diag));
     for (int i = 1; i < node->input_count; i++) ESPL_TRY(join(&y, &node->inputs[i]->shape, axis, i, diag));
     status = espl__set_out(node, 0, dtype, &y, diag);
@@ -60,7 +63,7 @@ static void eval_concat(const espl__node *node, const espl_tensor *in, espl_tens
         }
 }
 
-/* --- Split ----------------------------------------------------------------------------------------- */
+/* --- Split ----------------------------------------------------------------------------------- */
 
 /* The list of sizes: an attribute before opset 13, an input since; NULL without one. */
 static const int64_t *sizes(const espl__node *node, int64_t *count, bool *known) {
@@ -98,21 +101,26 @@ static espl_status check_sizes(const espl__node *node, int64_t d, espl_diag *dia
     const int64_t *list = sizes(node, &count, &known);
     int64_t wanted = espl__attr_int(node, "num_outputs", node->output_count);
     if (wanted != node->output_count)
-        return espl__fail(diag, ESPL_SHAPE, "Split: num_outputs is %" PRId64 " and there are %d outputs", wanted, node->output_count);
+        return espl__fail(diag, ESPL_SHAPE, "Split: num_outputs is %" PRId64 " and there are %d outputs",
+                          wanted, node->output_count);
     if (!list) {
         if (known && d >= 0 && node->opset < 18 && d % node->output_count != 0)
-            return espl__fail(diag, ESPL_SHAPE, "Split: %" PRId64 " elements do not divide into %d equal parts", d, node->output_count);
+            return espl__fail(diag, ESPL_SHAPE,
+                              "Split: %" PRId64 " elements do not divide into %d equal parts", d,
+                              node->output_count);
         return ESPL_OK;
     }
     if (count != node->output_count)
-        return espl__fail(diag, ESPL_SHAPE, "Split: %" PRId64 " sizes for %d outputs", count, node->output_count);
+        return espl__fail(diag, ESPL_SHAPE, "Split: %" PRId64 " sizes for %d outputs", count,
+                          node->output_count);
     for (int64_t i = 0; i < count; i++) {
         if (list[i] < 0 || sum > INT64_MAX - list[i])
             return espl__fail(diag, ESPL_SHAPE, "Split: %" PRId64 " is not a possible size", list[i]);
         sum += list[i];
     }
     if (d >= 0 && sum != d)
-        return espl__fail(diag, ESPL_SHAPE, "Split: the sizes add up to %" PRId64 " and the axis has %" PRId64, sum, d);
+        return espl__fail(diag, ESPL_SHAPE,
+                          "Split: the sizes add up to %" PRId64 " and the axis has %" PRId64, sum, d);
     return ESPL_OK;
 }
 

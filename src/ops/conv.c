@@ -14,11 +14,13 @@ static espl_status infer(const espl__node *node, espl_diag *diag) {
     const int64_t *wd = weights->shape.dim, *xd = x->shape.dim;
     int64_t group = espl__attr_int(node, "group", 1);
     if (group < 1 || (wd[0] >= 0 && (wd[0] == 0 || wd[0] % group != 0)))
-        return espl__fail(diag, ESPL_SHAPE, "Conv: %" PRId64 " output channels do not divide into %" PRId64 " groups",
-                          wd[0], group);
+        return espl__fail(diag, ESPL_SHAPE,
+                          "Conv: %" PRId64 " output channels do not divide into %" PRId64 " groups", wd[0],
+                          group);
     if (xd[1] >= 0 && wd[1] >= 0 && (xd[1] % group != 0 || xd[1] / group != wd[1]))
         return espl__fail(diag, ESPL_SHAPE,
-                          "Conv: the input has %" PRId64 " channels and the weights take %" PRId64 " in %" PRId64 " groups",
+                          "Conv: the input has %" PRId64 " channels and the weights take %" PRId64
+                          " in %" PRId64 " groups",
                           xd[1], wd[1], group);
     ESPL_TRY(espl__check_rank(node, 2, 1, 1, diag));
     if (bias && bias->known_rank && !espl__dims_agree(bias->shape.dim[0], wd[0]))
@@ -64,8 +66,10 @@ static void add_plane(const espl__window *w, const float *x, const float *kernel
                 for (int64_t d = lo[0]; d < hi[0]; d++)
                     for (int64_t h = lo[1]; h < hi[1]; h++) {
                         int64_t id = d * w->stride[0] + offset[0], ih = h * w->stride[1] + offset[1];
-                        const float *in = x + (id * w->in[1] + ih) * w->in[2] + lo[2] * w->stride[2] + offset[2];
-                        add_row(y + (d * w->out[1] + h) * w->out[2] + lo[2], in, weight, w->stride[2], hi[2] - lo[2]);
+                        const float *in =
+                            x + (id * w->in[1] + ih) * w->in[2] + lo[2] * w->stride[2] + offset[2];
+                        add_row(y + (d * w->out[1] + h) * w->out[2] + lo[2], in, weight, w->stride[2],
+                                hi[2] - lo[2]);
                     }
             }
 }
@@ -86,7 +90,8 @@ static void eval(const espl__node *node, const espl_tensor *in, espl_tensor *out
         for (int64_t o = 0; o < m; o++, y += out_plane) {
             const float *group_x = x + (n * c * group + o / m_group * c) * in_plane;
             for (int64_t i = 0; i < out_plane; i++) y[i] = bias ? bias[o] : 0.0f;
-            for (int64_t i = 0; i < c; i++) add_plane(&w, group_x + i * in_plane, weights + (o * c + i) * taps, y);
+            for (int64_t i = 0; i < c; i++)
+                add_plane(&w, group_x + i * in_plane, weights + (o * c + i) * taps, y);
         }
 }
 

@@ -1,14 +1,16 @@
-/* ConvTranspose: every input element spreads over a window of the output. Weights are (C, M / group, spatial...). */
+/* ConvTranspose: every input element spreads over a window of the output. Weights are (C, M / group,
+ * spatial...). */
 #include "ops/ops.h"
 
 #include <inttypes.h>
 
 static const int64_t max_extent = (int64_t)1 << 40;
 
-/* Without output_shape: out = stride (in - 1) + output_padding + extent of the kernel - pads. With it, and with auto_pad
- * SAME (where out = in * stride), the pads follow from the size; the odd element goes to the beginning unless SAME_UPPER. */
-static espl_status resolve(const espl__node *node, const espl_shape *x, const espl_shape *weights, espl__window *w,
-                           espl_diag *diag) {
+/* Without output_shape: out = stride (in - 1) + output_padding + extent of the kernel - pads. With it, and
+ * with auto_pad SAME (where out = in * stride), the pads follow from the size; the odd element goes to the
+ * beginning unless SAME_UPPER. */
+static espl_status resolve(const espl__node *node, const espl_shape *x, const espl_shape *weights,
+                           espl__window *w, espl_diag *diag) {
     espl_status status;
     int64_t extra[ESPL__MAX_SPATIAL] = {0}, wanted[ESPL_MAX_RANK];
     ESPL_TRY(espl__window_attrs(node, x, weights, w, diag));
@@ -20,24 +22,28 @@ static espl_status resolve(const espl__node *node, const espl_shape *x, const es
     int extras = espl__attr_ints(node, "output_padding", extra, ESPL__MAX_SPATIAL);
     int sizes = espl__attr_ints(node, "output_shape", wanted, ESPL_MAX_RANK);
     if ((extras && extras != w->rank) || (sizes && sizes != w->rank && sizes != w->rank + 2))
-        return espl__fail(diag, ESPL_SHAPE, "ConvTranspose: output_padding or output_shape has the wrong length");
+        return espl__fail(diag, ESPL_SHAPE,
+                          "ConvTranspose: output_padding or output_shape has the wrong length");
     for (int i = 0; i < w->rank; i++) {
         if (extra[i] < 0 || extra[i] > INT32_MAX)
-            return espl__fail(diag, ESPL_FORMAT, "ConvTranspose: an output padding of %" PRId64 " is not possible", extra[i]);
+            return espl__fail(diag, ESPL_FORMAT,
+                              "ConvTranspose: an output padding of %" PRId64 " is not possible", extra[i]);
         if (valid) w->begin[i] = w->end[i] = 0;
         if (w->in[i] < 0) continue;
-        int64_t full = w->stride[i] * (ESPL_MAX(w->in[i], 1) - 1) + extra[i] + (w->kernel[i] - 1) * w->dilation[i] + 1;
+        int64_t full =
+            w->stride[i] * (ESPL_MAX(w->in[i], 1) - 1) + extra[i] + (w->kernel[i] - 1) * w->dilation[i] + 1;
         if (full > max_extent) return espl__fail(diag, ESPL_LIMIT, "ConvTranspose: the result is too large");
         if (!sizes && !upper && !lower) {
             w->out[i] = full - w->begin[i] - w->end[i];
         } else {
-            w->out[i] = sizes ? wanted[sizes - w->rank + i] : w->in[i] * w->stride[i];
+            w->out[i] = sizes ? ESPL_MAX(wanted[sizes - w->rank + i], 0) : w->in[i] * w->stride[i];
             int64_t pad = ESPL_MAX(full - ESPL_MIN(w->out[i], full), 0);
             w->begin[i] = upper ? pad / 2 : pad - pad / 2;
             w->end[i] = pad - w->begin[i];
         }
         if (w->out[i] < 1 || w->out[i] > max_extent)
-            return espl__fail(diag, ESPL_SHAPE, "ConvTranspose: spatial axis %d would have %" PRId64 " elements", i, w->out[i]);
+            return espl__fail(diag, ESPL_SHAPE,
+                              "ConvTranspose: spatial axis %d would have %" PRId64 " elements", i, w->out[i]);
     }
 done:
     return status;
@@ -55,14 +61,18 @@ static espl_status infer(const espl__node *node, espl_diag *diag) {
     const int64_t *xd = x->shape.dim, *wd = weights->shape.dim;
     int64_t group = espl__attr_int(node, "group", 1);
     if (!espl__dims_agree(xd[1], wd[0]))
-        return espl__fail(diag, ESPL_SHAPE, "ConvTranspose: the input has %" PRId64 " channels and the weights take %" PRId64,
+        return espl__fail(diag, ESPL_SHAPE,
+                          "ConvTranspose: the input has %" PRId64 " channels and the weights take %" PRId64,
                           xd[1], wd[0]);
-    if (group < 1 || (wd[0] >= 0 && (wd[0] == 0 || wd[0] % group != 0)) || (wd[1] > 0 && group > INT64_MAX / wd[1]))
-        return espl__fail(diag, ESPL_SHAPE, "ConvTranspose: %" PRId64 " channels do not divide into %" PRId64 " groups",
-                          wd[0], group);
+    if (group < 1 || (wd[0] >= 0 && (wd[0] == 0 || wd[0] % group != 0)) ||
+        (wd[1] > 0 && group > INT64_MAX / wd[1]))
+        return espl__fail(diag, ESPL_SHAPE,
+                          "ConvTranspose: %" PRId64 " channels do not divide into %" PRId64 " groups", wd[0],
+                          group);
     int64_t channels = wd[1] < 0 ? ESPL_DIM_UNKNOWN : wd[1] * group;
     if (bias && bias->known_rank && !espl__dims_agree(bias->shape.dim[0], channels))
-        return espl__fail(diag, ESPL_SHAPE, "ConvTranspose: %" PRId64 " biases for %" PRId64 " output channels",
+        return espl__fail(diag, ESPL_SHAPE,
+                          "ConvTranspose: %" PRId64 " biases for %" PRId64 " output channels",
                           bias->shape.dim[0], channels);
     espl_shape y = {.rank = x->shape.rank, .dim = {xd[0], channels}};
     for (int i = 0; i < w.rank; i++) y.dim[2 + i] = w.out[i];
@@ -71,7 +81,8 @@ done:
     return status;
 }
 
-/* Spreads one input plane over one output plane. For each tap the outputs it reaches form a grid of the input's shape. */
+/* Spreads one input plane over one output plane. For each tap the outputs it reaches form a grid of the
+ * input's shape. */
 static void add_plane(const espl__window *w, const float *x, const float *kernel, float *y) {
     int64_t lo[3], hi[3], offset[3], k[3];
     for (k[0] = 0; k[0] < w->kernel[0]; k[0]++)
@@ -87,7 +98,8 @@ static void add_plane(const espl__window *w, const float *x, const float *kernel
                         const float *from = x + (d * w->in[1] + h) * w->in[2];
                         int64_t od = d * w->stride[0] + offset[0], oh = h * w->stride[1] + offset[1];
                         int64_t base = (od * w->out[1] + oh) * w->out[2] + offset[2];
-                        for (int64_t i = lo[2]; i < hi[2]; i++) y[base + i * w->stride[2]] += weight * from[i];
+                        for (int64_t i = lo[2]; i < hi[2]; i++)
+                            y[base + i * w->stride[2]] += weight * from[i];
                     }
             }
 }

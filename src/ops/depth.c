@@ -1,4 +1,5 @@
-/* DepthToSpace and SpaceToDepth: blocks of b x b pixels trade places with channels. Both are one transposing copy. */
+/* DepthToSpace and SpaceToDepth: blocks of b x b pixels trade places with channels. Both are one transposing
+ * copy. */
 #include "ops/ops.h"
 
 #include <inttypes.h>
@@ -6,15 +7,16 @@
 static espl_status block_size(const espl__node *node, int64_t *b, espl_diag *diag) {
     *b = espl__attr_int(node, "blocksize", 0);
     if (*b < 1 || *b > INT16_MAX)
-        return espl__fail(diag, ESPL_FORMAT, "%s: a blocksize of %" PRId64 " is not possible", node->op->name, *b);
+        return espl__fail(diag, ESPL_FORMAT, "%s: a blocksize of %" PRId64 " is not possible", node->op->name,
+                          *b);
     return ESPL_OK;
 }
 
 static espl_status divide(const espl__node *node, int64_t *dim, int64_t by, int axis, espl_diag *diag) {
     if (*dim < 0) return ESPL_OK;
     if (*dim % by != 0)
-        return espl__fail(diag, ESPL_SHAPE, "%s: %" PRId64 " elements of axis %d do not divide by %" PRId64, node->op->name,
-                          *dim, axis, by);
+        return espl__fail(diag, ESPL_SHAPE, "%s: %" PRId64 " elements of axis %d do not divide by %" PRId64,
+                          node->op->name, *dim, axis, by);
     *dim /= by;
     return ESPL_OK;
 }
@@ -56,7 +58,8 @@ done:
 }
 
 /* Output (n, c, h, bh, w, bw) reads channel (bh, bw, c) for DCR and (c, bh, bw) for CRD. */
-static void eval_depth_to_space(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
+static void eval_depth_to_space(const espl__node *node, const espl_tensor *in, espl_tensor *out,
+                                void *scratch) {
     (void)scratch;
     const int64_t *x = in[0].shape.dim, b = espl__attr_int(node, "blocksize", 1), c = out[0].shape.dim[1];
     bool crd = strcmp(espl__attr_string(node, "mode", "DCR"), "CRD") == 0;
@@ -67,7 +70,8 @@ static void eval_depth_to_space(const espl__node *node, const espl_tensor *in, e
 }
 
 /* Output channel (bh, bw, c) reads pixel (h * b + bh, w * b + bw) of channel c. */
-static void eval_space_to_depth(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
+static void eval_space_to_depth(const espl__node *node, const espl_tensor *in, espl_tensor *out,
+                                void *scratch) {
     (void)scratch;
     const int64_t *x = in[0].shape.dim, *y = out[0].shape.dim, b = espl__attr_int(node, "blocksize", 1);
     int64_t plane = x[2] * x[3];

@@ -3,7 +3,7 @@
 
 #include <inttypes.h>
 
-/* --- Expand -------------------------------------------------------------------------------------- */
+/* --- Expand ---------------------------------------------------------------------------------- */
 
 static espl_status infer_expand(const espl__node *node, espl_diag *diag) {
     espl_status status;
@@ -12,8 +12,8 @@ static espl_status infer_expand(const espl__node *node, espl_diag *diag) {
     const espl__value *x = espl__in(node, 0);
     ESPL_TRY(espl__read_ints(node, NULL, 1, &dims, diag));
     if (dims.count > ESPL_MAX_RANK)
-        return espl__fail(diag, ESPL_UNSUPPORTED, "Expand: %d dimensions are more than the %d supported", dims.count,
-                          ESPL_MAX_RANK);
+        return espl__fail(diag, ESPL_UNSUPPORTED, "Expand: %d dimensions are more than the %d supported",
+                          dims.count, ESPL_MAX_RANK);
     if (!x->known_rank || dims.count < 0) return espl__set_unknown(node, 0, x->dtype);
     espl_shape y = x->shape, target = {.rank = dims.count};
     for (int i = 0; i < dims.count; i++) {
@@ -40,7 +40,7 @@ static void eval_expand(const espl__node *node, const espl_tensor *in, espl_tens
     espl__copy_strided(out[0].data, in[0].data, espl_dtype_bytes(in[0].dtype), y->rank, y->dim, stride);
 }
 
-/* --- Tile ------------------------------------------------------------------------------------------ */
+/* --- Tile ------------------------------------------------------------------------------------ */
 
 static espl_status infer_tile(const espl__node *node, espl_diag *diag) {
     espl_status status;
@@ -50,11 +50,13 @@ static espl_status infer_tile(const espl__node *node, espl_diag *diag) {
     ESPL_TRY(espl__read_ints(node, NULL, 1, &repeats, diag));
     if (!x->known_rank) return espl__set_unknown(node, 0, x->dtype);
     if (repeats.count >= 0 && repeats.count != x->shape.rank)
-        return espl__fail(diag, ESPL_SHAPE, "Tile: %d repeats for %d dimensions", repeats.count, x->shape.rank);
+        return espl__fail(diag, ESPL_SHAPE, "Tile: %d repeats for %d dimensions", repeats.count,
+                          x->shape.rank);
     espl_shape y = x->shape;
     for (int i = 0; i < y.rank; i++) {
         if (repeats.known && repeats.v[i] < 0)
-            return espl__fail(diag, ESPL_SHAPE, "Tile: axis %d is repeated %" PRId64 " times", i, repeats.v[i]);
+            return espl__fail(diag, ESPL_SHAPE, "Tile: axis %d is repeated %" PRId64 " times", i,
+                              repeats.v[i]);
         bool known = repeats.known && y.dim[i] >= 0;
         y.dim[i] = known ? espl__mul_sat(y.dim[i], repeats.v[i]) : ESPL_DIM_UNKNOWN;
     }
@@ -79,7 +81,7 @@ static void eval_tile(const espl__node *node, const espl_tensor *in, espl_tensor
     espl__copy_strided(out[0].data, in[0].data, espl_dtype_bytes(in[0].dtype), 2 * x->rank, dim, stride);
 }
 
-/* --- Where ------------------------------------------------------------------------------------------- */
+/* --- Where ----------------------------------------------------------------------------------- */
 
 static espl_status infer_where(const espl__node *node, espl_diag *diag) {
     espl_status status;

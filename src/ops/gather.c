@@ -1,18 +1,20 @@
-/* Gather: slices of the data along an axis, chosen by indices. Negative indices count from the end. An index that is out of
- * range is refused where it is constant and read as 0 where it is only known at run time. */
+/* Gather: slices of the data along an axis, chosen by indices. Negative indices count from the end. An index
+ * that is out of range is refused where it is constant and read as 0 where it is only known at run time. */
 #include "ops/ops.h"
 
 #include <inttypes.h>
 
 static int64_t index_at(const espl_tensor *indices, int64_t i) {
-    return indices->dtype == ESPL_S64 ? ((const int64_t *)indices->data)[i] : ((const int32_t *)indices->data)[i];
+    return indices->dtype == ESPL_S64 ? ((const int64_t *)indices->data)[i]
+                                      : ((const int32_t *)indices->data)[i];
 }
 
 static espl_status check_constant(const espl_tensor *indices, int64_t d, espl_diag *diag) {
     for (int64_t i = 0, n = espl_shape_count(&indices->shape); i < n; i++) {
         int64_t at = index_at(indices, i);
         if (at < -d || at >= d)
-            return espl__fail(diag, ESPL_SHAPE, "Gather: index %" PRId64 " is out of range for %" PRId64 " elements", at, d);
+            return espl__fail(diag, ESPL_SHAPE,
+                              "Gather: index %" PRId64 " is out of range for %" PRId64 " elements", at, d);
     }
     return ESPL_OK;
 }
@@ -31,8 +33,8 @@ static espl_status infer(const espl__node *node, espl_diag *diag) {
         return espl__fail(diag, ESPL_SHAPE, "Gather: axis %d of the data is empty", axis);
     espl_shape y = {.rank = x->shape.rank - 1 + indices->shape.rank};
     if (y.rank > ESPL_MAX_RANK)
-        return espl__fail(diag, ESPL_UNSUPPORTED, "Gather: %d dimensions are more than the %d supported", y.rank,
-                          ESPL_MAX_RANK);
+        return espl__fail(diag, ESPL_UNSUPPORTED, "Gather: %d dimensions are more than the %d supported",
+                          y.rank, ESPL_MAX_RANK);
     for (int i = 0, at = 0; i < x->shape.rank; i++) {
         if (i != axis) y.dim[at++] = x->shape.dim[i];
         for (int k = 0; i == axis && k < indices->shape.rank; k++) y.dim[at++] = indices->shape.dim[k];

@@ -14,14 +14,17 @@ static espl_status infer(const espl__node *node, espl_diag *diag) {
     if (a->known_rank) y.dim[0] = a->shape.dim[trans_a];
     if (b->known_rank) y.dim[1] = b->shape.dim[!trans_b];
     if (a->known_rank && b->known_rank && !espl__dims_agree(a->shape.dim[!trans_a], b->shape.dim[trans_b]))
-        return espl__fail(diag, ESPL_SHAPE, "Gemm: the reduced dimension is %" PRId64 " on the left and %" PRId64
-                          " on the right", a->shape.dim[!trans_a], b->shape.dim[trans_b]);
+        return espl__fail(diag, ESPL_SHAPE,
+                          "Gemm: the reduced dimension is %" PRId64 " on the left and %" PRId64
+                          " on the right",
+                          a->shape.dim[!trans_a], b->shape.dim[trans_b]);
     if (c && c->known_rank) {
         espl_shape sum = y;
         ESPL_TRY(espl__broadcast(&sum, &c->shape, diag));
         bool fits = sum.rank == 2;
         for (int i = 0; fits && i < 2; i++) fits = y.dim[i] < 0 || sum.dim[i] == y.dim[i];
-        if (!fits) return espl__fail(diag, ESPL_SHAPE, "Gemm: the shape of C does not broadcast to the result");
+        if (!fits)
+            return espl__fail(diag, ESPL_SHAPE, "Gemm: the shape of C does not broadcast to the result");
     }
     status = espl__set_out(node, 0, ESPL_F32, &y, diag);
 done:

@@ -27,7 +27,8 @@ static void copy_row(char *out, const char *in, size_t elem, int64_t n, int64_t 
     }
 }
 
-void espl__copy_strided(void *out, const void *in, size_t elem, int rank, const int64_t *dim, const int64_t *stride) {
+void espl__copy_strided(void *out, const void *in, size_t elem, int rank, const int64_t *dim,
+                        const int64_t *stride) {
     int64_t d[ESPL__MAX_LOOPS + 1], s[ESPL__MAX_LOOPS + 1], index[ESPL__MAX_LOOPS + 1] = {0};
     int loops = 0;
     for (int i = 0; i < rank; i++) {
@@ -71,7 +72,8 @@ static bool mergeable(const espl__rows *rows, const int64_t *stride, int64_t dim
     return true;
 }
 
-void espl__rows_begin(espl__rows *rows, const espl_shape *out, const espl_shape *const *operand, int operands) {
+void espl__rows_begin(espl__rows *rows, const espl_shape *out, const espl_shape *const *operand,
+                      int operands) {
     int64_t own[3][ESPL_MAX_RANK];
     *rows = (espl__rows){.operands = operands};
     for (int k = 0; k < operands; k++) espl__strides(operand[k], own[k]);
@@ -105,7 +107,7 @@ void espl__rows_next(espl__rows *rows) {
     rows->done = true;
 }
 
-/* --- matrix times vector ----------------------------------------------------------------------- */
+/* --- matrix times vector --------------------------------------------------------------------- */
 
 /* Eight rows at a time: independent sums hide the latency of an addition, each keeps its own order. */
 void espl__matvec(const float *w, int64_t rows, int64_t k_count, const float *x, float *out) {
@@ -125,7 +127,7 @@ void espl__matvec(const float *w, int64_t rows, int64_t k_count, const float *x,
     }
 }
 
-/* --- conversion ---------------------------------------------------------------------------------- */
+/* --- conversion ------------------------------------------------------------------------------ */
 
 static float half_to_float(uint16_t h) {
     int exponent = h >> 10 & 31, mantissa = h & 1023;
@@ -135,7 +137,7 @@ static float half_to_float(uint16_t h) {
     return h & 0x8000 ? -value : value;
 }
 
-/* Scaling by a power of two is exact, so one rintf rounds to nearest even; 2^-24 is the step of subnormals. */
+/* Scaling by a power of two is exact, so one rintf rounds to nearest even; 2^-24 is the subnormals' step. */
 static uint16_t half_from_float(float x) {
     uint16_t sign = signbit(x) ? 0x8000 : 0;
     float a = fabsf(x);
@@ -144,7 +146,7 @@ static uint16_t half_from_float(float x) {
     int exponent = 0;
     frexpf(a, &exponent);
     int shift = ESPL_MAX(exponent - 11, -24);
-    uint32_t mantissa = (uint32_t)rintf(ldexpf(a, -shift)); /* at most 2048, which carries into the exponent */
+    uint32_t mantissa = (uint32_t)rintf(ldexpf(a, -shift)); /* 2048 carries into the exponent */
     return (uint16_t)(sign | (((uint32_t)(shift + 24) << 10) + mantissa));
 }
 
@@ -175,18 +177,18 @@ static uint64_t u64_from_f64(double x) {
     return x >= 18446744073709551616.0 ? UINT64_MAX : (uint64_t)x;
 }
 
-#define LOAD(type, expr)                                               \
-    do {                                                               \
-        const type *v = p;                                             \
-        for (int64_t i = 0; i < n; i++) {                              \
-            type x = v[i * step];                                      \
-            out[i] = (expr);                                           \
-        }                                                              \
+#define LOAD(type, expr)                  \
+    do {                                  \
+        const type *v = p;                \
+        for (int64_t i = 0; i < n; i++) { \
+            type x = v[i * step];         \
+            out[i] = (expr);              \
+        }                                 \
     } while (0)
-#define STORE(type, expr)                                              \
-    do {                                                               \
-        type *v = p;                                                   \
-        for (int64_t i = 0; i < n; i++) v[i] = (type)(expr);           \
+#define STORE(type, expr)                                    \
+    do {                                                     \
+        type *v = p;                                         \
+        for (int64_t i = 0; i < n; i++) v[i] = (type)(expr); \
     } while (0)
 
 void espl__load_s64(espl_dtype dtype, const void *p, int64_t step, int64_t n, int64_t *out) {
@@ -258,7 +260,9 @@ void espl__store_f64(espl_dtype dtype, const double *in, int64_t n, void *p) {
         case ESPL_U32: STORE(uint32_t, s64_from_f64(in[i], 0, UINT32_MAX)); break;
         case ESPL_S32: STORE(int32_t, s64_from_f64(in[i], INT32_MIN, INT32_MAX)); break;
         case ESPL_U64: STORE(uint64_t, u64_from_f64(in[i])); break;
-        case ESPL_S64: STORE(int64_t, s64_from_f64(in[i], -9223372036854775808.0, 9223372036854775808.0)); break;
+        case ESPL_S64:
+            STORE(int64_t, s64_from_f64(in[i], -9223372036854775808.0, 9223372036854775808.0));
+            break;
         case ESPL_F32: STORE(float, in[i]); break;
         case ESPL_F64: STORE(double, in[i]); break;
         case ESPL_F16: STORE(uint16_t, half_from_float((float)in[i])); break;

@@ -9,14 +9,15 @@ typedef struct matmul_dims {
     espl_shape batch, batch_a, batch_b;
 } matmul_dims;
 
-static espl_status resolve(const espl_shape *a, const espl_shape *b, matmul_dims *d, espl_shape *y, espl_diag *diag) {
-    if (a->rank == 0 || b->rank == 0)
-        return espl__fail(diag, ESPL_SHAPE, "MatMul: an operand is a scalar");
+static espl_status resolve(const espl_shape *a, const espl_shape *b, matmul_dims *d, espl_shape *y,
+                           espl_diag *diag) {
+    if (a->rank == 0 || b->rank == 0) return espl__fail(diag, ESPL_SHAPE, "MatMul: an operand is a scalar");
     *d = (matmul_dims){.m = a->rank == 1 ? 1 : a->dim[a->rank - 2], .k = a->dim[a->rank - 1]};
     d->n = b->rank == 1 ? 1 : b->dim[b->rank - 1];
     int64_t kb = b->rank == 1 ? b->dim[0] : b->dim[b->rank - 2];
     if (!espl__dims_agree(d->k, kb))
-        return espl__fail(diag, ESPL_SHAPE, "MatMul: the left operand has %" PRId64 " columns and the right %" PRId64 " rows",
+        return espl__fail(diag, ESPL_SHAPE,
+                          "MatMul: the left operand has %" PRId64 " columns and the right %" PRId64 " rows",
                           d->k, kb);
     d->batch_a = *a;
     d->batch_b = *b;

@@ -6,12 +6,12 @@
 #include "graph/graph.h"
 
 enum {
-    ESPL__MAX_SPATIAL = 3,             /* spatial dimensions of convolutions and pooling */
+    ESPL__MAX_SPATIAL = 3,               /* spatial dimensions of convolutions and pooling */
     ESPL__MAX_LOOPS = 2 * ESPL_MAX_RANK, /* loops of a strided copy */
-    ESPL__CHUNK = 512                  /* elements converted at a time */
+    ESPL__CHUNK = 512                    /* elements converted at a time */
 };
 
-/* --- inputs, outputs, types ---------------------------------------------------------------- */
+/* --- inputs, outputs, types ------------------------------------------------------------------ */
 
 static inline espl__value *espl__in(const espl__node *node, int i) {
     return i < node->input_count ? node->inputs[i] : NULL;
@@ -40,8 +40,8 @@ ESPL_NODISCARD espl_status espl__check_same_dtype(const espl__node *node, int a,
 /* Fails if the rank of input i is known and not in [lo, hi]. */
 ESPL_NODISCARD espl_status espl__check_rank(const espl__node *node, int i, int lo, int hi, espl_diag *diag);
 /* Sets output i if it is present; refuses shapes that cannot exist. */
-ESPL_NODISCARD espl_status espl__set_out(const espl__node *node, int i, espl_dtype dtype, const espl_shape *shape,
-                                         espl_diag *diag);
+ESPL_NODISCARD espl_status espl__set_out(const espl__node *node, int i, espl_dtype dtype,
+                                         const espl_shape *shape, espl_diag *diag);
 /* Output i of unknown rank. Returns ESPL_OK, so that infer can end with it. */
 espl_status espl__set_unknown(const espl__node *node, int i, espl_dtype dtype);
 /* Output 0 has the shape of input 0 and this type. */
@@ -69,9 +69,10 @@ typedef struct espl__ints {
     bool present; /* attribute or input is there */
     bool known;   /* v is filled: an attribute, or a constant input */
 } espl__ints;
-/* `attr` may be NULL (no attribute form), `input` -1 (no input form). Constants must be s32 or s64 of rank 0 or 1. */
-ESPL_NODISCARD espl_status espl__read_ints(const espl__node *node, const char *attr, int input, espl__ints *out,
-                                           espl_diag *diag);
+/* `attr` may be NULL (no attribute form), `input` -1 (no input form). Constants must be s32 or s64 of rank 0
+ * or 1. */
+ESPL_NODISCARD espl_status espl__read_ints(const espl__node *node, const char *attr, int input,
+                                           espl__ints *out, espl_diag *diag);
 /* Normalises a list of axes into flags per axis; repeats are refused. */
 ESPL_NODISCARD espl_status espl__axes_mask(const espl__ints *axes, int rank, bool *mask, espl_diag *diag);
 /* First index and step along every axis of a Slice whose limits are constants; false if they are not. */
@@ -79,7 +80,7 @@ bool espl__slice_ranges(const espl__node *node, const espl_shape *x, int64_t *st
 /* Limits of a Clip (or Relu, which is [0, inf)); false if they are not constants. f32 only. */
 bool espl__clip_range(const espl__node *node, float *lo, float *hi);
 
-/* --- windows: convolution and pooling ------------------------------------------------------ */
+/* --- windows: convolution and pooling -------------------------------------------------------- */
 
 typedef struct espl__window {
     int rank; /* spatial dimensions, 1..3 */
@@ -87,13 +88,13 @@ typedef struct espl__window {
     int64_t begin[ESPL__MAX_SPATIAL], end[ESPL__MAX_SPATIAL]; /* padding, auto_pad resolved */
     int64_t in[ESPL__MAX_SPATIAL], out[ESPL__MAX_SPATIAL];    /* ESPL_DIM_UNKNOWN where unknown */
 } espl__window;
-/* Reads kernel_shape, strides, dilations, pads, auto_pad and ceil_mode of a Conv or pooling node whose input has shape x
- * (N, C, spatial...). `w`: shape of the weights (M, C/group, spatial...) or NULL for pooling. */
-ESPL_NODISCARD espl_status espl__window_resolve(const espl__node *node, const espl_shape *x, const espl_shape *w,
-                                                espl__window *out, espl_diag *diag);
+/* Reads kernel_shape, strides, dilations, pads, auto_pad and ceil_mode of a Conv or pooling node whose input
+ * has shape x (N, C, spatial...). `w`: shape of the weights (M, C/group, spatial...) or NULL for pooling. */
+ESPL_NODISCARD espl_status espl__window_resolve(const espl__node *node, const espl_shape *x,
+                                                const espl_shape *w, espl__window *out, espl_diag *diag);
 /* The same without the formula of the output's size, which ConvTranspose has its own of. */
-ESPL_NODISCARD espl_status espl__window_attrs(const espl__node *node, const espl_shape *x, const espl_shape *w,
-                                              espl__window *out, espl_diag *diag);
+ESPL_NODISCARD espl_status espl__window_attrs(const espl__node *node, const espl_shape *x,
+                                              const espl_shape *w, espl__window *out, espl_diag *diag);
 /* Makes the window three-dimensional by leading dimensions of 1. */
 void espl__window_lift(espl__window *window);
 /* Positions [lo, hi) of n outputs whose tap at `offset` (kernel index * dilation - begin) lies inside `in`. */
@@ -101,8 +102,10 @@ void espl__window_valid(int64_t offset, int64_t stride, int64_t in, int64_t n, i
 
 /* --- loops ----------------------------------------------------------------------------------- */
 
-/* Dense out[i0][i1]... = in[i0 * stride[0] + i1 * stride[1] + ...]; strides in elements of `elem` bytes, any sign. */
-void espl__copy_strided(void *out, const void *in, size_t elem, int rank, const int64_t *dim, const int64_t *stride);
+/* Dense out[i0][i1]... = in[i0 * stride[0] + i1 * stride[1] + ...]; strides in elements of `elem` bytes, any
+ * sign. */
+void espl__copy_strided(void *out, const void *in, size_t elem, int rank, const int64_t *dim,
+                        const int64_t *stride);
 
 /* Up to three operands broadcast to one output, walked row by row. */
 typedef struct espl__rows {
@@ -113,14 +116,15 @@ typedef struct espl__rows {
     int64_t n, step[3];     /* length of a row, and each operand's step in it: 0 or 1 */
     bool done;
 } espl__rows;
-void espl__rows_begin(espl__rows *rows, const espl_shape *out, const espl_shape *const *operand, int operands);
+void espl__rows_begin(espl__rows *rows, const espl_shape *out, const espl_shape *const *operand,
+                      int operands);
 void espl__rows_next(espl__rows *rows);
 
 /* out[r] += sum over k of w[r * k_count + k] * x[k], k in order. */
 void espl__matvec(const float *w, int64_t rows, int64_t k_count, const float *x, float *out);
 
-/* Conversion of n elements at p + i * step (step 0 or 1) to and from the widest types. Stores wrap integers, round
- * floats to nearest even, and saturate floats stored as integers (NaN gives 0). */
+/* Conversion of n elements at p + i * step (step 0 or 1) to and from the widest types. Stores wrap integers,
+ * round floats to nearest even, and saturate floats stored as integers (NaN gives 0). */
 void espl__load_s64(espl_dtype dtype, const void *p, int64_t step, int64_t n, int64_t *out);
 void espl__store_s64(espl_dtype dtype, const int64_t *in, int64_t n, void *p);
 void espl__load_f64(espl_dtype dtype, const void *p, int64_t step, int64_t n, double *out);

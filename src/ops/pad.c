@@ -1,4 +1,5 @@
-/* Pad: constant, reflect, edge or wrap; negative amounts crop. Attributes before opset 11, inputs since, axes since 18. */
+/* Pad: constant, reflect, edge or wrap; negative amounts crop. Attributes before opset 11, inputs since, axes
+ * since 18. */
 #include "ops/ops.h"
 
 #include <inttypes.h>
@@ -17,7 +18,8 @@ static espl_status read_mode(const espl__node *node, int *mode, espl_diag *diag)
     const char *name = espl__attr_string(node, "mode", "constant");
     for (*mode = 0; *mode < MODE_COUNT; (*mode)++)
         if (strcmp(name, names[*mode]) == 0) return ESPL_OK;
-    return espl__fail(diag, ESPL_UNSUPPORTED, "Pad: mode '%s' is none of constant, reflect, edge and wrap", name);
+    return espl__fail(diag, ESPL_UNSUPPORTED, "Pad: mode '%s' is none of constant, reflect, edge and wrap",
+                      name);
 }
 
 static espl_status resolve(const espl__node *node, const espl_shape *x, padding *p, espl_diag *diag) {
@@ -43,7 +45,8 @@ static espl_status resolve(const espl__node *node, const espl_shape *x, padding 
         p->end[axis] = pads.v[n + i];
         for (int k = 0; k < 2; k++)
             if (pads.v[i + k * n] < -max_amount || pads.v[i + k * n] > max_amount)
-                return espl__fail(diag, ESPL_LIMIT, "Pad: an amount of %" PRId64 " is too large", pads.v[i + k * n]);
+                return espl__fail(diag, ESPL_LIMIT, "Pad: an amount of %" PRId64 " is too large",
+                                  pads.v[i + k * n]);
     }
 done:
     return status;
@@ -56,7 +59,8 @@ static espl_status infer(const espl__node *node, espl_diag *diag) {
     if (node->opset >= 11) ESPL_TRY(espl__check_same_dtype(node, 0, 2, diag));
     const espl__value *x = espl__in(node, 0), *fill = espl__in(node, 2);
     if (node->opset < 11) ESPL_TRY(espl__check_dtype(node, 0, ESPL__T(F32), diag));
-    if (fill && fill->known_rank && espl_shape_count(&fill->shape) >= 0 && espl_shape_count(&fill->shape) != 1)
+    if (fill && fill->known_rank && espl_shape_count(&fill->shape) >= 0 &&
+        espl_shape_count(&fill->shape) != 1)
         return espl__fail(diag, ESPL_SHAPE, "Pad: the constant value is not a scalar");
     if (!x->known_rank) return espl__set_unknown(node, 0, x->dtype);
     ESPL_TRY(resolve(node, &x->shape, &p, diag));
@@ -70,7 +74,8 @@ static espl_status infer(const espl__node *node, espl_diag *diag) {
         if (d > max_amount) return espl__fail(diag, ESPL_LIMIT, "Pad: the input is too large");
         y.dim[i] = d + p.begin[i] + p.end[i];
         if (y.dim[i] < 0 || d + p.begin[i] < 0 || d + p.end[i] < 0)
-            return espl__fail(diag, ESPL_SHAPE, "Pad: axis %d of %" PRId64 " elements is cropped by more than it has", i, d);
+            return espl__fail(diag, ESPL_SHAPE,
+                              "Pad: axis %d of %" PRId64 " elements is cropped by more than it has", i, d);
         if (d == 0 && y.dim[i] > 0 && p.mode != MODE_CONSTANT)
             return espl__fail(diag, ESPL_SHAPE, "Pad: axis %d is empty, so there is nothing to repeat", i);
     }
@@ -90,8 +95,8 @@ static int64_t source(int64_t i, int64_t d, int mode) {
     return r < d ? r : period - r;
 }
 
-static void pad_row(const padding *p, int axis, char *to, const char *from, const char *fill, size_t elem, int64_t d,
-                    int64_t n) {
+static void pad_row(const padding *p, int axis, char *to, const char *from, const char *fill, size_t elem,
+                    int64_t d, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
         int64_t at = from ? source(i - p->begin[axis], d, p->mode) : -1;
         memcpy(to + (size_t)i * elem, at < 0 ? fill : from + (size_t)at * elem, elem);

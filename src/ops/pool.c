@@ -20,7 +20,8 @@ done:
 }
 
 static espl_status infer_max(const espl__node *node, espl_diag *diag) {
-    if (espl__out(node, 1)) return espl__fail(diag, ESPL_UNSUPPORTED, "MaxPool: the output Indices is not supported");
+    if (espl__out(node, 1))
+        return espl__fail(diag, ESPL_UNSUPPORTED, "MaxPool: the output Indices is not supported");
     return infer_types(node, ESPL__T(F32) | ESPL__T(S8) | ESPL__T(U8), diag);
 }
 
@@ -42,7 +43,7 @@ done:
     return status;
 }
 
-/* --- one window ---------------------------------------------------------------------------------- */
+/* --- one window ------------------------------------------------------------------------------ */
 
 /* The taps of a window that lie inside the input: first position and count along each axis. */
 typedef struct taps {
@@ -62,12 +63,17 @@ static void clip_taps(const espl__window *w, const int64_t *at, taps *t) {
     }
 }
 
+/* First tap of the window's row (d, h), in elements from the plane's beginning. */
+static int64_t row_start(const espl__window *w, const taps *t, int64_t d, int64_t h) {
+    int64_t id = t->first[0] + d * w->dilation[0], ih = t->first[1] + h * w->dilation[1];
+    return (id * w->in[1] + ih) * w->in[2] + t->first[2];
+}
+
 static float window_max(const espl__window *w, const taps *t, const float *x) {
     float best = -INFINITY;
     for (int64_t d = 0; d < t->count[0]; d++)
         for (int64_t h = 0; h < t->count[1]; h++) {
-            const float *row = x + ((t->first[0] + d * w->dilation[0]) * w->in[1] + t->first[1] + h * w->dilation[1]) *
-                                       w->in[2] + t->first[2];
+            const float *row = x + row_start(w, t, d, h);
             for (int64_t i = 0; i < t->count[2]; i++)
                 best = row[i * w->dilation[2]] > best ? row[i * w->dilation[2]] : best;
         }
@@ -78,8 +84,7 @@ static float window_sum(const espl__window *w, const taps *t, const float *x) {
     float sum = 0;
     for (int64_t d = 0; d < t->count[0]; d++)
         for (int64_t h = 0; h < t->count[1]; h++) {
-            const float *row = x + ((t->first[0] + d * w->dilation[0]) * w->in[1] + t->first[1] + h * w->dilation[1]) *
-                                       w->in[2] + t->first[2];
+            const float *row = x + row_start(w, t, d, h);
             for (int64_t i = 0; i < t->count[2]; i++) sum += row[i * w->dilation[2]];
         }
     return sum;
@@ -90,20 +95,20 @@ static int64_t window_max_int(const espl__window *w, const taps *t, const espl_t
     for (int64_t d = 0; d < t->count[0]; d++)
         for (int64_t h = 0; h < t->count[1]; h++)
             for (int64_t i = 0; i < t->count[2]; i++) {
-                int64_t row = (t->first[0] + d * w->dilation[0]) * w->in[1] + t->first[1] + h * w->dilation[1];
-                espl__load_s64(x->dtype, espl__at(x->data, x->dtype, base + row * w->in[2] + t->first[2] +
-                                                                         i * w->dilation[2]), 0, 1, &v);
+                int64_t at = base + row_start(w, t, d, h) + i * w->dilation[2];
+                espl__load_s64(x->dtype, espl__at(x->data, x->dtype, at), 0, 1, &v);
                 best = v > best ? v : best;
             }
     return best == INT64_MIN ? (x->dtype == ESPL_S8 ? INT8_MIN : 0) : best;
 }
 
-/* --- all windows ----------------------------------------------------------------------------------- */
+/* --- all windows ----------------------------------------------------------------------------- */
 
 enum { POOL_MAX, POOL_AVERAGE, POOL_AVERAGE_PADDED };
 
 static void pool(const espl__window *w, int how, const espl_tensor *in, espl_tensor *out) {
-    int64_t in_plane = w->in[0] * w->in[1] * w->in[2], planes = in->shape.dim[0] * in->shape.dim[1], at[3], o = 0;
+    int64_t in_plane = w->in[0] * w->in[1] * w->in[2], planes = in->shape.dim[0] * in->shape.dim[1], at[3],
+            o = 0;
     float *y = out->data;
     taps t;
     for (int64_t p = 0; p < planes; p++)
@@ -119,7 +124,8 @@ static void pool(const espl__window *w, int how, const espl_tensor *in, espl_ten
                     const float *x = (const float *)in->data + p * in_plane;
                     int64_t divisor = how == POOL_AVERAGE ? t.count[0] * t.count[1] * t.count[2] : t.padded;
                     y[o] = how == POOL_MAX ? window_max(w, &t, x)
-                                           : divisor > 0 ? window_sum(w, &t, x) / (float)divisor : 0.0f;
+                           : divisor > 0   ? window_sum(w, &t, x) / (float)divisor
+                                           : 0.0f;
                 }
 }
 
@@ -136,7 +142,8 @@ static void eval_average(const espl__node *node, const espl_tensor *in, espl_ten
     espl__window w;
     if (espl__window_resolve(node, &in[0].shape, NULL, &w, NULL) != ESPL_OK) return;
     espl__window_lift(&w);
-    pool(&w, espl__attr_int(node, "count_include_pad", 0) ? POOL_AVERAGE_PADDED : POOL_AVERAGE, &in[0], &out[0]);
+    pool(&w, espl__attr_int(node, "count_include_pad", 0) ? POOL_AVERAGE_PADDED : POOL_AVERAGE, &in[0],
+         &out[0]);
 }
 
 /* All spatial positions as one row. */
@@ -149,7 +156,8 @@ static void eval_global_max(const espl__node *node, const espl_tensor *in, espl_
     espl__window w = global_window(&in[0].shape);
     pool(&w, POOL_MAX, &in[0], &out[0]);
 }
-static void eval_global_average(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
+static void eval_global_average(const espl__node *node, const espl_tensor *in, espl_tensor *out,
+                                void *scratch) {
     (void)node, (void)scratch;
     espl__window w = global_window(&in[0].shape);
     pool(&w, POOL_AVERAGE, &in[0], &out[0]);

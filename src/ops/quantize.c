@@ -17,17 +17,19 @@ static espl_status check_scale(const espl__node *node, espl_diag *diag) {
         return espl__fail(diag, ESPL_UNSUPPORTED, "%s: block_size is not supported", name);
     if (zero && zero->known_rank && scale->known_rank) {
         bool fits = zero->shape.rank == scale->shape.rank;
-        for (int i = 0; fits && i < scale->shape.rank; i++) fits = espl__dims_agree(zero->shape.dim[i], scale->shape.dim[i]);
+        for (int i = 0; fits && i < scale->shape.rank; i++)
+            fits = espl__dims_agree(zero->shape.dim[i], scale->shape.dim[i]);
         if (!fits) return espl__fail(diag, ESPL_SHAPE, "%s: scale and zero point differ in shape", name);
     }
     if (!scale->known_rank || scale->shape.rank == 0 || espl_shape_count(&scale->shape) == 1) return ESPL_OK;
     if (scale->shape.rank != 1)
-        return espl__fail(diag, ESPL_UNSUPPORTED, "%s: a scale of %d dimensions is not supported", name, scale->shape.rank);
+        return espl__fail(diag, ESPL_UNSUPPORTED, "%s: a scale of %d dimensions is not supported", name,
+                          scale->shape.rank);
     if (!x->known_rank) return ESPL_OK;
     ESPL_TRY(espl__axis(espl__attr_int(node, "axis", 1), x->shape.rank, &axis, diag));
     if (!espl__dims_agree(scale->shape.dim[0], x->shape.dim[axis]))
-        return espl__fail(diag, ESPL_SHAPE, "%s: %" PRId64 " scales for %" PRId64 " elements of axis %d", name,
-                          scale->shape.dim[0], x->shape.dim[axis], axis);
+        return espl__fail(diag, ESPL_SHAPE, "%s: %" PRId64 " scales for %" PRId64 " elements of axis %d",
+                          name, scale->shape.dim[0], x->shape.dim[axis], axis);
 done:
     return status;
 }
@@ -41,7 +43,8 @@ static espl_status infer_quantize(const espl__node *node, espl_diag *diag) {
     ESPL_TRY(espl__check_dtype(node, 2, CODES, diag));
     int64_t wanted = espl__attr_int(node, "output_dtype", 0);
     if (wanted != 0 && (!espl__dtype_from_onnx(wanted, &dtype) || !(CODES >> dtype & 1)))
-        return espl__fail(diag, ESPL_UNSUPPORTED, "QuantizeLinear: output_dtype %" PRId64 " is not supported", wanted);
+        return espl__fail(diag, ESPL_UNSUPPORTED, "QuantizeLinear: output_dtype %" PRId64 " is not supported",
+                          wanted);
     if (espl__in(node, 2)) dtype = node->inputs[2]->dtype;
     ESPL_TRY(check_scale(node, diag));
     status = espl__set_like_input(node, dtype, diag);
@@ -69,7 +72,8 @@ static void code_range(espl_dtype dtype, float *lo, float *hi) {
 }
 
 /* Splits the tensor into rows that share a scale: outer x channels x inner. */
-static void split(const espl__node *node, const espl_tensor *in, int64_t *outer, int64_t *channels, int64_t *inner) {
+static void split(const espl__node *node, const espl_tensor *in, int64_t *outer, int64_t *channels,
+                  int64_t *inner) {
     int axis;
     *outer = *channels = 1;
     *inner = espl_shape_count(&in[0].shape);
@@ -82,15 +86,18 @@ static void split(const espl__node *node, const espl_tensor *in, int64_t *outer,
 
 static int64_t zero_of(const espl__node *node, const espl_tensor *in, int64_t c) {
     int64_t zero = 0;
-    if (node->input_count > 2 && in[2].data) espl__load_s64(in[2].dtype, espl__at(in[2].data, in[2].dtype, c), 0, 1, &zero);
+    if (node->input_count > 2 && in[2].data)
+        espl__load_s64(in[2].dtype, espl__at(in[2].data, in[2].dtype, c), 0, 1, &zero);
     return zero;
 }
 
-static void quantize_row(const espl_tensor *in, espl_tensor *out, int64_t at, int64_t n, float scale, float zero) {
+static void quantize_row(const espl_tensor *in, espl_tensor *out, int64_t at, int64_t n, float scale,
+                         float zero) {
     float lo, hi;
     code_range(out->dtype, &lo, &hi);
     for (int64_t i = at; i < at + n; i++) {
-        float x = in->dtype == ESPL_F32 ? ((const float *)in->data)[i] : (float)((const int32_t *)in->data)[i];
+        float x =
+            in->dtype == ESPL_F32 ? ((const float *)in->data)[i] : (float)((const int32_t *)in->data)[i];
         float q = rintf(x / scale) + zero;
         q = q >= lo ? q : lo; /* NaN gives the smallest code */
         q = q <= hi ? q : hi;
@@ -99,7 +106,8 @@ static void quantize_row(const espl_tensor *in, espl_tensor *out, int64_t at, in
     }
 }
 
-static void dequantize_row(const espl_tensor *in, espl_tensor *out, int64_t at, int64_t n, float scale, int64_t zero) {
+static void dequantize_row(const espl_tensor *in, espl_tensor *out, int64_t at, int64_t n, float scale,
+                           int64_t zero) {
     for (int64_t i = at; i < at + n; i++) {
         int64_t code;
         espl__load_s64(in->dtype, espl__at(in->data, in->dtype, i), 0, 1, &code);

@@ -1,5 +1,5 @@
-/* Reductions over a set of axes. f32 accumulates in f32 in the order of the input's elements; f64, s32 and s64 in their own
- * widest type. */
+/* Reductions over a set of axes. f32 accumulates in f32 in the order of the input's elements; f64, s32 and
+ * s64 in their own widest type. */
 #include "ops/ops.h"
 
 #include <inttypes.h>
@@ -54,11 +54,9 @@ static espl_status infer_float(const espl__node *node, espl_diag *diag) {
     return infer_types(node, ESPL__T(F32) | ESPL__T(F64), diag);
 }
 
-/* --- evaluation ------------------------------------------------------------------------------------ */
+/* --- evaluation ------------------------------------------------------------------------------ */
 
-typedef enum reduction {
-    SUM, MEAN, MAX, MIN, PROD, L1, L2, SUM_SQUARE, LOG_SUM, LOG_SUM_EXP
-} reduction;
+typedef enum reduction { SUM, MEAN, MAX, MIN, PROD, L1, L2, SUM_SQUARE, LOG_SUM, LOG_SUM_EXP } reduction;
 
 /* acc[i * step] takes in x[i], for i in [0, n). */
 static void take_f32(reduction how, float *acc, int64_t step, const float *x, int64_t n) {
@@ -152,12 +150,14 @@ static void walk_next(walk *w) {
     }
 }
 
-static void run_f32(reduction how, const espl_tensor *in, espl_tensor *out, const bool *reduced, int64_t each) {
+static void run_f32(reduction how, const espl_tensor *in, espl_tensor *out, const bool *reduced,
+                    int64_t each) {
     walk w;
     float *y = out->data;
     const float *x = in->data;
     int64_t total = espl_shape_count(&in->shape), results = espl_shape_count(&out->shape);
-    int64_t step = walk_begin(&w, &in->shape, reduced), n = in->shape.rank ? in->shape.dim[in->shape.rank - 1] : 1;
+    int64_t step = walk_begin(&w, &in->shape, reduced),
+            n = in->shape.rank ? in->shape.dim[in->shape.rank - 1] : 1;
     for (int64_t i = 0; i < results; i++) y[i] = (float)start_of(how);
     for (int64_t i = 0; i < total; i += n, walk_next(&w)) {
         if (step) {
@@ -174,14 +174,15 @@ static void run_f32(reduction how, const espl_tensor *in, espl_tensor *out, cons
         for (int64_t i = 0; i < results; i++) y[i] = (float)finish_f64(how, y[i], 1);
 }
 
-static void run_wide(reduction how, const espl_tensor *in, espl_tensor *out, const bool *reduced, int64_t each,
-                     void *scratch) {
+static void run_wide(reduction how, const espl_tensor *in, espl_tensor *out, const bool *reduced,
+                     int64_t each, void *scratch) {
     walk w;
     bool floats = espl_dtype_is_float(in->dtype);
     double *f64 = scratch;
     int64_t *s64 = scratch;
     int64_t total = espl_shape_count(&in->shape), results = espl_shape_count(&out->shape);
-    int64_t step = walk_begin(&w, &in->shape, reduced), n = in->shape.rank ? in->shape.dim[in->shape.rank - 1] : 1;
+    int64_t step = walk_begin(&w, &in->shape, reduced),
+            n = in->shape.rank ? in->shape.dim[in->shape.rank - 1] : 1;
     for (int64_t i = 0; i < results; i++) {
         if (floats)
             f64[i] = start_of(how);
@@ -213,7 +214,8 @@ static void run_wide(reduction how, const espl_tensor *in, espl_tensor *out, con
         espl__store_s64(out->dtype, s64, results, out->data);
 }
 
-static void run(reduction how, const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
+static void run(reduction how, const espl__node *node, const espl_tensor *in, espl_tensor *out,
+                void *scratch) {
     bool reduced[ESPL_MAX_RANK], known;
     int64_t each = 1;
     if (resolve(node, in[0].shape.rank, reduced, &known, NULL) != ESPL_OK || !known) return;
@@ -230,24 +232,33 @@ static uint64_t scratch_bytes(const espl__node *node) {
 }
 
 /* X(Name, reduction, infer, role) */
-#define REDUCE_LIST(X)                                                      \
-    X(ReduceSum, SUM, infer_number, ESPL__QUANT_FLOAT)                      \
-    X(ReduceMean, MEAN, infer_wide, ESPL__QUANT_COMPUTE)                    \
-    X(ReduceMax, MAX, infer_number, ESPL__QUANT_FLOAT)                      \
-    X(ReduceMin, MIN, infer_number, ESPL__QUANT_FLOAT)                      \
-    X(ReduceProd, PROD, infer_wide, ESPL__QUANT_FLOAT)                      \
-    X(ReduceL1, L1, infer_wide, ESPL__QUANT_FLOAT)                          \
-    X(ReduceL2, L2, infer_float, ESPL__QUANT_FLOAT)                         \
-    X(ReduceSumSquare, SUM_SQUARE, infer_wide, ESPL__QUANT_FLOAT)           \
-    X(ReduceLogSum, LOG_SUM, infer_float, ESPL__QUANT_FLOAT)                \
+#define REDUCE_LIST(X)                                            \
+    X(ReduceSum, SUM, infer_number, ESPL__QUANT_FLOAT)            \
+    X(ReduceMean, MEAN, infer_wide, ESPL__QUANT_COMPUTE)          \
+    X(ReduceMax, MAX, infer_number, ESPL__QUANT_FLOAT)            \
+    X(ReduceMin, MIN, infer_number, ESPL__QUANT_FLOAT)            \
+    X(ReduceProd, PROD, infer_wide, ESPL__QUANT_FLOAT)            \
+    X(ReduceL1, L1, infer_wide, ESPL__QUANT_FLOAT)                \
+    X(ReduceL2, L2, infer_float, ESPL__QUANT_FLOAT)               \
+    X(ReduceSumSquare, SUM_SQUARE, infer_wide, ESPL__QUANT_FLOAT) \
+    X(ReduceLogSum, LOG_SUM, infer_float, ESPL__QUANT_FLOAT)      \
     X(ReduceLogSumExp, LOG_SUM_EXP, infer_float, ESPL__QUANT_FLOAT)
 
-#define DEFINE_REDUCE(Name, how, infer_fn, role)                                                                    \
-    static void eval_##Name(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {       \
-        run(how, node, in, out, scratch);                                                                           \
-    }                                                                                                               \
-    const espl__op espl__op_##Name = {.name = #Name, .domain = "", .min_inputs = 1, .max_inputs = 2,                \
-                                      .min_outputs = 1, .max_outputs = 1, .since = 1, .until = 21,                  \
-                                      .infer = infer_fn, .eval = eval_##Name, .scratch_bytes = scratch_bytes,       \
+#define DEFINE_REDUCE(Name, how, infer_fn, role)                                             \
+    static void eval_##Name(const espl__node *node, const espl_tensor *in, espl_tensor *out, \
+                            void *scratch) {                                                 \
+        run(how, node, in, out, scratch);                                                    \
+    }                                                                                        \
+    const espl__op espl__op_##Name = {.name = #Name,                                         \
+                                      .domain = "",                                          \
+                                      .min_inputs = 1,                                       \
+                                      .max_inputs = 2,                                       \
+                                      .min_outputs = 1,                                      \
+                                      .max_outputs = 1,                                      \
+                                      .since = 1,                                            \
+                                      .until = 21,                                           \
+                                      .infer = infer_fn,                                     \
+                                      .eval = eval_##Name,                                   \
+                                      .scratch_bytes = scratch_bytes,                        \
                                       .quant = role};
 REDUCE_LIST(DEFINE_REDUCE)

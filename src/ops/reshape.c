@@ -1,4 +1,5 @@
-/* Operators that only change a shape: Reshape, Flatten, Squeeze, Unsqueeze, Identity, Dropout. Their evaluation copies. */
+/* Operators that only change a shape: Reshape, Flatten, Squeeze, Unsqueeze, Identity, Dropout. Their
+ * evaluation copies. */
 #include "ops/ops.h"
 
 #include <inttypes.h>
@@ -9,7 +10,7 @@ static void eval_copy(const espl__node *node, const espl_tensor *in, espl_tensor
     if (bytes) memcpy(out[0].data, in[0].data, bytes);
 }
 
-/* --- Reshape ------------------------------------------------------------------------------------- */
+/* --- Reshape --------------------------------------------------------------------------------- */
 
 /* Product of the dimensions that target entry i does not copy from the same place; unknown if one of them is. */
 static int64_t count_left(const espl_shape *x, const espl__ints *target, bool zero_copies) {
@@ -31,7 +32,8 @@ static espl_status resolve_reshape(const espl__node *node, const espl_shape *x, 
         if (d < -1) return espl__fail(diag, ESPL_SHAPE, "Reshape: dimension %d would be %" PRId64, i, d);
         if (d == -1 && free_at >= 0) return espl__fail(diag, ESPL_SHAPE, "Reshape: two dimensions are -1");
         if (copied && i >= x->rank)
-            return espl__fail(diag, ESPL_SHAPE, "Reshape: dimension %d is copied from an input of %d dimensions", i, x->rank);
+            return espl__fail(diag, ESPL_SHAPE,
+                              "Reshape: dimension %d is copied from an input of %d dimensions", i, x->rank);
         if (d == -1) free_at = i;
         y->dim[i] = copied ? x->dim[i] : d;
         fixed.dim[i] = copied || d == -1 ? 1 : d;
@@ -42,17 +44,20 @@ static espl_status resolve_reshape(const espl__node *node, const espl_shape *x, 
         if (want == 0 && have == 0) {
             y->dim[free_at] = 0;
         } else if (want == 0 || have % want != 0) {
-            return espl__fail(diag, ESPL_SHAPE, "Reshape: %" PRId64 " elements do not divide by %" PRId64, have, want);
+            return espl__fail(diag, ESPL_SHAPE, "Reshape: %" PRId64 " elements do not divide by %" PRId64,
+                              have, want);
         } else {
             y->dim[free_at] = have / want;
         }
     }
     /* A dimension copied from an unknown one equals itself, so `have` against `want` compares the rest. */
     if (free_at < 0 && have >= 0 && have != want)
-        return espl__fail(diag, ESPL_SHAPE, "Reshape: %" PRId64 " elements cannot become %" PRId64, have, want);
+        return espl__fail(diag, ESPL_SHAPE, "Reshape: %" PRId64 " elements cannot become %" PRId64, have,
+                          want);
     int64_t before = espl_shape_count(x), after = espl_shape_count(y);
     if (before >= 0 && after >= 0 && before != after)
-        return espl__fail(diag, ESPL_SHAPE, "Reshape: %" PRId64 " elements cannot become %" PRId64, before, after);
+        return espl__fail(diag, ESPL_SHAPE, "Reshape: %" PRId64 " elements cannot become %" PRId64, before,
+                          after);
     return ESPL_OK;
 }
 
@@ -64,12 +69,13 @@ static espl_status infer_reshape(const espl__node *node, espl_diag *diag) {
     const espl__value *x = espl__in(node, 0);
     ESPL_TRY(espl__read_ints(node, NULL, 1, &target, diag));
     if (target.count > ESPL_MAX_RANK)
-        return espl__fail(diag, ESPL_UNSUPPORTED, "Reshape: %d dimensions are more than the %d supported", target.count,
-                          ESPL_MAX_RANK);
+        return espl__fail(diag, ESPL_UNSUPPORTED, "Reshape: %d dimensions are more than the %d supported",
+                          target.count, ESPL_MAX_RANK);
     if (target.count < 0) return espl__set_unknown(node, 0, x->dtype);
     if (!target.known || !x->known_rank) {
         y.rank = target.count;
-        for (int i = 0; i < y.rank; i++) y.dim[i] = target.known && target.v[i] > 0 ? target.v[i] : ESPL_DIM_UNKNOWN;
+        for (int i = 0; i < y.rank; i++)
+            y.dim[i] = target.known && target.v[i] > 0 ? target.v[i] : ESPL_DIM_UNKNOWN;
         return espl__set_out(node, 0, x->dtype, &y, diag);
     }
     ESPL_TRY(resolve_reshape(node, &x->shape, &target, &y, diag));
@@ -78,7 +84,7 @@ done:
     return status;
 }
 
-/* --- Flatten --------------------------------------------------------------------------------------- */
+/* --- Flatten --------------------------------------------------------------------------------- */
 
 static int64_t product_or_unknown(const espl_shape *x, int from, int to) {
     espl_shape part = {.rank = to - from};
@@ -95,7 +101,8 @@ static espl_status infer_flatten(const espl__node *node, espl_diag *diag) {
     if (x->known_rank) {
         int rank = x->shape.rank;
         if (axis < -rank || axis > rank)
-            return espl__fail(diag, ESPL_SHAPE, "Flatten: axis %" PRId64 " is out of range for %d dimensions", axis, rank);
+            return espl__fail(diag, ESPL_SHAPE, "Flatten: axis %" PRId64 " is out of range for %d dimensions",
+                              axis, rank);
         int at = (int)(axis < 0 ? axis + rank : axis);
         y.dim[0] = product_or_unknown(&x->shape, 0, at);
         y.dim[1] = product_or_unknown(&x->shape, at, rank);
@@ -105,7 +112,7 @@ done:
     return status;
 }
 
-/* --- Squeeze, Unsqueeze ------------------------------------------------------------------------------ */
+/* --- Squeeze, Unsqueeze ---------------------------------------------------------------------- */
 
 static espl_status infer_squeeze(const espl__node *node, espl_diag *diag) {
     espl_status status;
@@ -141,8 +148,8 @@ static espl_status infer_unsqueeze(const espl__node *node, espl_diag *diag) {
     if (!x->known_rank || axes.count < 0) return espl__set_unknown(node, 0, x->dtype);
     espl_shape y = {.rank = x->shape.rank + axes.count};
     if (y.rank > ESPL_MAX_RANK)
-        return espl__fail(diag, ESPL_UNSUPPORTED, "Unsqueeze: %d dimensions are more than the %d supported", y.rank,
-                          ESPL_MAX_RANK);
+        return espl__fail(diag, ESPL_UNSUPPORTED, "Unsqueeze: %d dimensions are more than the %d supported",
+                          y.rank, ESPL_MAX_RANK);
     if (axes.known) ESPL_TRY(espl__axes_mask(&axes, y.rank, fresh, diag));
     for (int i = 0, from = 0; i < y.rank; i++)
         y.dim[i] = !axes.known ? ESPL_DIM_UNKNOWN : fresh[i] ? 1 : x->shape.dim[from++];
@@ -151,7 +158,7 @@ done:
     return status;
 }
 
-/* --- Identity, Dropout ------------------------------------------------------------------------------- */
+/* --- Identity, Dropout ----------------------------------------------------------------------- */
 
 static espl_status infer_identity(const espl__node *node, espl_diag *diag) {
     espl_status status;
@@ -168,13 +175,15 @@ static espl_status infer_dropout(const espl__node *node, espl_diag *diag) {
     const espl__value *x = espl__in(node, 0), *training = espl__in(node, 2);
     if (training && training->constant && training->constant->dtype == ESPL_BOOL &&
         espl_shape_count(&training->constant->shape) == 1 && *(const uint8_t *)training->constant->data)
-        return espl__fail(diag, ESPL_UNSUPPORTED, "Dropout: training mode is not supported; export for inference");
+        return espl__fail(diag, ESPL_UNSUPPORTED,
+                          "Dropout: training mode is not supported; export for inference");
     if (training && !training->constant)
         return espl__fail(diag, ESPL_UNSUPPORTED, "Dropout: training_mode must be a constant");
     ESPL_TRY(espl__set_like_input(node, x->dtype, diag));
     espl_dtype mask = node->opset < 10 ? x->dtype : ESPL_BOOL;
     if (espl__out(node, 1))
-        status = x->known_rank ? espl__set_out(node, 1, mask, &x->shape, diag) : espl__set_unknown(node, 1, mask);
+        status =
+            x->known_rank ? espl__set_out(node, 1, mask, &x->shape, diag) : espl__set_unknown(node, 1, mask);
 done:
     return status;
 }
@@ -187,11 +196,19 @@ static void eval_dropout(const espl__node *node, const espl_tensor *in, espl_ten
         espl__store_s64(out[1].dtype, &one, 1, espl__at_mut(out[1].data, out[1].dtype, i));
 }
 
-#define DEFINE_VIEW(Name, inputs_min, inputs_max, outputs_max, first, infer_fn, eval_fn, view)                 \
-    const espl__op espl__op_##Name = {.name = #Name, .domain = "", .min_inputs = inputs_min,                   \
-                                      .max_inputs = inputs_max, .min_outputs = 1, .max_outputs = outputs_max,  \
-                                      .since = first, .until = 21, .infer = infer_fn, .eval = eval_fn,         \
-                                      .quant = ESPL__QUANT_MOVE, .is_view = view};
+#define DEFINE_VIEW(Name, inputs_min, inputs_max, outputs_max, first, infer_fn, eval_fn, view) \
+    const espl__op espl__op_##Name = {.name = #Name,                                           \
+                                      .domain = "",                                            \
+                                      .min_inputs = inputs_min,                                \
+                                      .max_inputs = inputs_max,                                \
+                                      .min_outputs = 1,                                        \
+                                      .max_outputs = outputs_max,                              \
+                                      .since = first,                                          \
+                                      .until = 21,                                             \
+                                      .infer = infer_fn,                                       \
+                                      .eval = eval_fn,                                         \
+                                      .quant = ESPL__QUANT_MOVE,                               \
+                                      .is_view = view};
 DEFINE_VIEW(Reshape, 2, 2, 1, 5, infer_reshape, eval_copy, true)
 DEFINE_VIEW(Flatten, 1, 1, 1, 1, infer_flatten, eval_copy, true)
 DEFINE_VIEW(Squeeze, 1, 2, 1, 1, infer_squeeze, eval_copy, true)

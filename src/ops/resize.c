@@ -1,15 +1,24 @@
-/* Resize and Upsample, modes nearest and linear. Each axis has a table of the two source elements and the weight of the
- * second; an output element mixes the corners that its axes name. */
+/* Resize and Upsample, modes nearest and linear. Each axis has a table of the two source elements and the
+ * weight of the second; an output element mixes the corners that its axes name. */
 #include "ops/ops.h"
 
 #include <inttypes.h>
 #include <math.h>
 
-typedef enum coordinates { HALF_PIXEL, HALF_PIXEL_SYMMETRIC, PYTORCH_HALF_PIXEL, ALIGN_CORNERS, ASYMMETRIC, TF_HALF_PIXEL } coordinates;
+typedef enum coordinates {
+    HALF_PIXEL,
+    HALF_PIXEL_SYMMETRIC,
+    PYTORCH_HALF_PIXEL,
+    ALIGN_CORNERS,
+    ASYMMETRIC,
+    TF_HALF_PIXEL
+} coordinates;
 typedef enum nearest { ROUND_PREFER_FLOOR, ROUND_PREFER_CEIL, FLOOR, CEIL, SIMPLE } nearest;
-static const char *const coordinate_names[] = {"half_pixel",    "half_pixel_symmetric", "pytorch_half_pixel",
-                                               "align_corners", "asymmetric",           "tf_half_pixel_for_nn"};
-static const char *const nearest_names[] = {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil", "simple"};
+static const char *const coordinate_names[] = {"half_pixel",         "half_pixel_symmetric",
+                                               "pytorch_half_pixel", "align_corners",
+                                               "asymmetric",         "tf_half_pixel_for_nn"};
+static const char *const nearest_names[] = {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil",
+                                            "simple"};
 
 typedef struct resize {
     bool known; /* sizes and scales are constants */
@@ -25,7 +34,7 @@ typedef struct source {
     float weight; /* of at[1] */
 } source;
 
-/* --- reading a node --------------------------------------------------------------------------------- */
+/* --- reading a node -------------------------------------------------------------------------- */
 
 static int find_name(const char *name, const char *const *names, int count) {
     for (int i = 0; i < count; i++)
@@ -38,24 +47,30 @@ static espl_status read_modes(const espl__node *node, resize *r, espl_diag *diag
     const char *mode = espl__attr_string(node, "mode", "nearest");
     r->linear = strcmp(mode, "linear") == 0 || strcmp(mode, "bilinear") == 0;
     if (!r->linear && strcmp(mode, "nearest") != 0)
-        return espl__fail(diag, ESPL_UNSUPPORTED, "%s: mode '%s' is not supported (nearest and linear are)", node->op->name, mode);
-    const char *how = espl__attr_string(node, "coordinate_transformation_mode", old ? "asymmetric" : "half_pixel");
+        return espl__fail(diag, ESPL_UNSUPPORTED, "%s: mode '%s' is not supported (nearest and linear are)",
+                          node->op->name, mode);
+    const char *how =
+        espl__attr_string(node, "coordinate_transformation_mode", old ? "asymmetric" : "half_pixel");
     const char *pick = espl__attr_string(node, "nearest_mode", old ? "floor" : "round_prefer_floor");
     int a = find_name(how, coordinate_names, (int)ESPL_COUNT(coordinate_names));
     int b = find_name(pick, nearest_names, (int)ESPL_COUNT(nearest_names));
     if (a < 0)
-        return espl__fail(diag, ESPL_UNSUPPORTED, "Resize: coordinate_transformation_mode '%s' is not supported", how);
+        return espl__fail(diag, ESPL_UNSUPPORTED,
+                          "Resize: coordinate_transformation_mode '%s' is not supported", how);
     if (b < 0) return espl__fail(diag, ESPL_UNSUPPORTED, "Resize: nearest_mode '%s' is not supported", pick);
     r->how = (coordinates)a;
     r->pick = (nearest)b;
-    if (espl__attr_int(node, "antialias", 0)) return espl__fail(diag, ESPL_UNSUPPORTED, "Resize: antialias is not supported");
+    if (espl__attr_int(node, "antialias", 0))
+        return espl__fail(diag, ESPL_UNSUPPORTED, "Resize: antialias is not supported");
     if (strcmp(espl__attr_string(node, "keep_aspect_ratio_policy", "stretch"), "stretch") != 0)
-        return espl__fail(diag, ESPL_UNSUPPORTED, "Resize: only keep_aspect_ratio_policy stretch is supported");
+        return espl__fail(diag, ESPL_UNSUPPORTED,
+                          "Resize: only keep_aspect_ratio_policy stretch is supported");
     return ESPL_OK;
 }
 
 /* The scales as a list of floats: an attribute of Upsample 7, else an input. NULL: absent or empty. */
-static const float *read_scales(const espl__node *node, int *count, bool *known, espl_status *status, espl_diag *diag) {
+static const float *read_scales(const espl__node *node, int *count, bool *known, espl_status *status,
+                                espl_diag *diag) {
     const espl__attr *attr = espl__attr_find(node, "scales");
     bool is_resize = strcmp(node->op->name, "Resize") == 0;
     const espl__value *v = espl__in(node, is_resize && node->opset >= 11 ? 2 : 1);
@@ -93,9 +108,11 @@ done:
     return status;
 }
 
-static espl_status by_scale(const espl__node *node, resize *r, const espl_shape *x, int axis, float scale, espl_diag *diag) {
+static espl_status by_scale(const espl__node *node, resize *r, const espl_shape *x, int axis, float scale,
+                            espl_diag *diag) {
     if (!(scale > 0) || !(scale < 1e9f))
-        return espl__fail(diag, ESPL_FORMAT, "%s: a scale of %g is not possible", node->op->name, (double)scale);
+        return espl__fail(diag, ESPL_FORMAT, "%s: a scale of %g is not possible", node->op->name,
+                          (double)scale);
     r->scale[axis] = scale;
     double size = floor((double)x->dim[axis] * (double)scale);
     if (size > 1e12) return espl__fail(diag, ESPL_LIMIT, "%s: the result is too large", node->op->name);
@@ -120,16 +137,19 @@ static espl_status resolve(const espl__node *node, const espl_shape *x, resize *
     }
     r->known = scales_known && (!sizes.present || sizes.known) && espl_shape_count(x) >= 0;
     if (!r->known) return ESPL_OK;
-    if (!scales && !sizes.present) return espl__fail(diag, ESPL_FORMAT, "%s: neither scales nor sizes are given", node->op->name);
+    if (!scales && !sizes.present)
+        return espl__fail(diag, ESPL_FORMAT, "%s: neither scales nor sizes are given", node->op->name);
     if ((scales ? scale_count : sizes.count) != count)
-        return espl__fail(diag, ESPL_SHAPE, "%s: scales or sizes do not have one number an axis (%d)", node->op->name, count);
+        return espl__fail(diag, ESPL_SHAPE, "%s: scales or sizes do not have one number an axis (%d)",
+                          node->op->name, count);
     for (int i = 0; i < count; i++) {
         int axis = axes[i];
         if (scales) {
             ESPL_TRY(by_scale(node, r, x, axis, scales[i], diag));
         } else {
             if (sizes.v[i] < 1 || sizes.v[i] > INT32_MAX || x->dim[axis] == 0)
-                return espl__fail(diag, ESPL_SHAPE, "Resize: axis %d cannot become %" PRId64 " elements", axis, sizes.v[i]);
+                return espl__fail(diag, ESPL_SHAPE, "Resize: axis %d cannot become %" PRId64 " elements",
+                                  axis, sizes.v[i]);
             r->out[axis] = sizes.v[i];
             r->scale[axis] = (double)sizes.v[i] / (double)x->dim[axis];
         }
@@ -153,7 +173,7 @@ done:
     return status;
 }
 
-/* --- evaluation --------------------------------------------------------------------------------------- */
+/* --- evaluation ------------------------------------------------------------------------------ */
 
 /* Where output element o lies in the input, by the formulas of the ONNX standard. */
 static double position(const resize *r, int axis, int64_t o, int64_t in, int64_t out) {
@@ -200,7 +220,8 @@ static float mix(const float *x, const source *const *line, const int64_t *strid
     const source *s = line[0];
     float a = mix(x, line + 1, stride + 1, rank - 1, offset + s->at[0] * stride[0]);
     if (s->weight == 0.0f) return a;
-    return a * (1.0f - s->weight) + mix(x, line + 1, stride + 1, rank - 1, offset + s->at[1] * stride[0]) * s->weight;
+    return a * (1.0f - s->weight) +
+           mix(x, line + 1, stride + 1, rank - 1, offset + s->at[1] * stride[0]) * s->weight;
 }
 
 static void eval(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
@@ -225,7 +246,8 @@ static void eval(const espl__node *node, const espl_tensor *in, espl_tensor *out
         if (r.linear)
             ((float *)out[0].data)[i] = mix(in[0].data, line, stride, x->rank, 0);
         else
-            memcpy((char *)out[0].data + (size_t)i * elem, (const char *)in[0].data + (size_t)offset * elem, elem);
+            memcpy((char *)out[0].data + (size_t)i * elem, (const char *)in[0].data + (size_t)offset * elem,
+                   elem);
         for (int a = x->rank - 1; a >= 0 && ++index[a] == r.out[a]; a--) index[a] = 0;
     }
 }

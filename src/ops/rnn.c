@@ -1,13 +1,13 @@
 /* LSTM, GRU and RNN. Time runs outside: for each direction and sample one state walks through the steps.
  *
- *   LSTM  i = f(Xt Wi' + H Ri' + Pi.C + Bi)   o likewise with Po.C' of the new cell   f likewise with Pf.C
- *         c = g(Xt Wc' + H Rc' + Bc)          C' = f.C + i.c          H' = o.h(C')           gates stored i, o, f, c
- *   GRU   z, r = f(...)   h = g(Xt Wh' + (r.H) Rh' + Bh)  or  g(Xt Wh' + r.(H Rh' + Rbh) + Wbh)   H' = (1 - z).h + z.H
- *   RNN   H' = f(Xt W' + H R' + B) */
+ *   LSTM  i = f(x Wi' + H Ri' + Pi . C + Bi)      f alike with Pf . C      o alike with Po . C' (the new cell)
+ *         c = g(x Wc' + H Rc' + Bc)     C' = f . C + i . c     H' = o . h(C')       gates stored as i, o, f, c
+ *   GRU   z, r = f(x W' + H R' + B)     H' = (1 - z) . h + z . H                    gates stored as z, r, h
+ *         h = g(x Wh' + (r . H) Rh' + Bh), or g(x Wh' + Wbh + r . (H Rh' + Rbh)) if linear before the reset
+ *   RNN   H' = f(x W' + H R' + B) */
 #include "kernels/kernels.h"
 #include "ops/ops.h"
 
-#include <ctype.h>
 #include <inttypes.h>
 #include <math.h>
 #include <strings.h>
@@ -19,17 +19,17 @@ static const int activation_count[] = {3, 2, 1};
 static const char *const default_activations[] = {"Sigmoid,Tanh,Tanh", "Sigmoid,Tanh", "Tanh"};
 
 /* X(name, alpha, beta): activations and the defaults of their parameters. */
-#define ACTIVATION_LIST(X)      \
-    X(Sigmoid, 0, 0)            \
-    X(Tanh, 0, 0)               \
-    X(Relu, 0, 0)               \
-    X(LeakyRelu, 0.01f, 0)      \
-    X(ThresholdedRelu, 1, 0)    \
-    X(HardSigmoid, 0.2f, 0.5f)  \
-    X(Elu, 1, 0)                \
-    X(Affine, 1, 0)             \
-    X(ScaledTanh, 1, 1)         \
-    X(Softsign, 0, 0)           \
+#define ACTIVATION_LIST(X)     \
+    X(Sigmoid, 0, 0)           \
+    X(Tanh, 0, 0)              \
+    X(Relu, 0, 0)              \
+    X(LeakyRelu, 0.01f, 0)     \
+    X(ThresholdedRelu, 1, 0)   \
+    X(HardSigmoid, 0.2f, 0.5f) \
+    X(Elu, 1, 0)               \
+    X(Affine, 1, 0)            \
+    X(ScaledTanh, 1, 1)        \
+    X(Softsign, 0, 0)          \
     X(Softplus, 0, 0)
 typedef enum activation_kind {
 #define ENUM(name, alpha, beta) ACT_##name,
@@ -60,7 +60,7 @@ typedef struct cell {
     activation act[6]; /* of the first direction, then of the second */
 } cell;
 
-/* --- reading a node --------------------------------------------------------------------------------- */
+/* --- reading a node -------------------------------------------------------------------------- */
 
 static float list_float(const espl__attr *list, int i, float fallback) {
     return list && list->kind == ESPL__ATTR_FLOATS && i < list->count ? list->floats[i] : fallback;
@@ -68,7 +68,8 @@ static float list_float(const espl__attr *list, int i, float fallback) {
 
 /* alpha and beta hold the parameters of the activations that have some, in order. */
 static espl_status read_activations(const espl__node *node, cell *c, espl_diag *diag) {
-    const espl__attr *alphas = espl__attr_find(node, "activation_alpha"), *betas = espl__attr_find(node, "activation_beta");
+    const espl__attr *alphas = espl__attr_find(node, "activation_alpha"),
+                     *betas = espl__attr_find(node, "activation_beta");
     const char *given = espl__attr_string(node, "activations", "");
     int per = activation_count[c->kind], total = per * c->directions, alpha_at = 0, beta_at = 0, k = 0;
     const char *text = given[0] ? given : default_activations[c->kind];
@@ -76,11 +77,15 @@ static espl_status read_activations(const espl__node *node, cell *c, espl_diag *
         if (!given[0] && i % per == 0) text = default_activations[c->kind];
         size_t length = strcspn(text, ",");
         for (k = 0; k < ACT_COUNT; k++)
-            if (strlen(activation_rows[k].name) == length && strncasecmp(activation_rows[k].name, text, length) == 0) break;
+            if (strlen(activation_rows[k].name) == length &&
+                strncasecmp(activation_rows[k].name, text, length) == 0)
+                break;
         if (k == ACT_COUNT)
-            return espl__fail(diag, ESPL_UNSUPPORTED, "%s: activation '%.*s' is not supported, or fewer than %d are given",
+            return espl__fail(diag, ESPL_UNSUPPORTED,
+                              "%s: activation '%.*s' is not supported, or fewer than %d are given",
                               node->op->name, (int)ESPL_MIN(length, 40), text, total);
-        bool has_alpha = activation_rows[k].alpha != 0, has_beta = activation_rows[k].beta != 0 || k == ACT_Affine;
+        bool has_alpha = activation_rows[k].alpha != 0,
+             has_beta = activation_rows[k].beta != 0 || k == ACT_Affine;
         c->act[i] = (activation){(activation_kind)k, activation_rows[k].alpha, activation_rows[k].beta};
         if (has_alpha) c->act[i].alpha = list_float(alphas, alpha_at++, c->act[i].alpha);
         if (has_beta) c->act[i].beta = list_float(betas, beta_at++, c->act[i].beta);
@@ -96,7 +101,8 @@ static espl_status read_cell(const espl__node *node, cell *c, espl_diag *diag) {
     c->reverse = strcmp(direction, "reverse") == 0;
     c->directions = strcmp(direction, "bidirectional") == 0 ? 2 : 1;
     if (!c->reverse && c->directions == 1 && strcmp(direction, "forward") != 0)
-        return espl__fail(diag, ESPL_FORMAT, "%s: direction '%s' is none of forward, reverse and bidirectional", name,
+        return espl__fail(diag, ESPL_FORMAT,
+                          "%s: direction '%s' is none of forward, reverse and bidirectional", name,
                           direction);
     c->batch_first = espl__attr_int(node, "layout", 0) != 0;
     c->linear_before_reset = espl__attr_int(node, "linear_before_reset", 0) != 0;
@@ -106,19 +112,21 @@ static espl_status read_cell(const espl__node *node, cell *c, espl_diag *diag) {
     const espl__value *r = espl__in(node, R);
     if (r && r->known_rank && r->shape.rank == 3 && r->shape.dim[2] >= 0) {
         if (c->hidden != 0 && c->hidden != r->shape.dim[2])
-            return espl__fail(diag, ESPL_SHAPE, "%s: hidden_size is %" PRId64 " and the recurrent weights have %" PRId64,
-                              name, c->hidden, r->shape.dim[2]);
+            return espl__fail(diag, ESPL_SHAPE,
+                              "%s: hidden_size is %" PRId64 " and the recurrent weights have %" PRId64, name,
+                              c->hidden, r->shape.dim[2]);
         c->hidden = r->shape.dim[2];
     }
     if (c->hidden < 1 || c->hidden > INT32_MAX)
-        return espl__fail(diag, ESPL_SHAPE, "%s: a hidden size of %" PRId64 " is not possible", name, c->hidden);
+        return espl__fail(diag, ESPL_SHAPE, "%s: a hidden size of %" PRId64 " is not possible", name,
+                          c->hidden);
     return read_activations(node, c, diag);
 }
 
-/* --- inference -------------------------------------------------------------------------------------- */
+/* --- inference ------------------------------------------------------------------------------- */
 
-static espl_status check_dims(const espl__node *node, int input, const char *what, int rank, const int64_t *dims,
-                              espl_diag *diag) {
+static espl_status check_dims(const espl__node *node, int input, const char *what, int rank,
+                              const int64_t *dims, espl_diag *diag) {
     const espl__value *v = espl__in(node, input);
     char have[160], want[160];
     if (!v || !v->known_rank) return ESPL_OK;
@@ -130,11 +138,12 @@ static espl_status check_dims(const espl__node *node, int input, const char *wha
     }
     if (fits) return ESPL_OK;
     return espl__fail(diag, ESPL_SHAPE, "%s: %s has shape %s where %s is expected", node->op->name, what,
-                      espl_shape_text(&v->shape, have, sizeof have), espl_shape_text(&expected, want, sizeof want));
+                      espl_shape_text(&v->shape, have, sizeof have),
+                      espl_shape_text(&expected, want, sizeof want));
 }
 
-static espl_status check_inputs(const espl__node *node, const cell *c, int64_t seq, int64_t batch, int64_t size,
-                                espl_diag *diag) {
+static espl_status check_inputs(const espl__node *node, const cell *c, int64_t seq, int64_t batch,
+                                int64_t size, espl_diag *diag) {
     espl_status status;
     int64_t d = c->directions, h = c->hidden, g = c->gates;
     const int64_t state[2][3] = {{d, batch, h}, {batch, d, h}};
@@ -167,7 +176,8 @@ static espl_status infer(const espl__node *node, espl_diag *diag) {
     }
     ESPL_TRY(check_inputs(node, &c, seq, batch, size, diag));
     int64_t d = c.directions, h = c.hidden;
-    espl_shape all = c.batch_first ? (espl_shape){4, {batch, seq, d, h}} : (espl_shape){4, {seq, d, batch, h}};
+    espl_shape all =
+        c.batch_first ? (espl_shape){4, {batch, seq, d, h}} : (espl_shape){4, {seq, d, batch, h}};
     espl_shape last = c.batch_first ? (espl_shape){3, {batch, d, h}} : (espl_shape){3, {d, batch, h}};
     ESPL_TRY(espl__set_out(node, 0, ESPL_F32, &all, diag));
     ESPL_TRY(espl__set_out(node, 1, ESPL_F32, &last, diag));
@@ -176,7 +186,7 @@ done:
     return status;
 }
 
-/* --- evaluation --------------------------------------------------------------------------------------- */
+/* --- evaluation ------------------------------------------------------------------------------ */
 
 static float activate_one(const activation *a, float x) {
     float e = x;
@@ -308,8 +318,8 @@ static int64_t state_at(const cell *c, int64_t d, int64_t b, int64_t batch) {
     return (c->batch_first ? b * c->directions + d : d * batch + b) * c->hidden;
 }
 
-static void run_steps(const run *s, int64_t d, int64_t b, int64_t batch, int64_t seq, int64_t length, const float *x,
-                      float *y) {
+static void run_steps(const run *s, int64_t d, int64_t b, int64_t batch, int64_t seq, int64_t length,
+                      const float *x, float *y) {
     const cell *c = s->c;
     int64_t n = c->hidden;
     bool backwards = c->reverse || d == 1;
@@ -341,7 +351,8 @@ static void start_state(float *state, const float *initial, int64_t at, int64_t 
 static void eval(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
     cell c;
     if (read_cell(node, &c, NULL) != ESPL_OK) return;
-    int64_t n = c.hidden, g = c.gates, seq = in[X].shape.dim[c.batch_first], batch = in[X].shape.dim[!c.batch_first];
+    int64_t n = c.hidden, g = c.gates, seq = in[X].shape.dim[c.batch_first],
+            batch = in[X].shape.dim[!c.batch_first];
     const float *bias = input_data(node, in, B), *peephole = input_data(node, in, P);
     const float *first_h = input_data(node, in, INITIAL_H), *first_c = input_data(node, in, INITIAL_C);
     const int32_t *lengths = SEQUENCE_LENS < node->input_count ? in[SEQUENCE_LENS].data : NULL;
@@ -377,7 +388,8 @@ static uint64_t scratch_bytes(const espl__node *node) {
 static int64_t macs(const espl__node *node) {
     const espl_shape *x = &node->inputs[X]->shape, *w = &node->inputs[W]->shape, *r = &node->inputs[R]->shape;
     int64_t steps = espl__mul_sat(x->dim[0], x->dim[1]);
-    int64_t own = espl__mul_sat(espl__dims_product(w, 0, 3), steps), back = espl__mul_sat(espl__dims_product(r, 0, 3), steps);
+    int64_t own = espl__mul_sat(espl__dims_product(w, 0, 3), steps),
+            back = espl__mul_sat(espl__dims_product(r, 0, 3), steps);
     return own > INT64_MAX - back ? INT64_MAX : own + back;
 }
 
@@ -386,12 +398,23 @@ static int weight_axis(const espl__node *node, int input) {
     return input == W || input == R ? 1 : -1;
 }
 
-#define DEFINE_CELL(Name, inputs, outputs)                                                                       \
-    const espl__op espl__op_##Name = {                                                                           \
-        .name = #Name, .domain = "", .min_inputs = 3, .max_inputs = inputs, .min_outputs = 0,                    \
-        .max_outputs = outputs, .since = 7, .until = 21, .infer = infer, .eval = eval,                           \
-        .scratch_bytes = scratch_bytes, .macs = macs, .quant = ESPL__QUANT_FLOAT,                                \
-        .weight_inputs = 1u << W | 1u << R, .bias_inputs = 1u << B, .weight_axis = weight_axis};
+#define DEFINE_CELL(Name, inputs, outputs)                                \
+    const espl__op espl__op_##Name = {.name = #Name,                      \
+                                      .domain = "",                       \
+                                      .min_inputs = 3,                    \
+                                      .max_inputs = inputs,               \
+                                      .min_outputs = 0,                   \
+                                      .max_outputs = outputs,             \
+                                      .since = 7,                         \
+                                      .until = 21,                        \
+                                      .infer = infer,                     \
+                                      .eval = eval,                       \
+                                      .scratch_bytes = scratch_bytes,     \
+                                      .macs = macs,                       \
+                                      .quant = ESPL__QUANT_FLOAT,         \
+                                      .weight_inputs = 1u << W | 1u << R, \
+                                      .bias_inputs = 1u << B,             \
+                                      .weight_axis = weight_axis};
 DEFINE_CELL(LSTM, 8, 3)
 DEFINE_CELL(GRU, 6, 2)
 DEFINE_CELL(RNN, 6, 2)

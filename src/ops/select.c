@@ -10,7 +10,8 @@ typedef struct lines {
 } lines;
 
 static lines lines_of(const espl_shape *shape, int axis) {
-    return (lines){espl__dims_product(shape, 0, axis), shape->dim[axis], espl__dims_product(shape, axis + 1, shape->rank)};
+    return (lines){espl__dims_product(shape, 0, axis), shape->dim[axis],
+                   espl__dims_product(shape, axis + 1, shape->rank)};
 }
 
 #define NUMBERS (ESPL__T_INT | ESPL__T(F32) | ESPL__T(F64))
@@ -29,7 +30,7 @@ static bool before(espl_dtype dtype, const void *a, const void *b, bool largest)
     return largest ? x > y : x < y;
 }
 
-/* --- ArgMax, ArgMin -------------------------------------------------------------------------------- */
+/* --- ArgMax, ArgMin -------------------------------------------------------------------------- */
 
 static espl_status infer_arg(const espl__node *node, espl_diag *diag) {
     espl_status status;
@@ -39,7 +40,8 @@ static espl_status infer_arg(const espl__node *node, espl_diag *diag) {
     const espl__value *x = espl__in(node, 0);
     if (!x->known_rank) return espl__set_unknown(node, 0, ESPL_S64);
     ESPL_TRY(espl__axis(espl__attr_int(node, "axis", 0), x->shape.rank, &axis, diag));
-    if (x->shape.dim[axis] == 0) return espl__fail(diag, ESPL_SHAPE, "%s: axis %d is empty", node->op->name, axis);
+    if (x->shape.dim[axis] == 0)
+        return espl__fail(diag, ESPL_SHAPE, "%s: axis %d is empty", node->op->name, axis);
     bool keep = espl__attr_int(node, "keepdims", 1) != 0;
     espl_shape y = {0};
     for (int i = 0; i < x->shape.rank; i++)
@@ -78,7 +80,7 @@ static void eval_argmin(const espl__node *node, const espl_tensor *in, espl_tens
     arg(node, in, out, false);
 }
 
-/* --- CumSum ------------------------------------------------------------------------------------------ */
+/* --- CumSum ---------------------------------------------------------------------------------- */
 
 static espl_status infer_cumsum(const espl__node *node, espl_diag *diag) {
     espl_status status;
@@ -89,7 +91,8 @@ static espl_status infer_cumsum(const espl__node *node, espl_diag *diag) {
     ESPL_TRY(espl__read_ints(node, NULL, 1, &axes, diag));
     if (!axes.known || axes.count != 1)
         return espl__fail(diag, ESPL_UNSUPPORTED, "CumSum: the axis must be one constant number");
-    if (node->inputs[0]->known_rank) ESPL_TRY(espl__axis(axes.v[0], node->inputs[0]->shape.rank, &axis, diag));
+    if (node->inputs[0]->known_rank)
+        ESPL_TRY(espl__axis(axes.v[0], node->inputs[0]->shape.rank, &axis, diag));
     status = espl__set_like_input(node, node->inputs[0]->dtype, diag);
 done:
     return status;
@@ -102,7 +105,8 @@ static void eval_cumsum(const espl__node *node, const espl_tensor *in, espl_tens
     if (espl__read_ints(node, NULL, 1, &axes, NULL) != ESPL_OK) return;
     if (espl__axis(axes.v[0], in[0].shape.rank, &axis, NULL) != ESPL_OK) return;
     lines l = lines_of(&in[0].shape, axis);
-    bool exclusive = espl__attr_int(node, "exclusive", 0) != 0, reverse = espl__attr_int(node, "reverse", 0) != 0;
+    bool exclusive = espl__attr_int(node, "exclusive", 0) != 0,
+         reverse = espl__attr_int(node, "reverse", 0) != 0;
     espl_dtype dtype = in[0].dtype;
     for (int64_t o = 0; o < l.outer; o++)
         for (int64_t i = 0; i < l.inner; i++) {
@@ -127,7 +131,7 @@ static void eval_cumsum(const espl__node *node, const espl_tensor *in, espl_tens
         }
 }
 
-/* --- TopK -------------------------------------------------------------------------------------------- */
+/* --- TopK ------------------------------------------------------------------------------------ */
 
 static espl_status infer_topk(const espl__node *node, espl_diag *diag) {
     espl_status status;
@@ -151,7 +155,8 @@ static espl_status infer_topk(const espl__node *node, espl_diag *diag) {
     y.dim[axis] = ESPL_DIM_UNKNOWN;
     if (k.known && k.count == 1) {
         if (k.v[0] < 0 || (x->shape.dim[axis] >= 0 && k.v[0] > x->shape.dim[axis]))
-            return espl__fail(diag, ESPL_SHAPE, "TopK: k = %" PRId64 " of %" PRId64 " elements", k.v[0], x->shape.dim[axis]);
+            return espl__fail(diag, ESPL_SHAPE, "TopK: k = %" PRId64 " of %" PRId64 " elements", k.v[0],
+                              x->shape.dim[axis]);
         y.dim[axis] = k.v[0];
     }
     ESPL_TRY(espl__set_out(node, 0, x->dtype, &y, diag));
@@ -216,11 +221,13 @@ static void eval_topk(const espl__node *node, const espl_tensor *in, espl_tensor
     size_t elem = espl_dtype_bytes(dtype);
     for (int64_t o = 0; o < l.outer; o++)
         for (int64_t i = 0; i < l.inner; i++) {
-            topk_line t = {dtype, in[0].data, o * l.n * l.inner + i, l.inner, espl__attr_int(node, "largest", 1) != 0};
+            topk_line t = {dtype, in[0].data, o * l.n * l.inner + i, l.inner,
+                           espl__attr_int(node, "largest", 1) != 0};
             top_line(&t, l.n, k, heap);
             for (int64_t r = 0; r < k; r++) {
                 int64_t at = (o * k + r) * l.inner + i;
-                memcpy(espl__at_mut(out[0].data, dtype, at), espl__at(t.data, dtype, t.base + heap[r] * t.step), elem);
+                memcpy(espl__at_mut(out[0].data, dtype, at),
+                       espl__at(t.data, dtype, t.base + heap[r] * t.step), elem);
                 ((int64_t *)out[1].data)[at] = heap[r];
             }
         }
@@ -233,11 +240,19 @@ static uint64_t scratch_topk(const espl__node *node) {
     return sizeof(int64_t) * (uint64_t)x->dim[axis];
 }
 
-#define DEFINE_SELECT(Name, inputs, outputs, first, infer_fn, eval_fn, scratch_fn)                             \
-    const espl__op espl__op_##Name = {.name = #Name, .domain = "", .min_inputs = 1, .max_inputs = inputs,      \
-                                      .min_outputs = outputs, .max_outputs = outputs, .since = first,          \
-                                      .until = 21, .infer = infer_fn, .eval = eval_fn,                         \
-                                      .scratch_bytes = scratch_fn, .quant = ESPL__QUANT_FLOAT};
+#define DEFINE_SELECT(Name, inputs, outputs, first, infer_fn, eval_fn, scratch_fn) \
+    const espl__op espl__op_##Name = {.name = #Name,                               \
+                                      .domain = "",                                \
+                                      .min_inputs = 1,                             \
+                                      .max_inputs = inputs,                        \
+                                      .min_outputs = outputs,                      \
+                                      .max_outputs = outputs,                      \
+                                      .since = first,                              \
+                                      .until = 21,                                 \
+                                      .infer = infer_fn,                           \
+                                      .eval = eval_fn,                             \
+                                      .scratch_bytes = scratch_fn,                 \
+                                      .quant = ESPL__QUANT_FLOAT};
 DEFINE_SELECT(ArgMax, 1, 1, 1, infer_arg, eval_argmax, NULL)
 DEFINE_SELECT(ArgMin, 1, 1, 1, infer_arg, eval_argmin, NULL)
 DEFINE_SELECT(CumSum, 2, 1, 11, infer_cumsum, eval_cumsum, NULL)

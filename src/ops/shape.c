@@ -4,9 +4,10 @@
 #include <inttypes.h>
 #include <math.h>
 
-/* --- Shape, Size --------------------------------------------------------------------------------- */
+/* --- Shape, Size ----------------------------------------------------------------------------- */
 
-/* Axes [from, to) that Shape reports; start and end (opset 15) count from the end if negative and are clamped. */
+/* Axes [from, to) that Shape reports; start and end (opset 15) count from the end if negative and are
+ * clamped. */
 static void shape_range(const espl__node *node, int rank, int *from, int *to) {
     int64_t start = espl__attr_int(node, "start", 0), end = espl__attr_int(node, "end", rank);
     start = start < 0 ? start + rank : start;
@@ -51,15 +52,18 @@ static void eval_size(const espl__node *node, const espl_tensor *in, espl_tensor
     *(int64_t *)out[0].data = espl_shape_count(&in[0].shape);
 }
 
-/* --- Constant ---------------------------------------------------------------------------------------- */
+/* --- Constant -------------------------------------------------------------------------------- */
 
 /* The value as a tensor that borrows the attribute's memory; false if there is none. */
 static bool constant_tensor(const espl__node *node, espl_tensor *out) {
     static const struct {
         const char *name;
         espl__attr_kind kind;
-    } forms[] = {{"value", ESPL__ATTR_TENSOR},    {"value_int", ESPL__ATTR_INT},       {"value_ints", ESPL__ATTR_INTS},
-                 {"value_float", ESPL__ATTR_FLOAT}, {"value_floats", ESPL__ATTR_FLOATS}};
+    } forms[] = {{"value", ESPL__ATTR_TENSOR},
+                 {"value_int", ESPL__ATTR_INT},
+                 {"value_ints", ESPL__ATTR_INTS},
+                 {"value_float", ESPL__ATTR_FLOAT},
+                 {"value_floats", ESPL__ATTR_FLOATS}};
     for (size_t i = 0; i < ESPL_COUNT(forms); i++) {
         const espl__attr *a = espl__attr_find(node, forms[i].name);
         if (!a || a->kind != forms[i].kind) continue;
@@ -81,7 +85,9 @@ static espl_status infer_constant(const espl__node *node, espl_diag *diag) {
     espl_tensor value;
     ESPL_TRY(espl__op_begin(node, diag));
     if (!constant_tensor(node, &value))
-        return espl__fail(diag, ESPL_UNSUPPORTED, "Constant: no numeric value attribute (strings and sparse tensors are not supported)");
+        return espl__fail(
+            diag, ESPL_UNSUPPORTED,
+            "Constant: no numeric value attribute (strings and sparse tensors are not supported)");
     status = espl__set_out(node, 0, value.dtype, &value.shape, diag);
 done:
     return status;
@@ -94,7 +100,7 @@ static void eval_constant(const espl__node *node, const espl_tensor *in, espl_te
     if (bytes && constant_tensor(node, &value)) memcpy(out[0].data, value.data, bytes);
 }
 
-/* --- ConstantOfShape ----------------------------------------------------------------------------------- */
+/* --- ConstantOfShape ------------------------------------------------------------------------- */
 
 static espl_status infer_fill(const espl__node *node, espl_diag *diag) {
     espl_status status;
@@ -107,13 +113,15 @@ static espl_status infer_fill(const espl__node *node, espl_diag *diag) {
         return espl__fail(diag, ESPL_SHAPE, "ConstantOfShape: the value is not one element");
     ESPL_TRY(espl__read_ints(node, NULL, 0, &dims, diag));
     if (dims.count > ESPL_MAX_RANK)
-        return espl__fail(diag, ESPL_UNSUPPORTED, "ConstantOfShape: %d dimensions are more than the %d supported",
-                          dims.count, ESPL_MAX_RANK);
+        return espl__fail(diag, ESPL_UNSUPPORTED,
+                          "ConstantOfShape: %d dimensions are more than the %d supported", dims.count,
+                          ESPL_MAX_RANK);
     if (dims.count < 0) return espl__set_unknown(node, 0, dtype);
     espl_shape y = {.rank = dims.count};
     for (int i = 0; i < dims.count; i++) {
         if (dims.known && dims.v[i] < 0)
-            return espl__fail(diag, ESPL_SHAPE, "ConstantOfShape: dimension %d would be %" PRId64, i, dims.v[i]);
+            return espl__fail(diag, ESPL_SHAPE, "ConstantOfShape: dimension %d would be %" PRId64, i,
+                              dims.v[i]);
         y.dim[i] = dims.known ? dims.v[i] : ESPL_DIM_UNKNOWN;
     }
     status = espl__set_out(node, 0, dtype, &y, diag);
@@ -130,7 +138,7 @@ static void eval_fill(const espl__node *node, const espl_tensor *in, espl_tensor
     if (n > 0) espl__copy_strided(out[0].data, from, espl_dtype_bytes(out[0].dtype), 1, &n, &none);
 }
 
-/* --- Range ------------------------------------------------------------------------------------------------ */
+/* --- Range ----------------------------------------------------------------------------------- */
 
 static int64_t scalar_s64(const espl_tensor *t) {
     int64_t x;
@@ -172,8 +180,10 @@ static espl_status infer_range(const espl__node *node, espl_diag *diag) {
         known = known && espl_shape_count(&v->shape) == 1;
     }
     if (known) {
-        y.dim[0] = range_count(node->inputs[0]->constant, node->inputs[1]->constant, node->inputs[2]->constant);
-        if (y.dim[0] < 0) return espl__fail(diag, ESPL_SHAPE, "Range: start, limit and delta give no finite list");
+        y.dim[0] =
+            range_count(node->inputs[0]->constant, node->inputs[1]->constant, node->inputs[2]->constant);
+        if (y.dim[0] < 0)
+            return espl__fail(diag, ESPL_SHAPE, "Range: start, limit and delta give no finite list");
     }
     status = espl__set_out(node, 0, node->inputs[0]->dtype, &y, diag);
 done:

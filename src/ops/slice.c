@@ -40,7 +40,8 @@ static espl_status read_lists(const espl__node *node, slice_lists *l, espl_diag 
     ESPL_TRY(espl__read_ints(node, old ? "ends" : NULL, 2, &l->ends, diag));
     ESPL_TRY(espl__read_ints(node, old ? "axes" : NULL, 3, &l->axes, diag));
     ESPL_TRY(espl__read_ints(node, NULL, 4, &l->steps, diag));
-    if (!l->starts.present || !l->ends.present) return espl__fail(diag, ESPL_FORMAT, "Slice: starts or ends are missing");
+    if (!l->starts.present || !l->ends.present)
+        return espl__fail(diag, ESPL_FORMAT, "Slice: starts or ends are missing");
     int n = l->starts.count;
     bool fits = l->ends.count < 0 || n < 0 || l->ends.count == n;
     fits = fits && (!l->axes.present || l->axes.count < 0 || n < 0 || l->axes.count == n);
@@ -73,7 +74,8 @@ static espl_status resolve(const espl__node *node, const espl_shape *x, range *o
         if (!all_known || x->dim[axis] < 0)
             out[axis].count = ESPL_DIM_UNKNOWN;
         else
-            out[axis] = slice_axis(l.starts.v[i], l.ends.v[i], l.steps.present ? l.steps.v[i] : 1, x->dim[axis]);
+            out[axis] =
+                slice_axis(l.starts.v[i], l.ends.v[i], l.steps.present ? l.steps.v[i] : 1, x->dim[axis]);
     }
 done:
     return status;

@@ -1,12 +1,12 @@
-/* Softmax and LogSoftmax. Before opset 13 the axis (default 1) splits the tensor into rows over all axes from it on; since,
- * the sum runs along that axis (default -1) alone. */
+/* Softmax and LogSoftmax. Before opset 13 the axis (default 1) splits the tensor into rows over all axes from
+ * it on; since, the sum runs along that axis (default -1) alone. */
 #include "kernels/kernels.h"
 #include "ops/ops.h"
 
 #include <math.h>
 
-static espl_status resolve(const espl__node *node, const espl_shape *x, int64_t *outer, int64_t *n, int64_t *inner,
-                           espl_diag *diag) {
+static espl_status resolve(const espl__node *node, const espl_shape *x, int64_t *outer, int64_t *n,
+                           int64_t *inner, espl_diag *diag) {
     bool flat = node->opset < 13;
     int axis;
     int64_t given = espl__attr_int(node, "axis", flat ? 1 : -1);

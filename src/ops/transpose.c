@@ -38,8 +38,8 @@ static void eval(const espl__node *node, const espl_tensor *in, espl_tensor *out
     if (resolve(node, in[0].shape.rank, perm, NULL) != ESPL_OK) return;
     espl__strides(&in[0].shape, own);
     for (int i = 0; i < in[0].shape.rank; i++) stride[i] = own[perm[i]];
-    espl__copy_strided(out[0].data, in[0].data, espl_dtype_bytes(in[0].dtype), out[0].shape.rank, out[0].shape.dim,
-                       stride);
+    espl__copy_strided(out[0].data, in[0].data, espl_dtype_bytes(in[0].dtype), out[0].shape.rank,
+                       out[0].shape.dim, stride);
 }
 
 const espl__op espl__op_Transpose = {

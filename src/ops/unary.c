@@ -1,4 +1,5 @@
-/* Elementwise functions of one f32 input. Exp, Sigmoid and Tanh are the kernels' own, so that every path has their bits. */
+/* Elementwise functions of one f32 input. Exp, Sigmoid and Tanh are the kernels' own, so that every path has
+ * their bits. */
 #include "kernels/kernels.h"
 #include "ops/ops.h"
 
@@ -48,58 +49,69 @@ static float hard_sigmoid(float x, float alpha, float beta) {
 
 /* Gelu: x * Phi(x) by the error function, or Hendrycks and Gimpel's approximation by tanh. */
 static float gelu_erf(float x) { return 0.5f * x * (1.0f + erff(x * 0.70710678f)); }
-static float gelu_tanh(float x) { return 0.5f * x * (1.0f + tanh_own(0.79788456f * (x + 0.044715f * x * x * x))); }
+static float gelu_tanh(float x) {
+    return 0.5f * x * (1.0f + tanh_own(0.79788456f * (x + 0.044715f * x * x * x)));
+}
 
 static float sign(float x) { return x > 0 ? 1.0f : x < 0 ? -1.0f : x; }
 
 /* X(Name, since, default alpha, default beta, f(x, alpha, beta)): one function each, and one operator. */
-#define UNARY_LIST(X)                                                                     \
-    X(LeakyRelu, 6, 0.01f, 0, x >= 0 ? x : alpha * x)                                     \
-    X(Elu, 6, 1, 0, elu(x, alpha))                                                        \
-    X(Celu, 12, 1, 0, x >= 0 ? x : alpha * (exp_own(x / alpha) - 1.0f))                   \
-    X(ThresholdedRelu, 10, 1, 0, x > alpha ? x : 0.0f)                                    \
-    X(HardSigmoid, 6, 0.2f, 0.5f, hard_sigmoid(x, alpha, beta))                           \
-    X(HardSwish, 14, 0, 0, x *hard_sigmoid(x, 1.0f / 6.0f, 0.5f))                         \
-    X(Log, 6, 0, 0, logf(x))                                                              \
-    X(Sqrt, 6, 0, 0, sqrtf(x))                                                            \
-    X(Reciprocal, 6, 0, 0, 1.0f / x)                                                      \
-    X(Floor, 6, 0, 0, floorf(x))                                                          \
-    X(Ceil, 6, 0, 0, ceilf(x))                                                            \
-    X(Round, 11, 0, 0, rintf(x))                                                          \
-    X(Erf, 9, 0, 0, erff(x))                                                              \
-    X(Softplus, 1, 0, 0, softplus(x))                                                     \
-    X(Softsign, 1, 0, 0, x / (1.0f + fabsf(x)))                                           \
-    X(Mish, 18, 0, 0, x *tanh_own(softplus(x)))                                           \
-    X(Sin, 7, 0, 0, sinf(x))                                                              \
-    X(Cos, 7, 0, 0, cosf(x))                                                              \
-    X(Tan, 7, 0, 0, tanf(x))                                                              \
-    X(Asin, 7, 0, 0, asinf(x))                                                            \
-    X(Acos, 7, 0, 0, acosf(x))                                                            \
-    X(Atan, 7, 0, 0, atanf(x))                                                            \
-    X(Sinh, 9, 0, 0, sinhf(x))                                                            \
-    X(Cosh, 9, 0, 0, coshf(x))                                                            \
-    X(Asinh, 9, 0, 0, asinhf(x))                                                          \
-    X(Acosh, 9, 0, 0, acoshf(x))                                                          \
+#define UNARY_LIST(X)                                                   \
+    X(LeakyRelu, 6, 0.01f, 0, x >= 0 ? x : alpha * x)                   \
+    X(Elu, 6, 1, 0, elu(x, alpha))                                      \
+    X(Celu, 12, 1, 0, x >= 0 ? x : alpha * (exp_own(x / alpha) - 1.0f)) \
+    X(ThresholdedRelu, 10, 1, 0, x > alpha ? x : 0.0f)                  \
+    X(HardSigmoid, 6, 0.2f, 0.5f, hard_sigmoid(x, alpha, beta))         \
+    X(HardSwish, 14, 0, 0, x * hard_sigmoid(x, 1.0f / 6.0f, 0.5f))       \
+    X(Log, 6, 0, 0, logf(x))                                            \
+    X(Sqrt, 6, 0, 0, sqrtf(x))                                          \
+    X(Reciprocal, 6, 0, 0, 1.0f / x)                                    \
+    X(Floor, 6, 0, 0, floorf(x))                                        \
+    X(Ceil, 6, 0, 0, ceilf(x))                                          \
+    X(Round, 11, 0, 0, rintf(x))                                        \
+    X(Erf, 9, 0, 0, erff(x))                                            \
+    X(Softplus, 1, 0, 0, softplus(x))                                   \
+    X(Softsign, 1, 0, 0, x / (1.0f + fabsf(x)))                         \
+    X(Mish, 18, 0, 0, x * tanh_own(softplus(x)))                         \
+    X(Sin, 7, 0, 0, sinf(x))                                            \
+    X(Cos, 7, 0, 0, cosf(x))                                            \
+    X(Tan, 7, 0, 0, tanf(x))                                            \
+    X(Asin, 7, 0, 0, asinf(x))                                          \
+    X(Acos, 7, 0, 0, acosf(x))                                          \
+    X(Atan, 7, 0, 0, atanf(x))                                          \
+    X(Sinh, 9, 0, 0, sinhf(x))                                          \
+    X(Cosh, 9, 0, 0, coshf(x))                                          \
+    X(Asinh, 9, 0, 0, asinhf(x))                                        \
+    X(Acosh, 9, 0, 0, acoshf(x))                                        \
     X(Atanh, 9, 0, 0, atanhf(x))
 
-#define DEFINE_EVAL(Name, first, alpha_default, beta_default, formula)                                              \
-    static void eval_##Name(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {       \
-        float alpha = espl__attr_float(node, "alpha", alpha_default);                                               \
-        float beta = espl__attr_float(node, "beta", beta_default);                                                  \
-        const float *from = in[0].data;                                                                             \
-        float *to = out[0].data;                                                                                    \
-        (void)scratch, (void)alpha, (void)beta;                                                                     \
-        for (int64_t i = 0, n = espl_shape_count(&in[0].shape); i < n; i++) {                                       \
-            float x = from[i];                                                                                      \
-            to[i] = (formula);                                                                                      \
-        }                                                                                                           \
+#define DEFINE_EVAL(Name, first, alpha_default, beta_default, formula)                       \
+    static void eval_##Name(const espl__node *node, const espl_tensor *in, espl_tensor *out, \
+                            void *scratch) {                                                 \
+        float alpha = espl__attr_float(node, "alpha", alpha_default);                        \
+        float beta = espl__attr_float(node, "beta", beta_default);                           \
+        const float *from = in[0].data;                                                      \
+        float *to = out[0].data;                                                             \
+        (void)scratch, (void)alpha, (void)beta;                                              \
+        for (int64_t i = 0, n = espl_shape_count(&in[0].shape); i < n; i++) {                \
+            float x = from[i];                                                               \
+            to[i] = (formula);                                                               \
+        }                                                                                    \
     }
 UNARY_LIST(DEFINE_EVAL)
 
-#define DEFINE_OP(Name, first, infer_fn, eval_fn)                                                             \
-    const espl__op espl__op_##Name = {.name = #Name, .domain = "", .min_inputs = 1, .max_inputs = 1,          \
-                                      .min_outputs = 1, .max_outputs = 1, .since = first, .until = 21,        \
-                                      .infer = infer_fn, .eval = eval_fn, .quant = ESPL__QUANT_UNARY};
+#define DEFINE_OP(Name, first, infer_fn, eval_fn)        \
+    const espl__op espl__op_##Name = {.name = #Name,     \
+                                      .domain = "",      \
+                                      .min_inputs = 1,   \
+                                      .max_inputs = 1,   \
+                                      .min_outputs = 1,  \
+                                      .max_outputs = 1,  \
+                                      .since = first,    \
+                                      .until = 21,       \
+                                      .infer = infer_fn, \
+                                      .eval = eval_fn,   \
+                                      .quant = ESPL__QUANT_UNARY};
 #define DEFINE_F32_OP(Name, first, alpha, beta, formula) DEFINE_OP(Name, first, infer_f32, eval_##Name)
 UNARY_LIST(DEFINE_F32_OP)
 DEFINE_OP(Exp, 6, infer_f32, eval_exp)
@@ -109,7 +121,8 @@ DEFINE_OP(Tanh, 6, infer_f32, eval_tanh)
 /* Selu has defaults that do not fit the list's attributes: alpha and gamma. */
 static void eval_selu(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
     (void)scratch;
-    float alpha = espl__attr_float(node, "alpha", 1.67326319f), gamma = espl__attr_float(node, "gamma", 1.05070102f);
+    float alpha = espl__attr_float(node, "alpha", 1.67326319f),
+          gamma = espl__attr_float(node, "gamma", 1.05070102f);
     const float *x = in[0].data;
     float *y = out[0].data;
     for (int64_t i = 0, n = espl_shape_count(&in[0].shape); i < n; i++) y[i] = gamma * elu(x[i], alpha);
@@ -127,7 +140,8 @@ static void eval_gelu(const espl__node *node, const espl_tensor *in, espl_tensor
     bool by_tanh = strcmp(espl__attr_string(node, "approximate", "none"), "tanh") == 0;
     const float *x = in[0].data;
     float *y = out[0].data;
-    for (int64_t i = 0, n = espl_shape_count(&in[0].shape); i < n; i++) y[i] = by_tanh ? gelu_tanh(x[i]) : gelu_erf(x[i]);
+    for (int64_t i = 0, n = espl_shape_count(&in[0].shape); i < n; i++)
+        y[i] = by_tanh ? gelu_tanh(x[i]) : gelu_erf(x[i]);
 }
 DEFINE_OP(Gelu, 20, infer_gelu, eval_gelu)
 
@@ -169,11 +183,12 @@ static int64_t abs_s64(int64_t x) { return x < 0 ? neg_s64(x) : x; }
 static double sign_f64(double x) { return x > 0 ? 1.0 : x < 0 ? -1.0 : x; }
 static int64_t sign_s64(int64_t x) { return (x > 0) - (x < 0); }
 
-#define DEFINE_SIGNED(Name, first, f32, f64, s64)                                                             \
-    static void eval_##Name(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) { \
-        (void)node, (void)scratch;                                                                            \
-        map_signed(&in[0], &out[0], f32, f64, s64);                                                           \
-    }                                                                                                         \
+#define DEFINE_SIGNED(Name, first, f32, f64, s64)                                            \
+    static void eval_##Name(const espl__node *node, const espl_tensor *in, espl_tensor *out, \
+                            void *scratch) {                                                 \
+        (void)node, (void)scratch;                                                           \
+        map_signed(&in[0], &out[0], f32, f64, s64);                                          \
+    }                                                                                        \
     DEFINE_OP(Name, first, infer_signed, eval_##Name)
 DEFINE_SIGNED(Relu, 6, relu_f32, relu_f64, relu_s64)
 DEFINE_SIGNED(Neg, 6, neg_f32, neg_f64, neg_s64)

@@ -1,14 +1,15 @@
 /* ONNX's own vectors against the operators' references: each folder holds model.onnx and
  * test_data_set_N/{input,output}_N.pb.
  *
- *   conformance [--data FOLDER | --assets FOLDER] [--expected FILE] [--passes] [--names] [--verbose] [TEST...]
+ *   conformance [--data FOLDER | --assets FOLDER] [--expected FILE] [--passes] [--names] [--verbose]
+ * [TEST...]
  *
- * Without names every test of FOLDER runs; --assets takes FOLDER from $ESPL_ASSETS (default ../shared). A test passes if
- * every output has the right type and shape and equals the vector, floats within 1e-5 + 1e-3 |expected|. It is skipped,
- * with the reason, if the reader or inference refuses the model, and fails if it computes something else. With --expected
- * every test that FILE names must pass. With --passes the graph goes through all passes first, which may not change what
- * it computes. --names prints the names of those that pass, which is how FILE is made. Exit: 0; 1 if a test fails; 77
- * without vectors. */
+ * Without names every test of FOLDER runs; --assets takes FOLDER from $ESPL_ASSETS (default ../shared). A
+ * test passes if every output has the right type and shape and equals the vector, floats within 1e-5 + 1e-3
+ * |expected|. It is skipped, with the reason, if the reader or inference refuses the model, and fails if it
+ * computes something else. With --expected every test that FILE names must pass. With --passes the graph goes
+ * through all passes first, which may not change what it computes. --names prints the names of those that
+ * pass, which is how FILE is made. Exit: 0; 1 if a test fails; 77 without vectors. */
 #include "espalier/onnx.h"
 #include "ops/ops.h"
 #include "passes/passes.h"
@@ -31,15 +32,15 @@ typedef enum result { PASS, FAIL, SKIP } result;
 
 static const char *const result_names[] = {"pass", "fail", "skip"};
 
-/* --- one data set -------------------------------------------------------------------------------- */
+/* --- one data set ---------------------------------------------------------------------------- */
 
 typedef struct vectors {
     espl_tensor inputs[MAX_TENSORS], outputs[MAX_TENSORS];
     int input_count, output_count;
 } vectors;
 
-static espl_status read_all(espl_context *ctx, const char *folder, const char *kind, espl_tensor *out, int *count,
-                            espl_diag *diag) {
+static espl_status read_all(espl_context *ctx, const char *folder, const char *kind, espl_tensor *out,
+                            int *count, espl_diag *diag) {
     char path[PATH_SIZE];
     for (*count = 0; *count < MAX_TENSORS; ++*count) {
         char name[32];
@@ -77,11 +78,13 @@ static const char *compare(const espl_tensor *got, const espl_tensor *want, char
     }
     size_t elem = espl_dtype_bytes(got->dtype);
     for (int64_t i = 0, n = espl_shape_count(&got->shape); i < n; i++) {
-        const char *pa = (const char *)got->data + (size_t)i * elem, *pb = (const char *)want->data + (size_t)i * elem;
+        const char *pa = (const char *)got->data + (size_t)i * elem,
+                   *pb = (const char *)want->data + (size_t)i * elem;
         double x, y;
         espl__load_f64(got->dtype, pa, 0, 1, &x);
         espl__load_f64(want->dtype, pb, 0, 1, &y);
-        bool fits = espl_dtype_is_float(got->dtype) ? close_enough(x, y, got->dtype) : memcmp(pa, pb, elem) == 0;
+        bool fits =
+            espl_dtype_is_float(got->dtype) ? close_enough(x, y, got->dtype) : memcmp(pa, pb, elem) == 0;
         if (fits) continue;
         snprintf(reason, size, "element %lld is %.9g instead of %.9g", (long long)i, x, y);
         return reason;
@@ -91,10 +94,10 @@ static const char *compare(const espl_tensor *got, const espl_tensor *want, char
 
 static bool through_passes; /* --passes */
 
-/* --- one test -------------------------------------------------------------------------------------- */
+/* --- one test -------------------------------------------------------------------------------- */
 
-/* Makes the inputs constants: operators whose result's shape depends on data (Reshape's target, Slice's limits) then see
- * it where models have it. The graph folds and its outputs are constants. */
+/* Makes the inputs constants: operators whose result's shape depends on data (Reshape's target, Slice's
+ * limits) then see it where models have it. The graph folds and its outputs are constants. */
 static bool bind_inputs(espl_graph *g, const vectors *v) {
     for (int i = 0; i < g->input_count; i++) {
         espl__value *value = g->inputs[i];
@@ -129,11 +132,13 @@ static espl_status run_graph(espl_context *ctx, espl_graph *g, vectors *v, bool 
         if (espl__is_quantized(g->values[i]))
             return espl__fail(diag, ESPL_UNSUPPORTED, "quantized values are not evaluated in f32");
     if (status == ESPL_OK) status = espl__specialise(g, shapes, diag);
-    for (int i = 0; i < g->output_count && i < v->output_count; i++) restore_bf16(&v->outputs[i], g->outputs[i]->dtype);
+    for (int i = 0; i < g->output_count && i < v->output_count; i++)
+        restore_bf16(&v->outputs[i], g->outputs[i]->dtype);
     return status == ESPL_OK ? espl__evaluate(ctx, g, v->inputs, outputs, diag) : status;
 }
 
-static result judge(const espl_graph *g, const espl_tensor *outputs, const vectors *v, char *reason, size_t size) {
+static result judge(const espl_graph *g, const espl_tensor *outputs, const vectors *v, char *reason,
+                    size_t size) {
     char text[256];
     for (int i = 0; i < g->output_count && i < v->output_count; i++) {
         if (!compare(&outputs[i], &v->outputs[i], text, sizeof text)) continue;
@@ -143,7 +148,8 @@ static result judge(const espl_graph *g, const espl_tensor *outputs, const vecto
     return PASS;
 }
 
-/* With inputs that stay inputs first, then with bound ones. `op` receives the name of the model's first operator. */
+/* With inputs that stay inputs first, then with bound ones. `op` receives the name of the model's first
+ * operator. */
 static result attempt(espl_context *ctx, const char *model, vectors *v, bool bind, char *op, char *reason,
                       size_t size) {
     espl_graph *g = NULL;
@@ -152,7 +158,8 @@ static result attempt(espl_context *ctx, const char *model, vectors *v, bool bin
     result r = SKIP;
     if (espl_onnx_read(ctx, model, &g, &diag) != ESPL_OK) goto done;
     if (g->node_count) snprintf(op, NAME_SIZE, "%s", g->nodes[0]->op->name);
-    if (g->input_count != v->input_count || g->output_count != v->output_count || g->output_count > MAX_TENSORS) {
+    if (g->input_count != v->input_count || g->output_count != v->output_count ||
+        g->output_count > MAX_TENSORS) {
         (void)espl__fail(&diag, ESPL_SHAPE, "the vectors do not fit the model's inputs and outputs");
         goto done;
     }
@@ -188,7 +195,7 @@ static result run_test(espl_context *ctx, const char *folder, char *op, char *re
     return worst;
 }
 
-/* --- all tests ---------------------------------------------------------------------------------------- */
+/* --- all tests ------------------------------------------------------------------------------- */
 
 typedef struct row {
     char name[NAME_SIZE], op[NAME_SIZE], reason[1024];
@@ -200,7 +207,9 @@ typedef struct suite {
     int count;
 } suite;
 
-static int by_name(const void *a, const void *b) { return strcmp(((const row *)a)->name, ((const row *)b)->name); }
+static int by_name(const void *a, const void *b) {
+    return strcmp(((const row *)a)->name, ((const row *)b)->name);
+}
 
 static bool list_folder(const char *data, suite *s) {
     DIR *dir = opendir(data);
@@ -235,7 +244,8 @@ static void print_operators(const suite *s) {
             n[s->rows[k].result]++;
             first = ESPL_MIN(first, k);
         }
-        if (first == i) printf("%-24s %4d pass %4d fail %4d skip\n", s->rows[i].op, n[PASS], n[FAIL], n[SKIP]);
+        if (first == i)
+            printf("%-24s %4d pass %4d fail %4d skip\n", s->rows[i].op, n[PASS], n[FAIL], n[SKIP]);
     }
 }
 
@@ -266,7 +276,8 @@ static void run_suite(espl_context *ctx, const char *data, suite *s, bool verbos
         row *r = &s->rows[i];
         join(folder, sizeof folder, data, r->name);
         r->result = run_test(ctx, folder, r->op, r->reason, sizeof r->reason);
-        if (verbose || r->result == FAIL) printf("%s %s %s\n", result_names[r->result], r->name, r->result ? r->reason : "");
+        if (verbose || r->result == FAIL)
+            printf("%s %s %s\n", result_names[r->result], r->name, r->result ? r->reason : "");
     }
 }
 
@@ -305,7 +316,8 @@ int main(int argc, char **argv) {
         }
     }
     if (!s.count && !list_folder(data, &s)) {
-        printf("skipped: no %s in %s\n", data == assets ? "assets" : "vectors (Debian: libonnx-testdata)", data);
+        printf("skipped: no %s in %s\n", data == assets ? "assets" : "vectors (Debian: libonnx-testdata)",
+               data);
         return 77;
     }
     if (espl_context_create(NULL, &ctx, &diag) != ESPL_OK) {

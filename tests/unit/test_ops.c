@@ -220,6 +220,7 @@ static void convolutions(void **state) {
           {"ConvTranspose f32:1x4x5x5 f32:4x2x3x3 | group=2 pads=[1,1,1,1]", "f32 1x4x5x5"},
           {"ConvTranspose f32:1x4x5x5 f32:4x2x3x3 | pads=[9,9,9,9]", "!would have"},
           {"ConvTranspose f32:1x4x5x5 f32:4x2x3x3 | output_shape=[1]", "!wrong length"},
+          {"ConvTranspose f32:1x4x5x5 f32:4x2x3x3 | output_shape=[-9223372036854775808,9]", "!would have 0 elements"},
           {"ConvTranspose f32:1x3x5x5 f32:4x2x3x3", "!has 3 channels and the weights take 4"},
           {"ConvTranspose f32:1x4x5x5 f32:4x9223372036854775807x3x3 | group=4", "!groups"});
 }
