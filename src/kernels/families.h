@@ -1,5 +1,5 @@
-/* Which kernel family has a file for which instruction set. A family file defines one table, espl__<family>_<isa>,
- * with the kernels it has; a new file is one more row here. */
+/* Which kernel family has a file for which instruction set. A family file defines one table,
+ * espl__<family>_<isa>, with the kernels it has; a new file is one more row here. */
 #ifndef ESPL_KERNEL_FAMILIES_H
 #define ESPL_KERNEL_FAMILIES_H
 

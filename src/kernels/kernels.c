@@ -42,4 +42,6 @@ const espl__kernels *espl__kernels_at(espl__cpu level) {
     return &complete[level];
 }
 
-const espl__kernels *espl__kernels_get(void) { return espl__kernels_at(espl__cpu_level()); }
+const espl__kernels *espl__kernels_get(void) {
+    return espl__kernels_at(espl__cpu_level());
+}

@@ -3,7 +3,9 @@
 
 #include "kernels/kernels.h"
 
-static int64_t blocks_of(int64_t channels) { return (channels + ESPL__NR - 1) / ESPL__NR; }
+static int64_t blocks_of(int64_t channels) {
+    return (channels + ESPL__NR - 1) / ESPL__NR;
+}
 
 size_t espl__pack_s8_bytes(int64_t channels, int64_t segments, int64_t k) {
     return (size_t)blocks_of(channels) * (size_t)segments * (size_t)((k + 3) / 4) * ESPL__NR * 4;

@@ -24,7 +24,8 @@ static double seconds(bench_fn *fn, const bench_args *args, double budget) {
     return best;
 }
 
-static void print_rate(const char *kernel, int level, const char *shape, double rate, const char *unit, double peak) {
+static void print_rate(const char *kernel, int level, const char *shape, double rate, const char *unit,
+                       double peak) {
     printf("%-13s %-11s %-28s %9.1f %s", kernel, espl__cpu_level_name((espl__cpu)level), shape, rate, unit);
     if (peak > 0.0) printf("  %3.0f %% of peak", 100.0 * rate / peak);
     printf("\n");
@@ -37,27 +38,20 @@ enum { MAX_BYTES = 1 << 26 };
 
 typedef struct {
     const char *name;
-    int k, stride, in_channels, out_channels, out_size; /* square; out_size 0: one pixel, a matrix times a vector */
+    int k, stride, in_channels, out_channels,
+        out_size; /* square; out_size 0: one pixel, a matrix times a vector */
     bool residual;
 } conv_shape;
 
 static const conv_shape conv_shapes[] = {
-    {"3x3 16->16 @32", 3, 1, 16, 16, 32, false},
-    {"3x3 16->16 @32 residual", 3, 1, 16, 16, 32, true},
-    {"3x3 32->32 @16", 3, 1, 32, 32, 16, false},
-    {"3x3 64->64 @8", 3, 1, 64, 64, 8, false},
-    {"3x3 s2 32->64 @8", 3, 2, 32, 64, 8, false},
-    {"3x3 128->128 @56", 3, 1, 128, 128, 56, false},
-    {"3x3 512->512 @7", 3, 1, 512, 512, 7, false},
-    {"3x3 4->16 @32", 3, 1, 4, 16, 32, false},
-    {"7x7 s2 4->64 @112", 7, 2, 4, 64, 112, false},
-    {"1x1 24->144 @56", 1, 1, 24, 144, 56, false},
-    {"1x1 96->24 @56", 1, 1, 96, 24, 56, false},
-    {"1x1 144->24 @56 residual", 1, 1, 144, 24, 56, true},
-    {"1x1 320->1280 @7", 1, 1, 320, 1280, 7, false},
-    {"GEMM 768->768 x128", 1, 1, 768, 768, -128, false},
-    {"GEMV 512->512", 1, 1, 512, 512, 0, false},
-    {"GEMV 4096->4096", 1, 1, 4096, 4096, 0, false},
+    {"3x3 16->16 @32", 3, 1, 16, 16, 32, false},     {"3x3 16->16 @32 residual", 3, 1, 16, 16, 32, true},
+    {"3x3 32->32 @16", 3, 1, 32, 32, 16, false},     {"3x3 64->64 @8", 3, 1, 64, 64, 8, false},
+    {"3x3 s2 32->64 @8", 3, 2, 32, 64, 8, false},    {"3x3 128->128 @56", 3, 1, 128, 128, 56, false},
+    {"3x3 512->512 @7", 3, 1, 512, 512, 7, false},   {"3x3 4->16 @32", 3, 1, 4, 16, 32, false},
+    {"7x7 s2 4->64 @112", 7, 2, 4, 64, 112, false},  {"1x1 24->144 @56", 1, 1, 24, 144, 56, false},
+    {"1x1 96->24 @56", 1, 1, 96, 24, 56, false},     {"1x1 144->24 @56 residual", 1, 1, 144, 24, 56, true},
+    {"1x1 320->1280 @7", 1, 1, 320, 1280, 7, false}, {"GEMM 768->768 x128", 1, 1, 768, 768, -128, false},
+    {"GEMV 512->512", 1, 1, 512, 512, 0, false},     {"GEMV 4096->4096", 1, 1, 4096, 4096, 0, false},
 };
 
 static struct {
@@ -80,10 +74,17 @@ static void layer_sizes(const conv_shape *s, int unit, int *in_width) {
 static void prepare_conv(const conv_shape *s, int unit, int out_unit) {
     int in_width;
     layer_sizes(s, unit, &in_width);
-    now.p = (espl__conv){.segments = s->k, .seg_k = s->k * s->in_channels / (unit == 1 ? 4 : 1), .seg_off = now.off,
-                         .in_step = (ptrdiff_t)s->in_channels * s->stride * unit, .out_step = s->out_channels * out_unit,
-                         .res_step = s->out_channels * out_unit, .w = now.w, .bias = now.bias,
-                         .channels = s->out_channels, .flo = 0.0f, .fhi = INFINITY};
+    now.p = (espl__conv){.segments = s->k,
+                         .seg_k = s->k * s->in_channels / (unit == 1 ? 4 : 1),
+                         .seg_off = now.off,
+                         .in_step = (ptrdiff_t)s->in_channels * s->stride * unit,
+                         .out_step = s->out_channels * out_unit,
+                         .res_step = s->out_channels * out_unit,
+                         .w = now.w,
+                         .bias = now.bias,
+                         .channels = s->out_channels,
+                         .flo = 0.0f,
+                         .fhi = INFINITY};
     now.p.q = (espl__epilogue_u8){(const float *)now.mult, 3, 0, 255, 0.9f, 0.4f, 7, 2, 0, 255};
     for (int r = 0; r < s->k; r++) now.off[r] = (int32_t)((ptrdiff_t)r * in_width * s->in_channels * unit);
     now.out_row = (ptrdiff_t)now.pixels * s->out_channels * out_unit;
@@ -98,32 +99,33 @@ static void run_conv_u8(const bench_args *a) {
 
 static void run_conv_u8_f32(const bench_args *a) {
     for (int r = 0; r < now.rows; r++)
-        a->set->conv_u8_f32(&now.p, now.in + r * now.in_row, (float *)(now.out + r * now.out_row), now.pixels, 0,
-                            now.blocks);
+        a->set->conv_u8_f32(&now.p, now.in + r * now.in_row, (float *)(now.out + r * now.out_row), now.pixels,
+                            0, now.blocks);
 }
 
 static void run_conv_f32(const bench_args *a) {
     const conv_shape *s = a->shape;
     for (int r = 0; r < now.rows; r++)
-        a->set->conv_f32(&now.p, (const float *)(now.in + r * now.in_row), (float *)(now.out + r * now.out_row),
-                         s->residual ? (const float *)(now.res + r * now.out_row) : NULL, now.pixels, 0, now.blocks);
+        a->set->conv_f32(
+            &now.p, (const float *)(now.in + r * now.in_row), (float *)(now.out + r * now.out_row),
+            s->residual ? (const float *)(now.res + r * now.out_row) : NULL, now.pixels, 0, now.blocks);
 }
 
 static double conv_operations(const conv_shape *s) {
     return 2.0 * s->k * s->k * s->in_channels * s->out_channels * now.rows * now.pixels;
 }
 
-#define BENCH_CONV(kernel, unit, out_unit, peak)                                                              \
-    static void bench_##kernel(int level) {                                                                   \
-        for (size_t i = 0; i < ESPL_COUNT(conv_shapes); i++) {                                                \
-            const conv_shape *s = &conv_shapes[i];                                                            \
-            bench_args args = {espl__kernels_at((espl__cpu)level), s};                                        \
-            prepare_conv(s, unit, out_unit);                                                                  \
-            /* The peak next to each figure: other programs may slow both. */                                 \
-            const double most = peak((espl__cpu)level);                                                       \
-            double rate = conv_operations(s) / seconds(run_##kernel, &args, level ? 0.05 : 0.0) * 1e-9;       \
-            print_rate(#kernel, level, s->name, rate, "GOP/s", most);                                         \
-        }                                                                                                     \
+#define BENCH_CONV(kernel, unit, out_unit, peak)                                                        \
+    static void bench_##kernel(int level) {                                                             \
+        for (size_t i = 0; i < ESPL_COUNT(conv_shapes); i++) {                                          \
+            const conv_shape *s = &conv_shapes[i];                                                      \
+            bench_args args = {espl__kernels_at((espl__cpu)level), s};                                  \
+            prepare_conv(s, unit, out_unit);                                                            \
+            /* The peak next to each figure: other programs may slow both. */                           \
+            const double most = peak((espl__cpu)level);                                                 \
+            double rate = conv_operations(s) / seconds(run_##kernel, &args, level ? 0.05 : 0.0) * 1e-9; \
+            print_rate(#kernel, level, s->name, rate, "GOP/s", most);                                   \
+        }                                                                                               \
     }
 BENCH_CONV(conv_u8, 1, 1, peak_u8)
 BENCH_CONV(conv_u8_f32, 1, 4, peak_u8)
@@ -132,8 +134,8 @@ BENCH_CONV(conv_f32, 4, 4, peak_f32)
 /* --- depthwise ------------------------------------------------------------------------------------------ */
 
 static const conv_shape dw_shapes[] = {
-    {"dw 3x3 144 @56", 3, 1, 144, 144, 56, false},   {"dw 3x3 s2 144 @28", 3, 2, 144, 144, 28, false},
-    {"dw 3x3 960 @7", 3, 1, 960, 960, 7, false},     {"dw 3x3 24 @112", 3, 1, 24, 24, 112, false},
+    {"dw 3x3 144 @56", 3, 1, 144, 144, 56, false}, {"dw 3x3 s2 144 @28", 3, 2, 144, 144, 28, false},
+    {"dw 3x3 960 @7", 3, 1, 960, 960, 7, false},   {"dw 3x3 24 @112", 3, 1, 24, 24, 112, false},
     {"dw 5x5 240 @14", 5, 1, 240, 240, 14, false},
 };
 
@@ -141,40 +143,50 @@ static void prepare_dw(const conv_shape *s, int unit) {
     int in_width;
     layer_sizes(s, unit, &in_width);
     ptrdiff_t pixel = (ptrdiff_t)s->in_channels * unit;
-    now.dw = (espl__dwconv){.taps = s->k * s->k, .tap_off = now.off, .in_step = pixel * s->stride, .out_step = pixel,
-                            .res_step = pixel, .w = now.w, .bias = now.bias, .channels = s->in_channels, .flo = 0.0f,
+    now.dw = (espl__dwconv){.taps = s->k * s->k,
+                            .tap_off = now.off,
+                            .in_step = pixel * s->stride,
+                            .out_step = pixel,
+                            .res_step = pixel,
+                            .w = now.w,
+                            .bias = now.bias,
+                            .channels = s->in_channels,
+                            .flo = 0.0f,
                             .fhi = 6.0f};
     now.dw.q = (espl__epilogue_u8){(const float *)now.mult, 3, 0, 255, 0.9f, 0.4f, 7, 2, 0, 255};
-    for (int t = 0; t < s->k * s->k; t++) now.off[t] = (int32_t)(t / s->k * in_width * pixel + t % s->k * pixel);
+    for (int t = 0; t < s->k * s->k; t++)
+        now.off[t] = (int32_t)(t / s->k * in_width * pixel + t % s->k * pixel);
     now.out_row = (ptrdiff_t)now.pixels * pixel;
 }
 
 static void run_dwconv_u8(const bench_args *a) {
     for (int r = 0; r < now.rows; r++)
-        a->set->dwconv_u8(&now.dw, now.in + r * now.in_row, now.out + r * now.out_row, NULL, now.pixels, 0, now.blocks);
+        a->set->dwconv_u8(&now.dw, now.in + r * now.in_row, now.out + r * now.out_row, NULL, now.pixels, 0,
+                          now.blocks);
 }
 
 static void run_dwconv_f32(const bench_args *a) {
     for (int r = 0; r < now.rows; r++)
-        a->set->dwconv_f32(&now.dw, (const float *)(now.in + r * now.in_row), (float *)(now.out + r * now.out_row), NULL,
-                           now.pixels, 0, now.blocks);
+        a->set->dwconv_f32(&now.dw, (const float *)(now.in + r * now.in_row),
+                           (float *)(now.out + r * now.out_row), NULL, now.pixels, 0, now.blocks);
 }
 
-#define BENCH_DW(kernel, unit)                                                                                  \
-    static void bench_##kernel(int level) {                                                                     \
-        for (size_t i = 0; i < ESPL_COUNT(dw_shapes); i++) {                                                    \
-            const conv_shape *s = &dw_shapes[i];                                                                \
-            bench_args args = {espl__kernels_at((espl__cpu)level), s};                                          \
-            prepare_dw(s, unit);                                                                                \
-            double count = 2.0 * s->k * s->k * s->in_channels * now.rows * now.pixels;                          \
-            print_rate(#kernel, level, s->name, count / seconds(run_##kernel, &args, level ? 0.05 : 0.0) * 1e-9, \
-                       "GOP/s", 0.0);                                                                           \
-        }                                                                                                       \
+#define BENCH_DW(kernel, unit)                                                                         \
+    static void bench_##kernel(int level) {                                                            \
+        for (size_t i = 0; i < ESPL_COUNT(dw_shapes); i++) {                                           \
+            const conv_shape *s = &dw_shapes[i];                                                       \
+            bench_args args = {espl__kernels_at((espl__cpu)level), s};                                 \
+            prepare_dw(s, unit);                                                                       \
+            double count = 2.0 * s->k * s->k * s->in_channels * now.rows * now.pixels;                 \
+            print_rate(#kernel, level, s->name,                                                        \
+                       count / seconds(run_##kernel, &args, level ? 0.05 : 0.0) * 1e-9, "GOP/s", 0.0); \
+        }                                                                                              \
     }
 BENCH_DW(dwconv_u8, 1)
 BENCH_DW(dwconv_f32, 4)
 
-/* --- elementwise ------------------------------------------------------------------------------------------ */
+/* --- elementwise ------------------------------------------------------------------------------------------
+ */
 
 enum { N = 16384, POOL = 9 }; /* in the first or second cache level */
 
@@ -184,35 +196,38 @@ static const float *rows_f32[POOL];
 #define F32(p) ((float *)(p))
 
 /* X(kernel, bytes moved an element, arguments) */
-#define ELTWISE(X)                                                     \
-    X(add_u8, 3, (&qadd, now.in, now.res, now.out, N))                 \
-    X(lut_u8, 2, (now.w, now.in, now.out, N))                          \
-    X(requant_u8, 2, (0.7f, 3, 5, now.in, now.out, N))                 \
-    X(quantize, 5, (9.0f, 3, 0, 255, F32(now.in), now.out, N))         \
-    X(dequantize, 5, (0.1f, 3, now.in, F32(now.out), N))               \
-    X(max_u8, POOL + 1, (rows_u8, POOL, now.out, 64))                  \
-    X(max_f32, 4 * POOL + 4, (rows_f32, POOL, F32(now.out), 64))       \
-    X(sum_u8, POOL + 4, (rows_u8, POOL, (int32_t *)now.out, 64))       \
-    X(sum_f32, 4 * POOL + 4, (rows_f32, POOL, F32(now.out), 64))       \
-    X(add_f32, 12, (F32(now.in), F32(now.res), F32(now.out), N))       \
-    X(mul_f32, 12, (F32(now.in), F32(now.res), F32(now.out), N))       \
-    X(clamp_f32, 8, (0.0f, 6.0f, F32(now.in), F32(now.out), N))        \
-    X(exp_f32, 8, (F32(now.in), F32(now.out), N))                      \
-    X(sigmoid_f32, 8, (F32(now.in), F32(now.out), N))                  \
-    X(tanh_f32, 8, (F32(now.in), F32(now.out), N))                     \
+#define ELTWISE(X)                                               \
+    X(add_u8, 3, (&qadd, now.in, now.res, now.out, N))           \
+    X(lut_u8, 2, (now.w, now.in, now.out, N))                    \
+    X(requant_u8, 2, (0.7f, 3, 5, now.in, now.out, N))           \
+    X(quantize, 5, (9.0f, 3, 0, 255, F32(now.in), now.out, N))   \
+    X(dequantize, 5, (0.1f, 3, now.in, F32(now.out), N))         \
+    X(max_u8, POOL + 1, (rows_u8, POOL, now.out, 64))            \
+    X(max_f32, 4 * POOL + 4, (rows_f32, POOL, F32(now.out), 64)) \
+    X(sum_u8, POOL + 4, (rows_u8, POOL, (int32_t *)now.out, 64)) \
+    X(sum_f32, 4 * POOL + 4, (rows_f32, POOL, F32(now.out), 64)) \
+    X(add_f32, 12, (F32(now.in), F32(now.res), F32(now.out), N)) \
+    X(mul_f32, 12, (F32(now.in), F32(now.res), F32(now.out), N)) \
+    X(clamp_f32, 8, (0.0f, 6.0f, F32(now.in), F32(now.out), N))  \
+    X(exp_f32, 8, (F32(now.in), F32(now.out), N))                \
+    X(sigmoid_f32, 8, (F32(now.in), F32(now.out), N))            \
+    X(tanh_f32, 8, (F32(now.in), F32(now.out), N))               \
     X(softmax_f32, 8, (F32(now.in), F32(now.out), N))
 
-#define BENCH_ELTWISE(kernel, bytes, args)                                                                   \
-    static void run_##kernel(const bench_args *a) { a->set->kernel args; }                                   \
-    static void bench_##kernel(int level) {                                                                  \
-        bench_args a = {espl__kernels_at((espl__cpu)level), NULL};                                           \
-        int n = strncmp(#kernel, "max", 3) == 0 || strncmp(#kernel, "sum", 3) == 0 ? 64 : N;                 \
-        double rate = (double)n * (bytes) / seconds(run_##kernel, &a, level ? 0.05 : 0.01) * 1e-9;           \
-        print_rate(#kernel, level, n == N ? "16384 elements" : "9 rows of 64", rate, "GB/s ", 0.0);          \
+#define BENCH_ELTWISE(kernel, bytes, args)                                                          \
+    static void run_##kernel(const bench_args *a) {                                                 \
+        a->set->kernel args;                                                                        \
+    }                                                                                               \
+    static void bench_##kernel(int level) {                                                         \
+        bench_args a = {espl__kernels_at((espl__cpu)level), NULL};                                  \
+        int n = strncmp(#kernel, "max", 3) == 0 || strncmp(#kernel, "sum", 3) == 0 ? 64 : N;        \
+        double rate = (double)n * (bytes) / seconds(run_##kernel, &a, level ? 0.05 : 0.01) * 1e-9;  \
+        print_rate(#kernel, level, n == N ? "16384 elements" : "9 rows of 64", rate, "GB/s ", 0.0); \
     }
 ELTWISE(BENCH_ELTWISE)
 
-/* --- all ------------------------------------------------------------------------------------------------------ */
+/* --- all
+ * ------------------------------------------------------------------------------------------------------ */
 
 static uint8_t *some_bytes(void) {
     uint8_t *p = aligned_alloc(4096, MAX_BYTES);

@@ -1,7 +1,9 @@
 /* Convolution and depthwise convolution. */
 #include "checkkern.h"
 
-static int round16(int n) { return (n + 15) / 16 * 16; }
+static int round16(int n) {
+    return (n + 15) / 16 * 16;
+}
 
 /* --- cases ------------------------------------------------------------------------------------------ */
 
@@ -20,7 +22,8 @@ static float random_mult(bool hostile) {
     return ldexpf(x, between(hostile ? -30 : -16, hostile ? 4 : -6));
 }
 
-/* Half of the time tenths: sums of their multiples lie next to ties, where the order of the roundings shows. */
+/* Half of the time tenths: sums of their multiples lie next to ties, where the order of the roundings shows.
+ */
 static float random_res_scale(bool hostile) {
     if (hostile && one_in(4)) return hostile_float();
     return one_in(2) ? 0.1f * (float)between(1, 12) : espl__rng_float(&rng) * 2.0f;
@@ -53,7 +56,8 @@ static void random_clamp(float *lo, float *hi) {
     *hi = one_in(2) ? INFINITY : 6.0f;
 }
 
-/* Shapes cover every register tile: pixels from 1 past the widest, blocks from 1 to 9 and many, one k and many. */
+/* Shapes cover every register tile: pixels from 1 past the widest, blocks from 1 to 9 and many, one k and
+ * many. */
 static void random_shape(conv_case *c, int unit, bool large) {
     espl__conv *p = &c->p;
     c->hostile = one_in(4);
@@ -114,8 +118,9 @@ static void random_outputs(conv_case *c, int unit, bool residual) {
 }
 
 #define CASE_FORMAT "%d x %d groups, %d channels, %d pixels, blocks %d to %d%s"
-#define CASE_ARGS(c)                                                                                       \
-    (c).p.segments, (c).p.seg_k, (c).p.channels, (c).pixels, (c).block0, (c).block1, (c).res ? ", residual" : ""
+#define CASE_ARGS(c)                                                                 \
+    (c).p.segments, (c).p.seg_k, (c).p.channels, (c).pixels, (c).block0, (c).block1, \
+        (c).res ? ", residual" : ""
 
 /* --- independent results ------------------------------------------------------------------------------ */
 
@@ -125,7 +130,8 @@ static int64_t exact_sum(const conv_case *c, int pixel, int channel) {
     int64_t sum = ((const int32_t *)p->bias)[channel];
     for (int s = 0; s < p->segments; s++)
         for (int k = 0; k < p->seg_k * 4; k++) {
-            size_t group = ((size_t)(channel / 16) * (size_t)p->segments + (size_t)s) * (size_t)p->seg_k + (size_t)k / 4;
+            size_t group =
+                ((size_t)(channel / 16) * (size_t)p->segments + (size_t)s) * (size_t)p->seg_k + (size_t)k / 4;
             int8_t w = ((const int8_t *)p->w)[group * 64 + (size_t)(channel % 16) * 4 + (size_t)k % 4];
             sum += (int64_t)w * ((const uint8_t *)c->in)[pixel * p->in_step + p->seg_off[s] + k];
         }
@@ -152,11 +158,16 @@ static bool is_code(const espl__epilogue_u8 *q, double x, const uint8_t *res, in
     return false;
 }
 
-/* --- convolution ------------------------------------------------------------------------------------------ */
+/* --- convolution ------------------------------------------------------------------------------------------
+ */
 
 /* Channels of the case's blocks. */
-static int first_channel(const conv_case *c) { return c->block0 * 16; }
-static int last_channel(const conv_case *c) { return ESPL_MIN(c->block1 * 16, c->p.channels); }
+static int first_channel(const conv_case *c) {
+    return c->block0 * 16;
+}
+static int last_channel(const conv_case *c) {
+    return ESPL_MIN(c->block1 * 16, c->p.channels);
+}
 
 /* Whether the reference wrote the blocks' channels and nothing else. */
 static bool wrote_its_own(const conv_case *c, int unit) {
@@ -181,7 +192,8 @@ void check_conv_u8(void) {
         random_weights_u8(&c);
         c.p.q = random_epilogue(c.p.channels, c.hostile);
         random_outputs(&c, 1, one_in(2));
-        espl__kernels_own(ESPL__CPU_REF)->conv_u8(&c.p, c.in, c.out.want, c.res, c.pixels, c.block0, c.block1);
+        espl__kernels_own(ESPL__CPU_REF)
+            ->conv_u8(&c.p, c.in, c.out.want, c.res, c.pixels, c.block0, c.block1);
         expect(wrote_its_own(&c, 1), "conv_u8", 0, CASE_FORMAT ": wrote elsewhere", CASE_ARGS(c));
         for (int n = 0, pixel, channel; !c.hostile && n < 8; n++) {
             random_output(&c, &pixel, &channel);
@@ -192,7 +204,8 @@ void check_conv_u8(void) {
         }
         FOR_LEVELS(level, conv_u8) {
             uint8_t *got = take_again(&c.out);
-            espl__kernels_own((espl__cpu)level)->conv_u8(&c.p, c.in, got, c.res, c.pixels, c.block0, c.block1);
+            espl__kernels_own((espl__cpu)level)
+                ->conv_u8(&c.p, c.in, got, c.res, c.pixels, c.block0, c.block1);
             expect(same_bytes(&c.out, got), "conv_u8", level, CASE_FORMAT, CASE_ARGS(c));
         }
     }
@@ -264,19 +277,21 @@ void check_conv_f32(void) {
         c.p.bias = bias;
         random_clamp(&c.p.flo, &c.p.fhi);
         random_outputs(&c, 4, one_in(2));
-        espl__kernels_own(ESPL__CPU_REF)->conv_f32(&c.p, c.in, c.out.want, c.res, c.pixels, c.block0, c.block1);
+        espl__kernels_own(ESPL__CPU_REF)
+            ->conv_f32(&c.p, c.in, c.out.want, c.res, c.pixels, c.block0, c.block1);
         expect(wrote_its_own(&c, 4), "conv_f32", 0, CASE_FORMAT ": wrote elsewhere", CASE_ARGS(c));
         for (int n = 0, pixel, channel; !c.hostile && n < 8; n++) {
             random_output(&c, &pixel, &channel);
             double size, x = double_sum(&c, pixel, channel, &size);
             double r = c.res ? ((const float *)c.res)[pixel * (c.p.res_step / 4) + channel] : 0.0;
             float y = ((const float *)c.out.want)[pixel * (c.p.out_step / 4) + channel];
-            expect(is_close(x + r, size + fabs(r), c.p.segments * c.p.seg_k + 2, c.p.flo, c.p.fhi, y), "conv_f32", 0,
-                   CASE_FORMAT ": %g, not %g", CASE_ARGS(c), (double)y, x + r);
+            expect(is_close(x + r, size + fabs(r), c.p.segments * c.p.seg_k + 2, c.p.flo, c.p.fhi, y),
+                   "conv_f32", 0, CASE_FORMAT ": %g, not %g", CASE_ARGS(c), (double)y, x + r);
         }
         FOR_LEVELS(level, conv_f32) {
             float *got = take_again(&c.out);
-            espl__kernels_own((espl__cpu)level)->conv_f32(&c.p, c.in, got, c.res, c.pixels, c.block0, c.block1);
+            espl__kernels_own((espl__cpu)level)
+                ->conv_f32(&c.p, c.in, got, c.res, c.pixels, c.block0, c.block1);
             expect(same_floats(&c.out, got), "conv_f32", level, CASE_FORMAT, CASE_ARGS(c));
         }
     }
@@ -294,7 +309,7 @@ typedef struct {
 } dw_case;
 
 #define DW_FORMAT "%d taps, %d channels, %d pixels, blocks %d to %d%s%s"
-#define DW_ARGS(c)                                                                          \
+#define DW_ARGS(c)                                                                               \
     (c).p.taps, (c).p.channels, (c).pixels, (c).block0, (c).block1, (c).res ? ", residual" : "", \
         (c).hostile ? ", hostile" : ""
 
@@ -350,8 +365,11 @@ static void random_dw(dw_case *c, int unit) {
 
 /* The fields that tell which outputs are the case's own. */
 static conv_case as_conv(const dw_case *c) {
-    return (conv_case){.p = {.channels = c->p.channels, .out_step = c->p.out_step}, .pixels = c->pixels,
-                       .block0 = c->block0, .block1 = c->block1, .out = c->out};
+    return (conv_case){.p = {.channels = c->p.channels, .out_step = c->p.out_step},
+                       .pixels = c->pixels,
+                       .block0 = c->block0,
+                       .block1 = c->block1,
+                       .out = c->out};
 }
 
 void check_dwconv_u8(void) {
@@ -359,7 +377,8 @@ void check_dwconv_u8(void) {
         dw_case c = {0};
         random_dw(&c, 1);
         c.p.q = random_epilogue(c.p.channels, c.hostile);
-        espl__kernels_own(ESPL__CPU_REF)->dwconv_u8(&c.p, c.in, c.out.want, c.res, c.pixels, c.block0, c.block1);
+        espl__kernels_own(ESPL__CPU_REF)
+            ->dwconv_u8(&c.p, c.in, c.out.want, c.res, c.pixels, c.block0, c.block1);
         conv_case own = as_conv(&c);
         expect(wrote_its_own(&own, 1), "dwconv_u8", 0, DW_FORMAT ": wrote elsewhere", DW_ARGS(c));
         for (int n = 0, pixel, channel; !c.hostile && n < 8; n++) {
@@ -375,7 +394,8 @@ void check_dwconv_u8(void) {
         }
         FOR_LEVELS(level, dwconv_u8) {
             uint8_t *got = take_again(&c.out);
-            espl__kernels_own((espl__cpu)level)->dwconv_u8(&c.p, c.in, got, c.res, c.pixels, c.block0, c.block1);
+            espl__kernels_own((espl__cpu)level)
+                ->dwconv_u8(&c.p, c.in, got, c.res, c.pixels, c.block0, c.block1);
             expect(same_bytes(&c.out, got), "dwconv_u8", level, DW_FORMAT, DW_ARGS(c));
         }
     }
@@ -386,7 +406,8 @@ void check_dwconv_f32(void) {
         dw_case c = {0};
         random_dw(&c, 4);
         random_clamp(&c.p.flo, &c.p.fhi);
-        espl__kernels_own(ESPL__CPU_REF)->dwconv_f32(&c.p, c.in, c.out.want, c.res, c.pixels, c.block0, c.block1);
+        espl__kernels_own(ESPL__CPU_REF)
+            ->dwconv_f32(&c.p, c.in, c.out.want, c.res, c.pixels, c.block0, c.block1);
         conv_case own = as_conv(&c);
         expect(wrote_its_own(&own, 4), "dwconv_f32", 0, DW_FORMAT ": wrote elsewhere", DW_ARGS(c));
         for (int n = 0, pixel, channel; !c.hostile && n < 8; n++) {
@@ -394,7 +415,8 @@ void check_dwconv_f32(void) {
             double sum = ((const float *)c.p.bias)[channel], size = fabs(sum);
             for (int t = 0; t < c.p.taps; t++) {
                 const float *x = (const float *)((const char *)c.in + pixel * c.p.in_step + c.tap_off[t]);
-                double term = (double)x[channel] * ((const float *)c.p.w)[t * round16(c.p.channels) + channel];
+                double term =
+                    (double)x[channel] * ((const float *)c.p.w)[t * round16(c.p.channels) + channel];
                 sum += term;
                 size += fabs(term);
             }
@@ -405,7 +427,8 @@ void check_dwconv_f32(void) {
         }
         FOR_LEVELS(level, dwconv_f32) {
             float *got = take_again(&c.out);
-            espl__kernels_own((espl__cpu)level)->dwconv_f32(&c.p, c.in, got, c.res, c.pixels, c.block0, c.block1);
+            espl__kernels_own((espl__cpu)level)
+                ->dwconv_f32(&c.p, c.in, got, c.res, c.pixels, c.block0, c.block1);
             expect(same_floats(&c.out, got), "dwconv_f32", level, DW_FORMAT, DW_ARGS(c));
         }
     }

@@ -2,17 +2,21 @@
 #include "checkkern.h"
 
 /* Lengths around every vector width, and longer ones. */
-static int random_length(void) { return one_in(4) ? between(1, 2000) : between(1, 140); }
+static int random_length(void) {
+    return one_in(4) ? between(1, 2000) : between(1, 140);
+}
 
-static const espl__kernels *ref(void) { return espl__kernels_own(ESPL__CPU_REF); }
+static const espl__kernels *ref(void) {
+    return espl__kernels_own(ESPL__CPU_REF);
+}
 
 /* Runs `call` (which uses `set` and `got`) on every level and compares with the reference. */
-#define COMPARE(kernel, same, o, call, n)                                         \
-    FOR_LEVELS(level, kernel) {                                                   \
-        const espl__kernels *set = espl__kernels_own((espl__cpu)level);           \
-        void *got = take_again(o);                                                \
-        set->kernel call;                                                         \
-        expect(same(o, got), #kernel, level, "%lld elements", (long long)(n));    \
+#define COMPARE(kernel, same, o, call, n)                                      \
+    FOR_LEVELS(level, kernel) {                                                \
+        const espl__kernels *set = espl__kernels_own((espl__cpu)level);        \
+        void *got = take_again(o);                                             \
+        set->kernel call;                                                      \
+        expect(same(o, got), #kernel, level, "%lld elements", (long long)(n)); \
     }
 
 /* Code `code` is x + zero rounded and bounded, give or take the float rounding of x. */
@@ -20,7 +24,8 @@ static bool is_code(double x, int32_t zero, int32_t lo, int32_t hi, int code) {
     return fabs(fmin(fmax(x + zero, lo), hi) - code) <= 0.5 + 2e-4;
 }
 
-/* Half of the time tenths: sums of their multiples lie next to ties, where the order of the roundings shows. */
+/* Half of the time tenths: sums of their multiples lie next to ties, where the order of the roundings shows.
+ */
 static float random_scale(void) {
     if (one_in(2)) return 0.1f * (float)between(1, 9);
     float x = espl__rng_float(&rng) + 0.5f;
@@ -32,8 +37,12 @@ void check_add_u8(void) {
         int n = random_length();
         uint8_t *a = take(SLOT_IN, (size_t)n), *b = take(SLOT_B, (size_t)n);
         bool hostile = one_in(4);
-        espl__qadd q = {.sa = hostile ? hostile_float() : random_scale(), .sb = random_scale(), .za = between(0, 255),
-                        .zb = between(0, 255), .zero = between(0, 255), .lo = between(0, 255)};
+        espl__qadd q = {.sa = hostile ? hostile_float() : random_scale(),
+                        .sb = random_scale(),
+                        .za = between(0, 255),
+                        .zb = between(0, 255),
+                        .zero = between(0, 255),
+                        .lo = between(0, 255)};
         q.hi = between(q.lo, 255);
         outputs o = take_outputs((size_t)n);
         ref()->add_u8(&q, a, b, o.want, n);
@@ -68,7 +77,8 @@ void check_requant_u8(void) {
         ref()->requant_u8(scale, zin, zero, in, o.want, n);
         for (int k = 0; !hostile && k < n; k++) {
             int code = ((uint8_t *)o.want)[k];
-            expect(is_code((double)(in[k] - zin) * scale, zero, 0, 255, code), "requant_u8", 0, "code %d", code);
+            expect(is_code((double)(in[k] - zin) * scale, zero, 0, 255, code), "requant_u8", 0, "code %d",
+                   code);
         }
         COMPARE(requant_u8, same_bytes, &o, (scale, zin, zero, in, got, n), n)
     }
@@ -94,7 +104,8 @@ void check_quantize(void) {
     float ties[8] = {-2.5f, -1.5f, -0.5f, 0.5f, 1.5f, 2.5f, NAN, INFINITY};
     uint8_t codes[8];
     ref()->quantize(1.0f, 100, 3, 250, ties, codes, 8);
-    expect(memcmp(codes, (uint8_t[]){98, 98, 100, 100, 102, 102, 3, 250}, 8) == 0, "quantize", 0, "ties, NaN or inf");
+    expect(memcmp(codes, (uint8_t[]){98, 98, 100, 100, 102, 102, 3, 250}, 8) == 0, "quantize", 0,
+           "ties, NaN or inf");
 }
 
 void check_dequantize(void) {
@@ -185,15 +196,19 @@ void check_sum_f32(void) {
         for (int k = 0; !hostile && k < n; k++) {
             double sum = 0.0, size = 0.0, y = ((float *)o.want)[k];
             for (int r = 0; r < count; r++) sum += rows[r][k], size += fabs(rows[r][k]);
-            expect(fabs(sum - y) <= size * count * 0x1p-24, "sum_f32", 0, "%d rows: %g, not %g", count, y, sum);
+            expect(fabs(sum - y) <= size * count * 0x1p-24, "sum_f32", 0, "%d rows: %g, not %g", count, y,
+                   sum);
         }
         COMPARE(sum_f32, same_floats, &o, (rows, count, got, n), n)
     }
 }
 
-/* --- float arithmetic ------------------------------------------------------------------------------------ */
+/* --- float arithmetic ------------------------------------------------------------------------------------
+ */
 
-static bool same_value(float a, float b) { return a == b || (isnan(a) && isnan(b)); }
+static bool same_value(float a, float b) {
+    return a == b || (isnan(a) && isnan(b));
+}
 
 void check_add_f32(void) {
     for (int i = 0; i < 1000; i++) {
@@ -203,7 +218,8 @@ void check_add_f32(void) {
         outputs o = take_outputs((size_t)n * sizeof(float));
         ref()->add_f32(a, b, o.want, n);
         for (int k = 0; k < n; k++)
-            expect(same_value(((float *)o.want)[k], (float)((double)a[k] + b[k])), "add_f32", 0, "element %d", k);
+            expect(same_value(((float *)o.want)[k], (float)((double)a[k] + b[k])), "add_f32", 0, "element %d",
+                   k);
         COMPARE(add_f32, same_floats, &o, (a, b, got, n), n)
     }
 }
@@ -216,7 +232,8 @@ void check_mul_f32(void) {
         outputs o = take_outputs((size_t)n * sizeof(float));
         ref()->mul_f32(a, b, o.want, n);
         for (int k = 0; k < n; k++)
-            expect(same_value(((float *)o.want)[k], (float)((double)a[k] * b[k])), "mul_f32", 0, "element %d", k);
+            expect(same_value(((float *)o.want)[k], (float)((double)a[k] * b[k])), "mul_f32", 0, "element %d",
+                   k);
         COMPARE(mul_f32, same_floats, &o, (a, b, got, n), n)
     }
 }
@@ -237,7 +254,8 @@ void check_clamp_f32(void) {
     }
 }
 
-/* --- exp and its kin --------------------------------------------------------------------------------------- */
+/* --- exp and its kin ---------------------------------------------------------------------------------------
+ */
 
 /* |y - x| in units of the last place of x as a float. */
 static double ulps(double x, float y) {
@@ -248,7 +266,9 @@ static double ulps(double x, float y) {
     return fabs(x - y) / ldexp(1.0, ESPL_MAX(exponent - 24, -149));
 }
 
-static double sigmoid_of(double x) { return 1.0 / (1.0 + exp(-x)); }
+static double sigmoid_of(double x) {
+    return 1.0 / (1.0 + exp(-x));
+}
 
 typedef void unary_fn(const float *in, float *out, int64_t n);
 
@@ -272,29 +292,30 @@ static double check_unary_ref(const char *name, unary_fn *fn, double exact(doubl
         for (int k = 0; k < N; k++) {
             double error = ulps(exact((double)in[k]), out[k]);
             worst = fmax(worst, error);
-            expect(error <= limit, name, 0, "%a gives %a, %.2f ulp off", (double)in[k], (double)out[k], error);
+            expect(error <= limit, name, 0, "%a gives %a, %.2f ulp off", (double)in[k], (double)out[k],
+                   error);
         }
     }
     return worst;
 }
 
-#define CHECK_UNARY(kernel, exact, limit)                                        \
-    void check_##kernel(void) {                                                  \
-        check_unary_ref(#kernel, ref()->kernel, exact, limit);                   \
-        for (int i = 0; i < 1500; i++) {                                         \
-            int n = random_length();                                             \
-            float *in = take(SLOT_IN, (size_t)n * sizeof *in);                   \
-            unary_inputs(in, n);                                                 \
-            outputs o = take_outputs((size_t)n * sizeof(float));                 \
-            ref()->kernel(in, o.want, n);                                        \
-            COMPARE(kernel, same_floats, &o, (in, got, n), n)                    \
-            FOR_LEVELS(level, kernel) { /* in place */                           \
-                float *got = take_again(&o);                                     \
-                memcpy(got, in, o.bytes);                                        \
-                espl__kernels_own((espl__cpu)level)->kernel(got, got, n);        \
-                expect(same_floats(&o, got), #kernel, level, "%d in place", n);  \
-            }                                                                    \
-        }                                                                        \
+#define CHECK_UNARY(kernel, exact, limit)                                       \
+    void check_##kernel(void) {                                                 \
+        check_unary_ref(#kernel, ref()->kernel, exact, limit);                  \
+        for (int i = 0; i < 1500; i++) {                                        \
+            int n = random_length();                                            \
+            float *in = take(SLOT_IN, (size_t)n * sizeof *in);                  \
+            unary_inputs(in, n);                                                \
+            outputs o = take_outputs((size_t)n * sizeof(float));                \
+            ref()->kernel(in, o.want, n);                                       \
+            COMPARE(kernel, same_floats, &o, (in, got, n), n)                   \
+            FOR_LEVELS(level, kernel) { /* in place */                          \
+                float *got = take_again(&o);                                    \
+                memcpy(got, in, o.bytes);                                       \
+                espl__kernels_own((espl__cpu)level)->kernel(got, got, n);       \
+                expect(same_floats(&o, got), #kernel, level, "%d in place", n); \
+            }                                                                   \
+        }                                                                       \
     }
 
 CHECK_UNARY(exp_f32, exp, 1.0)

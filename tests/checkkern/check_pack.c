@@ -5,12 +5,15 @@ typedef struct {
     int64_t channels, segments, k;
 } shape;
 
-static shape random_shape(void) { return (shape){between(1, 70), between(1, 4), between(1, 21)}; }
+static shape random_shape(void) {
+    return (shape){between(1, 70), between(1, 4), between(1, 21)};
+}
 
 /* Where [channel][segment][k] goes: [channel / 16][segment][k / unit][channel % 16][k % unit]. */
 static int64_t packed_at(shape s, int64_t channel, int64_t segment, int64_t k, int64_t unit) {
     int64_t groups = (s.k + unit - 1) / unit;
-    return (((channel / 16 * s.segments + segment) * groups + k / unit) * 16 + channel % 16) * unit + k % unit;
+    return (((channel / 16 * s.segments + segment) * groups + k / unit) * 16 + channel % 16) * unit +
+           k % unit;
 }
 
 static void check_s8(void) {
@@ -23,7 +26,8 @@ static void check_s8(void) {
     memset(want, 0, bytes);
     for (int64_t c = 0; c < s.channels; c++)
         for (int64_t g = 0; g < s.segments; g++)
-            for (int64_t k = 0; k < s.k; k++) want[packed_at(s, c, g, k, 4)] = w[(c * s.segments + g) * s.k + k];
+            for (int64_t k = 0; k < s.k; k++)
+                want[packed_at(s, c, g, k, 4)] = w[(c * s.segments + g) * s.k + k];
     int8_t *got = take_again(&o);
     espl__pack_s8(w, s.channels, s.segments, s.k, got);
     expect(same_bytes(&o, got), "pack_s8", 0, "%d x %d x %d", (int)s.channels, (int)s.segments, (int)s.k);
@@ -41,7 +45,8 @@ static void check_f32(void) {
     memset(want, 0, bytes);
     for (int64_t c = 0; c < s.channels; c++)
         for (int64_t g = 0; g < s.segments; g++)
-            for (int64_t k = 0; k < s.k; k++) want[packed_at(s, c, g, k, 1)] = w[(c * s.segments + g) * s.k + k];
+            for (int64_t k = 0; k < s.k; k++)
+                want[packed_at(s, c, g, k, 1)] = w[(c * s.segments + g) * s.k + k];
     float *got = take_again(&o);
     espl__pack_f32(w, s.channels, s.segments, s.k, got);
     expect(same_bytes(&o, got), "pack_f32", 0, "%d x %d x %d", (int)s.channels, (int)s.segments, (int)s.k);

@@ -1,5 +1,5 @@
-/* Checks every row of ESPL__KERNEL_LIST: the reference against an independent computation, every other instruction set
- * of this machine against the reference, bit for bit. A row without a check does not link.
+/* Checks every row of ESPL__KERNEL_LIST: the reference against an independent computation, every other
+ * instruction set of this machine against the reference, bit for bit. A row without a check does not link.
  *
  *   checkkern [kernel]          checks all or one
  *   checkkern --bench [kernel]  measures instead */
@@ -14,8 +14,12 @@ espl__rng rng;
 static long checks, failed;
 static const char *current;
 
-int between(int lo, int hi) { return lo + (int)espl__rng_below(&rng, (uint32_t)(hi - lo + 1)); }
-bool one_in(int n) { return espl__rng_below(&rng, (uint32_t)n) == 0; }
+int between(int lo, int hi) {
+    return lo + (int)espl__rng_below(&rng, (uint32_t)(hi - lo + 1));
+}
+bool one_in(int n) {
+    return espl__rng_below(&rng, (uint32_t)n) == 0;
+}
 
 /* --- buffers ------------------------------------------------------------------------------------- */
 
@@ -59,9 +63,9 @@ void *take_again(const outputs *o) {
 }
 
 float hostile_float(void) {
-    static const float bad[] = {0.0f,   -0.0f,       INFINITY, -INFINITY, NAN,   1e-45f, -1e-40f,
-                                3e38f,  -3e38f,      1.5f,     -2.5f,     0.5f,  1e30f,  8388609.0f,
-                                -1e9f,  2147483648.0f};
+    static const float bad[] = {0.0f,    -0.0f,      INFINITY, -INFINITY,    NAN,   1e-45f,
+                                -1e-40f, 3e38f,      -3e38f,   1.5f,         -2.5f, 0.5f,
+                                1e30f,   8388609.0f, -1e9f,    2147483648.0f};
     return bad[between(0, (int)ESPL_COUNT(bad) - 1)];
 }
 
@@ -120,15 +124,20 @@ static void on_fault(int number) {
 /* Every entry of the complete sets is there, and a level's own entry wins. */
 static void check_sets(void) {
     for (int level = 0; level <= (int)espl__cpu_machine(); level++) {
-        const espl__kernels *own = espl__kernels_own((espl__cpu)level), *at = espl__kernels_at((espl__cpu)level);
+        const espl__kernels *own = espl__kernels_own((espl__cpu)level),
+                            *at = espl__kernels_at((espl__cpu)level);
         const espl__kernels *below = level ? espl__kernels_at((espl__cpu)(level - 1)) : NULL;
 #define X(name, args)                                        \
     expect(at->name != NULL, #name, level, "has no kernel"); \
-    expect(at->name == (own->name ? own->name : below ? below->name : NULL), #name, level, "inherits the wrong kernel");
+    expect(at->name == (own->name ? own->name                \
+                        : below   ? below->name              \
+                                  : NULL),                     \
+           #name, level, "inherits the wrong kernel");
         ESPL__KERNEL_LIST(X)
 #undef X
     }
-    expect(espl__kernels_get() == espl__kernels_at(espl__cpu_level()), "sets", 0, "the chosen set is another");
+    expect(espl__kernels_get() == espl__kernels_at(espl__cpu_level()), "sets", 0,
+           "the chosen set is another");
 }
 
 int main(int argc, char **argv) {

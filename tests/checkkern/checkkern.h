@@ -17,13 +17,26 @@ int between(int lo, int hi);
 /* True one time in n. */
 bool one_in(int n);
 
-/* `bytes` bytes that end where memory ends: reading or writing one more is a fault. `slot` names the buffer; taking a
- * slot again gives it up. Filled with random bytes, and so are the MARGIN bytes before it. */
+/* `bytes` bytes that end where memory ends: reading or writing one more is a fault. `slot` names the buffer;
+ * taking a slot again gives it up. Filled with random bytes, and so are the MARGIN bytes before it. */
 enum { MARGIN = 256 };
-enum { SLOT_IN, SLOT_B, SLOT_RES, SLOT_W, SLOT_BIAS, SLOT_MULT, SLOT_FBIAS, SLOT_BLANK, SLOT_WANT, SLOT_GOT, SLOTS };
+enum {
+    SLOT_IN,
+    SLOT_B,
+    SLOT_RES,
+    SLOT_W,
+    SLOT_BIAS,
+    SLOT_MULT,
+    SLOT_FBIAS,
+    SLOT_BLANK,
+    SLOT_WANT,
+    SLOT_GOT,
+    SLOTS
+};
 void *take(int slot, size_t bytes);
-/* Outputs of one case. take_outputs gives the reference its own; blank is what they hold beforehand, so a byte nobody
- * writes shows and a byte written outside does too. take_again gives the same blank output to one more kernel. */
+/* Outputs of one case. take_outputs gives the reference its own; blank is what they hold beforehand, so a
+ * byte nobody writes shows and a byte written outside does too. take_again gives the same blank output to one
+ * more kernel. */
 typedef struct {
     void *blank, *want;
     size_t bytes;
@@ -36,8 +49,8 @@ void fill_f32(float *x, int64_t n, float scale, bool hostile);
 float hostile_float(void);
 
 /* Levels above ref that define this kernel themselves. */
-#define FOR_LEVELS(level, name)                                           \
-    for (int level = 1; level <= (int)espl__cpu_machine(); level++)      \
+#define FOR_LEVELS(level, name)                                     \
+    for (int level = 1; level <= (int)espl__cpu_machine(); level++) \
         if (espl__kernels_own((espl__cpu)level)->name)
 
 /* One check. `what` describes the case. */

@@ -1,4 +1,5 @@
-/* What the arithmetic units can do: register-only loops of the instructions that the convolution kernels use. */
+/* What the arithmetic units can do: register-only loops of the instructions that the convolution kernels use.
+ */
 #include "checkkern.h"
 
 #if defined(__x86_64__)
@@ -7,17 +8,17 @@
 enum { CHAINS = 12, ROUNDS = 20000 };
 
 /* Runs `step` on CHAINS independent accumulators, which the empty asm keeps in registers and alive. */
-#define LOOP(isa, type, zero, step)                                         \
-    __attribute__((target(isa))) static void loop_##type(void) {            \
-        type acc[CHAINS], x = zero, w = zero;                               \
-        __asm__ volatile("" : "+v"(x), "+v"(w));                            \
+#define LOOP(isa, type, zero, step)                                              \
+    __attribute__((target(isa))) static void loop_##type(void) {                 \
+        type acc[CHAINS], x = zero, w = zero;                                    \
+        __asm__ volatile("" : "+v"(x), "+v"(w));                                 \
         _Pragma("GCC unroll 12") for (int i = 0; i < CHAINS; i++) acc[i] = zero; \
-        for (int r = 0; r < ROUNDS; r++) {                                  \
-            _Pragma("GCC unroll 12") for (int i = 0; i < CHAINS; i++) {     \
-                step;                                                       \
-                __asm__ volatile("" : "+v"(acc[i]), "+v"(x));               \
-            }                                                               \
-        }                                                                   \
+        for (int r = 0; r < ROUNDS; r++) {                                       \
+            _Pragma("GCC unroll 12") for (int i = 0; i < CHAINS; i++) {          \
+                step;                                                            \
+                __asm__ volatile("" : "+v"(acc[i]), "+v"(x));                    \
+            }                                                                    \
+        }                                                                        \
     }
 
 typedef __m512i vnni512;
@@ -44,10 +45,14 @@ static double rate(void loop(void), int operations) {
 
 double peak_u8(espl__cpu level) {
     switch (level) {
-    case ESPL__CPU_AVX512VNNI: return rate(loop_vnni512, 128);
-    case ESPL__CPU_AVX512: return rate(loop_madd512, 64);
-    case ESPL__CPU_AVX2: return rate(loop_madd256, 32);
-    default: return 0.0;
+        case ESPL__CPU_AVX512VNNI:
+            return rate(loop_vnni512, 128);
+        case ESPL__CPU_AVX512:
+            return rate(loop_madd512, 64);
+        case ESPL__CPU_AVX2:
+            return rate(loop_madd256, 32);
+        default:
+            return 0.0;
     }
 }
 
@@ -56,6 +61,10 @@ double peak_f32(espl__cpu level) {
     return level == ESPL__CPU_AVX2 ? rate(loop_fma256, 16) : 0.0;
 }
 #else
-double peak_u8(espl__cpu level) { return 0.0 * level; }
-double peak_f32(espl__cpu level) { return 0.0 * level; }
+double peak_u8(espl__cpu level) {
+    return 0.0 * level;
+}
+double peak_f32(espl__cpu level) {
+    return 0.0 * level;
+}
 #endif

@@ -1,11 +1,12 @@
-/* Convolution of one row, in register tiles of MR pixels x NRB blocks of 16 output channels: one body for every instruction
- * set. The including file has the vector words (simd/<isa>.h) and says how large a tile may be:
+/* Convolution of one row, in register tiles of MR pixels x NRB blocks of 16 output channels: one body for
+ * every instruction set. The including file has the vector words (simd/<isa>.h) and says how large a tile may
+ * be:
  *
  *   TILES_1(X) TILES_2(X) TILES_3(X) TILES_4(X) TILES_8(X)   X(MR, NRB) for MR = 1, 2, ... up to MR_n
  *   enum { MR_1, MR_2, MR_3, MR_4, MR_8 }                     0: no such tile
  *
- * For each k a tile loads one vector of weights per block and broadcasts the inputs of one pixel after the other; its MR x
- * NRB accumulators stay in registers from the bias to the last product. */
+ * For each k a tile loads one vector of weights per block and broadcasts the inputs of one pixel after the
+ * other; its MR x NRB accumulators stay in registers from the bias to the last product. */
 #include "kernels/families.h"
 #include "kernels/simd/requant.inc.h"
 
@@ -26,7 +27,8 @@ typedef struct {
 
 static INLINE void pixels_start(pixels_at *at, const char *in, ptrdiff_t in_step, int MR) {
     UNROLL
-    for (int g = 0; g * GROUP < MR; g++) at->base[g] = (const char *)opaque((ptrdiff_t)(in + g * GROUP * in_step));
+    for (int g = 0; g * GROUP < MR; g++)
+        at->base[g] = (const char *)opaque((ptrdiff_t)(in + g * GROUP * in_step));
 }
 
 static INLINE const char *pixel(const pixels_at *at, int m) {
@@ -113,16 +115,16 @@ static INLINE void tile_f32(const espl__conv *p, const char *in, int block, vf *
 
 #define TILES(X) TILES_1(X) TILES_2(X) TILES_3(X) TILES_4(X) TILES_8(X)
 /* tiles[NRB][MR - 1] */
-#define TABLE(ENTRY)                                                                                   \
-    {                                                                                                  \
+#define TABLE(ENTRY)                                                                                    \
+    {                                                                                                   \
         [1] = {TILES_1(ENTRY)}, [2] = {TILES_2(ENTRY)}, [3] = {TILES_3(ENTRY)}, [4] = {TILES_4(ENTRY)}, \
-        [8] = {TILES_8(ENTRY)},                                                                        \
+        [8] = {TILES_8(ENTRY)},                                                                         \
     }
 typedef tile_fn *tile_table[9][MR_1];
 
 /* Blocks in groups, each group's pixels in tiles of nearly equal width: no ragged last tile. */
-static INLINE void run(const tile_table tiles, finish_fn *finish, const espl__conv *p, const char *in, char *out,
-                       const char *res, int pixels, int block0, int block1) {
+static INLINE void run(const tile_table tiles, finish_fn *finish, const espl__conv *p, const char *in,
+                       char *out, const char *res, int pixels, int block0, int block1) {
     static const int mr_max[9] = {[1] = MR_1, [2] = MR_2, [3] = MR_3, [4] = MR_4, [8] = MR_8};
     _Alignas(64) int32_t sums[32 * VL];
     assert(pixels >= 0 && block0 >= 0 && p->segments >= 0 && p->seg_k >= 0);
@@ -134,7 +136,8 @@ static INLINE void run(const tile_table tiles, finish_fn *finish, const espl__co
         for (int t = 0; t < count; t++) {
             const int mr = width + (t < wider);
             tiles[nrb][mr - 1](p, in + first * p->in_step, block, sums);
-            finish(p, sums, block, nrb, mr, out + first * p->out_step, res ? res + first * p->res_step : NULL);
+            finish(p, sums, block, nrb, mr, out + first * p->out_step,
+                   res ? res + first * p->res_step : NULL);
             first += mr;
         }
         block += nrb;
@@ -146,9 +149,9 @@ static INLINE place place_of(const espl__conv *p, int block, char *out, const ch
 }
 
 #ifdef CONV_U8
-#define DEFINE(MR, NRB)                                                                                        \
-    static void u8_##MR##x##NRB(const espl__conv *p, const char *in, int block, void *sums) {                 \
-        tile_u8(p, in, block, sums, MR, NRB);                                                                  \
+#define DEFINE(MR, NRB)                                                                       \
+    static void u8_##MR##x##NRB(const espl__conv *p, const char *in, int block, void *sums) { \
+        tile_u8(p, in, block, sums, MR, NRB);                                                 \
     }
 TILES(DEFINE)
 #undef DEFINE
@@ -176,23 +179,25 @@ static void finish_u8_f32(const espl__conv *p, const void *sums, int block, int 
             }
         }
     for (int n = 0; n < nrb; n++)
-        store_block_f32(p->flo, p->fhi, x + n * ESPL__NR, nrb * ESPL__NR, pixels, place_of(p, block + n, out, res));
+        store_block_f32(p->flo, p->fhi, x + n * ESPL__NR, nrb * ESPL__NR, pixels,
+                        place_of(p, block + n, out, res));
 }
 
-static void conv_u8(const espl__conv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int pixels, int block0,
-                    int block1) {
+static void conv_u8(const espl__conv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int pixels,
+                    int block0, int block1) {
     run(u8_tiles, finish_u8, p, (const char *)in, (char *)out, (const char *)res, pixels, block0, block1);
 }
 
-static void conv_u8_f32(const espl__conv *p, const uint8_t *in, float *out, int pixels, int block0, int block1) {
+static void conv_u8_f32(const espl__conv *p, const uint8_t *in, float *out, int pixels, int block0,
+                        int block1) {
     run(u8_tiles, finish_u8_f32, p, (const char *)in, (char *)out, NULL, pixels, block0, block1);
 }
 #endif
 
 #ifdef CONV_F32
-#define DEFINE(MR, NRB)                                                                                        \
-    static void f32_##MR##x##NRB(const espl__conv *p, const char *in, int block, void *sums) {                \
-        tile_f32(p, in, block, sums, MR, NRB);                                                                 \
+#define DEFINE(MR, NRB)                                                                        \
+    static void f32_##MR##x##NRB(const espl__conv *p, const char *in, int block, void *sums) { \
+        tile_f32(p, in, block, sums, MR, NRB);                                                 \
     }
 TILES(DEFINE)
 #undef DEFINE
@@ -207,8 +212,8 @@ static void finish_f32(const espl__conv *p, const void *sums, int block, int nrb
                         place_of(p, block + n, out, res));
 }
 
-static void conv_f32(const espl__conv *p, const float *in, float *out, const float *res, int pixels, int block0,
-                     int block1) {
+static void conv_f32(const espl__conv *p, const float *in, float *out, const float *res, int pixels,
+                     int block0, int block1) {
     run(f32_tiles, finish_f32, p, (const char *)in, (char *)out, (const char *)res, pixels, block0, block1);
 }
 #endif

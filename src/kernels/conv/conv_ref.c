@@ -4,7 +4,8 @@
 
 /* The accumulators of one pixel and one block of 16 channels. */
 static void accumulate_u8(const espl__conv *p, const uint8_t *in, int block, int32_t acc[ESPL__NR]) {
-    const int8_t *w = (const int8_t *)p->w + (size_t)block * (size_t)p->segments * (size_t)p->seg_k * ESPL__NR * 4;
+    const int8_t *w =
+        (const int8_t *)p->w + (size_t)block * (size_t)p->segments * (size_t)p->seg_k * ESPL__NR * 4;
     memcpy(acc, (const int32_t *)p->bias + block * ESPL__NR, ESPL__NR * sizeof *acc);
     for (int s = 0; s < p->segments; s++) {
         const uint8_t *x = in + p->seg_off[s];
@@ -24,10 +25,12 @@ static void accumulate_f32(const espl__conv *p, const float *in, int block, floa
     }
 }
 
-static int valid_channels(int channels, int block) { return ESPL_MIN(ESPL__NR, channels - block * ESPL__NR); }
+static int valid_channels(int channels, int block) {
+    return ESPL_MIN(ESPL__NR, channels - block * ESPL__NR);
+}
 
-static void conv_u8(const espl__conv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int pixels, int block0,
-                    int block1) {
+static void conv_u8(const espl__conv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int pixels,
+                    int block0, int block1) {
     for (int i = 0; i < pixels; i++)
         for (int b = block0; b < block1; b++) {
             int32_t acc[ESPL__NR];
@@ -38,7 +41,8 @@ static void conv_u8(const espl__conv *p, const uint8_t *in, uint8_t *out, const 
         }
 }
 
-static void conv_u8_f32(const espl__conv *p, const uint8_t *in, float *out, int pixels, int block0, int block1) {
+static void conv_u8_f32(const espl__conv *p, const uint8_t *in, float *out, int pixels, int block0,
+                        int block1) {
     for (int i = 0; i < pixels; i++)
         for (int b = block0; b < block1; b++) {
             int32_t acc[ESPL__NR];
@@ -52,8 +56,8 @@ static void conv_u8_f32(const espl__conv *p, const uint8_t *in, float *out, int 
         }
 }
 
-static void conv_f32(const espl__conv *p, const float *in, float *out, const float *res, int pixels, int block0,
-                     int block1) {
+static void conv_f32(const espl__conv *p, const float *in, float *out, const float *res, int pixels,
+                     int block0, int block1) {
     for (int i = 0; i < pixels; i++)
         for (int b = block0; b < block1; b++) {
             float acc[ESPL__NR];

@@ -1,4 +1,5 @@
-/* Integer convolution in 256 bits: a block is two registers, and 4 pixels x 1 block with split bytes fill the 16 there are. */
+/* Integer convolution in 256 bits: a block is two registers, and 4 pixels x 1 block with split bytes fill the
+ * 16 there are. */
 #include "kernels/simd/avx2.h"
 #include "kernels/conv/tiles.h"
 

@@ -1,5 +1,5 @@
-/* Integer convolution in 512 bits without VNNI: four widening products a lane take two vpmaddwd and two additions, and the
- * bytes of a pixel are split once for all blocks of a tile. */
+/* Integer convolution in 512 bits without VNNI: four widening products a lane take two vpmaddwd and two
+ * additions, and the bytes of a pixel are split once for all blocks of a tile. */
 #include "kernels/simd/avx512.h"
 #include "kernels/conv/tiles.h"
 

@@ -1,5 +1,6 @@
-/* Integer convolution with vpdpbusd: two a cycle, fed by two loads a cycle. 14 pixels x 2 blocks keep both units busy and
- * leave room for the weights; fewer pixels take more blocks, so that enough sums are under way to hide the latency. */
+/* Integer convolution with vpdpbusd: two a cycle, fed by two loads a cycle. 14 pixels x 2 blocks keep both
+ * units busy and leave room for the weights; fewer pixels take more blocks, so that enough sums are under way
+ * to hide the latency. */
 #define ESPL__VNNI
 #include "kernels/simd/avx512.h"
 #include "kernels/conv/tiles.h"

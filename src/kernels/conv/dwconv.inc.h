@@ -1,18 +1,20 @@
-/* Depthwise convolution of one row, 16 channels and up to MR_MAX pixels at a time: one body for every instruction set.
- * A tap's weights are loaded once for all pixels of the tile; the sums, eight vectors, stay in registers. The including file
- * has the vector words and TILES(X): X(MR) for MR = 1 to MR_MAX. */
+/* Depthwise convolution of one row, 16 channels and up to MR_MAX pixels at a time: one body for every
+ * instruction set. A tap's weights are loaded once for all pixels of the tile; the sums, eight vectors, stay
+ * in registers. The including file has the vector words and TILES(X): X(MR) for MR = 1 to MR_MAX. */
 #include "kernels/families.h"
 #include "kernels/simd/requant.inc.h"
 
 typedef void tile_fn(const espl__dwconv *p, const char *in, char *out, const char *res, int c);
 
-static INLINE ptrdiff_t tap_stride(const espl__dwconv *p) { return (p->channels + ESPL__NR - 1) / ESPL__NR * ESPL__NR; }
+static INLINE ptrdiff_t tap_stride(const espl__dwconv *p) {
+    return (p->channels + ESPL__NR - 1) / ESPL__NR * ESPL__NR;
+}
 
 /* In the tiles `valid` is 16 in all but the last channels, so that whole vectors need no mask. */
 
 #ifdef CONV_U8
-static INLINE void tile_u8(const espl__dwconv *p, const char *in, char *out, const char *res, int c, int valid,
-                           int MR) {
+static INLINE void tile_u8(const espl__dwconv *p, const char *in, char *out, const char *res, int c,
+                           int valid, int MR) {
     const int32_t *w = (const int32_t *)p->w + c;
     const ptrdiff_t stride = tap_stride(p);
     const steps step = steps_of(p->in_step);
@@ -26,8 +28,8 @@ static INLINE void tile_u8(const espl__dwconv *p, const char *in, char *out, con
             const vi wv = vi_load(w + v * VL);
             UNROLL
             for (int m = 0; m < MR; m++)
-                acc[m * VPB + v] =
-                    vi_madd(acc[m * VPB + v], vi_load_u8_part(x + v * VL + step_at(step, m), valid - v * VL), wv);
+                acc[m * VPB + v] = vi_madd(
+                    acc[m * VPB + v], vi_load_u8_part(x + v * VL + step_at(step, m), valid - v * VL), wv);
         }
     }
     /* A copy: an array that a function sees would be in memory all along. */
@@ -39,8 +41,8 @@ static INLINE void tile_u8(const espl__dwconv *p, const char *in, char *out, con
 #endif
 
 #ifdef CONV_F32
-static INLINE void tile_f32(const espl__dwconv *p, const char *in, char *out, const char *res, int c, int valid,
-                            int MR) {
+static INLINE void tile_f32(const espl__dwconv *p, const char *in, char *out, const char *res, int c,
+                            int valid, int MR) {
     const float *w = (const float *)p->w + c;
     const ptrdiff_t stride = tap_stride(p);
     const steps step = steps_of(p->in_step);
@@ -69,8 +71,8 @@ static INLINE void tile_f32(const espl__dwconv *p, const char *in, char *out, co
 #endif
 
 /* Channels [c, last) in blocks, each block's pixels in tiles of nearly equal width. */
-static INLINE void run(tile_fn *const *tiles, const espl__dwconv *p, const char *in, char *out, const char *res,
-                       int pixels, int c, int last) {
+static INLINE void run(tile_fn *const *tiles, const espl__dwconv *p, const char *in, char *out,
+                       const char *res, int pixels, int c, int last) {
     assert(pixels >= 0 && c >= 0 && p->taps >= 0);
     const int count = (pixels + MR_MAX - 1) / MR_MAX;
     const int width = count ? pixels / count : 0, wider = pixels - width * count;
@@ -89,13 +91,13 @@ static INLINE int last_channel(const espl__dwconv *p, int block1) {
     return block1 * ESPL__NR < p->channels ? block1 * ESPL__NR : p->channels;
 }
 
-#define DEFINE(type, MR)                                                                                        \
-    static void type##_##MR(const espl__dwconv *p, const char *in, char *out, const char *res, int c) {        \
-        const int valid = p->channels - c;                                                                      \
-        if (valid >= ESPL__NR)                                                                                  \
-            tile_##type(p, in, out, res, c, ESPL__NR, MR);                                                      \
-        else                                                                                                    \
-            tile_##type(p, in, out, res, c, valid, MR);                                                         \
+#define DEFINE(type, MR)                                                                                \
+    static void type##_##MR(const espl__dwconv *p, const char *in, char *out, const char *res, int c) { \
+        const int valid = p->channels - c;                                                              \
+        if (valid >= ESPL__NR)                                                                          \
+            tile_##type(p, in, out, res, c, ESPL__NR, MR);                                              \
+        else                                                                                            \
+            tile_##type(p, in, out, res, c, valid, MR);                                                 \
     }
 
 #ifdef CONV_U8
@@ -123,8 +125,8 @@ TILES(DEFINE_F32)
 static tile_fn *const f32_tiles[] = {TILES(ENTRY)};
 #undef ENTRY
 
-static void dwconv_f32(const espl__dwconv *p, const float *in, float *out, const float *res, int pixels, int block0,
-                       int block1) {
+static void dwconv_f32(const espl__dwconv *p, const float *in, float *out, const float *res, int pixels,
+                       int block0, int block1) {
     run(f32_tiles, p, (const char *)in, (char *)out, (const char *)res, pixels, block0 * ESPL__NR,
         last_channel(p, block1));
 }

@@ -1,7 +1,8 @@
-/* Depthwise convolution with vpdpbusd, 64 channels at a time. It wants four taps of one channel in four neighbouring bytes:
- * two rounds of in-lane unpacking bring four vectors of 64 channels there, as four vectors of 16 channels whose order is that
- * of the unpacking. Weights, bias and multipliers are put in the same order once a row, and packing the sums to bytes undoes
- * it. A 3x3 window at stride 1 moves one column a pixel, so only the new column is unpacked. */
+/* Depthwise convolution with vpdpbusd, 64 channels at a time. It wants four taps of one channel in four
+ * neighbouring bytes: two rounds of in-lane unpacking bring four vectors of 64 channels there, as four
+ * vectors of 16 channels whose order is that of the unpacking. Weights, bias and multipliers are put in the
+ * same order once a row, and packing the sums to bytes undoes it. A 3x3 window at stride 1 moves one column a
+ * pixel, so only the new column is unpacked. */
 #include <stdbool.h>
 
 #define ESPL__VNNI
@@ -83,7 +84,8 @@ static INLINE void store_channels(uint8_t *to, vi codes, bool full, int valid) {
 static INLINE vi codes_of(const quad *acc, const quad *mult, bounds b) {
     vi y[4];
     UNROLL
-    for (int i = 0; i < 4; i++) y[i] = round_capped(vf_mul(vf_of(acc->v[i]), _mm512_castsi512_ps(mult->v[i])));
+    for (int i = 0; i < 4; i++)
+        y[i] = round_capped(vf_mul(vf_of(acc->v[i]), _mm512_castsi512_ps(mult->v[i])));
     return bounded(narrow_lanes(y, b.zero), b);
 }
 
@@ -107,7 +109,8 @@ static INLINE quad column(const uint8_t *in, const int32_t rows[3], bool full, i
                       load_channels(in + rows[2], full, valid), _mm512_setzero_si512());
 }
 
-static INLINE void window_row(const espl__dwconv *p, plan *q, const uint8_t *in, uint8_t *out, int pixels, bool full) {
+static INLINE void window_row(const espl__dwconv *p, plan *q, const uint8_t *in, uint8_t *out, int pixels,
+                              bool full) {
     const int32_t rows[3] = {p->tap_off[0], p->tap_off[3], p->tap_off[6]};
     const bounds b = bounds_of(p->q.zero, p->q.lo, p->q.hi);
     for (int t = 0; t < 3; t++)
@@ -128,7 +131,8 @@ static INLINE void window_row(const espl__dwconv *p, plan *q, const uint8_t *in,
 
 /* --- any taps ------------------------------------------------------------------------------------------ */
 
-static INLINE void any_row(const espl__dwconv *p, plan *q, const uint8_t *in, uint8_t *out, int pixels, bool full) {
+static INLINE void any_row(const espl__dwconv *p, plan *q, const uint8_t *in, uint8_t *out, int pixels,
+                           bool full) {
     const bounds b = bounds_of(p->q.zero, p->q.lo, p->q.hi);
     const int groups = (p->taps + 3) / 4;
     int32_t off[MAX_GROUPS * 4];
@@ -140,8 +144,9 @@ static INLINE void any_row(const espl__dwconv *p, plan *q, const uint8_t *in, ui
         quad acc = q->bias;
         for (int g = 0; g < groups; g++) {
             const int32_t *o = off + g * 4;
-            const quad x = interleave(load_channels(in + o[0], full, q->valid), load_channels(in + o[1], full, q->valid),
-                                      load_channels(in + o[2], full, q->valid), load_channels(in + o[3], full, q->valid));
+            const quad x = interleave(
+                load_channels(in + o[0], full, q->valid), load_channels(in + o[1], full, q->valid),
+                load_channels(in + o[2], full, q->valid), load_channels(in + o[3], full, q->valid));
             dot_quad(&acc, &x, &q->w[g]);
         }
         store_channels(out, codes_of(&acc, &q->mult, b), full, q->valid);

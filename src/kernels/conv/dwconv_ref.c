@@ -16,8 +16,8 @@ static void dwconv_u8(const espl__dwconv *p, const uint8_t *in, uint8_t *out, co
         }
 }
 
-static void dwconv_f32(const espl__dwconv *p, const float *in, float *out, const float *res, int pixels, int block0,
-                       int block1) {
+static void dwconv_f32(const espl__dwconv *p, const float *in, float *out, const float *res, int pixels,
+                       int block0, int block1) {
     int stride = (p->channels + ESPL__NR - 1) / ESPL__NR * ESPL__NR;
     int first = block0 * ESPL__NR, last = ESPL_MIN(block1 * ESPL__NR, p->channels);
     for (int i = 0; i < pixels; i++) {

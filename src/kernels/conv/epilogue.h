@@ -7,7 +7,8 @@
 #include "kernels/kernels.h"
 #include "tensor/tensor.h"
 
-/* acc + x * w in 32 bits. It wraps instead of overflowing: the planner excludes it, and every set still agrees. */
+/* acc + x * w in 32 bits. It wraps instead of overflowing: the planner excludes it, and every set still
+ * agrees. */
 static inline int32_t multiply_add(int32_t acc, int32_t x, int32_t w) {
     return (int32_t)((uint32_t)acc + (uint32_t)(x * w));
 }
@@ -16,7 +17,8 @@ static inline uint8_t epilogue_u8(const espl__epilogue_u8 *q, int c, int32_t acc
     int32_t q1 = espl__requantize((float)acc * q->mult[c], q->zero, q->lo, q->hi);
     if (!res) return (uint8_t)q1;
     float other = (float)(*res - q->res_zero) * q->res_scale;
-    return (uint8_t)espl__requantize(fmaf((float)(q1 - q->zero), q->res_scale_own, other), q->zero2, q->lo2, q->hi2);
+    return (uint8_t)espl__requantize(fmaf((float)(q1 - q->zero), q->res_scale_own, other), q->zero2, q->lo2,
+                                     q->hi2);
 }
 
 /* NaN passes. */

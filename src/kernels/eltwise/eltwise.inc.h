@@ -1,7 +1,8 @@
-/* The elementwise kernels, one body for every instruction set: eltwise_<isa>.c includes this file with SET naming its
- * table, and the flags of that file decide what the compiler's vectoriser may use. Every float result follows from
- * single operations in a written order, so the bits do not depend on the width. Where the vectoriser does badly, a file that
- * has the vector words takes the kernels of vectors.inc.h; the plain ones define them and do what is left of a vector.
+/* The elementwise kernels, one body for every instruction set: eltwise_<isa>.c includes this file with SET
+ * naming its table, and the flags of that file decide what the compiler's vectoriser may use. Every float
+ * result follows from single operations in a written order, so the bits do not depend on the width. Where the
+ * vectoriser does badly, a file that has the vector words takes the kernels of vectors.inc.h; the plain ones
+ * define them and do what is left of a vector.
  *
  * In and out may be the same array, never shifted against each other: NO_CARRY tells the vectoriser so. */
 #include <assert.h>
@@ -34,12 +35,15 @@ static void lut_u8(const uint8_t *table, const uint8_t *in, uint8_t *out, int64_
 }
 #endif
 
-static void requant_u8_plain(float scale, int32_t zin, int32_t zero, const uint8_t *in, uint8_t *out, int64_t n) {
+static void requant_u8_plain(float scale, int32_t zin, int32_t zero, const uint8_t *in, uint8_t *out,
+                             int64_t n) {
     NO_CARRY
-    for (int64_t i = 0; i < n; i++) out[i] = (uint8_t)espl__requantize((float)(in[i] - zin) * scale, zero, 0, 255);
+    for (int64_t i = 0; i < n; i++)
+        out[i] = (uint8_t)espl__requantize((float)(in[i] - zin) * scale, zero, 0, 255);
 }
 
-static void quantize_plain(float inverse, int32_t zero, int32_t lo, int32_t hi, const float *in, uint8_t *out, int64_t n) {
+static void quantize_plain(float inverse, int32_t zero, int32_t lo, int32_t hi, const float *in, uint8_t *out,
+                           int64_t n) {
     NO_CARRY
     for (int64_t i = 0; i < n; i++) out[i] = (uint8_t)espl__requantize(in[i] * inverse, zero, lo, hi);
 }
@@ -51,25 +55,34 @@ static void dequantize(float scale, int32_t zero, const uint8_t *in, float *out,
 
 /* --- reductions over rows, vector across channels ----------------------------------------------- */
 
-static inline uint8_t larger_u8(uint8_t a, uint8_t b) { return a > b ? a : b; }
+static inline uint8_t larger_u8(uint8_t a, uint8_t b) {
+    return a > b ? a : b;
+}
 /* NaN wins, as in numpy. */
-static inline float larger_f32(float a, float b) { return ((b > a) | (b != b)) ? b : a; }
-static inline float plus_f32(float a, float b) { return a + b; }
-static inline int32_t plus_u8(int32_t a, uint8_t b) { return a + b; }
+static inline float larger_f32(float a, float b) {
+    return ((b > a) | (b != b)) ? b : a;
+}
+static inline float plus_f32(float a, float b) {
+    return a + b;
+}
+static inline int32_t plus_u8(int32_t a, uint8_t b) {
+    return a + b;
+}
 
-/* A sum or maximum over one array: element i belongs to lane i mod 16 and the lanes meet in a tree, so that the order is the
- * same at every vector width. <max,sum>_lanes do the whole groups of 16 and return where they end. */
+/* A sum or maximum over one array: element i belongs to lane i mod 16 and the lanes meet in a tree, so that
+ * the order is the same at every vector width. <max,sum>_lanes do the whole groups of 16 and return where
+ * they end. */
 enum { LANES = 16 };
 
 /* Channels [c, channels). */
-#define REDUCE(kernel, in_t, out_t, step)                                                                     \
-    static void kernel##_plain(const in_t *const *in, int count, out_t *out, int64_t c, int64_t channels) {   \
-        assert(count > 0);                                                                                    \
-        for (; c < channels; c++) {                                                                           \
-            out_t acc = in[0][c];                                                                             \
-            for (int i = 1; i < count; i++) acc = step(acc, in[i][c]);                                        \
-            out[c] = acc;                                                                                     \
-        }                                                                                                     \
+#define REDUCE(kernel, in_t, out_t, step)                                                                   \
+    static void kernel##_plain(const in_t *const *in, int count, out_t *out, int64_t c, int64_t channels) { \
+        assert(count > 0);                                                                                  \
+        for (; c < channels; c++) {                                                                         \
+            out_t acc = in[0][c];                                                                           \
+            for (int i = 1; i < count; i++) acc = step(acc, in[i][c]);                                      \
+            out[c] = acc;                                                                                   \
+        }                                                                                                   \
     }
 REDUCE(max_u8, uint8_t, uint8_t, larger_u8)
 REDUCE(max_f32, float, float, larger_f32)
@@ -81,16 +94,16 @@ REDUCE(sum_f32, float, float, plus_f32)
 #define OWN(kernel) kernel
 #else
 #define OWN(kernel) kernel##_plain
-#define PLAIN(kernel, in_t, out_t)                                                               \
-    static void kernel(const in_t *const *in, int count, out_t *out, int64_t channels) {         \
-        kernel##_plain(in, count, out, 0, channels);                                             \
+#define PLAIN(kernel, in_t, out_t)                                                       \
+    static void kernel(const in_t *const *in, int count, out_t *out, int64_t channels) { \
+        kernel##_plain(in, count, out, 0, channels);                                     \
     }
-#define PLAIN_LANES(name, step)                                               \
-    static int64_t name(const float *in, int64_t n, float lane[LANES]) {      \
-        int64_t i = 0;                                                        \
-        for (; i + LANES <= n; i += LANES)                                    \
+#define PLAIN_LANES(name, step)                                                 \
+    static int64_t name(const float *in, int64_t n, float lane[LANES]) {        \
+        int64_t i = 0;                                                          \
+        for (; i + LANES <= n; i += LANES)                                      \
             for (int j = 0; j < LANES; j++) lane[j] = step(lane[j], in[i + j]); \
-        return i;                                                             \
+        return i;                                                               \
     }
 PLAIN_LANES(max_lanes, larger_f32)
 PLAIN_LANES(sum_lanes, plus_f32)
@@ -130,9 +143,10 @@ static inline float power_of_two(int32_t n) {
     return x;
 }
 
-/* exp(x) = 2^n * exp(r), n = rne(x / ln 2), r = x - n ln 2 in two steps (Cody and Waite). exp(r) = 1 + r + r^2 q(r), q the
- * weighted minimax fit of degree 4 on |r| < ln(2)/2, relative error 3.3e-9. The power is applied in two halves, so that the
- * result is rounded once where it is subnormal and becomes infinite where it must. NaN comes out as NaN. */
+/* exp(x) = 2^n * exp(r), n = rne(x / ln 2), r = x - n ln 2 in two steps (Cody and Waite). exp(r) = 1 + r +
+ * r^2 q(r), q the weighted minimax fit of degree 4 on |r| < ln(2)/2, relative error 3.3e-9. The power is
+ * applied in two halves, so that the result is rounded once where it is subnormal and becomes infinite where
+ * it must. NaN comes out as NaN. */
 static inline float exp_one(float x) {
     x = -104.0f > x ? -104.0f : x; /* below half of the smallest subnormal */
     x = 89.0f < x ? 89.0f : x;
@@ -156,7 +170,8 @@ static inline float sigmoid_one(float x) {
     return (x < 0.0f ? e : 1.0f) / (1.0f + e);
 }
 
-/* |x| < 0.625: x + x^3 p(x^2), p the minimax fit of degree 4, relative error 4.9e-9; else 1 - 2 / (exp(2|x|) + 1). */
+/* |x| < 0.625: x + x^3 p(x^2), p the minimax fit of degree 4, relative error 4.9e-9; else 1 - 2 / (exp(2|x|)
+ * + 1). */
 static inline float tanh_one(float x) {
     float a = fabsf(x), s = x * x;
     float p = -0x1.72c4bap-8f;

@@ -13,7 +13,8 @@ static INLINE __m512i look_up(const __m512i table[4], __m512i x) {
 
 static void lut_by_pairs(const uint8_t *table, const uint8_t *in, uint8_t *out, int64_t n) {
     const __m512i byte = _mm512_set1_epi16(0xFF);
-    const __m512i pairs[4] = {vi_load(table), vi_load(table + 64), vi_load(table + 128), vi_load(table + 192)};
+    const __m512i pairs[4] = {vi_load(table), vi_load(table + 64), vi_load(table + 128),
+                              vi_load(table + 192)};
     for (int64_t i = 0; i < n; i += 64) {
         const __mmask64 valid = mask(n - i < 64 ? (int)(n - i) : 64);
         const __m512i x = _mm512_maskz_loadu_epi8(valid, in + i);

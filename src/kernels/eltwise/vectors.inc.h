@@ -1,4 +1,5 @@
-/* Elementwise kernels in the vector words, for every instruction set that has them. Codes leave four vectors at a time. */
+/* Elementwise kernels in the vector words, for every instruction set that has them. Codes leave four vectors
+ * at a time. */
 #include "kernels/simd/requant.inc.h"
 
 enum { CODES = 4 * VL };
@@ -29,13 +30,15 @@ static void requant_u8(float scale, int32_t zin, int32_t zero, const uint8_t *in
     for (; i + CODES <= n; i += CODES) {
         vi y[4];
         UNROLL
-        for (int j = 0; j < 4; j++) y[j] = round_capped(vf_mul(vf_of(vi_sub(vi_load_u8(in + i + j * VL), z)), s));
+        for (int j = 0; j < 4; j++)
+            y[j] = round_capped(vf_mul(vf_of(vi_sub(vi_load_u8(in + i + j * VL), z)), s));
         vi_store(out + i, narrow(y, q.zero));
     }
     requant_u8_plain(scale, zin, zero, in + i, out + i, n - i);
 }
 
-static void quantize(float inverse, int32_t zero, int32_t lo, int32_t hi, const float *in, uint8_t *out, int64_t n) {
+static void quantize(float inverse, int32_t zero, int32_t lo, int32_t hi, const float *in, uint8_t *out,
+                     int64_t n) {
     const bounds q = bounds_of(zero, lo, hi);
     const vf s = vf_set1(inverse);
     int64_t i = 0;
@@ -48,7 +51,8 @@ static void quantize(float inverse, int32_t zero, int32_t lo, int32_t hi, const 
     quantize_plain(inverse, zero, lo, hi, in + i, out + i, n - i);
 }
 
-/* --- reductions over rows: a vector of channels stays in a register while the rows go by ------------------ */
+/* --- reductions over rows: a vector of channels stays in a register while the rows go by ------------------
+ */
 
 static void max_u8(const uint8_t *const *in, int count, uint8_t *out, int64_t channels) {
     int64_t c = 0;
@@ -100,17 +104,17 @@ static void sum_f32(const float *const *in, int count, float *out, int64_t chann
 
 /* --- reductions of one array ---------------------------------------------------------------------------- */
 
-#define VECTOR_LANES(name, step)                                                                          \
-    static int64_t name(const float *in, int64_t n, float lane[LANES]) {                                  \
-        vf acc[LANES / VL];                                                                               \
-        UNROLL                                                                                            \
-        for (int v = 0; v < LANES / VL; v++) acc[v] = vf_load(lane + v * VL);                             \
-        int64_t i = 0;                                                                                    \
-        for (; i + LANES <= n; i += LANES)                                                                \
-            UNROLL for (int v = 0; v < LANES / VL; v++) acc[v] = step(acc[v], vf_load(in + i + v * VL));  \
-        UNROLL                                                                                            \
-        for (int v = 0; v < LANES / VL; v++) vf_store(lane + v * VL, acc[v]);                             \
-        return i;                                                                                         \
+#define VECTOR_LANES(name, step)                                                                         \
+    static int64_t name(const float *in, int64_t n, float lane[LANES]) {                                 \
+        vf acc[LANES / VL];                                                                              \
+        UNROLL                                                                                           \
+        for (int v = 0; v < LANES / VL; v++) acc[v] = vf_load(lane + v * VL);                            \
+        int64_t i = 0;                                                                                   \
+        for (; i + LANES <= n; i += LANES)                                                               \
+            UNROLL for (int v = 0; v < LANES / VL; v++) acc[v] = step(acc[v], vf_load(in + i + v * VL)); \
+        UNROLL                                                                                           \
+        for (int v = 0; v < LANES / VL; v++) vf_store(lane + v * VL, acc[v]);                            \
+        return i;                                                                                        \
     }
 VECTOR_LANES(max_lanes, vf_larger)
 VECTOR_LANES(sum_lanes, vf_add)

@@ -10,23 +10,55 @@ enum { VL = 8 };
 typedef __m256i vi;
 typedef __m256 vf;
 
-static INLINE vi vi_load(const void *from) { return _mm256_loadu_si256((const __m256i *)from); }
-static INLINE void vi_store(void *to, vi x) { _mm256_storeu_si256((__m256i *)to, x); }
-static INLINE vi vi_set1(int32_t x) { return _mm256_set1_epi32(x); }
-static INLINE vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
-static INLINE vi vi_sub(vi a, vi b) { return _mm256_sub_epi32(a, b); }
-static INLINE vf vf_load(const float *from) { return _mm256_loadu_ps(from); }
-static INLINE void vf_store(float *to, vf x) { _mm256_storeu_ps(to, x); }
-static INLINE vf vf_set1(float x) { return _mm256_set1_ps(x); }
-static INLINE vf vf_add(vf a, vf b) { return _mm256_add_ps(a, b); }
-static INLINE vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
-static INLINE vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
-static INLINE vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); } /* b if either is NaN */
-static INLINE vf vf_min(vf a, vf b) { return _mm256_min_ps(a, b); }
+static INLINE vi vi_load(const void *from) {
+    return _mm256_loadu_si256((const __m256i *)from);
+}
+static INLINE void vi_store(void *to, vi x) {
+    _mm256_storeu_si256((__m256i *)to, x);
+}
+static INLINE vi vi_set1(int32_t x) {
+    return _mm256_set1_epi32(x);
+}
+static INLINE vi vi_add(vi a, vi b) {
+    return _mm256_add_epi32(a, b);
+}
+static INLINE vi vi_sub(vi a, vi b) {
+    return _mm256_sub_epi32(a, b);
+}
+static INLINE vf vf_load(const float *from) {
+    return _mm256_loadu_ps(from);
+}
+static INLINE void vf_store(float *to, vf x) {
+    _mm256_storeu_ps(to, x);
+}
+static INLINE vf vf_set1(float x) {
+    return _mm256_set1_ps(x);
+}
+static INLINE vf vf_add(vf a, vf b) {
+    return _mm256_add_ps(a, b);
+}
+static INLINE vf vf_mul(vf a, vf b) {
+    return _mm256_mul_ps(a, b);
+}
+static INLINE vf vf_fma(vf a, vf b, vf c) {
+    return _mm256_fmadd_ps(a, b, c);
+}
+static INLINE vf vf_max(vf a, vf b) {
+    return _mm256_max_ps(a, b);
+} /* b if either is NaN */
+static INLINE vf vf_min(vf a, vf b) {
+    return _mm256_min_ps(a, b);
+}
 /* The larger, b if it is NaN; a if a is. */
-static INLINE vf vf_larger(vf a, vf b) { return _mm256_blendv_ps(vf_max(b, a), b, _mm256_cmp_ps(b, b, _CMP_UNORD_Q)); }
-static INLINE vf vf_of(vi a) { return _mm256_cvtepi32_ps(a); }
-static INLINE vi vi_rne(vf a) { return _mm256_cvtps_epi32(a); } /* INT32_MIN for NaN and what does not fit */
+static INLINE vf vf_larger(vf a, vf b) {
+    return _mm256_blendv_ps(vf_max(b, a), b, _mm256_cmp_ps(b, b, _CMP_UNORD_Q));
+}
+static INLINE vf vf_of(vi a) {
+    return _mm256_cvtepi32_ps(a);
+}
+static INLINE vi vi_rne(vf a) {
+    return _mm256_cvtps_epi32(a);
+} /* INT32_MIN for NaN and what does not fit */
 
 /* Partial vectors: the lanes from `valid` on (there may be no other) are neither read nor written. */
 static INLINE vi lanes(int valid) {
@@ -41,7 +73,9 @@ static INLINE void vf_store_part(float *to, vf x, int valid) {
     else
         _mm256_maskstore_ps(to, lanes(valid), x);
 }
-static INLINE vi vi_load_u8(const uint8_t *from) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)from)); }
+static INLINE vi vi_load_u8(const uint8_t *from) {
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)from));
+}
 static INLINE vi vi_load_u8_part(const uint8_t *from, int valid) {
     if (valid >= VL) return vi_load_u8(from);
     uint64_t bytes = 0;
@@ -49,14 +83,24 @@ static INLINE vi vi_load_u8_part(const uint8_t *from, int valid) {
     return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((int64_t)bytes));
 }
 /* Both operands hold one element a lane, within 16 bits. */
-static INLINE vi vi_madd(vi acc, vi x, vi w) { return vi_add(acc, _mm256_madd_epi16(x, w)); }
+static INLINE vi vi_madd(vi acc, vi x, vi w) {
+    return vi_add(acc, _mm256_madd_epi16(x, w));
+}
 
 /* --- bytes ------------------------------------------------------------------------------------------ */
 
-static INLINE vi v8_set1(int x) { return _mm256_set1_epi8((char)x); }
-static INLINE vi v8_max(vi a, vi b) { return _mm256_max_epu8(a, b); }
-static INLINE vi v8_min(vi a, vi b) { return _mm256_min_epu8(a, b); }
-static INLINE vi v16_set1(int x) { return _mm256_set1_epi16((int16_t)x); }
+static INLINE vi v8_set1(int x) {
+    return _mm256_set1_epi8((char)x);
+}
+static INLINE vi v8_max(vi a, vi b) {
+    return _mm256_max_epu8(a, b);
+}
+static INLINE vi v8_min(vi a, vi b) {
+    return _mm256_min_epu8(a, b);
+}
+static INLINE vi v16_set1(int x) {
+    return _mm256_set1_epi16((int16_t)x);
+}
 
 /* Four vectors to bytes in their order, saturated to 0..255 after `add` (16 bits a lane). */
 static INLINE vi narrow(const vi y[4], vi add) {
@@ -75,7 +119,8 @@ static INLINE void store_some(uint8_t *to, __m128i x, int valid) {
     for (int i = 0; i < valid; i++) to[i] = bytes[i];
 }
 
-/* x holds 2 / H runs of H * 16 bytes: the first `valid` bytes of `count` runs go to memory, `step` bytes apart. */
+/* x holds 2 / H runs of H * 16 bytes: the first `valid` bytes of `count` runs go to memory, `step` bytes
+ * apart. */
 static INLINE void store_parts(uint8_t *to, ptrdiff_t step, vi x, int H, int count, int valid) {
     store_some(to, _mm256_castsi256_si128(x), valid);
     if (H == 2)

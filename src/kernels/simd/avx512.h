@@ -1,5 +1,6 @@
-/* The vector words of the .inc.h bodies in 512 bits. With ESPL__VNNI defined one instruction does four products a lane;
- * without it the bytes are widened to 16 bits, because vpmaddubsw saturates and would give other integers. */
+/* The vector words of the .inc.h bodies in 512 bits. With ESPL__VNNI defined one instruction does four
+ * products a lane; without it the bytes are widened to 16 bits, because vpmaddubsw saturates and would give
+ * other integers. */
 #ifndef ESPL_SIMD_AVX512_H
 #define ESPL_SIMD_AVX512_H
 
@@ -15,31 +16,67 @@ typedef __m512 vf;
 static INLINE __mmask64 mask(int valid) {
     return valid < 64 ? _bzhi_u64(UINT64_MAX, valid > 0 ? (uint32_t)valid : 0) : UINT64_MAX;
 }
-static INLINE __mmask16 lanes(int valid) { return (__mmask16)mask(valid); }
+static INLINE __mmask16 lanes(int valid) {
+    return (__mmask16)mask(valid);
+}
 
-static INLINE vi vi_load(const void *from) { return _mm512_loadu_si512(from); }
-static INLINE void vi_store(void *to, vi x) { _mm512_storeu_si512(to, x); }
-static INLINE vi vi_set1(int32_t x) { return _mm512_set1_epi32(x); }
-static INLINE vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
-static INLINE vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
-static INLINE vf vf_load(const float *from) { return _mm512_loadu_ps(from); }
-static INLINE void vf_store(float *to, vf x) { _mm512_storeu_ps(to, x); }
-static INLINE vf vf_set1(float x) { return _mm512_set1_ps(x); }
-static INLINE vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
-static INLINE vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
-static INLINE vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
-static INLINE vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); } /* b if either is NaN */
-static INLINE vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
+static INLINE vi vi_load(const void *from) {
+    return _mm512_loadu_si512(from);
+}
+static INLINE void vi_store(void *to, vi x) {
+    _mm512_storeu_si512(to, x);
+}
+static INLINE vi vi_set1(int32_t x) {
+    return _mm512_set1_epi32(x);
+}
+static INLINE vi vi_add(vi a, vi b) {
+    return _mm512_add_epi32(a, b);
+}
+static INLINE vi vi_sub(vi a, vi b) {
+    return _mm512_sub_epi32(a, b);
+}
+static INLINE vf vf_load(const float *from) {
+    return _mm512_loadu_ps(from);
+}
+static INLINE void vf_store(float *to, vf x) {
+    _mm512_storeu_ps(to, x);
+}
+static INLINE vf vf_set1(float x) {
+    return _mm512_set1_ps(x);
+}
+static INLINE vf vf_add(vf a, vf b) {
+    return _mm512_add_ps(a, b);
+}
+static INLINE vf vf_mul(vf a, vf b) {
+    return _mm512_mul_ps(a, b);
+}
+static INLINE vf vf_fma(vf a, vf b, vf c) {
+    return _mm512_fmadd_ps(a, b, c);
+}
+static INLINE vf vf_max(vf a, vf b) {
+    return _mm512_max_ps(a, b);
+} /* b if either is NaN */
+static INLINE vf vf_min(vf a, vf b) {
+    return _mm512_min_ps(a, b);
+}
 /* The larger, b if it is NaN; a if a is. */
 static INLINE vf vf_larger(vf a, vf b) {
     return _mm512_mask_mov_ps(vf_max(b, a), _mm512_cmp_ps_mask(b, b, _CMP_UNORD_Q), b);
 }
-static INLINE vf vf_of(vi a) { return _mm512_cvtepi32_ps(a); }
-static INLINE vi vi_rne(vf a) { return _mm512_cvtps_epi32(a); } /* INT32_MIN for NaN and what does not fit */
+static INLINE vf vf_of(vi a) {
+    return _mm512_cvtepi32_ps(a);
+}
+static INLINE vi vi_rne(vf a) {
+    return _mm512_cvtps_epi32(a);
+} /* INT32_MIN for NaN and what does not fit */
 
 /* Partial vectors: the lanes from `valid` on (there may be no other) are neither read nor written. */
-static INLINE vf vf_load_part(const float *from, int valid) { return _mm512_maskz_loadu_ps(lanes(valid), from); }
-static INLINE void vf_store_part(float *to, vf x, int valid) { _mm512_mask_storeu_ps(to, lanes(valid), x); }
+static INLINE vf vf_load_part(const float *from, int valid) {
+    return _mm512_maskz_loadu_ps(lanes(valid), from);
+}
+static INLINE void vf_store_part(float *to, vf x, int valid) {
+    _mm512_mask_storeu_ps(to, lanes(valid), x);
+}
 static INLINE vi vi_load_u8(const uint8_t *from) {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)from));
 }
@@ -49,19 +86,32 @@ static INLINE vi vi_load_u8_part(const uint8_t *from, int valid) {
 
 /* Both operands hold one element a lane, within 16 bits. */
 #ifdef ESPL__VNNI
-static INLINE vi vi_madd(vi acc, vi x, vi w) { return _mm512_dpwssd_epi32(acc, x, w); }
+static INLINE vi vi_madd(vi acc, vi x, vi w) {
+    return _mm512_dpwssd_epi32(acc, x, w);
+}
 #else
-static INLINE vi vi_madd(vi acc, vi x, vi w) { return _mm512_add_epi32(acc, _mm512_madd_epi16(x, w)); }
+static INLINE vi vi_madd(vi acc, vi x, vi w) {
+    return _mm512_add_epi32(acc, _mm512_madd_epi16(x, w));
+}
 #endif
 
 /* --- bytes ------------------------------------------------------------------------------------------ */
 
-static INLINE vi v8_set1(int x) { return _mm512_set1_epi8((char)x); }
-static INLINE vi v8_max(vi a, vi b) { return _mm512_max_epu8(a, b); }
-static INLINE vi v8_min(vi a, vi b) { return _mm512_min_epu8(a, b); }
-static INLINE vi v16_set1(int x) { return _mm512_set1_epi16((int16_t)x); }
+static INLINE vi v8_set1(int x) {
+    return _mm512_set1_epi8((char)x);
+}
+static INLINE vi v8_max(vi a, vi b) {
+    return _mm512_max_epu8(a, b);
+}
+static INLINE vi v8_min(vi a, vi b) {
+    return _mm512_min_epu8(a, b);
+}
+static INLINE vi v16_set1(int x) {
+    return _mm512_set1_epi16((int16_t)x);
+}
 
-/* Four vectors to bytes, saturated to 0..255 after `add` (16 bits a lane); each 128 bits hold 4 lanes of every vector. */
+/* Four vectors to bytes, saturated to 0..255 after `add` (16 bits a lane); each 128 bits hold 4 lanes of
+ * every vector. */
 static INLINE vi narrow_lanes(const vi y[4], vi add) {
     const vi a = _mm512_adds_epi16(_mm512_packs_epi32(y[0], y[1]), add);
     const vi b = _mm512_adds_epi16(_mm512_packs_epi32(y[2], y[3]), add);
@@ -74,7 +124,8 @@ static INLINE vi narrow(const vi y[4], vi add) {
     return _mm512_permutexvar_epi32(order, narrow_lanes(y, add));
 }
 
-/* x holds 4 / H runs of H * 16 bytes: the first `valid` bytes of `count` runs go to memory, `step` bytes apart. */
+/* x holds 4 / H runs of H * 16 bytes: the first `valid` bytes of `count` runs go to memory, `step` bytes
+ * apart. */
 static INLINE void store_parts(uint8_t *to, ptrdiff_t step, vi x, int H, int count, int valid) {
     if (H == 4 || (count * H == 4 && step == H * 16 && valid == step)) {
         _mm512_mask_storeu_epi8(to, H == 4 ? mask(valid) : mask(64), x);
@@ -95,9 +146,15 @@ static INLINE void store_parts(uint8_t *to, ptrdiff_t step, vi x, int H, int cou
 #ifdef ESPL__VNNI
 typedef vi x_operand;
 typedef vi w_operand;
-static INLINE x_operand x_load(const uint8_t *from) { return vi_set1(load4(from)); }
-static INLINE w_operand w_load(const int8_t *from) { return vi_load(from); }
-static INLINE vi dot(vi acc, x_operand x, w_operand w) { return _mm512_dpbusd_epi32(acc, x, w); }
+static INLINE x_operand x_load(const uint8_t *from) {
+    return vi_set1(load4(from));
+}
+static INLINE w_operand w_load(const int8_t *from) {
+    return vi_load(from);
+}
+static INLINE vi dot(vi acc, x_operand x, w_operand w) {
+    return _mm512_dpbusd_epi32(acc, x, w);
+}
 #else
 typedef struct {
     vi even, odd;

@@ -1,12 +1,14 @@
 /* From sums to what is stored: the vector form of conv/epilogue.h. The tiles leave
- * their sums in memory, [pixel][channel] of 32 bits: the store ports are idle then, and one copy of this code serves all.
+ * their sums in memory, [pixel][channel] of 32 bits: the store ports are idle then, and one copy of this code
+ * serves all.
  *
- * A code is clamp(rne(x) + zero, lo, hi). x is capped before it is rounded, since what does not fit 32 bits would turn
- * negative; NaN does turn into INT32_MIN, which gives the lowest code as it must. Four vectors are then narrowed to bytes
- * together: narrowing saturates, so lo and hi, which lie in 0..255, are applied to bytes. */
+ * A code is clamp(rne(x) + zero, lo, hi). x is capped before it is rounded, since what does not fit 32 bits
+ * would turn negative; NaN does turn into INT32_MIN, which gives the lowest code as it must. Four vectors are
+ * then narrowed to bytes together: narrowing saturates, so lo and hi, which lie in 0..255, are applied to
+ * bytes. */
 #include <assert.h>
 
-enum { VPB = ESPL__NR / VL };      /* vectors a block of 16 channels */
+enum { VPB = ESPL__NR / VL };       /* vectors a block of 16 channels */
 enum { PARTS = 4 * VL / ESPL__NR }; /* blocks whose codes fill one vector */
 
 typedef struct {
@@ -18,20 +20,25 @@ static INLINE bounds bounds_of(int32_t zero, int32_t lo, int32_t hi) {
     return (bounds){v16_set1(zero), v8_set1(lo), v8_set1(hi)};
 }
 
-static INLINE vi round_capped(vf x) { return vi_rne(vf_min(vf_set1(1024.0f), x)); }
+static INLINE vi round_capped(vf x) {
+    return vi_rne(vf_min(vf_set1(1024.0f), x));
+}
 
-static INLINE vi bounded(vi codes, bounds b) { return v8_min(v8_max(codes, b.lo), b.hi); }
+static INLINE vi bounded(vi codes, bounds b) {
+    return v8_min(v8_max(codes, b.lo), b.hi);
+}
 
-/* What a residual needs: the first code less its zero point, as a float, then the sum. Rounding is monotone and the bounds
- * are integers, so they may be applied first; max takes its second operand for NaN, which is the lowest code. */
+/* What a residual needs: the first code less its zero point, as a float, then the sum. Rounding is monotone
+ * and the bounds are integers, so they may be applied first; max takes its second operand for NaN, which is
+ * the lowest code. */
 typedef struct {
     vf lo, hi, own, scale;
     vi zero;
 } residual;
 
 static INLINE residual residual_of(const espl__epilogue_u8 *q) {
-    return (residual){vf_set1((float)(q->lo - q->zero)), vf_set1((float)(q->hi - q->zero)), vf_set1(q->res_scale_own),
-                      vf_set1(q->res_scale), vi_set1(q->res_zero)};
+    return (residual){vf_set1((float)(q->lo - q->zero)), vf_set1((float)(q->hi - q->zero)),
+                      vf_set1(q->res_scale_own), vf_set1(q->res_scale), vi_set1(q->res_zero)};
 }
 
 static INLINE vf add_residual(vf x, vi res, const residual *r) {
@@ -48,15 +55,17 @@ typedef struct {
     ptrdiff_t res_step;
 } place;
 
-/* The codes of one vector: `count` pixels from m on, `blocks` blocks each, laid out for PARTS / H pixels and H blocks. */
-static INLINE void store_codes(const espl__epilogue_u8 *q, const int32_t *sums, int stride, int m, int count, int H,
-                               int blocks, place at, bounds b, const residual *r) {
+/* The codes of one vector: `count` pixels from m on, `blocks` blocks each, laid out for PARTS / H pixels and
+ * H blocks. */
+static INLINE void store_codes(const espl__epilogue_u8 *q, const int32_t *sums, int stride, int m, int count,
+                               int H, int blocks, place at, bounds b, const residual *r) {
     const int valid = at.channels - at.c;
     vi y[4];
     UNROLL
     for (int i = 0; i < 4; i++) {
         /* A part that is not there repeats one that is. */
-        const int pixel = m + (i / VPB / H < count ? i / VPB / H : 0), block = i / VPB % H < blocks ? i / VPB % H : 0;
+        const int pixel = m + (i / VPB / H < count ? i / VPB / H : 0),
+                  block = i / VPB % H < blocks ? i / VPB % H : 0;
         const int first = block * ESPL__NR + i % VPB * VL;
         vf x = vf_mul(vf_of(vi_load(sums + pixel * stride + first)), vf_load(q->mult + at.c + first));
         if (r) {
@@ -65,12 +74,12 @@ static INLINE void store_codes(const espl__epilogue_u8 *q, const int32_t *sums, 
         }
         y[i] = round_capped(x);
     }
-    store_parts((uint8_t *)at.out + m * at.out_step + at.c, at.out_step, bounded(narrow(y, b.zero), b), H, count,
-                valid < blocks * ESPL__NR ? valid : blocks * ESPL__NR);
+    store_parts((uint8_t *)at.out + m * at.out_step + at.c, at.out_step, bounded(narrow(y, b.zero), b), H,
+                count, valid < blocks * ESPL__NR ? valid : blocks * ESPL__NR);
 }
 
-static INLINE void store_pixels(const espl__epilogue_u8 *q, const int32_t *sums, int stride, int pixels, int H,
-                                int blocks, place at, bounds b, const residual *r) {
+static INLINE void store_pixels(const espl__epilogue_u8 *q, const int32_t *sums, int stride, int pixels,
+                                int H, int blocks, place at, bounds b, const residual *r) {
     const int G = PARTS / H;
     int m = 0;
     for (; m + G <= pixels; m += G) store_codes(q, sums, stride, m, G, H, blocks, at, b, r);
@@ -78,8 +87,8 @@ static INLINE void store_pixels(const espl__epilogue_u8 *q, const int32_t *sums,
 }
 
 /* sums: [pixels][nrb][16]. */
-static INLINE void store_blocks(const espl__epilogue_u8 *q, const int32_t *sums, int nrb, int pixels, place at,
-                                bounds b, const residual *r) {
+static INLINE void store_blocks(const espl__epilogue_u8 *q, const int32_t *sums, int nrb, int pixels,
+                                place at, bounds b, const residual *r) {
     const int stride = nrb * ESPL__NR;
     if (nrb == 1)
         store_pixels(q, sums, stride, pixels, 1, 1, at, b, r);
@@ -100,9 +109,12 @@ static INLINE void store_u8(const espl__epilogue_u8 *q, const int32_t *sums, int
 }
 
 /* NaN passes: min and max return their second operand then. */
-static INLINE vf clamp(vf x, vf lo, vf hi) { return vf_min(hi, vf_max(lo, x)); }
+static INLINE vf clamp(vf x, vf lo, vf hi) {
+    return vf_min(hi, vf_max(lo, x));
+}
 
-static INLINE void store_block_f32(float flo, float fhi, const float *sums, int stride, int pixels, place at) {
+static INLINE void store_block_f32(float flo, float fhi, const float *sums, int stride, int pixels,
+                                   place at) {
     const vf lo = vf_set1(flo), hi = vf_set1(fhi);
     UNROLL
     for (int v = 0; v < VPB; v++) {

@@ -18,14 +18,15 @@ static INLINE int32_t load4(const uint8_t *from) {
     return x;
 }
 
-/* Hides where a value comes from, so that the compiler keeps it in a register and does not derive more from it. */
+/* Hides where a value comes from, so that the compiler keeps it in a register and does not derive more from
+ * it. */
 static INLINE ptrdiff_t opaque(ptrdiff_t x) {
     __asm__("" : "+r"(x));
     return x;
 }
 
-/* Addresses i steps from a base, i in 0..7, out of one base and four registers: x86 scales an index by 1, 2, 4 or 8. The
- * ones a tile does not use vanish. */
+/* Addresses i steps from a base, i in 0..7, out of one base and four registers: x86 scales an index by 1, 2,
+ * 4 or 8. The ones a tile does not use vanish. */
 typedef struct {
     ptrdiff_t s1, s3, s5, s7;
 } steps;
@@ -36,14 +37,22 @@ static INLINE steps steps_of(ptrdiff_t step) {
 
 static INLINE ptrdiff_t step_at(steps s, int i) {
     switch (i) {
-    case 0: return 0;
-    case 1: return s.s1;
-    case 2: return 2 * s.s1;
-    case 3: return s.s3;
-    case 4: return 4 * s.s1;
-    case 5: return s.s5;
-    case 6: return 2 * s.s3;
-    default: return s.s7;
+        case 0:
+            return 0;
+        case 1:
+            return s.s1;
+        case 2:
+            return 2 * s.s1;
+        case 3:
+            return s.s3;
+        case 4:
+            return 4 * s.s1;
+        case 5:
+            return s.s5;
+        case 6:
+            return 2 * s.s3;
+        default:
+            return s.s7;
     }
 }
 
