@@ -171,13 +171,24 @@ static espl_status pack(espl_session *s, const weight_order *w, const void *data
     return ESPL_OK;
 }
 
+/* True if the bias holds codes in the accumulator's own unit, up to what the rounding of a scale to f32 may do to it. */
+static bool in_accumulator_unit(const espl__value *bias, const weights *w, const view *in, int64_t channels) {
+    const espl__quant *q = &bias->quant;
+    if (!espl__is_quantized(bias) || bias->constant->dtype != ESPL_S32 || !zero_points_are(q, 0)) return false;
+    for (int64_t c = 0; c < channels; c++) {
+        double unit = (double)in->scale * w->scale[w->axis < 0 ? 0 : c];
+        if (!(fabs(q->scale[q->count > 1 ? c : 0] - unit) <= 1e-6 * unit)) return false;
+    }
+    return true;
+}
+
 /* Bias and multipliers, padded to 16 channels a group. `sums`: per channel the sum of its codes (integer layers). */
 static espl_status scale_integer(espl_session *s, const weights *w, const view *in,
                                  const fusion *f, int64_t groups, int64_t channels, const int64_t *sums,
                                  linear_step *l, espl_diag *diag) {
     const espl__value *bias = f->bias;
     const espl_tensor *fbias = bias ? espl__constant_f32(s->graph, bias) : NULL;
-    bool exact_bias = bias && espl__is_quantized(bias) && bias->constant->dtype == ESPL_S32;
+    bool exact_bias = bias && in_accumulator_unit(bias, w, in, groups * channels);
     int64_t padded = pad16(channels);
     int32_t *b = plan_weights(s, sizeof *b * (uint64_t)(groups * padded));
     float *mult = plan_weights(s, sizeof *mult * (uint64_t)(groups * padded));
