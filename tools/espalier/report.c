@@ -158,7 +158,7 @@ static void print_totals(const espl_result *r, int threads, FILE *out) {
 
 bool report_print(const espl_result *r, const report_settings *s, FILE *out) {
     table *t = table_new(columns, COUNT(columns));
-    fprintf(out, "%s for %s, goal %s, flavour %s, data %s\n\n", s->model, r->chip, s->goal,
+    fprintf(out, "%s for %s, goal %s, flavour %s\ndata: %s\n\n", s->model, r->chip, s->goal,
             espl_flavour_name(r->flavour), r->data);
     for (int i = 0; i < r->layer_count; i++) add_layer(t, &r->layers[i], i);
     add_sums(t, r);
