@@ -1,6 +1,7 @@
 #!/bin/bash
 # make demo: compresses the bundled network for this very machine on the built-in data, prints the table, and measures
 # what came out of it.
+set -o pipefail
 cd "$(dirname "$0")/.." || exit 1
 out=build/demo
 
