@@ -194,3 +194,49 @@ DEFINE_SIGNED(Relu, 6, relu_f32, relu_f64, relu_s64)
 DEFINE_SIGNED(Neg, 6, neg_f32, neg_f64, neg_s64)
 DEFINE_SIGNED(Abs, 6, fabsf, fabs, abs_s64)
 DEFINE_SIGNED(Sign, 9, sign, sign_f64, sign_s64)
+
+/* --- questions about floats ------------------------------------------------------------------ */
+
+static espl_status infer_question(const espl__node *node, espl_diag *diag) {
+    espl_status status;
+    ESPL_TRY(espl__op_begin(node, diag));
+    ESPL_TRY(espl__check_dtype(node, 0, ESPL__T_FLOAT, diag));
+    status = espl__set_like_input(node, ESPL_BOOL, diag);
+done:
+    return status;
+}
+
+static void eval_is_nan(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
+    (void)node, (void)scratch;
+    for (int64_t i = 0, n = espl_shape_count(&in[0].shape); i < n; i++) {
+        double x;
+        espl__load_f64(in[0].dtype, espl__at(in[0].data, in[0].dtype, i), 0, 1, &x);
+        ((uint8_t *)out[0].data)[i] = x != x;
+    }
+}
+
+static void eval_is_inf(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
+    (void)scratch;
+    bool positive = espl__attr_int(node, "detect_positive", 1) != 0;
+    bool negative = espl__attr_int(node, "detect_negative", 1) != 0;
+    for (int64_t i = 0, n = espl_shape_count(&in[0].shape); i < n; i++) {
+        double x;
+        espl__load_f64(in[0].dtype, espl__at(in[0].data, in[0].dtype, i), 0, 1, &x);
+        ((uint8_t *)out[0].data)[i] =
+            (positive && x == (double)INFINITY) || (negative && x == -(double)INFINITY);
+    }
+}
+
+#define DEFINE_QUESTION(Name, first, eval_fn)                  \
+    const espl__op espl__op_##Name = {.name = #Name,           \
+                                      .domain = "",            \
+                                      .min_inputs = 1,         \
+                                      .max_inputs = 1,         \
+                                      .min_outputs = 1,        \
+                                      .max_outputs = 1,        \
+                                      .since = first,          \
+                                      .until = 21,             \
+                                      .infer = infer_question, \
+                                      .eval = eval_fn};
+DEFINE_QUESTION(IsNaN, 9, eval_is_nan)
+DEFINE_QUESTION(IsInf, 10, eval_is_inf)

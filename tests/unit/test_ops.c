@@ -333,6 +333,19 @@ static void moves(void **state) {
           {"SpaceToDepth f32:1x2x4x6 | blocksize=9223372036854775807", "!blocksize of"});
 }
 
+static void indices(void **state) {
+    CHECK({"GatherElements f32:3x4 s64:3x2 | axis=1", "f32 3x2"}, {"GatherElements f32:3x4 s64:4x2 | axis=1", "!4 indices along axis 0"},
+          {"GatherElements f32:3x4 s64:3 | axis=1", "!1 dimensions where 2"}, {"GatherElements f32:3 s64=3", "!index 3 is out of range"},
+          {"GatherND f32:3x4x5 s64:7x2", "f32 7x5"}, {"GatherND f32:3x4x5 s64:3x2x1 | batch_dims=1", "f32 3x2x5"},
+          {"GatherND f32:3x4 s64:7x3", "!3 numbers address 2 axes"}, {"GatherND f32:3x4 s64:7x0", "!0 numbers"},
+          {"GatherND f32:3x4 s64:2x1 | batch_dims=1", "!batch dimensions differ"}, {"GatherND f32:3x4 s64=3", "!index 3"},
+          {"GatherND f32:3x4 s64:2x1 | batch_dims=-1", "!do not fit"}, {"OneHot s64:3 s64==5 f32:2", "f32 3x5"},
+          {"OneHot s64:3 s64==5 f32:2 | axis=0", "f32 5x3"}, {"OneHot s64:3 s64==0 f32:2", "!depth of 0"},
+          {"OneHot s64:3 s64==5 f32:3", "!must be two"}, {"OneHot s64:3 s64: f32:2 | axis=-3", "!out of range"},
+          {"OneHot s64:3 s64==9223372036854775807 f32:2", "!too large"}, {"Trilu f32:3x4 s64:", "f32 3x4"},
+          {"Trilu f32:3", "!1 dimensions where 2"}, {"Trilu f32:3x4 s64:2", "!not a scalar"}, {"IsNaN f16:3", "bool 3"});
+}
+
 static void reductions(void **state) {
     CHECK({"ReduceMean@13 f32:2x3x4 | axes=[1] keepdims=0", "f32 2x4"}, {"ReduceMean f32:2x3x4 s64=-1", "f32 2x3x1"},
           {"ReduceSum f32:2x3", "f32 1x1"}, {"ReduceSum f32:2x3 | noop_with_empty_axes=1", "f32 2x3"},
@@ -488,6 +501,25 @@ static void plausible_shapes(espl__node *node, espl__rng *rng) {
     }
 }
 
+/* The lists that Slice, Pad and others read from inputs, in the length that the first input asks for. */
+static void plausible_lists(espl_graph *g, espl__node *node, espl__rng *rng) {
+    static const char *const names[] = {"Slice", "Pad", "Tile", "Expand", "Reshape", "Resize"};
+    const char *name = node->op->name;
+    bool known = false;
+    for (size_t i = 0; i < ESPL_COUNT(names); i++) known = known || strcmp(name, names[i]) == 0;
+    if (!known || !node->inputs[0] || node->inputs[0]->constant) return;
+    int64_t data[2 * ESPL_MAX_RANK], rank = node->inputs[0]->shape.rank;
+    bool axes = node->input_count > 3, pads = strcmp(name, "Pad") == 0, sizes = strcmp(name, "Resize") == 0;
+    for (int i = sizes ? 3 : 1; i < node->input_count; i++) {
+        if (!node->inputs[i] || (pads && i == 2)) continue;
+        int64_t count = pads && i == 1 ? 2 * rank : rank;
+        for (int64_t k = 0; k < count; k++) data[k] = sizes ? 1 + espl__rng_below(rng, 5) : axes && i == 3 ? k : some_int(rng);
+        espl_shape shape = {.rank = 1, .dim = {count}};
+        node->inputs[i] = espl__graph_constant(g, "", &(espl_tensor){ESPL_S64, shape, data});
+    }
+    if (sizes && node->input_count > 2) node->inputs[2] = NULL;
+}
+
 /* Buffers of the exact size on the heap: a sanitizer sees every byte beyond; without one the canary does. */
 enum { CANARY = 0x5c, CANARY_BYTES = 64 };
 
@@ -546,6 +578,7 @@ static int random_node(fixture *f, const espl__op *op, espl__rng *rng) {
         node->inputs[i] = absent ? NULL : random_value(f->graph, rng, dtype);
     }
     if (espl__rng_below(rng, 4)) plausible_shapes(node, rng);
+    if (espl__rng_below(rng, 2)) plausible_lists(f->graph, node, rng);
     for (int i = 0; i < outputs; i++) espl__node_set_output(node, i, espl__graph_value(f->graph, ""));
     if (espl__rng_below(rng, 4)) random_attrs(f->graph, node, rng);
     espl_status status = op->infer(node, &diag);
@@ -626,7 +659,7 @@ static void limits_of_clips(void **state) {
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(convolutions), TEST(pooling), TEST(matrices), TEST(elementwise), TEST(shapes), TEST(moves), TEST(reductions),
+        TEST(convolutions), TEST(pooling), TEST(matrices), TEST(elementwise), TEST(shapes), TEST(moves), TEST(indices), TEST(reductions),
         TEST(quantization), TEST(recurrent), TEST(resizing), TEST(random_nodes_stay_inside_their_buffers),
         TEST(the_registry_is_consistent), TEST(costs_and_weights), TEST(limits_of_clips),
     };
