@@ -57,8 +57,8 @@ typedef struct espl_compress_options {
     espl_dataset *data;  /* evaluation */
     espl_dataset *calib; /* calibration; NULL: every 5th sample of `data`, held out of the evaluation */
     int64_t calib_count; /* at most; 0: 512 */
-    double max_drop;     /* points (1 = 1 %) the network may lose; default 1 */
-    espl_goal goal;
+    double max_drop;     /* points (1 = 1 %) the network may lose; < 0: the recipe's, else 1 */
+    int goal;            /* espl_goal, or -1: the recipe's, else latency */
     int flavour;         /* espl_flavour, or -1: the chip's own */
     const char *recipe;  /* file, or NULL: found here */
     const espl_shape *input_shapes; /* as in espl_session_options */
@@ -84,7 +84,9 @@ typedef struct espl_result {
     const char *metric;  /* "top1", "agreement" (top-1 agreement with f32, no labels), or "similarity" (1 - relative L2) */
     double score_before, score_after; /* fractions */
     double drop;                      /* points */
+    double max_drop;                  /* that were allowed */
     bool within_budget;
+    espl_goal goal;
     espl_scores before, after;
     int64_t eval_samples, calib_samples;
     uint64_t bytes_before, bytes_after; /* of the f32 network as ONNX, and of model.espl */

@@ -33,6 +33,7 @@ bool espl_goal_parse(const char *name, espl_goal *out) {
 /* The state of one compression. */
 typedef struct job {
     task k;
+    espl_compress_options o; /* k.o: the caller's, with what the recipe says filled in */
     espl__recipe *recipe;
     decision *decisions;
     const char **why; /* by node; NULL: nothing special */
@@ -216,7 +217,7 @@ static espl_status undo_what_does_not_pay(job *j, espl_diag *diag) {
         decision old = j->decisions[node];
         const char *why = j->why[node];
         double f32 = j->before.node_ms[node], s8 = j->now.node_ms[node];
-        to_stored(j, node, say(j, "stored as integers, computed in f32: int8 is slower here (%.3f > %.3f ms)", s8, f32));
+        to_stored(j, node, say(j, "stored as integers, computed in f32: int8 is slower here (%.4g > %.4g ms)", s8, f32));
         ESPL_TRY(rebuild(j, &t, diag));
         ESPL_TRY(espl__trial_cost(&j->k, &j->now, &t, diag));
         if (figure(j, &t) < 0.99 * figure(j, &j->now) && t.drop <= ESPL_MAX(j->k.o->max_drop, j->now.drop)) {
@@ -229,7 +230,7 @@ static espl_status undo_what_does_not_pay(job *j, espl_diag *diag) {
     }
     if (figure(j, &j->now) > figure(j, &j->before)) { /* the whole step does not pay */
         for (int i = 0; i < j->k.graph->node_count; i++)
-            if (j->decisions[i].integer) to_stored(j, i, say(j, "stored as integers, computed in f32: int8 makes the network slower (%.3f > %.3f ms)", j->now.ms, j->before.ms));
+            if (j->decisions[i].integer) to_stored(j, i, say(j, "stored as integers, computed in f32: int8 makes the network slower (%.4g > %.4g ms)", j->now.ms, j->before.ms));
         ESPL_TRY(rebuild(j, &t, diag));
         ESPL_TRY(espl__trial_cost(&j->k, &j->before, &t, diag));
         adopt(j, &t);
@@ -346,6 +347,8 @@ static espl_status fill_result(job *j, espl_diag *diag) {
     r->score_before = j->k.reference_score;
     r->score_after = j->now.score;
     r->drop = j->now.drop;
+    r->max_drop = j->k.o->max_drop;
+    r->goal = (espl_goal)j->k.o->goal;
     r->within_budget = j->now.drop <= j->k.o->max_drop + 1e-9;
     r->before = j->k.reference;
     r->after = j->now.scores;
@@ -380,6 +383,9 @@ static espl_status begin(job *j, espl_diag *diag) {
         if (flavour < 0 && j->recipe->flavour != ESPL__FLAVOUR_UNSET)
             flavour = j->recipe->flavour == ESPL__FLAVOUR_ORT_X86 ? ESPL_FLAVOUR_ORT_X86 : ESPL_FLAVOUR_PORTABLE;
     }
+    const espl__recipe *r = j->recipe;
+    if (j->o.max_drop < 0) j->o.max_drop = r && r->max_drop ? *r->max_drop : 1;
+    if (j->o.goal < 0) j->o.goal = r && r->goal != ESPL__GOAL_UNSET ? (int)r->goal - 1 : ESPL_GOAL_LATENCY;
     j->k.flavour = flavour >= 0 ? (espl_flavour)flavour : ESPL_FLAVOUR_PORTABLE;
     if (flavour < 0) (void)espl_flavour_parse(espl_chip_flavour(o->chip), &j->k.flavour);
     j->k.measured = espl_chip_is_host(o->chip) && strcmp(espl_chip_isa(o->chip), espl_cpu_name()) == 0;
@@ -425,7 +431,7 @@ static void finish(job *j) {
 espl_status espl_compress(espl_context *ctx, const espl_graph *graph, const espl_compress_options *options,
                           espl_result **out, espl_diag *diag) {
     espl_status status = ESPL_OK;
-    job j = {.k = {.ctx = ctx, .graph = graph, .o = options}};
+    job j = {.k = {.ctx = ctx, .graph = graph}, .o = *options};
     decision *f32 = NULL;
     *out = NULL;
     j.r = espl__calloc(ctx, 1, sizeof *j.r);
@@ -434,6 +440,7 @@ espl_status espl_compress(espl_context *ctx, const espl_graph *graph, const espl
         return espl__nomem(diag, sizeof *j.r);
     }
     espl__arena_init(&j.r->own->arena, ctx);
+    j.k.o = &j.o;
     ESPL_TRY(begin(&j, diag));
     f32 = espl__calloc(ctx, (uint64_t)graph->node_count + 1, sizeof *f32);
     if (!f32) {

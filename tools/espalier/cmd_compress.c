@@ -14,7 +14,7 @@ typedef struct compress_options {
     text_list shapes;
 } compress_options;
 
-static const compress_options defaults = {.max_drop = 1, .goal = ESPL_GOAL_LATENCY, .flavour = -1};
+static const compress_options defaults = {.max_drop = -1, .goal = -1, .flavour = -1};
 
 static const char *goal_choice(int index) {
     return index < ESPL_GOAL_COUNT ? espl_goal_name((espl_goal)index) : NULL;
@@ -60,12 +60,12 @@ static const option options[] = {
      .argument = "POINTS",
      .least = 0,
      .most = 100,
-     .help = "accuracy that may be lost, in points: 1 is one per cent (default 1)"},
+     .help = "accuracy that may be lost, in points: 1 is one per cent (default: what the recipe says, else 1)"},
     {.name = "goal",
      .kind = OPTION_CHOICE,
      .offset = offsetof(compress_options, goal),
      .choices = goal_choice,
-     .help = "what is to become small (default latency)"},
+     .help = "what is to become small (default: what the recipe says, else latency)"},
     {.name = "flavour",
      .kind = OPTION_CHOICE,
      .offset = offsetof(compress_options, flavour),
@@ -118,7 +118,7 @@ static espl_status compress(cli *c, const compress_options *o, job *j) {
         .calib = j->calib,
         .calib_count = o->calib_count,
         .max_drop = o->max_drop,
-        .goal = (espl_goal)o->goal,
+        .goal = o->goal,
         .flavour = o->flavour,
         .recipe = o->recipe,
         .input_shapes = j->shapes,
@@ -135,8 +135,6 @@ static espl_status run(cli *c, const void *given) {
     job j = {0};
     char *text = NULL;
     report_settings settings = {.model = c->operands[0],
-                                .goal = espl_goal_name((espl_goal)o->goal),
-                                .max_drop = o->max_drop,
                                 .folder = o->folder,
                                 .threads = espl_context_threads(c->ctx)};
     progress_catch_interrupt();
@@ -153,7 +151,7 @@ static espl_status run(cli *c, const void *given) {
         status = nomem(c);
     if (status == ESPL_OK && !j.result->within_budget)
         status = fail(c, ESPL_CHECK_FAILED, "%s: loses %.2f points, more than the %g allowed", c->operands[0],
-                      j.result->drop, o->max_drop);
+                      j.result->drop, j.result->max_drop);
 done:
     free(text);
     job_free(&j);

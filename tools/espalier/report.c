@@ -54,13 +54,13 @@ json_t *report_value(const espl_result *r, const report_settings *s) {
     put(root, "file", text_value(s->model));
     put(root, "chip", text_value(r->chip));
     put(root, "data", text_value(r->data));
-    put(root, "goal", text_value(s->goal));
+    put(root, "goal", text_value(espl_goal_name(r->goal)));
     put(root, "flavour", text_value(espl_flavour_name(r->flavour)));
     put(root, "metric", text_value(r->metric));
     put(root, "samples", json_integer(r->eval_samples));
     put(root, "calibration_samples", json_integer(r->calib_samples));
     put(root, "drop", number_value(r->drop));
-    put(root, "max_drop", number_value(s->max_drop));
+    put(root, "max_drop", number_value(r->max_drop));
     put(root, "within_budget", json_boolean(r->within_budget));
     put(root, "measured", json_boolean(r->measured));
     put(root, "threads", r->measured ? json_integer(s->threads) : json_null());
@@ -158,7 +158,7 @@ static void print_totals(const espl_result *r, int threads, FILE *out) {
 
 bool report_print(const espl_result *r, const report_settings *s, FILE *out) {
     table *t = table_new(columns, COUNT(columns));
-    fprintf(out, "%s for %s, goal %s, flavour %s\ndata: %s\n\n", s->model, r->chip, s->goal,
+    fprintf(out, "%s for %s, goal %s, flavour %s\ndata: %s\n\n", s->model, r->chip, espl_goal_name(r->goal),
             espl_flavour_name(r->flavour), r->data);
     for (int i = 0; i < r->layer_count; i++) add_layer(t, &r->layers[i], i);
     add_sums(t, r);
@@ -169,8 +169,8 @@ bool report_print(const espl_result *r, const report_settings *s, FILE *out) {
     fprintf(out, "%s: model.espl, model.onnx, recipe.yaml, report.json\n", s->folder);
     if (r->within_budget)
         fprintf(out, "within the budget: %.2f points lost, %g allowed\n", r->drop > 0 ? r->drop : 0,
-                s->max_drop);
+                r->max_drop);
     else
-        fprintf(out, "NOT within the budget: %.2f points lost, %g allowed\n", r->drop, s->max_drop);
+        fprintf(out, "NOT within the budget: %.2f points lost, %g allowed\n", r->drop, r->max_drop);
     return true;
 }

@@ -10,8 +10,7 @@
 
 /* What the result does not say itself; borrowed. */
 typedef struct report_settings {
-    const char *model, *goal, *folder;
-    double max_drop;
+    const char *model, *folder;
     int threads;
 } report_settings;
 
