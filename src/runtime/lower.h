@@ -5,6 +5,8 @@
 #include "runtime/plan.h"
 
 espl_status lower_graph(espl_session *s, espl_diag *diag);
+/* Before everything else: work over one dimension becomes work over two. */
+espl_status lower_lift(espl_graph *graph, espl_diag *diag);
 /* How a value is stored: U8 if it is quantized to one grid of 8 bits, else its own type. */
 espl_dtype plan_store_type(const espl__value *value);
 /* MatMul whose right side is no constant. */
