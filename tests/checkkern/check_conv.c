@@ -334,7 +334,7 @@ static void random_taps(dw_case *c, int unit, int64_t *low, int64_t *high) {
 static void random_dw(dw_case *c, int unit) {
     espl__dwconv *p = &c->p;
     c->hostile = one_in(4);
-    p->channels = one_in(2) ? between(1, 40) : between(1, 160);
+    p->channels = one_in(2) ? between(1, 40) : one_in(8) ? between(160, 600) : between(1, 160);
     int padded = round16(p->channels), blocks = padded / 16;
     c->pixels = between(1, 37);
     c->block0 = one_in(2) ? 0 : between(0, blocks - 1);
