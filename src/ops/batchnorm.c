@@ -37,6 +37,7 @@ static void eval(const espl__node *node, const espl_tensor *in, espl_tensor *out
     const float *x = in[0].data, *scale = in[1].data, *bias = in[2].data, *mean = in[3].data,
                 *var = in[4].data;
     float *y = out[0].data;
+    if (espl__is_empty(&out[0])) return;
     for (int64_t n = 0; n < shape->dim[0]; n++)
         for (int64_t c = 0; c < channels; c++, x += plane, y += plane) {
             float factor = scale[c] / sqrtf(var[c] + epsilon);

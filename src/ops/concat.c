@@ -55,6 +55,7 @@ static void eval_concat(const espl__node *node, const espl_tensor *in, espl_tens
     int64_t outer = espl__dims_product(y, 0, axis);
     size_t inner = (size_t)espl__dims_product(y, axis + 1, y->rank) * espl_dtype_bytes(out[0].dtype);
     char *to = out[0].data;
+    if (espl__is_empty(&out[0])) return;
     for (int64_t o = 0; o < outer; o++)
         for (int i = 0; i < node->input_count; i++) {
             size_t bytes = (size_t)in[i].shape.dim[axis] * inner;
@@ -155,6 +156,7 @@ static void eval_split(const espl__node *node, const espl_tensor *in, espl_tenso
     int64_t outer = espl__dims_product(x, 0, axis);
     size_t inner = (size_t)espl__dims_product(x, axis + 1, x->rank) * espl_dtype_bytes(in[0].dtype);
     const char *from = in[0].data;
+    if (espl__is_empty(&in[0])) return;
     for (int64_t o = 0; o < outer; o++)
         for (int i = 0; i < node->output_count; i++) {
             size_t bytes = (size_t)part(node, x->dim[axis], i) * inner;

@@ -77,6 +77,7 @@ static void add_plane(const espl__window *w, const float *x, const float *kernel
 static void eval(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
     (void)scratch;
     espl__window w;
+    if (espl__is_empty(&out[0])) return;
     if (espl__window_resolve(node, &in[0].shape, &in[1].shape, &w, NULL) != ESPL_OK) return;
     espl__window_lift(&w);
     flatten_pointwise(&w);

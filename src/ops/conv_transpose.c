@@ -107,6 +107,7 @@ static void add_plane(const espl__window *w, const float *x, const float *kernel
 static void eval(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
     (void)scratch;
     espl__window w;
+    if (espl__is_empty(&out[0])) return;
     if (resolve(node, &in[0].shape, &in[1].shape, &w, NULL) != ESPL_OK) return;
     espl__window_lift(&w);
     int64_t batch = in[0].shape.dim[0], c = in[1].shape.dim[0], m = in[1].shape.dim[1];

@@ -52,7 +52,7 @@ static void eval(const espl__node *node, const espl_tensor *in, espl_tensor *out
     int64_t outer = espl__dims_product(x, 0, axis), d = x->dim[axis], count = espl_shape_count(&in[1].shape);
     size_t bytes = (size_t)espl__dims_product(x, axis + 1, x->rank) * espl_dtype_bytes(in[0].dtype);
     char *to = out[0].data;
-    if (bytes == 0 || d == 0) return;
+    if (espl__is_empty(&out[0]) || d == 0) return;
     for (int64_t o = 0; o < outer; o++)
         for (int64_t i = 0; i < count; i++, to += bytes) {
             int64_t at = index_at(&in[1], i);

@@ -53,6 +53,7 @@ static void eval(const espl__node *node, const espl_tensor *in, espl_tensor *out
     int64_t m = out[0].shape.dim[0], n = out[0].shape.dim[1], k_count = in[0].shape.dim[!trans_a];
     const float *a = in[0].data, *b = in[1].data;
     float *row_a = row_sum + n;
+    if (espl__is_empty(&out[0])) return;
     start_with_c(node->input_count > 2 ? &in[2] : &none, beta, &out[0]);
     for (int64_t i = 0; i < m; i++) {
         float *y = (float *)out[0].data + i * n;

@@ -122,7 +122,7 @@ static void eval_gather_nd(const espl__node *node, const espl_tensor *in, espl_t
     int64_t each = espl__dims_product(x, batch, x->rank);
     char *to = out[0].data;
     espl__strides(x, stride);
-    if (bytes == 0) return;
+    if (espl__is_empty(&out[0])) return;
     for (int64_t b = 0; b < batches; b++)
         for (int64_t t = 0; t < tuples; t++, to += bytes) {
             int64_t from = b * each;
@@ -177,6 +177,7 @@ static void eval_one_hot(const espl__node *node, const espl_tensor *in, espl_ten
             inner = espl__dims_product(y, axis + 1, y->rank);
     size_t elem = espl_dtype_bytes(out[0].dtype);
     char *to = out[0].data;
+    if (espl__is_empty(&out[0])) return;
     for (int64_t o = 0; o < outer; o++)
         for (int64_t d = 0; d < depth; d++)
             for (int64_t i = 0; i < inner; i++, to += elem) {
@@ -211,6 +212,7 @@ static void eval_trilu(const espl__node *node, const espl_tensor *in, espl_tenso
     int64_t rows = x->dim[x->rank - 2], columns = x->dim[x->rank - 1],
             matrices = espl__dims_product(x, 0, x->rank - 2);
     size_t elem = espl_dtype_bytes(in[0].dtype), at = 0;
+    if (espl__is_empty(&out[0])) return;
     for (int64_t m = 0; m < matrices; m++)
         for (int64_t i = 0; i < rows; i++)
             for (int64_t j = 0; j < columns; j++, at += elem) {

@@ -74,6 +74,7 @@ static void normalise_groups(const espl__node *node, const espl_tensor *in, espl
     float epsilon = espl__attr_float(node, "epsilon", 1e-5f), mean, variance;
     const float *x = in[0].data, *scale = in[1].data, *bias = in[2].data;
     float *y = out[0].data;
+    if (espl__is_empty(&out[0])) return;
     for (int64_t n = 0; n < shape->dim[0]; n++)
         for (int64_t g = 0; g < groups; g++, x += each * plane, y += each * plane) {
             statistics(x, each * plane, &mean, &variance);
@@ -180,6 +181,7 @@ static void eval_lrn(const espl__node *node, const espl_tensor *in, espl_tensor 
     int64_t before = ESPL_MIN((size - 1) / 2, channels),
             after = ESPL_MIN(size - 1 - (size - 1) / 2, channels);
     int64_t plane = espl__dims_product(shape, 2, shape->rank);
+    if (espl__is_empty(&out[0])) return;
     for (int64_t n = 0; n < shape->dim[0]; n++) {
         const float *x = (const float *)in[0].data + n * channels * plane;
         float *y = (float *)out[0].data + n * channels * plane;
@@ -219,6 +221,7 @@ static void eval_lp(const espl__node *node, const espl_tensor *in, espl_tensor *
     int64_t outer = espl__dims_product(shape, 0, axis),
             inner = espl__dims_product(shape, axis + 1, shape->rank);
     int64_t n = shape->dim[axis];
+    if (espl__is_empty(&out[0])) return;
     for (int64_t o = 0; o < outer; o++)
         for (int64_t i = 0; i < inner; i++) {
             const float *x = (const float *)in[0].data + o * n * inner + i;

@@ -24,6 +24,9 @@ static inline bool espl__is_static(const espl__value *value) {
     return value->known_rank && espl_shape_count(&value->shape) >= 0;
 }
 
+/* No elements, though other dimensions may be huge: loops over those must not start. */
+static inline bool espl__is_empty(const espl_tensor *tensor) { return espl_shape_count(&tensor->shape) == 0; }
+
 /* Sets of element types. */
 #define ESPL__T(name) (1u << ESPL_##name)
 #define ESPL__T_ALL ((1u << ESPL_DTYPE_COUNT) - 1)

@@ -111,6 +111,7 @@ static void pool(const espl__window *w, int how, const espl_tensor *in, espl_ten
             o = 0;
     float *y = out->data;
     taps t;
+    if (espl__is_empty(out)) return;
     for (int64_t p = 0; p < planes; p++)
         for (at[0] = 0; at[0] < w->out[0]; at[0]++)
             for (at[1] = 0; at[1] < w->out[1]; at[1]++)

@@ -119,6 +119,7 @@ static void eval_quantize(const espl__node *node, const espl_tensor *in, espl_te
     (void)scratch;
     int64_t outer, channels, inner, at = 0;
     const float *scale = in[1].data;
+    if (espl__is_empty(&out[0])) return;
     split(node, in, &outer, &channels, &inner);
     for (int64_t o = 0; o < outer; o++)
         for (int64_t c = 0; c < channels; c++, at += inner)
@@ -129,6 +130,7 @@ static void eval_dequantize(const espl__node *node, const espl_tensor *in, espl_
     (void)scratch;
     int64_t outer, channels, inner, at = 0;
     const float *scale = in[1].data;
+    if (espl__is_empty(&out[0])) return;
     split(node, in, &outer, &channels, &inner);
     for (int64_t o = 0; o < outer; o++)
         for (int64_t c = 0; c < channels; c++, at += inner)

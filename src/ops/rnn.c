@@ -174,6 +174,7 @@ static espl_status infer(const espl__node *node, espl_diag *diag) {
         batch = x->shape.dim[!c.batch_first];
         size = x->shape.dim[2];
     }
+    if (size == 0) return espl__fail(diag, ESPL_SHAPE, "%s: the input has no features", node->op->name);
     ESPL_TRY(check_inputs(node, &c, seq, batch, size, diag));
     int64_t d = c.directions, h = c.hidden;
     espl_shape all =

@@ -58,6 +58,7 @@ static void arg(const espl__node *node, const espl_tensor *in, espl_tensor *out,
     bool last = espl__attr_int(node, "select_last_index", 0) != 0;
     espl_dtype dtype = in[0].dtype;
     int64_t *y = out[0].data;
+    if (espl__is_empty(&out[0])) return;
     for (int64_t o = 0; o < l.outer; o++)
         for (int64_t i = 0; i < l.inner; i++) {
             const void *best = espl__at(in[0].data, dtype, o * l.n * l.inner + i);
@@ -108,6 +109,7 @@ static void eval_cumsum(const espl__node *node, const espl_tensor *in, espl_tens
     bool exclusive = espl__attr_int(node, "exclusive", 0) != 0,
          reverse = espl__attr_int(node, "reverse", 0) != 0;
     espl_dtype dtype = in[0].dtype;
+    if (espl__is_empty(&out[0])) return;
     for (int64_t o = 0; o < l.outer; o++)
         for (int64_t i = 0; i < l.inner; i++) {
             double real = 0, x = 0;
@@ -219,6 +221,7 @@ static void eval_topk(const espl__node *node, const espl_tensor *in, espl_tensor
     espl_shape shape = out[0].data ? out[0].shape : out[1].shape;
     int64_t k = shape.dim[axis], *heap = scratch;
     size_t elem = espl_dtype_bytes(dtype);
+    if (espl__is_empty(&out[0])) return;
     for (int64_t o = 0; o < l.outer; o++)
         for (int64_t i = 0; i < l.inner; i++) {
             topk_line t = {dtype, in[0].data, o * l.n * l.inner + i, l.inner,

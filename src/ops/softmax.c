@@ -52,7 +52,7 @@ static void log_softmax(const float *x, float *y, int64_t n) {
 static void run(const espl__node *node, const espl_tensor *in, espl_tensor *out, float *scratch,
                 void (*f)(const float *, float *, int64_t)) {
     int64_t outer, n, inner;
-    if (resolve(node, &in->shape, &outer, &n, &inner, NULL) != ESPL_OK || n == 0) return;
+    if (resolve(node, &in->shape, &outer, &n, &inner, NULL) != ESPL_OK || espl__is_empty(out)) return;
     float *result = scratch + n;
     for (int64_t o = 0; o < outer; o++)
         for (int64_t i = 0; i < inner; i++) {
