@@ -27,6 +27,7 @@ ESPL_NODISCARD espl_status espl__passes_run(espl_graph *graph, espl_diag *diag);
 ESPL_NODISCARD espl_status espl__specialise(espl_graph *graph, const espl_shape *shapes, espl_diag *diag);
 
 /* Runs a specialised graph by the operators' references, without any kernel: the oracle's stand-in and test helper.
+ * Quantized constants count with the numbers they stand for; activations are not rounded.
  * Outputs are allocated from ctx and owned by the caller (espl_tensor_free). */
 ESPL_NODISCARD espl_status espl__evaluate(espl_context *ctx, espl_graph *graph, const espl_tensor *inputs,
                                           espl_tensor *outputs, espl_diag *diag);
