@@ -133,6 +133,7 @@ espl_status lower_pad(espl_session *s, espl__node *n, bool *taken, espl_diag *di
     ESPL_TRY(plan_output(s, y, plan_store_type(y), &out, diag));
     ESPL_TRY(plan_fill(s, n, &out, value, diag));
     inner = out;
+    inner.nhwc = false; /* a part of it: the bytes behind its channels are not free */
     for (int d = 0; d < rank; d++) {
         inner.offset += pads.v[d] * out.stride[d];
         inner.dim[d] = x->shape.dim[d];
