@@ -54,7 +54,7 @@ static void eval(const espl__node *node, const espl_tensor *in, espl_tensor *out
 static bool constant_limit(const espl__node *node, int input, float *limit) {
     const espl__value *value = espl__in(node, input);
     if (!value) return true;
-    if (!value->constant || value->constant->dtype != ESPL_F32 ||
+    if (!value->constant || espl__is_quantized(value) || value->constant->dtype != ESPL_F32 ||
         espl_shape_count(&value->constant->shape) != 1)
         return false;
     *limit = *(const float *)value->constant->data;

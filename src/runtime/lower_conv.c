@@ -8,7 +8,8 @@
 enum {
     PARALLEL_MACS = 150000,        /* below this a wake costs more than it gains */
     CHUNK_BYTES = 24 * 1024,       /* input of one call of a 1x1 kernel: half of the first-level cache */
-    GROUP_WEIGHT_BYTES = 256 << 10 /* weights of one sweep over the rows: they stay in the second-level cache */
+    GROUP_WEIGHT_BYTES = 256 << 10, /* weights of one sweep over the rows: they stay in the second-level cache */
+    MAX_HALO = 512                 /* pixels of padding on one side */
 };
 
 /* --- weights --------------------------------------------------------------------------------------- */
@@ -285,21 +286,30 @@ static bool gapless(const view *v) {
 
 /* --- Conv -------------------------------------------------------------------------------------------------- */
 
+static int64_t beyond(const espl__window *g, int d) {
+    int64_t last = (g->out[d] - 1) * g->stride[d] + (g->kernel[d] - 1) * g->dilation[d] - g->begin[d];
+    return ESPL_MAX(last - g->in[d] + 1, 0);
+}
+
+/* Borders that are better skipped than stored, and rows too far apart for the kernels' 32-bit offsets, are left to the
+ * reference. */
+static bool near_enough(const espl__window *g, const espl_shape *x) {
+    for (int d = 0; d < 2; d++)
+        if (g->begin[d] < 0 || g->begin[d] > MAX_HALO || beyond(g, d) > MAX_HALO) return false;
+    double pixel = 4.0 * (double)(x->dim[1] + 3), row = pixel * (double)(x->dim[3] + 2 * MAX_HALO);
+    return (double)(g->kernel[0] - 1) * (double)g->dilation[0] * row + (double)(g->kernel[1] - 1) * (double)g->dilation[1] * pixel < INT32_MAX;
+}
+
 static bool conv_geometry(const espl__node *n, espl__window *g) {
     const espl__value *x = n->inputs[0], *w = n->inputs[1];
     return x->shape.rank == 4 && w->constant && w->shape.rank == 4 &&
-           espl__window_resolve(n, &x->shape, &w->shape, g, NULL) == ESPL_OK && g->begin[0] >= 0 && g->begin[1] >= 0;
-}
-
-static int beyond(const espl__window *g, int d) {
-    int64_t last = (g->out[d] - 1) * g->stride[d] + (g->kernel[d] - 1) * g->dilation[d] - g->begin[d];
-    return (int)ESPL_MAX(last - g->in[d] + 1, 0);
+           espl__window_resolve(n, &x->shape, &w->shape, g, NULL) == ESPL_OK && near_enough(g, &x->shape);
 }
 
 void lower_conv_halo(const espl__node *n, int halo[4]) {
     espl__window g;
     if (!conv_geometry(n, &g)) return;
-    int own[4] = {(int)g.begin[0], (int)g.begin[1], beyond(&g, 0), beyond(&g, 1)};
+    int own[4] = {(int)g.begin[0], (int)g.begin[1], (int)beyond(&g, 0), (int)beyond(&g, 1)};
     for (int i = 0; i < 4; i++) halo[i] = ESPL_MAX(halo[i], own[i]);
 }
 

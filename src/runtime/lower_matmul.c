@@ -79,7 +79,9 @@ espl_status lower_matmul_dynamic(espl_session *s, espl__node *n, bool *taken, es
     const espl__value *av = n->inputs[0], *bv = n->inputs[1];
     int rank = av->shape.rank;
     if (!same_batches(&av->shape, &bv->shape) || s->spatial[n->outputs[0]->id]) return ESPL_OK;
-    if (av->dtype != ESPL_F32 || bv->dtype != ESPL_F32 || espl_shape_count(&n->outputs[0]->shape) == 0) return ESPL_OK;
+    if (av->dtype != ESPL_F32 || bv->dtype != ESPL_F32 || espl_shape_count(&n->outputs[0]->shape) == 0 ||
+        espl_shape_count(&av->shape) == 0)
+        return ESPL_OK;
     float scale;
     int32_t zero;
     /* The right side is the kernel's s8 operand: its grid must be symmetric. */

@@ -17,14 +17,10 @@ typedef struct span {
 } span;
 
 static span window_span(const espl__window *g, int d, int64_t at) {
-    int64_t first = at * g->stride[d] - g->begin[d], end = first + (g->kernel[d] - 1) * g->dilation[d] + 1;
-    int64_t by = g->dilation[d], lo = first, hi = end;
-    while (lo < 0) lo += by;
-    while (hi - 1 >= g->in[d] && hi > lo) hi -= by;
-    int64_t limit = g->in[d] + g->end[d], last = end;
-    while (last > limit) last -= by;
-    span s = {lo, hi, (last - 1 - first) / by + 1};
-    return s;
+    int64_t first = at * g->stride[d] - g->begin[d], by = g->dilation[d], lo, hi, none, counted;
+    espl__window_valid(first, by, g->in[d], g->kernel[d], &lo, &hi);
+    espl__window_valid(first, by, g->in[d] + g->end[d], g->kernel[d], &none, &counted);
+    return (span){first + lo * by, first + hi * by, counted};
 }
 
 static void average(const pool_step *t, const espl__kernels *k, int count, int64_t divisor, char *out) {
@@ -76,10 +72,13 @@ static bool geometry(const espl__node *n, espl__window *g) {
     return true;
 }
 
-/* Every window must cover an element, or there is no maximum and no mean. */
+/* Every window must cover an element, or there is no maximum and no mean. Enormous windows are left to the reference. */
 static bool covers(const espl__window *g) {
+    enum { MOST = 1 << 20 };
+    if (ESPL_MIN(g->kernel[0], g->in[0]) > MOST / ESPL_MAX(ESPL_MIN(g->kernel[1], g->in[1]), 1)) return false;
     for (int d = 0; d < 2; d++)
         for (int64_t i = 0; i < g->out[d]; i++) {
+            if (i == MOST) return false;
             span s = window_span(g, d, i);
             if (s.lo >= s.hi) return false;
         }
@@ -108,7 +107,7 @@ espl_status lower_pool(espl_session *s, espl__node *n, bool *taken, espl_diag *d
     t->max = max;
     t->count_padding = espl__attr_int(n, "count_include_pad", 0) != 0;
     t->base.format = u8 ? "s8" : "f32";
-    t->rows = espl__arena_alloc(&s->arena, sizeof *t->rows * (uint64_t)(g.kernel[0] * g.kernel[1]));
+    t->rows = espl__arena_alloc(&s->arena, sizeof *t->rows * (uint64_t)(ESPL_MIN(g.kernel[0], g.in[0]) * ESPL_MIN(g.kernel[1], g.in[1])));
     t->sums = espl__arena_alloc(&s->arena, sizeof *t->sums * (uint64_t)x->shape.dim[1] + 8);
     if (!t->rows || !t->sums) return espl__nomem(diag, sizeof *t->rows);
     plan_use(s, in.buffer);
