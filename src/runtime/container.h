@@ -25,13 +25,13 @@ enum {
 enum { NODE_NAMED = 1, NODE_OPSET = 2 };
 
 /* CRC-32 (ISO 3309, polynomial 0xEDB88320). */
-uint32_t container_crc(const uint8_t *bytes, uint64_t length);
+uint32_t espl__container_crc(const uint8_t *bytes, uint64_t length);
 
 /* The whole file as bytes; `out` is owned by the caller. */
 ESPL_NODISCARD espl_status espl__model_bytes(espl_context *ctx, const espl_graph *graph, espl__buffer *out,
                                              espl_diag *diag);
 
 /* Fills in the scales of a bias: f32(scale of x * scale[c] of w). False if node has no such inputs. */
-bool container_bias_scales(const espl__node *node, float *scale, int64_t count);
+bool espl__container_bias_scales(const espl__node *node, float *scale, int64_t count);
 
 #endif

@@ -130,11 +130,39 @@ static espl_status get_quant(reader *r, espl__value *v, bool derived, espl_diag 
     if (!derived) get_bytes(r, q->scale, count * sizeof *q->scale);
     for (uint64_t i = 0; i < count && !derived; i++)
         if (!(q->scale[i] > 0 && q->scale[i] < 3.4e38f)) r->bad = true;
+    /* Zero points are codes; accumulators (s32) may have any. */
+    int64_t lo = format == ESPL_FORMAT_S32 ? INT32_MIN : format == ESPL_FORMAT_U8 ? 0 : -128;
+    int64_t hi = format == ESPL_FORMAT_S32 ? INT32_MAX : format == ESPL_FORMAT_U8 ? 255 : 127;
     for (uint64_t i = 0; q->zero && i < count; i++) {
         int64_t z = get_int(r);
-        if (z < -128 || z > 255) r->bad = true;
+        if (z < lo || z > hi) r->bad = true;
         q->zero[i] = (int32_t)z;
     }
+    return ESPL_OK;
+}
+
+/* Bytes of the file that a constant takes at least: hostile sizes end here, before any memory is taken. */
+static uint64_t least_bytes(espl_dtype type, const espl_shape *shape) {
+    uint64_t count = (uint64_t)espl_shape_count(shape);
+    if (type == ESPL_S64) return count;  /* one byte an element or more */
+    if (type == ESPL_S8) return count / 4; /* codes of two bits */
+    return count > UINT64_MAX / 8 ? UINT64_MAX : count * espl_dtype_bytes(type);
+}
+
+static espl_status get_constant(reader *r, espl__value *v, bool quantized, espl_diag *diag) {
+    espl_shape shape;
+    espl_dtype type = get_dtype(r);
+    get_shape(r, &shape, false);
+    if (v->dtype != (quantized ? ESPL_F32 : type)) r->bad = true;
+    if (r->bad) return ESPL_OK;
+    uint64_t bytes = least_bytes(type, &shape), all = (uint64_t)(r->end - r->start);
+    if (bytes > all - r->claimed) r->bad = true;
+    if (r->bad) return ESPL_OK;
+    r->claimed += bytes;
+    v->constant = espl__graph_tensor(r->g, type, &shape, NULL);
+    if (!v->constant) return espl__nomem(diag, bytes);
+    v->shape = shape;
+    v->known_rank = true;
     return ESPL_OK;
 }
 
@@ -147,24 +175,14 @@ static espl_status get_value(reader *r, espl_diag *diag) {
     v->is_input = flags & VALUE_INPUT;
     if (flags & (VALUE_INPUT | VALUE_CONSTANT)) v->dtype = get_dtype(r);
     if ((flags & (VALUE_INPUT | VALUE_CONSTANT)) == (VALUE_INPUT | VALUE_CONSTANT)) r->bad = true;
+    if (flags & VALUE_QUANTIZED && v->dtype != ESPL_F32) r->bad = true;
     if (v->is_input && flags & VALUE_KNOWN_RANK) {
         get_shape(r, &v->shape, true);
         v->known_rank = true;
     }
     if (flags & VALUE_CONSTANT && !r->bad) {
-        espl_shape shape;
-        espl_dtype type = get_dtype(r);
-        get_shape(r, &shape, false);
-        /* The smallest coding is one bit an element; hostile sizes end here, before any memory is taken. */
-        if (!r->bad) r->claimed += (uint64_t)espl_shape_count(&shape) / 8;
-        if (r->bad || r->claimed > (uint64_t)(r->end - r->start)) {
-            r->bad = true;
-            return ESPL_OK;
-        }
-        v->constant = espl__graph_tensor(r->g, type, &shape, NULL);
-        if (!v->constant) return espl__nomem(diag, (uint64_t)espl_shape_count(&shape));
-        v->shape = shape;
-        v->known_rank = true;
+        espl_status status = get_constant(r, v, flags & VALUE_QUANTIZED, diag);
+        if (status != ESPL_OK || r->bad) return status;
     }
     bool derived = (flags & VALUE_DERIVED_SCALE) != 0;
     if (derived && (!v->constant || !(flags & VALUE_QUANTIZED))) r->bad = true;
@@ -303,6 +321,13 @@ static espl_status get_io(reader *r, espl_diag *diag) {
             if (k == 0 && !r->bad && !lists[k][i]->is_input) r->bad = true;
         }
     }
+    /* Every input of the graph is listed, and once. */
+    for (int i = 0; i < r->g->value_count; i++) r->g->values[i]->mark = 0;
+    for (uint64_t i = 0; i < counts[0] && !r->bad; i++)
+        if (lists[0][i]->mark++) r->bad = true;
+    for (int i = 0; i < r->g->value_count && !r->bad; i++)
+        if (r->g->values[i]->is_input != r->g->values[i]->mark) r->bad = true;
+    if (counts[1] == 0) r->bad = true;
     if (r->bad) return ESPL_OK;
     return espl__graph_set_io(r->g, lists[0], (int)counts[0], lists[1], (int)counts[1]) ? ESPL_OK : espl__nomem(diag, 0);
 }
@@ -312,7 +337,7 @@ static void fix_bias_scales(reader *r) {
         espl__node *n = r->g->nodes[i];
         espl__value *b = n->input_count > 2 ? n->inputs[2] : NULL;
         if (!b || !r->derived[b->id]) continue;
-        if (!n->inputs[0] || !n->inputs[1] || !container_bias_scales(n, b->quant.scale, b->quant.count)) r->bad = true;
+        if (!n->inputs[0] || !n->inputs[1] || !espl__container_bias_scales(n, b->quant.scale, b->quant.count)) r->bad = true;
         r->derived[b->id] = false;
     }
     for (int i = 0; i < r->g->value_count; i++)
@@ -371,7 +396,7 @@ espl_status espl_model_read(espl_context *ctx, const char *path, espl_graph **ou
                             CONTAINER_VERSION);
         goto done;
     }
-    if (length != size - CONTAINER_HEADER || container_crc(bytes + CONTAINER_HEADER, length) != crc) {
+    if (length != size - CONTAINER_HEADER || espl__container_crc(bytes + CONTAINER_HEADER, length) != crc) {
         status = espl__fail(diag, ESPL_FORMAT, "%s: is damaged (%s); copy or export it again", path,
                             length != size - CONTAINER_HEADER ? "its length is wrong" : "its checksum does not match");
         goto done;

@@ -9,11 +9,12 @@ typedef struct writer {
     espl_context *ctx;
     const espl_graph *g;
     espl__buffer out;
+    bool too_long; /* a string was, for the format */
     names ops, attrs;
     char previous[CONTAINER_MAX_STRING + 1]; /* the last string: the next one names the length of the prefix they share */
 } writer;
 
-uint32_t container_crc(const uint8_t *bytes, uint64_t length) {
+uint32_t espl__container_crc(const uint8_t *bytes, uint64_t length) {
     uint32_t table[256], crc = 0xFFFFFFFFu;
     for (uint32_t i = 0; i < 256; i++) {
         uint32_t c = i;
@@ -24,7 +25,7 @@ uint32_t container_crc(const uint8_t *bytes, uint64_t length) {
     return ~crc;
 }
 
-bool container_bias_scales(const espl__node *node, float *scale, int64_t count) {
+bool espl__container_bias_scales(const espl__node *node, float *scale, int64_t count) {
     const espl__value *x = node->inputs[0], *w = node->input_count > 1 ? node->inputs[1] : NULL;
     if (!espl__is_quantized(x) || !espl__is_quantized(w) || x->quant.count != 1) return false;
     if (w->quant.count != 1 && w->quant.count != count) return false;
@@ -47,6 +48,7 @@ static void put_int(writer *w, int64_t v) { put_uint(w, (uint64_t)v << 1 ^ (uint
 
 static void put_string(writer *w, const char *s) {
     size_t n = ESPL_MIN(strlen(s), CONTAINER_MAX_STRING), shared = 0;
+    w->too_long |= strlen(s) > CONTAINER_MAX_STRING;
     while (shared < n && w->previous[shared] && w->previous[shared] == s[shared]) shared++;
     put_uint(w, shared);
     put_uint(w, n - shared);
@@ -93,7 +95,7 @@ static bool derived_scale(writer *w, const espl__value *v) {
         const espl__node *n = w->g->nodes[i];
         if (n->input_count < 3 || n->inputs[2] != v) continue;
         float *scale = espl__calloc(w->ctx, (uint64_t)v->quant.count, sizeof *scale);
-        bool same = scale && container_bias_scales(n, scale, v->quant.count) &&
+        bool same = scale && espl__container_bias_scales(n, scale, v->quant.count) &&
                     memcmp(scale, v->quant.scale, sizeof *scale * (size_t)v->quant.count) == 0;
         espl__free(w->ctx, scale);
         return same;
@@ -223,13 +225,18 @@ espl_status espl__model_bytes(espl_context *ctx, const espl_graph *graph, espl__
     w->g = copy;
     put_bytes(w, header, CONTAINER_HEADER);
     put_graph(w);
+    if (w->too_long) {
+        status = espl__fail(diag, ESPL_UNSUPPORTED, "a name or text of more than %d bytes cannot be stored in an .espl file",
+                            CONTAINER_MAX_STRING);
+        goto done;
+    }
     if (w->out.failed) {
         status = espl__nomem(diag, w->out.length);
         goto done;
     }
     uint64_t length = w->out.length - CONTAINER_HEADER;
     uint16_t version = CONTAINER_VERSION;
-    uint32_t crc = container_crc((const uint8_t *)w->out.data + CONTAINER_HEADER, length);
+    uint32_t crc = espl__container_crc((const uint8_t *)w->out.data + CONTAINER_HEADER, length);
     memcpy(w->out.data, CONTAINER_MAGIC, 4);
     memcpy(w->out.data + 4, &version, 2);
     memcpy(w->out.data + 8, &crc, 4);

@@ -63,7 +63,7 @@ static void choose_planes(convert *c, const view *dst) {
         }
 }
 
-bool convert_plan(convert *c, const view *src, const view *dst) {
+bool espl__convert_plan(convert *c, const view *src, const view *dst) {
     *c = (convert){.src_bytes = (int)espl_dtype_bytes(src->type), .dst_bytes = (int)espl_dtype_bytes(dst->type)};
     if (src->rank != dst->rank || !choose_op(c, src, dst)) return false;
     c->work = 1;
@@ -98,7 +98,7 @@ bool convert_plan(convert *c, const view *src, const view *dst) {
     return true;
 }
 
-const char *convert_name(const convert *c) {
+const char *espl__convert_name(const convert *c) {
     static const char *const names[] = {"copy", "quantize", "dequantize", "requantize"};
     return names[c->op];
 }
@@ -160,7 +160,7 @@ static void innermost(const convert *c, const espl__kernels *k, const char *src,
     }
 }
 
-void convert_run(const convert *c, const espl__kernels *k, const char *src, char *dst) {
+void espl__convert_run(const convert *c, const espl__kernels *k, const char *src, char *dst) {
     int64_t at[ESPL_MAX_RANK] = {0};
     if (c->work == 0) return;
     for (;;) {
@@ -189,20 +189,20 @@ typedef struct convert_step {
 
 static void run_convert(const step *st, espl_session *s) {
     const convert_step *cs = (const convert_step *)st;
-    convert_run(&cs->c, s->kernels, buffer_at(s, &cs->src), buffer_at(s, &cs->dst));
+    espl__convert_run(&cs->c, s->kernels, buffer_at(s, &cs->src), buffer_at(s, &cs->dst));
 }
 
-espl_status plan_convert(espl_session *s, const espl__node *node, const view *src, const view *dst, espl_diag *diag) {
+espl_status espl__plan_convert(espl_session *s, const espl__node *node, const view *src, const view *dst, espl_diag *diag) {
     convert c;
-    if (!convert_plan(&c, src, dst))
+    if (!espl__convert_plan(&c, src, dst))
         return espl__fail(diag, ESPL_INTERNAL, "no conversion from %s to %s", espl_dtype_name(src->type),
                           espl_dtype_name(dst->type));
-    convert_step *st = plan_step(s, sizeof *st, node, convert_name(&c), run_convert);
+    convert_step *st = espl__plan_step(s, sizeof *st, node, espl__convert_name(&c), run_convert);
     if (!st) return espl__nomem(diag, sizeof *st);
     st->src = *src;
     st->dst = *dst;
     st->c = c;
-    plan_use(s, src->buffer);
-    plan_use(s, dst->buffer);
+    espl__plan_use(s, src->buffer);
+    espl__plan_use(s, dst->buffer);
     return ESPL_OK;
 }

@@ -18,8 +18,8 @@ typedef struct convert {
 } convert;
 
 /* false if the element types have no conversion. */
-bool convert_plan(convert *c, const view *src, const view *dst);
-void convert_run(const convert *c, const espl__kernels *k, const char *src, char *dst);
-const char *convert_name(const convert *c);
+bool espl__convert_plan(convert *c, const view *src, const view *dst);
+void espl__convert_run(const convert *c, const espl__kernels *k, const char *src, char *dst);
+const char *espl__convert_name(const convert *c);
 
 #endif

@@ -137,7 +137,7 @@ static bool lift_node(lift *l, espl__node *n) {
     return lift_attributes(l, n) && lift_output(l, n);
 }
 
-espl_status lower_lift(espl_graph *g, espl_diag *diag) {
+espl_status espl__lower_lift(espl_graph *g, espl_diag *diag) {
     lift l = {g, espl__calloc(g->arena.ctx, (uint64_t)g->value_count + 1, sizeof *l.twin), g->value_count};
     int nodes = g->node_count, count = 0;
     bool good = l.twin != NULL;

@@ -16,14 +16,14 @@ static const struct {
 static lower_fn find_lowering(const espl__node *n) {
     for (size_t i = 0; i < ESPL_COUNT(lowerings); i++)
         if (strcmp(lowerings[i].op, n->op->name) == 0) return lowerings[i].lower;
-    if (n->op->is_view) return lower_view;
-    return n->op->quant == ESPL__QUANT_UNARY ? lower_table : NULL;
+    if (n->op->is_view) return espl__lower_view;
+    return n->op->quant == ESPL__QUANT_UNARY ? espl__lower_table : NULL;
 }
 
-espl_dtype plan_store_type(const espl__value *value) {
+espl_dtype espl__plan_store_type(const espl__value *value) {
     float scale;
     int32_t zero;
-    return value->dtype == ESPL_F32 && plan_grid(value, &scale, &zero) ? ESPL_U8 : value->dtype;
+    return value->dtype == ESPL_F32 && espl__plan_grid(value, &scale, &zero) ? ESPL_U8 : value->dtype;
 }
 
 /* --- wanted layouts ----------------------------------------------------------------------------- */
@@ -70,7 +70,7 @@ static void choose_layouts(espl_session *s) {
         if (!spatial_op(n)) continue;
         mark_spatial(s, n->inputs, 1);
         mark_spatial(s, n->outputs, 1);
-        if (espl__node_is(n, "Conv")) lower_conv_halo(n, s->halos[n->inputs[0]->id]);
+        if (espl__node_is(n, "Conv")) espl__lower_conv_halo(n, s->halos[n->inputs[0]->id]);
     }
     for (int i = 0; i < g->node_count; i++) spread_layout(s, g->nodes[i]);
     for (int i = g->node_count - 1; i >= 0; i--) spread_layout(s, g->nodes[i]);
@@ -78,14 +78,14 @@ static void choose_layouts(espl_session *s) {
 
 /* --- fusion --------------------------------------------------------------------------------------- */
 
-int32_t plan_bound(float bound, float scale, int32_t zero) {
+int32_t espl__plan_bound(float bound, float scale, int32_t zero) {
     return espl__requantize(bound / scale, zero, 0, 255);
 }
 
 static bool same_quant(const espl__value *a, const espl__value *b) {
     float sa, sb;
     int32_t za, zb;
-    bool qa = plan_grid(a, &sa, &za), qb = plan_grid(b, &sb, &zb);
+    bool qa = espl__plan_grid(a, &sa, &za), qb = espl__plan_grid(b, &sb, &zb);
     return qa == qb && (!qa || (sa == sb && za == zb));
 }
 
@@ -110,7 +110,7 @@ static bool take_residual(espl_session *s, bool integer, fusion *f) {
     espl__value *other = add->inputs[add->inputs[0] == f->out ? 1 : 0], *sum = add->outputs[0];
     if (other == f->out || other->constant || !s->forms[other->id]) return false;
     if (!espl_shape_equal(&other->shape, &f->out->shape)) return false;
-    if (integer != plan_grid(f->out, &scale, &zero) || integer != plan_grid(other, &scale, &zero)) return false;
+    if (integer != espl__plan_grid(f->out, &scale, &zero) || integer != espl__plan_grid(other, &scale, &zero)) return false;
     if (!integer) { /* a bound before the sum has no place in the f32 store */
         if (f->lo != -INFINITY || f->hi != INFINITY) return false;
     } else {
@@ -118,11 +118,11 @@ static bool take_residual(espl_session *s, bool integer, fusion *f) {
         const espl__value *rounded = sum;
         espl__node *r = espl__graph_only_reader(s->graph, sum);
         float lo, hi;
-        if (!plan_grid(sum, &scale, &zero)) {
+        if (!espl__plan_grid(sum, &scale, &zero)) {
             if (!r || !espl__clip_range(r, &lo, &hi)) return false;
             rounded = r->outputs[0];
         }
-        if (!plan_grid(rounded, &scale, &zero)) return false;
+        if (!espl__plan_grid(rounded, &scale, &zero)) return false;
     }
     f->residual = other;
     f->out = sum;
@@ -134,11 +134,11 @@ static bool has_bias_input(const espl__node *n) {
     return (espl__node_is(n, "Conv") || espl__node_is(n, "Gemm")) && n->input_count > 2 && n->inputs[2];
 }
 
-void plan_fuse(espl_session *s, espl__node *n, fuse_mode mode, fusion *f) {
+void espl__plan_fuse(espl_session *s, espl__node *n, fuse_mode mode, fusion *f) {
     *f = (fusion){n->outputs[0], n->outputs[0], NULL, -INFINITY, INFINITY, NULL, -INFINITY, INFINITY};
     if (has_bias_input(n)) f->bias = n->inputs[2];
     if (s->observer) return;
-    espl__node *add = plan_bias_add(s->graph, n);
+    espl__node *add = espl__plan_bias_add(s->graph, n);
     if (add && !s->done[add->id]) {
         f->bias = add->inputs[add->inputs[0] == f->out ? 1 : 0];
         f->out = add->outputs[0];
@@ -150,7 +150,7 @@ void plan_fuse(espl_session *s, espl__node *n, fuse_mode mode, fusion *f) {
     take_clamp(s, &f->out, &f->lo2, &f->hi2);
 }
 
-espl__node *plan_bias_add(const espl_graph *g, const espl__node *n) {
+espl__node *espl__plan_bias_add(const espl_graph *g, const espl__node *n) {
     if (!espl__node_is(n, "MatMul") || !n->inputs[1]->constant || n->inputs[1]->shape.rank != 2) return NULL;
     espl__value *y = n->outputs[0];
     espl__node *add = espl__is_quantized(y) ? NULL : espl__graph_only_reader(g, y);
@@ -183,14 +183,14 @@ static void run_reference(const step *st, espl_session *s) {
 /* Operators that only move elements work on codes as they are, if all sides share one grid. */
 static bool on_codes(const espl__node *n) {
     if (n->op->quant != ESPL__QUANT_MOVE || espl__node_is(n, "Pad")) return false;
-    if (plan_store_type(n->inputs[0]) != ESPL_U8) return false;
+    if (espl__plan_store_type(n->inputs[0]) != ESPL_U8) return false;
     for (int i = 0; i < n->output_count; i++)
-        if (n->outputs[i] && (plan_store_type(n->outputs[i]) != ESPL_U8 || !same_quant(n->inputs[0], n->outputs[i])))
+        if (n->outputs[i] && (espl__plan_store_type(n->outputs[i]) != ESPL_U8 || !same_quant(n->inputs[0], n->outputs[i])))
             return false;
     return true;
 }
 
-espl_status lower_reference(espl_session *s, espl__node *n, espl_diag *diag) {
+espl_status espl__lower_reference(espl_session *s, espl__node *n, espl_diag *diag) {
     espl_status status = ESPL_OK;
     int total = n->input_count + n->output_count;
     bool codes = on_codes(n);
@@ -201,44 +201,44 @@ espl_status lower_reference(espl_session *s, espl__node *n, espl_diag *diag) {
     for (int i = 0; i < n->input_count; i++) {
         const espl__value *v = n->inputs[i];
         if (!v) continue;
-        ESPL_TRY(plan_require(s, n, v, codes && i == 0 ? ESPL_U8 : v->dtype, WANT_ROWS, 1, &views[i], diag));
+        ESPL_TRY(espl__plan_require(s, n, v, codes && i == 0 ? ESPL_U8 : v->dtype, WANT_ROWS, 1, &views[i], diag));
         io[i] = (espl_tensor){views[i].type, v->shape, NULL};
     }
     for (int i = 0; i < n->output_count; i++) {
         const espl__value *v = n->outputs[i];
         view *o = &views[n->input_count + i];
         if (!v) continue;
-        *o = view_rows(&v->shape, codes ? ESPL_U8 : v->dtype, 0);
-        bool direct = codes || plan_store_type(v) == v->dtype;
+        *o = espl__view_rows(&v->shape, codes ? ESPL_U8 : v->dtype, 0);
+        bool direct = codes || espl__plan_store_type(v) == v->dtype;
         if (direct && !s->spatial[v->id])
-            ESPL_TRY(plan_output(s, v, o->type, o, diag));
-        else if ((o->buffer = plan_buffer(s, BUFFER_WORK, view_bytes(o))) < 0)
-            return espl__nomem(diag, view_bytes(o));
-        if (codes) plan_grid(v, &o->scale, &o->zero);
+            ESPL_TRY(espl__plan_output(s, v, o->type, o, diag));
+        else if ((o->buffer = espl__plan_buffer(s, BUFFER_WORK, espl__view_bytes(o))) < 0)
+            return espl__nomem(diag, espl__view_bytes(o));
+        if (codes) espl__plan_grid(v, &o->scale, &o->zero);
         o->quantized = codes;
         io[n->input_count + i] = (espl_tensor){o->type, v->shape, NULL};
     }
-    reference_step *st = plan_step(s, sizeof *st, n, "reference", run_reference);
+    reference_step *st = espl__plan_step(s, sizeof *st, n, "reference", run_reference);
     if (!st) return espl__nomem(diag, sizeof *st);
     *st = (reference_step){st->base, n, n->input_count, n->output_count, views, io, -1};
     st->base.macs = n->op->macs ? n->op->macs(n) : 0;
     uint64_t scratch = n->op->scratch_bytes ? n->op->scratch_bytes(n) : 0;
-    if (scratch && (st->scratch = plan_buffer(s, BUFFER_WORK, scratch)) < 0) return espl__nomem(diag, scratch);
+    if (scratch && (st->scratch = espl__plan_buffer(s, BUFFER_WORK, scratch)) < 0) return espl__nomem(diag, scratch);
     for (int i = 0; i < total; i++)
-        if (views[i].buffer >= 0) plan_use(s, views[i].buffer);
-    if (st->scratch >= 0) plan_use(s, st->scratch);
+        if (views[i].buffer >= 0) espl__plan_use(s, views[i].buffer);
+    if (st->scratch >= 0) espl__plan_use(s, st->scratch);
     for (int i = 0; i < n->output_count; i++) {
         const espl__value *v = n->outputs[i];
         const view *o = &views[n->input_count + i];
         if (!v) continue;
-        if (codes || plan_store_type(v) == v->dtype) {
-            ESPL_TRY(plan_produce(s, v, o, diag));
+        if (codes || espl__plan_store_type(v) == v->dtype) {
+            ESPL_TRY(espl__plan_produce(s, v, o, diag));
             continue;
         }
         view q; /* a float island ends: round to the value's grid */
-        ESPL_TRY(plan_output(s, v, ESPL_U8, &q, diag));
-        ESPL_TRY(plan_convert(s, n, o, &q, diag));
-        ESPL_TRY(plan_produce(s, v, &q, diag));
+        ESPL_TRY(espl__plan_output(s, v, ESPL_U8, &q, diag));
+        ESPL_TRY(espl__plan_convert(s, n, o, &q, diag));
+        ESPL_TRY(espl__plan_produce(s, v, &q, diag));
     }
 done:
     return status;
@@ -249,17 +249,17 @@ done:
 static espl_status lower_inputs(espl_session *s, espl_diag *diag) {
     for (int i = 0; i < s->graph->input_count; i++) {
         const espl__value *v = s->graph->inputs[i];
-        view in = view_rows(&v->shape, v->dtype, 0), q;
-        in.buffer = plan_buffer(s, BUFFER_INPUT, view_bytes(&in));
+        view in = espl__view_rows(&v->shape, v->dtype, 0), q;
+        in.buffer = espl__plan_buffer(s, BUFFER_INPUT, espl__view_bytes(&in));
         if (in.buffer < 0) return espl__nomem(diag, sizeof in);
         s->buffers[in.buffer].index = i;
         espl_status status = ESPL_OK;
-        if (plan_store_type(v) == v->dtype) {
-            status = plan_produce(s, v, &in, diag);
+        if (espl__plan_store_type(v) == v->dtype) {
+            status = espl__plan_produce(s, v, &in, diag);
         } else {
-            status = plan_output(s, v, ESPL_U8, &q, diag);
-            if (status == ESPL_OK) status = plan_convert(s, NULL, &in, &q, diag);
-            if (status == ESPL_OK) status = plan_produce(s, v, &q, diag);
+            status = espl__plan_output(s, v, ESPL_U8, &q, diag);
+            if (status == ESPL_OK) status = espl__plan_convert(s, NULL, &in, &q, diag);
+            if (status == ESPL_OK) status = espl__plan_produce(s, v, &q, diag);
         }
         if (status != ESPL_OK) return status;
     }
@@ -269,14 +269,14 @@ static espl_status lower_inputs(espl_session *s, espl_diag *diag) {
 static espl_status lower_outputs(espl_session *s, espl_diag *diag) {
     for (int i = 0; i < s->graph->output_count; i++) {
         const espl__value *v = s->graph->outputs[i];
-        view from, to = view_rows(&v->shape, v->dtype, 0);
-        espl_status status = plan_require(s, v->producer, v, v->dtype, WANT_ANY, 1, &from, diag);
+        view from, to = espl__view_rows(&v->shape, v->dtype, 0);
+        espl_status status = espl__plan_require(s, v->producer, v, v->dtype, WANT_ANY, 1, &from, diag);
         if (status != ESPL_OK) return status;
         if (s->buffers[from.buffer].kind == BUFFER_OUTPUT && s->buffers[from.buffer].index == i) continue;
-        to.buffer = plan_buffer(s, BUFFER_OUTPUT, view_bytes(&to));
+        to.buffer = espl__plan_buffer(s, BUFFER_OUTPUT, espl__view_bytes(&to));
         if (to.buffer < 0) return espl__nomem(diag, sizeof to);
         s->buffers[to.buffer].index = i;
-        status = plan_convert(s, v->producer, &from, &to, diag);
+        status = espl__plan_convert(s, v->producer, &from, &to, diag);
         if (status != ESPL_OK) return status;
     }
     return ESPL_OK;
@@ -298,13 +298,13 @@ static void run_observe(const step *st, espl_session *s) {
 static espl_status observe(espl_session *s, const espl__node *node, const espl__value *value, espl_diag *diag) {
     view v;
     if (!s->observer || !value || value->dtype != ESPL_F32 || value->constant) return ESPL_OK;
-    espl_status status = plan_require(s, node, value, ESPL_F32, WANT_ROWS, 1, &v, diag);
+    espl_status status = espl__plan_require(s, node, value, ESPL_F32, WANT_ROWS, 1, &v, diag);
     if (status != ESPL_OK) return status;
-    observe_step *st = plan_step(s, sizeof *st, node, "observe", run_observe);
+    observe_step *st = espl__plan_step(s, sizeof *st, node, "observe", run_observe);
     if (!st) return espl__nomem(diag, sizeof *st);
     st->v = v;
     st->value = value;
-    plan_use(s, v.buffer);
+    espl__plan_use(s, v.buffer);
     return ESPL_OK;
 }
 
@@ -313,7 +313,7 @@ static espl_status lower_node(espl_session *s, espl__node *n, espl_diag *diag) {
     espl_status status = ESPL_OK;
     lower_fn lower = find_lowering(n);
     if (lower) status = lower(s, n, &taken, diag);
-    if (status == ESPL_OK && !taken) status = lower_reference(s, n, diag);
+    if (status == ESPL_OK && !taken) status = espl__lower_reference(s, n, diag);
     for (int i = 0; i < n->output_count && status == ESPL_OK; i++) status = observe(s, n, n->outputs[i], diag);
     if (status != ESPL_OK) {
         char label[160];
@@ -322,7 +322,7 @@ static espl_status lower_node(espl_session *s, espl__node *n, espl_diag *diag) {
     return status;
 }
 
-espl_status lower_graph(espl_session *s, espl_diag *diag) {
+espl_status espl__lower_graph(espl_session *s, espl_diag *diag) {
     choose_layouts(s);
     espl_status status = lower_inputs(s, diag);
     for (int i = 0; i < s->graph->input_count && status == ESPL_OK; i++)

@@ -153,7 +153,7 @@ static espl_status pack(espl_session *s, const weight_order *w, const void *data
     size_t packed = integer ? espl__pack_s8_bytes(w->channels, w->segments, k)
                             : espl__pack_f32_bytes(w->channels, w->segments, k);
     char *ordered = espl__calloc(s->ctx, (uint64_t)(w->channels * each) + 1, element);
-    char *to = plan_weights(s, (uint64_t)w->groups * packed);
+    char *to = espl__plan_weights(s, (uint64_t)w->groups * packed);
     if (!ordered || !to) {
         espl__free(s->ctx, ordered);
         return espl__nomem(diag, (uint64_t)w->groups * packed);
@@ -191,13 +191,13 @@ static espl_status scale_integer(espl_session *s, const weights *w, const view *
     const espl_tensor *fbias = bias ? espl__constant_f32(s->graph, bias) : NULL;
     bool exact_bias = bias && in_accumulator_unit(bias, w, in, groups * channels);
     int64_t padded = pad16(channels);
-    int32_t *b = plan_weights(s, sizeof *b * (uint64_t)(groups * padded));
-    float *mult = plan_weights(s, sizeof *mult * (uint64_t)(groups * padded));
-    float *float_bias = l->u8_out || !bias || exact_bias ? NULL : plan_weights(s, sizeof(float) * (uint64_t)(groups * padded));
+    int32_t *b = espl__plan_weights(s, sizeof *b * (uint64_t)(groups * padded));
+    float *mult = espl__plan_weights(s, sizeof *mult * (uint64_t)(groups * padded));
+    float *float_bias = l->u8_out || !bias || exact_bias ? NULL : espl__plan_weights(s, sizeof(float) * (uint64_t)(groups * padded));
     if (!b || !mult || (bias && !fbias)) return espl__nomem(diag, sizeof *b * (uint64_t)padded);
     float out_scale = 1;
     int32_t zero = 0;
-    if (l->u8_out) plan_grid(f->first, &out_scale, &zero);
+    if (l->u8_out) espl__plan_grid(f->first, &out_scale, &zero);
     for (int64_t c = 0; c < groups * channels; c++) {
         int64_t at = c / channels * padded + c % channels;
         double unit = (double)in->scale * w->scale[w->axis < 0 ? 0 : c];
@@ -219,16 +219,16 @@ static espl_status scale_integer(espl_session *s, const weights *w, const view *
     l->p.fhi = f->hi;
     if (!l->u8_out) return ESPL_OK;
     q->zero = zero;
-    q->lo = plan_bound(f->lo, out_scale, zero);
-    q->hi = plan_bound(f->hi, out_scale, zero);
+    q->lo = espl__plan_bound(f->lo, out_scale, zero);
+    q->hi = espl__plan_bound(f->hi, out_scale, zero);
     if (f->residual) {
         float sum_scale = 1;
-        plan_grid(f->out, &sum_scale, &q->zero2);
+        espl__plan_grid(f->out, &sum_scale, &q->zero2);
         q->res_scale_own = out_scale / sum_scale;
         q->res_scale = l->res.scale / sum_scale;
         q->res_zero = l->res.zero;
-        q->lo2 = plan_bound(f->lo2, sum_scale, q->zero2);
-        q->hi2 = plan_bound(f->hi2, sum_scale, q->zero2);
+        q->lo2 = espl__plan_bound(f->lo2, sum_scale, q->zero2);
+        q->hi2 = espl__plan_bound(f->hi2, sum_scale, q->zero2);
     }
     return ESPL_OK;
 }
@@ -238,7 +238,7 @@ static espl_status scale_float(espl_session *s, const fusion *f, int64_t groups,
     const espl__value *bias = f->bias;
     const espl_tensor *t = bias ? espl__constant_f32(s->graph, bias) : NULL;
     int64_t padded = pad16(channels);
-    float *b = plan_weights(s, sizeof *b * (uint64_t)(groups * padded));
+    float *b = espl__plan_weights(s, sizeof *b * (uint64_t)(groups * padded));
     if (!b || (bias && !t)) return espl__nomem(diag, sizeof *b * (uint64_t)padded);
     for (int64_t c = 0; bias && c < groups * channels; c++)
         b[c / channels * padded + c % channels] = ((const float *)t->data)[c];
@@ -250,15 +250,15 @@ static espl_status scale_float(espl_session *s, const fusion *f, int64_t groups,
 
 static espl_status finish(espl_session *s, const espl__node *n, const fusion *f, linear_step *l, const view *final,
                           espl_diag *diag) {
-    plan_use(s, l->in.buffer);
-    plan_use(s, l->out.buffer);
-    if (l->has_res) plan_use(s, l->res.buffer);
+    espl__plan_use(s, l->in.buffer);
+    espl__plan_use(s, l->out.buffer);
+    if (l->has_res) espl__plan_use(s, l->res.buffer);
     l->base.format = l->u8_in ? "s8" : "f32";
     l->base.macs = n->op->macs(n);
     l->base.kernel = l->depthwise ? (l->u8_in ? "dwconv_u8" : "dwconv_f32")
                      : l->u8_in   ? (l->u8_out ? "conv_u8" : "conv_u8_f32")
                                   : "conv_f32";
-    return plan_finish(s, n, f->out, &l->out, final, diag);
+    return espl__plan_finish(s, n, f->out, &l->out, final, diag);
 }
 
 /* Blocks of one sweep: as many as keep their weights in the second-level cache. */
@@ -306,7 +306,7 @@ static bool conv_geometry(const espl__node *n, espl__window *g) {
            espl__window_resolve(n, &x->shape, &w->shape, g, NULL) == ESPL_OK && near_enough(g, &x->shape);
 }
 
-void lower_conv_halo(const espl__node *n, int halo[4]) {
+void espl__lower_conv_halo(const espl__node *n, int halo[4]) {
     espl__window g;
     if (!conv_geometry(n, &g)) return;
     int own[4] = {(int)g.begin[0], (int)g.begin[1], (int)beyond(&g, 0), (int)beyond(&g, 1)};
@@ -316,7 +316,7 @@ void lower_conv_halo(const espl__node *n, int halo[4]) {
 static espl_status depthwise_weights(espl_session *s, const espl__node *n, const void *data, bool integer,
                                      const espl__window *g, linear_step *l, espl_diag *diag) {
     int64_t c = n->inputs[1]->shape.dim[0], taps = g->kernel[0] * g->kernel[1], padded = pad16(c);
-    int32_t *w = plan_weights(s, 4 * (uint64_t)(taps * padded));
+    int32_t *w = espl__plan_weights(s, 4 * (uint64_t)(taps * padded));
     int32_t *off = espl__arena_alloc(&s->arena, sizeof *off * (uint64_t)taps);
     if (!w || !off) return espl__nomem(diag, 4 * (uint64_t)(taps * padded));
     for (int64_t t = 0; t < taps; t++) {
@@ -382,7 +382,7 @@ static const int64_t *code_sums(espl_session *s, const int8_t *codes, int64_t ch
     return sums;
 }
 
-espl_status lower_conv(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {
+espl_status espl__lower_conv(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {
     espl_status status = ESPL_OK;
     espl__window g;
     weights w = {0};
@@ -395,19 +395,19 @@ espl_status lower_conv(espl_session *s, espl__node *n, bool *taken, espl_diag *d
     int64_t groups = espl__attr_int(n, "group", 1), oc = wv->shape.dim[0], cg = wv->shape.dim[1];
     int64_t taps = g.kernel[0] * g.kernel[1];
     bool depthwise = groups > 1 && cg == 1 && oc == groups;
-    bool integer = plan_store_type(x) == ESPL_U8 && integer_weights(s, wv, 0, &w) && accumulator_fits(cg * taps) &&
+    bool integer = espl__plan_store_type(x) == ESPL_U8 && integer_weights(s, wv, 0, &w) && accumulator_fits(cg * taps) &&
                    (groups == 1 || depthwise || cg % 4 == 0) &&
-                   (!depthwise || plan_store_type(n->outputs[0]) == ESPL_U8 || !s->observer);
-    plan_fuse(s, n, integer ? FUSE_INTEGER : FUSE_FLOAT, &f);
-    if (depthwise && plan_store_type(f.out) != ESPL_U8) integer = false; /* the kernel stores u8 only */
+                   (!depthwise || espl__plan_store_type(n->outputs[0]) == ESPL_U8 || !s->observer);
+    espl__plan_fuse(s, n, integer ? FUSE_INTEGER : FUSE_FLOAT, &f);
+    if (depthwise && espl__plan_store_type(f.out) != ESPL_U8) integer = false; /* the kernel stores u8 only */
     *taken = true;
-    ESPL_TRY(plan_require(s, n, x, integer ? ESPL_U8 : ESPL_F32, WANT_NHWC, 1, &in, diag));
-    ESPL_TRY(plan_fill_halo(s, n, x, &in, diag));
+    ESPL_TRY(espl__plan_require(s, n, x, integer ? ESPL_U8 : ESPL_F32, WANT_NHWC, 1, &in, diag));
+    ESPL_TRY(espl__plan_fill_halo(s, n, x, &in, diag));
     view res = {0}, out;
     if (f.residual)
-        ESPL_TRY(plan_require(s, n, f.residual, integer ? ESPL_U8 : ESPL_F32, WANT_NHWC, 1, &res, diag));
-    ESPL_TRY(plan_store(s, f.out, integer, &out, &final, diag));
-    linear_step *l = plan_step(s, sizeof *l, n, "conv", run_linear);
+        ESPL_TRY(espl__plan_require(s, n, f.residual, integer ? ESPL_U8 : ESPL_F32, WANT_NHWC, 1, &res, diag));
+    ESPL_TRY(espl__plan_store(s, f.out, integer, &out, &final, diag));
+    linear_step *l = espl__plan_step(s, sizeof *l, n, "conv", run_linear);
     if (!l) return espl__nomem(diag, sizeof *l);
     l->depthwise = depthwise;
     l->has_res = f.residual != NULL;
@@ -474,14 +474,14 @@ static espl_status lower_matrix(espl_session *s, espl__node *n, const matrix_ord
     const espl__value *bias = n->input_count > 2 ? n->inputs[2] : NULL;
     if (x->shape.rank < 1 || s->spatial[n->outputs[0]->id] || (bias && !bias->constant)) return ESPL_OK;
     if (bias && !per_channel(&bias->shape, channels)) return ESPL_OK;
-    bool integer = plan_store_type(x) == ESPL_U8 && integer_weights(s, wv, axis, &w) && accumulator_fits(order->k);
-    plan_fuse(s, n, integer ? FUSE_INTEGER : FUSE_FLOAT, &f);
+    bool integer = espl__plan_store_type(x) == ESPL_U8 && integer_weights(s, wv, axis, &w) && accumulator_fits(order->k);
+    espl__plan_fuse(s, n, integer ? FUSE_INTEGER : FUSE_FLOAT, &f);
     *taken = true;
     espl_dtype type = integer ? ESPL_U8 : ESPL_F32;
-    ESPL_TRY(plan_require(s, n, x, type, WANT_ROWS, integer ? 4 : 1, &in, diag));
-    if (f.residual) ESPL_TRY(plan_require(s, n, f.residual, type, WANT_ROWS, 1, &res, diag));
-    ESPL_TRY(plan_store(s, f.out, integer, &out, &final, diag));
-    linear_step *l = plan_step(s, sizeof *l, n, "gemm", run_linear);
+    ESPL_TRY(espl__plan_require(s, n, x, type, WANT_ROWS, integer ? 4 : 1, &in, diag));
+    if (f.residual) ESPL_TRY(espl__plan_require(s, n, f.residual, type, WANT_ROWS, 1, &res, diag));
+    ESPL_TRY(espl__plan_store(s, f.out, integer, &out, &final, diag));
+    linear_step *l = espl__plan_step(s, sizeof *l, n, "gemm", run_linear);
     if (!l) return espl__nomem(diag, sizeof *l);
     l->has_res = f.residual != NULL;
     l->u8_in = integer;
@@ -518,7 +518,7 @@ done:
     return status;
 }
 
-espl_status lower_gemm(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {
+espl_status espl__lower_gemm(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {
     const espl__value *w = n->inputs[1];
     if (!w->constant || espl__attr_int(n, "transA", 0) || espl__attr_float(n, "alpha", 1) != 1 ||
         espl__attr_float(n, "beta", 1) != 1 || espl_shape_count(&n->inputs[0]->shape) == 0)
@@ -529,9 +529,9 @@ espl_status lower_gemm(espl_session *s, espl__node *n, bool *taken, espl_diag *d
     return lower_matrix(s, n, &order, transposed ? 0 : 1, channels, taken, diag);
 }
 
-espl_status lower_matmul(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {
+espl_status espl__lower_matmul(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {
     const espl__value *w = n->inputs[1];
-    if (!w->constant) return lower_matmul_dynamic(s, n, taken, diag);
+    if (!w->constant) return espl__lower_matmul_dynamic(s, n, taken, diag);
     if (w->shape.rank != 2 || espl_shape_count(&n->inputs[0]->shape) == 0) return ESPL_OK;
     matrix_order order = {1, w->shape.dim[1], w->shape.dim[0]};
     return lower_matrix(s, n, &order, 1, w->shape.dim[1], taken, diag);

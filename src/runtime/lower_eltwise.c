@@ -15,7 +15,7 @@ typedef struct runs {
 static runs runs_of(const view *v) {
     runs r = {1, 1, 1, 0, 0};
     if (!v->nhwc) {
-        r.run = (int64_t)(view_bytes(v) / espl_dtype_bytes(v->type));
+        r.run = (int64_t)(espl__view_bytes(v) / espl_dtype_bytes(v->type));
         return r;
     }
     r.images = v->dim[0];
@@ -67,7 +67,7 @@ static bool broadcasts_to(const espl_shape *from, const espl_shape *to) {
 static espl_status broadcast_constant(espl_session *s, const espl__value *value, const view *like, espl_dtype type,
                                       view *out, espl_diag *diag) {
     view src, wide = *like;
-    espl_status status = plan_require(s, NULL, value, type, WANT_ROWS, 1, &src, diag);
+    espl_status status = espl__plan_require(s, NULL, value, type, WANT_ROWS, 1, &src, diag);
     if (status != ESPL_OK) return status;
     view from = src;
     from.rank = like->rank;
@@ -79,11 +79,11 @@ static espl_status broadcast_constant(espl_session *s, const espl__value *value,
     wide.quantized = src.quantized;
     wide.scale = src.scale;
     wide.zero = src.zero;
-    void *data = plan_weights(s, view_bytes(&wide));
-    if (!data || (wide.buffer = plan_constant(s, data, view_bytes(&wide))) < 0) return espl__nomem(diag, view_bytes(&wide));
+    void *data = espl__plan_weights(s, espl__view_bytes(&wide));
+    if (!data || (wide.buffer = espl__plan_constant(s, data, espl__view_bytes(&wide))) < 0) return espl__nomem(diag, espl__view_bytes(&wide));
     convert c;
-    if (!convert_plan(&c, &from, &wide)) return espl__fail(diag, ESPL_INTERNAL, "'%s' cannot be repeated", value->name);
-    convert_run(&c, s->kernels, buffer_at(s, &from), buffer_at(s, &wide));
+    if (!espl__convert_plan(&c, &from, &wide)) return espl__fail(diag, ESPL_INTERNAL, "'%s' cannot be repeated", value->name);
+    espl__convert_run(&c, s->kernels, buffer_at(s, &from), buffer_at(s, &wide));
     *out = wide;
     return ESPL_OK;
 }
@@ -91,7 +91,7 @@ static espl_status broadcast_constant(espl_session *s, const espl__value *value,
 static espl_status operand(espl_session *s, const espl__node *n, const espl__value *value, const view *like, view *out,
                            espl_diag *diag) {
     if (value->constant) return broadcast_constant(s, value, like, like->type, out, diag);
-    return plan_require(s, n, value, like->type, like->nhwc ? WANT_NHWC : WANT_ROWS, 1, out, diag);
+    return espl__plan_require(s, n, value, like->type, like->nhwc ? WANT_NHWC : WANT_ROWS, 1, out, diag);
 }
 
 static bool addable(const espl__value *value, const espl_shape *shape) {
@@ -99,20 +99,20 @@ static bool addable(const espl__value *value, const espl_shape *shape) {
            (value->constant ? broadcasts_to(&value->shape, shape) : espl_shape_equal(&value->shape, shape));
 }
 
-espl_status lower_add(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {
+espl_status espl__lower_add(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {
     espl_status status = ESPL_OK;
     const espl__value *a = n->inputs[0], *b = n->inputs[1];
     const espl_shape *shape = &n->outputs[0]->shape;
     fusion f;
     if (!addable(a, shape) || !addable(b, shape)) return ESPL_OK;
-    plan_fuse(s, n, FUSE_CLAMP, &f);
+    espl__plan_fuse(s, n, FUSE_CLAMP, &f);
     *taken = true;
-    bool u8 = plan_store_type(a) == ESPL_U8 && plan_store_type(b) == ESPL_U8 && plan_store_type(f.out) == ESPL_U8;
+    bool u8 = espl__plan_store_type(a) == ESPL_U8 && espl__plan_store_type(b) == ESPL_U8 && espl__plan_store_type(f.out) == ESPL_U8;
     view out, final, va, vb;
-    ESPL_TRY(plan_store(s, f.out, u8, &out, &final, diag));
+    ESPL_TRY(espl__plan_store(s, f.out, u8, &out, &final, diag));
     ESPL_TRY(operand(s, n, a, &out, &va, diag));
     ESPL_TRY(operand(s, n, b, &out, &vb, diag));
-    add_step *t = plan_step(s, sizeof *t, n, u8 ? "add_u8" : "add_f32", run_add);
+    add_step *t = espl__plan_step(s, sizeof *t, n, u8 ? "add_u8" : "add_f32", run_add);
     if (!t) return espl__nomem(diag, sizeof *t);
     t->base.format = u8 ? "s8" : "f32";
     t->u8 = u8;
@@ -123,11 +123,11 @@ espl_status lower_add(espl_session *s, espl__node *n, bool *taken, espl_diag *di
     t->hi = f.hi;
     if (u8)
         t->q = (espl__qadd){va.scale / out.scale, vb.scale / out.scale, va.zero, vb.zero, out.zero,
-                            plan_bound(f.lo, out.scale, out.zero), plan_bound(f.hi, out.scale, out.zero)};
-    plan_use(s, va.buffer);
-    plan_use(s, vb.buffer);
-    plan_use(s, out.buffer);
-    ESPL_TRY(plan_finish(s, n, f.out, &out, &final, diag));
+                            espl__plan_bound(f.lo, out.scale, out.zero), espl__plan_bound(f.hi, out.scale, out.zero)};
+    espl__plan_use(s, va.buffer);
+    espl__plan_use(s, vb.buffer);
+    espl__plan_use(s, out.buffer);
+    ESPL_TRY(espl__plan_finish(s, n, f.out, &out, &final, diag));
 done:
     return status;
 }
@@ -166,7 +166,7 @@ static void run_unary(const step *st, espl_session *s) {
         }
 }
 
-int plan_unary_input(const espl__node *n) {
+int espl__plan_unary_input(const espl__node *n) {
     static const char *const broadcasting[] = {"Add", "Sub", "Mul", "Div", "Max", "Min", "Pow"};
     bool listed = n->op->quant == ESPL__QUANT_UNARY;
     for (size_t i = 0; i < ESPL_COUNT(broadcasting); i++) listed |= espl__node_is(n, broadcasting[i]);
@@ -198,17 +198,17 @@ static void fill_table(unary_step *t, const view *in, const view *out) {
     for (int i = 0; i < 256; i++) t->table[i] = (uint8_t)espl__requantize(y[i] / out->scale, out->zero, 0, 255);
 }
 
-espl_status lower_table(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {
+espl_status espl__lower_table(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {
     espl_status status = ESPL_OK;
-    int input = plan_unary_input(n);
+    int input = espl__plan_unary_input(n);
     if (input < 0 || (n->op->scratch_bytes && n->op->scratch_bytes(n) > 0)) return ESPL_OK;
     *taken = true;
     const espl__value *x = n->inputs[input], *y = n->outputs[0];
-    bool u8 = plan_store_type(x) == ESPL_U8 && plan_store_type(y) == ESPL_U8;
+    bool u8 = espl__plan_store_type(x) == ESPL_U8 && espl__plan_store_type(y) == ESPL_U8;
     view in, out, final;
-    ESPL_TRY(plan_store(s, y, u8, &out, &final, diag));
-    ESPL_TRY(plan_require(s, n, x, u8 ? ESPL_U8 : ESPL_F32, out.nhwc ? WANT_NHWC : WANT_ROWS, 1, &in, diag));
-    unary_step *t = plan_step(s, sizeof *t, n, u8 ? "lut_u8" : "eltwise_f32", run_unary);
+    ESPL_TRY(espl__plan_store(s, y, u8, &out, &final, diag));
+    ESPL_TRY(espl__plan_require(s, n, x, u8 ? ESPL_U8 : ESPL_F32, out.nhwc ? WANT_NHWC : WANT_ROWS, 1, &in, diag));
+    unary_step *t = espl__plan_step(s, sizeof *t, n, u8 ? "lut_u8" : "eltwise_f32", run_unary);
     espl_tensor *io = espl__arena_alloc(&s->arena, sizeof *io * (uint64_t)(n->input_count + 1));
     if (!t || !io) return espl__nomem(diag, sizeof *t);
     t->node = n;
@@ -222,13 +222,13 @@ espl_status lower_table(espl_session *s, espl__node *n, bool *taken, espl_diag *
     io[n->input_count] = (espl_tensor){ESPL_F32, y->shape, NULL};
     t->clamp = !u8 && espl__clip_range(n, &t->lo, &t->hi);
     if (u8) {
-        t->table = plan_weights(s, 256);
+        t->table = espl__plan_weights(s, 256);
         if (!t->table) return espl__nomem(diag, 256);
         fill_table(t, &in, &out);
     }
-    plan_use(s, in.buffer);
-    plan_use(s, out.buffer);
-    ESPL_TRY(plan_finish(s, n, y, &out, &final, diag));
+    espl__plan_use(s, in.buffer);
+    espl__plan_use(s, out.buffer);
+    ESPL_TRY(espl__plan_finish(s, n, y, &out, &final, diag));
 done:
     return status;
 }
@@ -248,7 +248,7 @@ static void run_softmax(const step *st, espl_session *s) {
     for (int64_t i = 0; i < t->rows; i++) s->kernels->softmax_f32(in + i * t->n, out + i * t->n, t->n);
 }
 
-espl_status lower_softmax(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {
+espl_status espl__lower_softmax(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {
     espl_status status = ESPL_OK;
     const espl__value *x = n->inputs[0], *y = n->outputs[0];
     int rank = x->shape.rank;
@@ -258,17 +258,17 @@ espl_status lower_softmax(espl_session *s, espl__node *n, bool *taken, espl_diag
     if (x->dtype != ESPL_F32 || rank == 0 || (n->opset >= 13 && axis != rank - 1) || s->spatial[y->id]) return ESPL_OK;
     *taken = true;
     view in, out, final;
-    ESPL_TRY(plan_store(s, y, false, &out, &final, diag));
-    ESPL_TRY(plan_require(s, n, x, ESPL_F32, WANT_ROWS, 1, &in, diag));
-    softmax_step *t = plan_step(s, sizeof *t, n, "softmax_f32", run_softmax);
+    ESPL_TRY(espl__plan_store(s, y, false, &out, &final, diag));
+    ESPL_TRY(espl__plan_require(s, n, x, ESPL_F32, WANT_ROWS, 1, &in, diag));
+    softmax_step *t = espl__plan_step(s, sizeof *t, n, "softmax_f32", run_softmax);
     if (!t) return espl__nomem(diag, sizeof *t);
     t->in = in;
     t->out = out;
     t->n = espl__dims_product(&x->shape, (int)axis, rank);
     t->rows = espl__dims_product(&x->shape, 0, (int)axis);
-    plan_use(s, in.buffer);
-    plan_use(s, out.buffer);
-    ESPL_TRY(plan_finish(s, n, y, &out, &final, diag));
+    espl__plan_use(s, in.buffer);
+    espl__plan_use(s, out.buffer);
+    ESPL_TRY(espl__plan_finish(s, n, y, &out, &final, diag));
 done:
     return status;
 }

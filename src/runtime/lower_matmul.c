@@ -71,7 +71,7 @@ static bool same_batches(const espl_shape *a, const espl_shape *b) {
     return true;
 }
 
-espl_status lower_matmul_dynamic(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {
+espl_status espl__lower_matmul_dynamic(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {
     espl_status status = ESPL_OK;
     static const int32_t one_segment[1];
     fusion f;
@@ -85,18 +85,18 @@ espl_status lower_matmul_dynamic(espl_session *s, espl__node *n, bool *taken, es
     float scale;
     int32_t zero;
     /* The right side is the kernel's s8 operand: its grid must be symmetric. */
-    bool integer = plan_store_type(av) == ESPL_U8 && plan_grid(bv, &scale, &zero) && zero == 128 &&
+    bool integer = espl__plan_store_type(av) == ESPL_U8 && espl__plan_grid(bv, &scale, &zero) && zero == 128 &&
                    accumulator_fits(av->shape.dim[rank - 1]);
-    plan_fuse(s, n, FUSE_CLAMP, &f);
+    espl__plan_fuse(s, n, FUSE_CLAMP, &f);
     *taken = true;
-    ESPL_TRY(plan_require(s, n, av, integer ? ESPL_U8 : ESPL_F32, WANT_ROWS, integer ? 4 : 1, &a, diag));
-    ESPL_TRY(plan_require(s, n, bv, integer ? ESPL_U8 : ESPL_F32, WANT_ROWS, 1, &b, diag));
-    ESPL_TRY(plan_store(s, f.out, integer, &out, &final, diag));
+    ESPL_TRY(espl__plan_require(s, n, av, integer ? ESPL_U8 : ESPL_F32, WANT_ROWS, integer ? 4 : 1, &a, diag));
+    ESPL_TRY(espl__plan_require(s, n, bv, integer ? ESPL_U8 : ESPL_F32, WANT_ROWS, 1, &b, diag));
+    ESPL_TRY(espl__plan_store(s, f.out, integer, &out, &final, diag));
     int64_t m = av->shape.dim[rank - 2], k = av->shape.dim[rank - 1], cols = bv->shape.dim[rank - 1];
     int64_t packed = pad16(cols) * (integer ? (k + 3) / 4 * 4 : k * 4);
-    int place = plan_buffer(s, BUFFER_WORK, (uint64_t)(packed + pad16(cols) * 4));
-    float *vector = plan_weights(s, sizeof *vector * (uint64_t)pad16(cols));
-    matmul_step *t = plan_step(s, sizeof *t, n, integer ? "matmul_u8" : "matmul_f32", run_matmul);
+    int place = espl__plan_buffer(s, BUFFER_WORK, (uint64_t)(packed + pad16(cols) * 4));
+    float *vector = espl__plan_weights(s, sizeof *vector * (uint64_t)pad16(cols));
+    matmul_step *t = espl__plan_step(s, sizeof *t, n, integer ? "matmul_u8" : "matmul_f32", run_matmul);
     if (place < 0 || !vector || !t) return espl__nomem(diag, (uint64_t)packed);
     *t = (matmul_step){.base = t->base, .u8_in = integer, .u8_out = integer && out.type == ESPL_U8, .a = a, .b = b,
                        .out = out, .batches = espl_shape_count(&av->shape) / (m * k), .m = m, .k = k, .n = cols,
@@ -107,18 +107,18 @@ espl_status lower_matmul_dynamic(espl_session *s, espl__node *n, bool *taken, es
     if (integer) {
         float out_scale = 1;
         int32_t out_zero = 0;
-        if (t->u8_out) plan_grid(f.out, &out_scale, &out_zero);
+        if (t->u8_out) espl__plan_grid(f.out, &out_scale, &out_zero);
         for (int64_t c = 0; c < pad16(cols); c++) vector[c] = (float)((double)a.scale * b.scale / out_scale);
-        t->p.q = (espl__epilogue_u8){.mult = vector, .zero = out_zero, .lo = plan_bound(f.lo, out_scale, out_zero),
-                                     .hi = plan_bound(f.hi, out_scale, out_zero)};
+        t->p.q = (espl__epilogue_u8){.mult = vector, .zero = out_zero, .lo = espl__plan_bound(f.lo, out_scale, out_zero),
+                                     .hi = espl__plan_bound(f.hi, out_scale, out_zero)};
     }
     t->base.macs = n->op->macs(n);
     t->base.format = integer ? "s8" : "f32";
-    plan_use(s, a.buffer);
-    plan_use(s, b.buffer);
-    plan_use(s, out.buffer);
-    plan_use(s, place);
-    ESPL_TRY(plan_finish(s, n, f.out, &out, &final, diag));
+    espl__plan_use(s, a.buffer);
+    espl__plan_use(s, b.buffer);
+    espl__plan_use(s, out.buffer);
+    espl__plan_use(s, place);
+    ESPL_TRY(espl__plan_finish(s, n, f.out, &out, &final, diag));
 done:
     return status;
 }

@@ -85,7 +85,7 @@ static bool covers(const espl__window *g) {
     return true;
 }
 
-espl_status lower_pool(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {
+espl_status espl__lower_pool(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {
     espl_status status = ESPL_OK;
     espl__window g;
     const espl__value *x = n->inputs[0], *y = n->outputs[0];
@@ -95,11 +95,11 @@ espl_status lower_pool(espl_session *s, espl__node *n, bool *taken, espl_diag *d
     bool max = strstr(n->op->name, "Max") != NULL;
     float sx, sy;
     int32_t zx, zy;
-    bool u8 = plan_grid(x, &sx, &zx) && plan_grid(y, &sy, &zy) && (!max || (sx == sy && zx == zy));
+    bool u8 = espl__plan_grid(x, &sx, &zx) && espl__plan_grid(y, &sy, &zy) && (!max || (sx == sy && zx == zy));
     view in, out, final;
-    ESPL_TRY(plan_require(s, n, x, u8 ? ESPL_U8 : ESPL_F32, WANT_NHWC, 1, &in, diag));
-    ESPL_TRY(plan_store(s, y, u8, &out, &final, diag));
-    pool_step *t = plan_step(s, sizeof *t, n, max ? (u8 ? "max_u8" : "max_f32") : (u8 ? "sum_u8" : "sum_f32"), run_pool);
+    ESPL_TRY(espl__plan_require(s, n, x, u8 ? ESPL_U8 : ESPL_F32, WANT_NHWC, 1, &in, diag));
+    ESPL_TRY(espl__plan_store(s, y, u8, &out, &final, diag));
+    pool_step *t = espl__plan_step(s, sizeof *t, n, max ? (u8 ? "max_u8" : "max_f32") : (u8 ? "sum_u8" : "sum_f32"), run_pool);
     if (!t) return espl__nomem(diag, sizeof *t);
     t->in = in;
     t->out = out;
@@ -110,9 +110,9 @@ espl_status lower_pool(espl_session *s, espl__node *n, bool *taken, espl_diag *d
     t->rows = espl__arena_alloc(&s->arena, sizeof *t->rows * (uint64_t)(ESPL_MIN(g.kernel[0], g.in[0]) * ESPL_MIN(g.kernel[1], g.in[1])));
     t->sums = espl__arena_alloc(&s->arena, sizeof *t->sums * (uint64_t)x->shape.dim[1] + 8);
     if (!t->rows || !t->sums) return espl__nomem(diag, sizeof *t->rows);
-    plan_use(s, in.buffer);
-    plan_use(s, out.buffer);
-    ESPL_TRY(plan_finish(s, n, y, &out, &final, diag));
+    espl__plan_use(s, in.buffer);
+    espl__plan_use(s, out.buffer);
+    ESPL_TRY(espl__plan_finish(s, n, y, &out, &final, diag));
 done:
     return status;
 }

@@ -266,8 +266,8 @@ static espl_status pack(espl_session *s, const float *w, const float *bias, int6
                         espl__conv *p, espl_diag *diag) {
     static const int32_t one_segment[1];
     uint64_t bytes = espl__pack_f32_bytes(channels, 1, k);
-    float *packed = plan_weights(s, bytes);
-    float *b = plan_weights(s, sizeof *b * (uint64_t)pad16(channels));
+    float *packed = espl__plan_weights(s, bytes);
+    float *b = espl__plan_weights(s, sizeof *b * (uint64_t)pad16(channels));
     if (!packed || !b) return espl__nomem(diag, bytes);
     espl__pack_f32(w, channels, 1, k, packed);
     if (bias) memcpy(b, bias, sizeof *b * (size_t)channels);
@@ -340,7 +340,7 @@ static espl_status plan_room(espl_session *s, rnn_step *t, espl_diag *diag) {
     t->h_at = reserve(t, state);
     t->c_at = reserve(t, t->kind == LSTM ? state : 0);
     t->part_at = reserve(t, t->kind == GRU ? state : 0);
-    t->work = plan_buffer(s, BUFFER_WORK, sizeof(float) * (uint64_t)t->floats);
+    t->work = espl__plan_buffer(s, BUFFER_WORK, sizeof(float) * (uint64_t)t->floats);
     return t->work < 0 ? espl__nomem(diag, sizeof(float) * (uint64_t)t->floats) : ESPL_OK;
 }
 
@@ -348,17 +348,17 @@ static espl_status require_state(espl_session *s, const espl__node *n, int input
                                  espl_diag *diag) {
     out->buffer = -1;
     const espl__value *v = espl__in(n, input);
-    return v ? plan_require(s, n, v, ESPL_F32, WANT_ROWS, 1, out, diag) : ESPL_OK;
+    return v ? espl__plan_require(s, n, v, ESPL_F32, WANT_ROWS, 1, out, diag) : ESPL_OK;
 }
 
 /* Where an output is written: in place if its form is f32 in rows, else in a buffer that is converted after. */
 static espl_status plan_rows(espl_session *s, const espl__value *v, view *out, espl_diag *diag) {
     out->buffer = -1;
     if (!v) return ESPL_OK;
-    if (plan_store_type(v) == ESPL_F32 && !s->spatial[v->id]) return plan_output(s, v, ESPL_F32, out, diag);
-    *out = view_rows(&v->shape, ESPL_F32, 0);
-    out->buffer = plan_buffer(s, BUFFER_WORK, view_bytes(out));
-    return out->buffer < 0 ? espl__nomem(diag, view_bytes(out)) : ESPL_OK;
+    if (espl__plan_store_type(v) == ESPL_F32 && !s->spatial[v->id]) return espl__plan_output(s, v, ESPL_F32, out, diag);
+    *out = espl__view_rows(&v->shape, ESPL_F32, 0);
+    out->buffer = espl__plan_buffer(s, BUFFER_WORK, espl__view_bytes(out));
+    return out->buffer < 0 ? espl__nomem(diag, espl__view_bytes(out)) : ESPL_OK;
 }
 
 static espl_status produce_rows(espl_session *s, const espl__node *n, const espl__value *v, const view *rows,
@@ -366,10 +366,10 @@ static espl_status produce_rows(espl_session *s, const espl__node *n, const espl
     espl_status status = ESPL_OK;
     view codes;
     if (!v) return ESPL_OK;
-    if (plan_store_type(v) == ESPL_F32) return plan_produce(s, v, rows, diag);
-    ESPL_TRY(plan_output(s, v, ESPL_U8, &codes, diag));
-    ESPL_TRY(plan_convert(s, n, rows, &codes, diag));
-    ESPL_TRY(plan_produce(s, v, &codes, diag));
+    if (espl__plan_store_type(v) == ESPL_F32) return espl__plan_produce(s, v, rows, diag);
+    ESPL_TRY(espl__plan_output(s, v, ESPL_U8, &codes, diag));
+    ESPL_TRY(espl__plan_convert(s, n, rows, &codes, diag));
+    ESPL_TRY(espl__plan_produce(s, v, &codes, diag));
 done:
     return status;
 }
@@ -377,20 +377,20 @@ done:
 static void use_views(espl_session *s, const rnn_step *t) {
     const view *views[] = {&t->x, &t->h0, &t->c0, &t->out[Y], &t->out[Y_H], &t->out[Y_C]};
     for (size_t i = 0; i < ESPL_COUNT(views); i++)
-        if (views[i]->buffer >= 0) plan_use(s, views[i]->buffer);
-    plan_use(s, t->work);
+        if (views[i]->buffer >= 0) espl__plan_use(s, views[i]->buffer);
+    espl__plan_use(s, t->work);
 }
 
-espl_status lower_rnn(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {
+espl_status espl__lower_rnn(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {
     espl_status status = ESPL_OK;
     rnn_step plan = {0};
     if (!read_step(n, &plan)) return ESPL_OK;
     *taken = true;
-    ESPL_TRY(plan_require(s, n, n->inputs[X], ESPL_F32, WANT_ROWS, 1, &plan.x, diag));
+    ESPL_TRY(espl__plan_require(s, n, n->inputs[X], ESPL_F32, WANT_ROWS, 1, &plan.x, diag));
     ESPL_TRY(require_state(s, n, INITIAL_H, &plan.h0, diag));
     ESPL_TRY(require_state(s, n, INITIAL_C, &plan.c0, diag));
     for (int i = 0; i < OUTPUTS; i++) ESPL_TRY(plan_rows(s, espl__out(n, i), &plan.out[i], diag));
-    rnn_step *t = plan_step(s, sizeof *t, n, "rnn_f32", run_rnn);
+    rnn_step *t = espl__plan_step(s, sizeof *t, n, "rnn_f32", run_rnn);
     if (!t) return espl__nomem(diag, sizeof *t);
     plan.base = t->base;
     *t = plan;

@@ -10,7 +10,7 @@ enum { SLACK = 64, ALIGN = 64 };
 
 /* --- views ---------------------------------------------------------------------------------- */
 
-bool plan_grid(const espl__value *value, float *scale, int32_t *zero) {
+bool espl__plan_grid(const espl__value *value, float *scale, int32_t *zero) {
     const espl__quant *q = &value->quant;
     if ((q->format != ESPL_FORMAT_U8 && q->format != ESPL_FORMAT_S8) || q->count != 1) return false;
     *scale = q->scale[0];
@@ -18,7 +18,7 @@ bool plan_grid(const espl__value *value, float *scale, int32_t *zero) {
     return true;
 }
 
-view view_rows(const espl_shape *shape, espl_dtype type, int64_t cs) {
+view espl__view_rows(const espl_shape *shape, espl_dtype type, int64_t cs) {
     view v = {.buffer = -1, .type = type, .rank = shape->rank};
     int64_t stride = (int64_t)espl_dtype_bytes(type);
     for (int d = shape->rank - 1; d >= 0; d--) {
@@ -30,7 +30,7 @@ view view_rows(const espl_shape *shape, espl_dtype type, int64_t cs) {
     return v;
 }
 
-view view_nhwc(const espl_shape *shape, espl_dtype type, const int halo[4]) {
+view espl__view_nhwc(const espl_shape *shape, espl_dtype type, const int halo[4]) {
     view v = {.buffer = -1, .type = type, .rank = 4, .nhwc = true};
     int64_t bytes = (int64_t)espl_dtype_bytes(type), c = shape->dim[1];
     v.top = halo[0];
@@ -47,14 +47,14 @@ view view_nhwc(const espl_shape *shape, espl_dtype type, const int halo[4]) {
     return v;
 }
 
-uint64_t view_bytes(const view *v) {
+uint64_t espl__view_bytes(const view *v) {
     if (v->nhwc) return (uint64_t)(v->dim[0] * v->stride[0]);
     uint64_t bytes = espl_dtype_bytes(v->type) * (uint64_t)(v->rank ? v->cs : 1);
     for (int d = 0; d + 1 < v->rank; d++) bytes *= (uint64_t)v->dim[d];
     return bytes;
 }
 
-bool view_is_dense(const view *v) {
+bool espl__view_is_dense(const view *v) {
     int64_t stride = (int64_t)espl_dtype_bytes(v->type);
     for (int d = v->rank - 1; d >= 0; d--) {
         if (v->dim[d] != 1 && v->stride[d] != stride) return false;
@@ -63,7 +63,7 @@ bool view_is_dense(const view *v) {
     return true;
 }
 
-bool view_same_layout(const view *a, const view *b) {
+bool espl__view_same_layout(const view *a, const view *b) {
     if (a->rank != b->rank || a->type != b->type) return false;
     for (int d = 0; d < a->rank; d++)
         if (a->dim[d] != b->dim[d] || (a->dim[d] != 1 && a->stride[d] != b->stride[d])) return false;
@@ -72,7 +72,7 @@ bool view_same_layout(const view *a, const view *b) {
 
 /* --- buffers and steps ------------------------------------------------------------------------ */
 
-int plan_buffer(espl_session *s, buffer_kind kind, uint64_t bytes) {
+int espl__plan_buffer(espl_session *s, buffer_kind kind, uint64_t bytes) {
     if (s->buffer_count == s->buffer_capacity) {
         int more = s->buffer_capacity ? s->buffer_capacity * 2 : 64;
         buffer *b = espl__realloc(s->ctx, s->buffers, sizeof *b * (uint64_t)s->buffer_count,
@@ -86,13 +86,13 @@ int plan_buffer(espl_session *s, buffer_kind kind, uint64_t bytes) {
     return s->buffer_count++;
 }
 
-int plan_constant(espl_session *s, const void *data, uint64_t bytes) {
-    int b = plan_buffer(s, BUFFER_CONST, bytes);
+int espl__plan_constant(espl_session *s, const void *data, uint64_t bytes) {
+    int b = espl__plan_buffer(s, BUFFER_CONST, bytes);
     if (b >= 0) s->buffers[b].data = (void *)data;
     return b;
 }
 
-void *plan_step(espl_session *s, size_t size, const espl__node *node, const char *kernel,
+void *espl__plan_step(espl_session *s, size_t size, const espl__node *node, const char *kernel,
                 void (*run)(const step *, espl_session *)) {
     step *st = espl__arena_alloc(&s->arena, size);
     if (!st) return NULL;
@@ -112,13 +112,13 @@ void *plan_step(espl_session *s, size_t size, const espl__node *node, const char
     return st;
 }
 
-void *plan_weights(espl_session *s, uint64_t bytes) {
+void *espl__plan_weights(espl_session *s, uint64_t bytes) {
     void *p = espl__arena_alloc(&s->arena, bytes + SLACK);
     if (p) s->weight_bytes += bytes;
     return p;
 }
 
-void plan_use(espl_session *s, int index) {
+void espl__plan_use(espl_session *s, int index) {
     buffer *b = &s->buffers[index];
     int now = s->step_count - 1;
     if (b->first < 0) b->first = now;
@@ -132,7 +132,7 @@ static int by_size(const void *a, const void *b) {
 }
 
 /* Greedy by size: each buffer takes the lowest place that no buffer living at the same time covers. */
-espl_status plan_memory(espl_session *s, espl_diag *diag) {
+espl_status espl__plan_memory(espl_session *s, espl_diag *diag) {
     buffer **order = espl__calloc(s->ctx, (uint64_t)s->buffer_count + 1, sizeof *order);
     if (!order) return espl__nomem(diag, sizeof *order);
     int count = 0;
@@ -169,7 +169,7 @@ espl_status plan_memory(espl_session *s, espl_diag *diag) {
 
 /* --- forms ------------------------------------------------------------------------------------ */
 
-espl_status plan_produce(espl_session *s, const espl__value *value, const view *v, espl_diag *diag) {
+espl_status espl__plan_produce(espl_session *s, const espl__value *value, const view *v, espl_diag *diag) {
     form *f = espl__arena_alloc(&s->arena, sizeof *f);
     if (!f) return espl__nomem(diag, sizeof *f);
     f->v = *v;
@@ -180,16 +180,16 @@ espl_status plan_produce(espl_session *s, const espl__value *value, const view *
 }
 
 static void set_grid(const espl__value *value, view *v) {
-    if (v->type == ESPL_U8 && value->dtype == ESPL_F32) v->quantized = plan_grid(value, &v->scale, &v->zero);
+    if (v->type == ESPL_U8 && value->dtype == ESPL_F32) v->quantized = espl__plan_grid(value, &v->scale, &v->zero);
 }
 
 static view wanted_view(const espl_session *s, const espl__value *value, espl_dtype type, bool nhwc, int multiple) {
     view v;
     if (nhwc && value->shape.rank == 4) {
-        v = view_nhwc(&value->shape, type, s->halos[value->id]);
+        v = espl__view_nhwc(&value->shape, type, s->halos[value->id]);
     } else {
         int64_t last = value->shape.rank ? value->shape.dim[value->shape.rank - 1] : 1;
-        v = view_rows(&value->shape, type, (last + multiple - 1) / multiple * multiple);
+        v = espl__view_rows(&value->shape, type, (last + multiple - 1) / multiple * multiple);
     }
     set_grid(value, &v);
     return v;
@@ -202,40 +202,40 @@ static int output_index(const espl_session *s, const espl__value *value) {
     return found;
 }
 
-espl_status plan_output(espl_session *s, const espl__value *value, espl_dtype type, view *out, espl_diag *diag) {
+espl_status espl__plan_output(espl_session *s, const espl__value *value, espl_dtype type, view *out, espl_diag *diag) {
     int index = output_index(s, value);
     *out = wanted_view(s, value, type, s->spatial[value->id], 1);
     if (index >= 0 && !espl__is_quantized(value) && !out->nhwc && type == value->dtype) {
-        out->buffer = plan_buffer(s, BUFFER_OUTPUT, view_bytes(out));
+        out->buffer = espl__plan_buffer(s, BUFFER_OUTPUT, espl__view_bytes(out));
         if (out->buffer >= 0) s->buffers[out->buffer].index = index;
     } else {
-        out->buffer = plan_buffer(s, BUFFER_WORK, view_bytes(out));
+        out->buffer = espl__plan_buffer(s, BUFFER_WORK, espl__view_bytes(out));
     }
-    return out->buffer < 0 ? espl__nomem(diag, view_bytes(out)) : ESPL_OK;
+    return out->buffer < 0 ? espl__nomem(diag, espl__view_bytes(out)) : ESPL_OK;
 }
 
-espl_status plan_store(espl_session *s, const espl__value *value, bool rounds_itself, view *out, view *final,
+espl_status espl__plan_store(espl_session *s, const espl__value *value, bool rounds_itself, view *out, view *final,
                        espl_diag *diag) {
     static const int no_halo[4];
-    espl_status status = plan_output(s, value, plan_store_type(value), final, diag);
+    espl_status status = espl__plan_output(s, value, espl__plan_store_type(value), final, diag);
     *out = *final;
     if (status != ESPL_OK || rounds_itself || !final->quantized) return status;
-    *out = final->nhwc ? view_nhwc(&value->shape, ESPL_F32, no_halo) : view_rows(&value->shape, ESPL_F32, 0);
-    out->buffer = plan_buffer(s, BUFFER_WORK, view_bytes(out));
-    return out->buffer < 0 ? espl__nomem(diag, view_bytes(out)) : ESPL_OK;
+    *out = final->nhwc ? espl__view_nhwc(&value->shape, ESPL_F32, no_halo) : espl__view_rows(&value->shape, ESPL_F32, 0);
+    out->buffer = espl__plan_buffer(s, BUFFER_WORK, espl__view_bytes(out));
+    return out->buffer < 0 ? espl__nomem(diag, espl__view_bytes(out)) : ESPL_OK;
 }
 
-espl_status plan_finish(espl_session *s, const espl__node *node, const espl__value *value, const view *out, const view *final,
+espl_status espl__plan_finish(espl_session *s, const espl__node *node, const espl__value *value, const view *out, const view *final,
                         espl_diag *diag) {
-    espl_status status = out->buffer == final->buffer ? ESPL_OK : plan_convert(s, node, out, final, diag);
-    return status == ESPL_OK ? plan_produce(s, value, final, diag) : status;
+    espl_status status = out->buffer == final->buffer ? ESPL_OK : espl__plan_convert(s, node, out, final, diag);
+    return status == ESPL_OK ? espl__plan_produce(s, value, final, diag) : status;
 }
 
 static bool form_fits(const view *v, espl_dtype type, want layout, int multiple) {
     if (v->type != type) return false;
     if (layout == WANT_ANY) return true;
     if (layout == WANT_NHWC) return v->nhwc;
-    if (view_is_dense(v)) return v->rank == 0 || v->dim[v->rank - 1] % multiple == 0;
+    if (espl__view_is_dense(v)) return v->rank == 0 || v->dim[v->rank - 1] % multiple == 0;
     return !v->nhwc && v->rank > 0 && v->cs % multiple == 0 && multiple > 1 &&
            v->stride[v->rank - 1] == (int64_t)espl_dtype_bytes(type);
 }
@@ -245,9 +245,9 @@ static espl_status constant_form(espl_session *s, const espl__value *value, espl
     const espl_tensor *t = value->constant;
     float scale;
     int32_t zero;
-    view v = view_rows(&t->shape, t->dtype, 0);
+    view v = espl__view_rows(&t->shape, t->dtype, 0);
     const void *data = t->data;
-    if (espl__is_quantized(value) && plan_grid(value, &scale, &zero)) {
+    if (espl__is_quantized(value) && espl__plan_grid(value, &scale, &zero)) {
         v.type = ESPL_U8;
         set_grid(value, &v);
         int64_t count = espl_shape_count(&t->shape);
@@ -259,15 +259,15 @@ static espl_status constant_form(espl_session *s, const espl__value *value, espl
     } else if (espl__is_quantized(value)) {
         const espl_tensor *f = espl__constant_f32(s->graph, value);
         if (!f) return espl__nomem(diag, espl__tensor_bytes(t));
-        v = view_rows(&f->shape, ESPL_F32, 0);
+        v = espl__view_rows(&f->shape, ESPL_F32, 0);
         data = f->data;
     }
-    v.buffer = plan_constant(s, data, view_bytes(&v));
+    v.buffer = espl__plan_constant(s, data, espl__view_bytes(&v));
     if (v.buffer < 0) return espl__nomem(diag, sizeof v);
-    return plan_produce(s, value, &v, diag);
+    return espl__plan_produce(s, value, &v, diag);
 }
 
-espl_status plan_require(espl_session *s, const espl__node *reader, const espl__value *value, espl_dtype type, want layout,
+espl_status espl__plan_require(espl_session *s, const espl__node *reader, const espl__value *value, espl_dtype type, want layout,
                          int multiple, view *out, espl_diag *diag) {
     espl_status status;
     if (!s->forms[value->id] && value->constant) {
@@ -287,17 +287,17 @@ espl_status plan_require(espl_session *s, const espl__node *reader, const espl__
     *out = wanted_view(s, value, type, nhwc, multiple);
     view from = *src;
     if (s->buffers[from.buffer].kind == BUFFER_CONST) {
-        void *data = espl__arena_alloc(&s->arena, view_bytes(out) + SLACK);
-        if (!data || (out->buffer = plan_constant(s, data, view_bytes(out))) < 0) return espl__nomem(diag, view_bytes(out));
+        void *data = espl__arena_alloc(&s->arena, espl__view_bytes(out) + SLACK);
+        if (!data || (out->buffer = espl__plan_constant(s, data, espl__view_bytes(out))) < 0) return espl__nomem(diag, espl__view_bytes(out));
         convert c;
-        if (!convert_plan(&c, &from, out)) return espl__fail(diag, ESPL_INTERNAL, "constant '%s': no conversion", value->name);
-        convert_run(&c, s->kernels, buffer_at(s, &from), buffer_at(s, out));
-        return plan_produce(s, value, out, diag);
+        if (!espl__convert_plan(&c, &from, out)) return espl__fail(diag, ESPL_INTERNAL, "constant '%s': no conversion", value->name);
+        espl__convert_run(&c, s->kernels, buffer_at(s, &from), buffer_at(s, out));
+        return espl__plan_produce(s, value, out, diag);
     }
-    out->buffer = plan_buffer(s, BUFFER_WORK, view_bytes(out));
-    if (out->buffer < 0) return espl__nomem(diag, view_bytes(out));
-    status = plan_convert(s, reader, &from, out, diag);
-    return status == ESPL_OK ? plan_produce(s, value, out, diag) : status;
+    out->buffer = espl__plan_buffer(s, BUFFER_WORK, espl__view_bytes(out));
+    if (out->buffer < 0) return espl__nomem(diag, espl__view_bytes(out));
+    status = espl__plan_convert(s, reader, &from, out, diag);
+    return status == ESPL_OK ? espl__plan_produce(s, value, out, diag) : status;
 }
 
 /* --- halo and fill -------------------------------------------------------------------------- */
@@ -329,7 +329,7 @@ static void run_halo(const step *st, espl_session *s) {
     }
 }
 
-espl_status plan_fill_halo(espl_session *s, const espl__node *reader, const espl__value *value, const view *v,
+espl_status espl__plan_fill_halo(espl_session *s, const espl__node *reader, const espl__value *value, const view *v,
                            espl_diag *diag) {
     if (v->top + v->left + v->bottom + v->right == 0) return ESPL_OK;
     for (form *f = s->forms[value->id]; f; f = f->next) {
@@ -342,11 +342,11 @@ espl_status plan_fill_halo(espl_session *s, const espl__node *reader, const espl
         run_halo(&probe.base, s);
         return ESPL_OK;
     }
-    halo_step *h = plan_step(s, sizeof *h, reader, "halo", run_halo);
+    halo_step *h = espl__plan_step(s, sizeof *h, reader, "halo", run_halo);
     if (!h) return espl__nomem(diag, sizeof *h);
     h->v = probe.v;
     h->word = probe.word;
-    plan_use(s, v->buffer);
+    espl__plan_use(s, v->buffer);
     return ESPL_OK;
 }
 
@@ -362,15 +362,15 @@ static void run_fill(const step *st, espl_session *s) {
     fill_words(s->buffers[f->v.buffer].data, f->word, f->bytes);
 }
 
-espl_status plan_fill(espl_session *s, const espl__node *node, const view *v, float value, espl_diag *diag) {
-    fill_step *f = plan_step(s, sizeof *f, node, "fill", run_fill);
+espl_status espl__plan_fill(espl_session *s, const espl__node *node, const view *v, float value, espl_diag *diag) {
+    fill_step *f = espl__plan_step(s, sizeof *f, node, "fill", run_fill);
     if (!f) return espl__nomem(diag, sizeof *f);
     f->v = *v;
-    f->bytes = (int64_t)view_bytes(v);
+    f->bytes = (int64_t)espl__view_bytes(v);
     if (v->quantized)
         f->word = (uint32_t)espl__requantize(value / v->scale, v->zero, 0, 255) * 0x01010101u;
     else
         memcpy(&f->word, &value, 4);
-    plan_use(s, v->buffer);
+    espl__plan_use(s, v->buffer);
     return ESPL_OK;
 }

@@ -3,7 +3,7 @@
  * A view says where a value's elements are: a buffer, an element type and byte strides for the value's logical
  * dimensions. Values that convolutions and pools touch are laid out NHWC, with a halo (border) as wide as their readers
  * pad; the border is filled once after the value is produced, so that no kernel tests for edges. Other values are dense
- * row-major. Quantized values are u8 (an s8 grid is shifted by 128). `plan_require` brings a value into the form a step
+ * row-major. Quantized values are u8 (an s8 grid is shifted by 128). `espl__plan_require` brings a value into the form a step
  * wants, by a conversion step where it is not. */
 #ifndef ESPL_PLAN_H
 #define ESPL_PLAN_H
@@ -88,57 +88,57 @@ static inline char *buffer_at(const espl_session *s, const view *v) {
     return (char *)s->buffers[v->buffer].data + v->offset;
 }
 /* The quantization of a value as views carry it; false if it is not one scale of 8 bits. */
-bool plan_grid(const espl__value *value, float *scale, int32_t *zero);
+bool espl__plan_grid(const espl__value *value, float *scale, int32_t *zero);
 /* A dense row-major view description (no buffer yet); last dimension padded to cs elements (0: dense). */
-view view_rows(const espl_shape *shape, espl_dtype type, int64_t cs);
-view view_nhwc(const espl_shape *shape, espl_dtype type, const int halo[4]);
-uint64_t view_bytes(const view *v);
-bool view_is_dense(const view *v);
+view espl__view_rows(const espl_shape *shape, espl_dtype type, int64_t cs);
+view espl__view_nhwc(const espl_shape *shape, espl_dtype type, const int halo[4]);
+uint64_t espl__view_bytes(const view *v);
+bool espl__view_is_dense(const view *v);
 /* Both describe elements at the same places relative to their offset. */
-bool view_same_layout(const view *a, const view *b);
+bool espl__view_same_layout(const view *a, const view *b);
 
 /* --- plan ----------------------------------------------------------------------------------- */
 
 /* -1 without memory. */
-int plan_buffer(espl_session *s, buffer_kind kind, uint64_t bytes);
-int plan_constant(espl_session *s, const void *data, uint64_t bytes); /* borrowed data */
+int espl__plan_buffer(espl_session *s, buffer_kind kind, uint64_t bytes);
+int espl__plan_constant(espl_session *s, const void *data, uint64_t bytes); /* borrowed data */
 /* `size` bytes of zeroed step, already in the list. */
-void *plan_step(espl_session *s, size_t size, const espl__node *node, const char *kernel,
+void *espl__plan_step(espl_session *s, size_t size, const espl__node *node, const char *kernel,
                 void (*run)(const step *, espl_session *));
 /* Memory of the session's life, counted as weights. */
-void *plan_weights(espl_session *s, uint64_t bytes);
+void *espl__plan_weights(espl_session *s, uint64_t bytes);
 /* The step that was added last uses this buffer. */
-void plan_use(espl_session *s, int buffer);
+void espl__plan_use(espl_session *s, int buffer);
 
 /* Declares that `value` exists in this view. */
-espl_status plan_produce(espl_session *s, const espl__value *value, const view *v, espl_diag *diag);
+espl_status espl__plan_produce(espl_session *s, const espl__value *value, const view *v, espl_diag *diag);
 /* Makes a view for `value` as its producer shall write it: the value's wanted layout; f32 or, if the value is quantized
  * and `type` is U8, u8 with its grid. Allocates the buffer. A graph output that can be written in place is. */
-espl_status plan_output(espl_session *s, const espl__value *value, espl_dtype type, view *out, espl_diag *diag);
+espl_status espl__plan_output(espl_session *s, const espl__value *value, espl_dtype type, view *out, espl_diag *diag);
 
 /* Where a step stores `value`: *final is its view, *out what the step itself writes. They are the same, unless the value is
- * quantized and the step computes floats (`rounds_itself` false): then *out is an f32 view that plan_finish rounds. */
-espl_status plan_store(espl_session *s, const espl__value *value, bool rounds_itself, view *out, view *final,
+ * quantized and the step computes floats (`rounds_itself` false): then *out is an f32 view that espl__plan_finish rounds. */
+espl_status espl__plan_store(espl_session *s, const espl__value *value, bool rounds_itself, view *out, view *final,
                        espl_diag *diag);
 /* After the step: rounds if needed, and declares the value. */
-espl_status plan_finish(espl_session *s, const espl__node *node, const espl__value *value, const view *out, const view *final,
+espl_status espl__plan_finish(espl_session *s, const espl__node *node, const espl__value *value, const view *out, const view *final,
                         espl_diag *diag);
 
 typedef enum want { WANT_ROWS, WANT_NHWC, WANT_ANY } want;
 /* The view of `value` with the element type (U8: in the value's own grid; F32: dequantized; others as they are) and
  * layout, cs_multiple for the last physical dimension; converts if none exists. */
-espl_status plan_require(espl_session *s, const espl__node *reader, const espl__value *value, espl_dtype type, want layout,
+espl_status espl__plan_require(espl_session *s, const espl__node *reader, const espl__value *value, espl_dtype type, want layout,
                          int cs_multiple, view *out, espl_diag *diag);
 /* Fills the halo of an NHWC form of `value` once. */
-espl_status plan_fill_halo(espl_session *s, const espl__node *reader, const espl__value *value, const view *v,
+espl_status espl__plan_fill_halo(espl_session *s, const espl__node *reader, const espl__value *value, const view *v,
                            espl_diag *diag);
 /* Copies, quantizes, dequantizes or requantizes src to dst: same logical dimensions, any strides. */
-espl_status plan_convert(espl_session *s, const espl__node *node, const view *src, const view *dst, espl_diag *diag);
+espl_status espl__plan_convert(espl_session *s, const espl__node *node, const view *src, const view *dst, espl_diag *diag);
 /* Fills a whole view's buffer range with one element (f32 value or u8 code). */
-espl_status plan_fill(espl_session *s, const espl__node *node, const view *v, float value, espl_diag *diag);
+espl_status espl__plan_fill(espl_session *s, const espl__node *node, const view *v, float value, espl_diag *diag);
 
 /* Assigns offsets to work buffers by their lifetimes and allocates the workspace. */
-espl_status plan_memory(espl_session *s, espl_diag *diag);
+espl_status espl__plan_memory(espl_session *s, espl_diag *diag);
 
 /* --- lowering --------------------------------------------------------------------------------- */
 
@@ -147,45 +147,45 @@ typedef espl_status (*lower_fn)(espl_session *s, espl__node *node, bool *taken, 
 
 /* X(operator, function): the one list of operators with kernels. */
 #define LOWER_LIST(X)                       \
-    X("Conv", lower_conv)                   \
-    X("Gemm", lower_gemm)                   \
-    X("MatMul", lower_matmul)               \
-    X("Add", lower_add)                     \
-    X("Sub", lower_table)                   \
-    X("Mul", lower_table)                   \
-    X("Div", lower_table)                   \
-    X("Max", lower_table)                   \
-    X("Min", lower_table)                   \
-    X("Pow", lower_table)                   \
-    X("MaxPool", lower_pool)                \
-    X("AveragePool", lower_pool)            \
-    X("GlobalAveragePool", lower_pool)      \
-    X("GlobalMaxPool", lower_pool)          \
-    X("Softmax", lower_softmax)             \
-    X("Concat", lower_concat)               \
-    X("Slice", lower_slice)                 \
-    X("Split", lower_split)                 \
-    X("Transpose", lower_transpose)         \
-    X("Pad", lower_pad)                     \
-    X("LSTM", lower_rnn)                    \
-    X("GRU", lower_rnn)                     \
-    X("RNN", lower_rnn)
-espl_status lower_conv(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
-espl_status lower_gemm(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
-espl_status lower_matmul(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
-espl_status lower_add(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
-espl_status lower_pool(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
-espl_status lower_softmax(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
-espl_status lower_concat(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
-espl_status lower_slice(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
-espl_status lower_split(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
-espl_status lower_transpose(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
-espl_status lower_pad(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
-espl_status lower_rnn(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
+    X("Conv", espl__lower_conv)                   \
+    X("Gemm", espl__lower_gemm)                   \
+    X("MatMul", espl__lower_matmul)               \
+    X("Add", espl__lower_add)                     \
+    X("Sub", espl__lower_table)                   \
+    X("Mul", espl__lower_table)                   \
+    X("Div", espl__lower_table)                   \
+    X("Max", espl__lower_table)                   \
+    X("Min", espl__lower_table)                   \
+    X("Pow", espl__lower_table)                   \
+    X("MaxPool", espl__lower_pool)                \
+    X("AveragePool", espl__lower_pool)            \
+    X("GlobalAveragePool", espl__lower_pool)      \
+    X("GlobalMaxPool", espl__lower_pool)          \
+    X("Softmax", espl__lower_softmax)             \
+    X("Concat", espl__lower_concat)               \
+    X("Slice", espl__lower_slice)                 \
+    X("Split", espl__lower_split)                 \
+    X("Transpose", espl__lower_transpose)         \
+    X("Pad", espl__lower_pad)                     \
+    X("LSTM", espl__lower_rnn)                    \
+    X("GRU", espl__lower_rnn)                     \
+    X("RNN", espl__lower_rnn)
+espl_status espl__lower_conv(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
+espl_status espl__lower_gemm(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
+espl_status espl__lower_matmul(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
+espl_status espl__lower_add(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
+espl_status espl__lower_pool(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
+espl_status espl__lower_softmax(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
+espl_status espl__lower_concat(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
+espl_status espl__lower_slice(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
+espl_status espl__lower_split(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
+espl_status espl__lower_transpose(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
+espl_status espl__lower_pad(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
+espl_status espl__lower_rnn(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
 /* Elementwise functions of one input on u8 grids, by table; views; and the operator's own reference. */
-espl_status lower_table(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
-espl_status lower_view(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
-espl_status lower_reference(espl_session *s, espl__node *node, espl_diag *diag);
+espl_status espl__lower_table(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
+espl_status espl__lower_view(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
+espl_status espl__lower_reference(espl_session *s, espl__node *node, espl_diag *diag);
 
 /* What can be computed in the store of one layer: a bias, bounds, a residual addition, bounds again. */
 typedef struct fusion {
@@ -199,8 +199,8 @@ typedef struct fusion {
 /* CLAMP: bounds only. INTEGER and FLOAT: also a residual addition, in the arithmetic the layer uses. */
 typedef enum fuse_mode { FUSE_CLAMP, FUSE_INTEGER, FUSE_FLOAT } fuse_mode;
 /* Follows the single readers of node's output; marks the nodes it takes as done. */
-void plan_fuse(espl_session *s, espl__node *node, fuse_mode mode, fusion *f);
+void espl__plan_fuse(espl_session *s, espl__node *node, fuse_mode mode, fusion *f);
 /* Code of a real bound on a grid, clamped to 0..255. */
-int32_t plan_bound(float bound, float scale, int32_t zero);
+int32_t espl__plan_bound(float bound, float scale, int32_t zero);
 
 #endif

@@ -46,11 +46,11 @@ espl_status espl_session_create(espl_context *ctx, const espl_graph *graph, cons
     s->threads = espl_context_threads(ctx);
     ESPL_TRY(espl__graph_clone(graph, &s->graph, diag));
     ESPL_TRY(espl__specialise(s->graph, options->input_shapes, diag));
-    ESPL_TRY(lower_lift(s->graph, diag));
+    ESPL_TRY(espl__lower_lift(s->graph, diag));
     ESPL_TRY(espl__pass_dead_code(s->graph, diag));
     ESPL_TRY(create_tables(s, diag));
-    ESPL_TRY(lower_graph(s, diag));
-    ESPL_TRY(plan_memory(s, diag));
+    ESPL_TRY(espl__lower_graph(s, diag));
+    ESPL_TRY(espl__plan_memory(s, diag));
     drop_tables(s);
     *out = s;
     s = NULL;

@@ -62,7 +62,7 @@ static work kind_of(const ptq *p, const espl__node *n) {
         if (w->constant && bias && !n->inputs[0]->constant) return d->weights == ESPL_FORMAT_F32 ? WORK_FLOAT : WORK_LAYER;
         return espl__node_is(n, "MatMul") && !w->constant && !n->inputs[0]->constant ? WORK_MATMUL : WORK_FLOAT;
     }
-    if (n->op->quant == ESPL__QUANT_JOIN || plan_unary_input(n) >= 0) return WORK_CHAIN;
+    if (n->op->quant == ESPL__QUANT_JOIN || espl__plan_unary_input(n) >= 0) return WORK_CHAIN;
     if (espl__node_is(n, "Add") || espl__node_is(n, "AveragePool") || espl__node_is(n, "GlobalAveragePool"))
         return WORK_CHAIN;
     return WORK_FLOAT;
@@ -76,7 +76,7 @@ static bool fused_away(const ptq *p, const espl__value *v) {
     const espl__node *from = v->producer, *reader = espl__graph_only_reader(p->g, v);
     if (!from || !reader || v->constant) return false;
     work w = kind_of(p, from);
-    if (reader == plan_bias_add(p->g, from)) return w == WORK_LAYER;
+    if (reader == espl__plan_bias_add(p->g, from)) return w == WORK_LAYER;
     return p->flavour == ESPL_FLAVOUR_ORT_X86 && is_clamp(reader) && kind_of(p, reader) == WORK_CHAIN &&
            (w == WORK_LAYER || espl__node_is(from, "Add"));
 }
@@ -86,10 +86,10 @@ static bool fused_away(const ptq *p, const espl__value *v) {
 static bool inputs_available(const ptq *p, const espl__node *n) {
     for (int i = 0; i < n->input_count; i++) {
         const espl__value *v = n->inputs[i];
-        if (!v || plan_unary_input(n) >= 0) continue;
+        if (!v || espl__plan_unary_input(n) >= 0) continue;
         if (!v->constant && !p->available[v->id] && !p->wanted[v->id]) return false;
     }
-    int only = plan_unary_input(n);
+    int only = espl__plan_unary_input(n);
     return only < 0 || p->available[n->inputs[only]->id] || p->wanted[n->inputs[only]->id];
 }
 
@@ -303,8 +303,8 @@ static bool quantize_constants(ptq *p) {
             }
             if (w == WORK_LAYER && espl__is_quantized(n->inputs[1]) && !quantize_bias(p->g, n)) return false;
         }
-        if (w != WORK_CHAIN || plan_unary_input(n) >= 0 || plan_bias_add(p->g, n->inputs[0]->producer) == n) continue;
-        if (plan_bias_add(p->g, n->inputs[n->input_count - 1]->producer) == n) continue;
+        if (w != WORK_CHAIN || espl__plan_unary_input(n) >= 0 || espl__plan_bias_add(p->g, n->inputs[0]->producer) == n) continue;
+        if (espl__plan_bias_add(p->g, n->inputs[n->input_count - 1]->producer) == n) continue;
         bool any = false;
         for (int k = 0; k < n->input_count; k++) any |= espl__is_quantized(n->inputs[k]) && !n->inputs[k]->constant;
         for (int k = 0; k < n->input_count && any; k++)
