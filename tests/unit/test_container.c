@@ -1,0 +1,493 @@
+/* The .espl container: what is written comes back, and what was damaged is refused in a sentence. */
+#define _GNU_SOURCE
+#include "graph_oracle.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "espalier/compress.h"
+#include "espalier/model.h"
+#include "runtime/container.h"
+
+static char path[128];
+
+static void put_file(const void *data, size_t n) {
+    (void)unlink(path); /* a file that is cut off and written again is flushed by some file systems */
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(n ? fwrite(data, 1, n, f) : 0, n);
+    assert_int_equal(fclose(f), 0);
+}
+
+static espl__buffer bytes_of_graph(espl_context *ctx, const espl_graph *g) {
+    espl__buffer b;
+    espl_diag diag = {0};
+    if (espl__model_bytes(ctx, g, &b, &diag) != ESPL_OK) fail_msg("%s", diag.message);
+    return b;
+}
+
+static espl_graph *read_back(espl_context *ctx, const espl__buffer *b) {
+    espl_graph *g = NULL;
+    espl_diag diag = {0};
+    put_file(b->data, b->length);
+    if (espl_model_read(ctx, path, &g, &diag) != ESPL_OK) fail_msg("%s", diag.message);
+    return g;
+}
+
+/* --- round trips -------------------------------------------------------------------------------------- */
+
+static void same_outputs(espl_context *ctx, const espl_graph *a, const espl_graph *b, uint64_t seed) {
+    espl_session *sa = session_of(ctx, a), *sb = session_of(ctx, b);
+    run_io x = io_of(sa, seed), y = io_of(sb, seed);
+    assert_int_equal(x.inputs, y.inputs);
+    assert_int_equal(x.outputs, y.outputs);
+    run_session(sa, &x);
+    run_session(sb, &y);
+    for (int i = 0; i < x.inputs; i++) assert_string_equal(espl_session_input_name(sa, i), espl_session_input_name(sb, i));
+    for (int i = 0; i < x.outputs; i++) {
+        assert_string_equal(espl_session_output_name(sa, i), espl_session_output_name(sb, i));
+        assert_true(x.out[i].dtype == y.out[i].dtype && espl_shape_equal(&x.out[i].shape, &y.out[i].shape));
+        if (memcmp(x.out[i].data, y.out[i].data, bytes_of(&x.out[i])) != 0) {
+            print_graph(a);
+            fail_msg("seed %d: output %d differs after the round trip", (int)seed, i);
+        }
+    }
+    io_free(&x);
+    io_free(&y);
+    espl_session_destroy(&sa);
+    espl_session_destroy(&sb);
+}
+
+static void round_trip(espl_context *ctx, const espl_graph *g, uint64_t seed) {
+    espl__buffer first = bytes_of_graph(ctx, g);
+    espl_graph *back = read_back(ctx, &first);
+    same_outputs(ctx, g, back, seed);
+    /* What was read is written as the same bytes. */
+    espl__buffer second = bytes_of_graph(ctx, back);
+    if (first.length != second.length || memcmp(first.data, second.data, first.length) != 0) {
+        print_graph(g);
+        fail_msg("seed %d: %d bytes, and %d when read and written again", (int)seed, (int)first.length, (int)second.length);
+    }
+    espl__buffer_free(&first);
+    espl__buffer_free(&second);
+    espl_graph_destroy(&back);
+}
+
+static void random_quantized(random_graph *x, espl_context *ctx, uint64_t seed, int nodes) {
+    random_graph_of(x, ctx, seed, nodes, seed % 2);
+    espl_tensor in = {ESPL_F32, x->r.g->inputs[0]->shape, malloc((size_t)elements(x->r.g->inputs[0]) * 4 + 4)};
+    fill_random(&x->r.rng, &in);
+    quantize_graph(x, in.data, (int)(seed % 3) * 50);
+    free(in.data);
+}
+
+static void random_graphs_come_back(void **state) {
+    (void)state;
+    espl_context *ctx = new_context(1);
+    for (uint64_t seed = 0; seed < 500; seed++) {
+        random_graph x;
+        random_quantized(&x, ctx, 5000000 + seed, 12);
+        round_trip(ctx, x.r.g, seed);
+        espl_graph_destroy(&x.r.g);
+    }
+    assert_int_equal(espl_context_memory(ctx, NULL), empty_context(1));
+    espl_context_destroy(&ctx);
+}
+
+static const char *models_folder(void) {
+    static char folder[4096];
+    const char *env = getenv("ESPL_ASSETS");
+    if (env && *env)
+        snprintf(folder, sizeof folder, "%s/models", env);
+    else
+        snprintf(folder, sizeof folder, "%s/../shared/models", ESPL_SOURCE_DIR);
+    if (access(folder, R_OK) == 0) return folder;
+    printf("skipped: no assets\n");
+    return NULL;
+}
+
+static const char *const models[] = {
+    "dtln-lstm", "mlperf-tiny-ad_autoencoder", "mlperf-tiny-kws_dscnn", "mlperf-tiny-resnet8_cifar10",
+    "mlperf-tiny-vww_mobilenet025_96", "mnist-cnn", "mnist-mlp", "mobilenet-v2-imagenet", "openwakeword-embedding",
+    "resnet20-cifar10", "resnet20-cifar10-bn", "resnet20-cifar10-onnc", "resnet32-cifar10", "ultraface-rfb320", "vit-cifar10",
+};
+
+static void real_models_come_back(void **state) {
+    (void)state;
+    const char *folder = models_folder();
+    if (!folder) skip();
+    espl_context *ctx = new_context(2);
+    for (size_t i = 0; i < ESPL_COUNT(models); i++) {
+        char file[4300];
+        espl_graph *g = NULL;
+        espl_diag diag = {0};
+        snprintf(file, sizeof file, "%s/%s/model.onnx", folder, models[i]);
+        if (espl_graph_read(ctx, file, &g, &diag) != ESPL_OK) fail_msg("%s", diag.message);
+        round_trip(ctx, g, i);
+        espl_graph_destroy(&g);
+    }
+    espl_context_destroy(&ctx);
+}
+
+/* One node with attributes of every kind; operators ignore what they do not know. */
+static void every_attribute_comes_back(void **state) {
+    (void)state;
+    espl_context *ctx = new_context(1);
+    rig r;
+    rig_begin(&r, ctx, 1);
+    espl__value *x = input_of(&r, "x", ESPL_F32, SHAPE(2, 3));
+    espl__node *n = NODE(&r, "Relu", x);
+    const int64_t ints[] = {0, -1, INT64_MAX, INT64_MIN, 127, 128};
+    const float floats[] = {0, -0.0f, INFINITY, 1e-40f, 3.5f};
+    char text[4000];
+    memset(text, 'a', sizeof text - 1);
+    text[sizeof text - 1] = 0;
+    set_int(&r, n, "i", INT64_MIN);
+    assert_true(espl__attr_set_float(r.g, n, "f", -1.5f));
+    assert_true(espl__attr_set_string(r.g, n, "s", text));
+    assert_true(espl__attr_set_string(r.g, n, "same", text));
+    assert_true(espl__attr_set_string(r.g, n, "empty", ""));
+    assert_true(espl__attr_set_strings(r.g, n, "strings", "Sigmoid,Tanh,Tanh"));
+    set_ints(&r, n, "ints", 6, ints);
+    set_ints(&r, n, "no_ints", 0, ints);
+    assert_true(espl__attr_set_floats(r.g, n, "floats", floats, 5));
+    assert_true(espl__attr_set_floats(r.g, n, "no_floats", floats, 0));
+    for (int d = 0; d < ESPL_DTYPE_COUNT; d++) {
+        espl_tensor t = {(espl_dtype)d, SHAPE(1, 3), (void *)(uintptr_t)ints};
+        char name[16];
+        if (d == ESPL_BOOL) t.data = (void *)(uintptr_t)"\0\1\1";
+        snprintf(name, sizeof name, "t%d", d);
+        assert_true(espl__attr_set_tensor(r.g, n, name, &t));
+    }
+    IO(&r, x, done_of(&r, n));
+    espl__buffer b = bytes_of_graph(ctx, r.g);
+    espl_graph *back = read_back(ctx, &b);
+    const espl__node *m = back->nodes[0];
+    assert_int_equal(m->attr_count, n->attr_count);
+    for (int i = 0; i < n->attr_count; i++) {
+        const espl__attr *p = &n->attrs[i], *q = espl__attr_find(m, p->name);
+        assert_non_null(q);
+        assert_int_equal(p->kind, q->kind);
+        switch (p->kind) {
+            case ESPL__ATTR_INT: assert_true(p->i == q->i); break;
+            case ESPL__ATTR_FLOAT: assert_memory_equal(&p->f, &q->f, 4); break;
+            case ESPL__ATTR_STRING:
+            case ESPL__ATTR_STRINGS: assert_string_equal(p->s, q->s); break;
+            case ESPL__ATTR_INTS:
+                assert_int_equal(p->count, q->count);
+                if (p->count) assert_memory_equal(p->ints, q->ints, (size_t)p->count * 8);
+                break;
+            case ESPL__ATTR_FLOATS:
+                assert_int_equal(p->count, q->count);
+                if (p->count) assert_memory_equal(p->floats, q->floats, (size_t)p->count * 4);
+                break;
+            case ESPL__ATTR_TENSOR:
+                assert_int_equal(p->tensor->dtype, q->tensor->dtype);
+                assert_true(espl_shape_equal(&p->tensor->shape, &q->tensor->shape));
+                assert_memory_equal(p->tensor->data, q->tensor->data, espl__tensor_bytes(p->tensor));
+                break;
+        }
+    }
+    espl__buffer_free(&b);
+    espl_graph_destroy(&back);
+    /* A string that the format has no room for is refused, not cut. */
+    char *longer = malloc(10000);
+    memset(longer, 'b', 9999);
+    longer[9999] = 0;
+    assert_true(espl__attr_set_string(r.g, n, "s", longer));
+    espl_diag diag = {0};
+    assert_int_not_equal(espl__model_bytes(ctx, r.g, &b, &diag), ESPL_OK);
+    assert_true(diag.message[0]);
+    espl__buffer_free(&b);
+    free(longer);
+    espl_graph_destroy(&r.g);
+    espl_context_destroy(&ctx);
+}
+
+/* Constants of every element type, of every rank, and empty ones. */
+static void every_type_comes_back(void **state) {
+    (void)state;
+    espl_context *ctx = new_context(1);
+    rig r;
+    rig_begin(&r, ctx, 1);
+    espl__value *x = input_of(&r, "x", ESPL_F32, SHAPE(2, 3)), *out[ESPL_DTYPE_COUNT * 3 + 1];
+    int count = 0;
+    uint8_t raw[256];
+    for (int i = 0; i < 256; i++) raw[i] = (uint8_t)(i * 37);
+    out[count++] = APPLY(&r, "Relu", x);
+    for (int d = 0; d < ESPL_DTYPE_COUNT; d++) {
+        if (d == ESPL_BOOL) continue;
+        out[count++] = constant_of(&r, (espl_dtype)d, SHAPE(3, 1, 2), raw);
+        out[count++] = constant_of(&r, (espl_dtype)d, (espl_shape){0}, raw + 8);
+        out[count++] = constant_of(&r, (espl_dtype)d, SHAPE(2, 0, 7), raw);
+    }
+    outputs_are(&r, 1, &x, count, out);
+    espl__buffer b = bytes_of_graph(ctx, r.g);
+    espl_graph *back = read_back(ctx, &b);
+    assert_int_equal(back->output_count, count);
+    for (int i = 1; i < count; i++) {
+        const espl_tensor *p = out[i]->constant, *q = back->outputs[i]->constant;
+        assert_non_null(q);
+        assert_true(p->dtype == q->dtype && espl_shape_equal(&p->shape, &q->shape));
+        if (espl__tensor_bytes(p)) assert_memory_equal(p->data, q->data, espl__tensor_bytes(p));
+        assert_string_equal(out[i]->name, back->outputs[i]->name);
+    }
+    espl__buffer_free(&b);
+    espl_graph_destroy(&back);
+    espl_graph_destroy(&r.g);
+    espl_context_destroy(&ctx);
+}
+
+/* Codes of 2 to 8 bits, every code, lengths that end inside a byte; the file grows by what the bits take. */
+static void packed_weights_come_back(void **state) {
+    static const espl_format formats[] = {ESPL_FORMAT_S2, ESPL_FORMAT_S3, ESPL_FORMAT_S4, ESPL_FORMAT_S5,
+                                          ESPL_FORMAT_S6, ESPL_FORMAT_S7, ESPL_FORMAT_S8};
+    (void)state;
+    espl_context *ctx = new_context(1);
+    for (size_t f = 0; f < ESPL_COUNT(formats); f++) {
+        size_t small = 0;
+        int bits = espl_format_bits(formats[f]);
+        for (int64_t n = 1; n <= 801; n += n < 12 ? 1 : 789) {
+            rig r;
+            rig_begin(&r, ctx, f);
+            espl__value *x = input_of(&r, "x", ESPL_F32, SHAPE(2, n));
+            int32_t lo, hi;
+            espl__format_range(formats[f], &lo, &hi);
+            int8_t *codes = malloc((size_t)n * 3);
+            for (int64_t i = 0; i < 3 * n; i++) codes[i] = (int8_t)(lo + i % (hi - lo + 1));
+            espl__value *w = constant_of(&r, ESPL_S8, SHAPE(n, 3), codes);
+            w->dtype = ESPL_F32;
+            const float scale[3] = {0.5f, 0.25f, 1e-20f};
+            assert_true(espl__graph_set_quant(r.g, w, formats[f], 1, 3, scale, NULL));
+            IO(&r, x, APPLY(&r, "MatMul", x, w));
+            espl__buffer b = bytes_of_graph(ctx, r.g);
+            espl_graph *back = read_back(ctx, &b);
+            const espl__value *v = back->nodes[0]->inputs[1];
+            assert_int_equal(v->quant.format, formats[f]);
+            assert_int_equal(v->quant.axis, 1);
+            assert_memory_equal(v->quant.scale, scale, sizeof scale);
+            assert_int_equal(v->constant->dtype, ESPL_S8);
+            assert_memory_equal(v->constant->data, codes, (size_t)n * 3);
+            if (n == 12) small = b.length;
+            if (n == 801) assert_in_range(b.length - small, 3 * 789 * bits / 8 - 2, 3 * 789 * bits / 8 + 8);
+            same_outputs(ctx, r.g, back, 1);
+            free(codes);
+            espl__buffer_free(&b);
+            espl_graph_destroy(&back);
+            espl_graph_destroy(&r.g);
+        }
+    }
+    espl_context_destroy(&ctx);
+}
+
+/* Input shapes keep their unknown dimensions and unknown ranks. */
+static void unknown_shapes_come_back(void **state) {
+    (void)state;
+    espl_context *ctx = new_context(1);
+    rig r;
+    rig_begin(&r, ctx, 1);
+    espl__value *x = input_of(&r, "x", ESPL_F32, SHAPE(ESPL_DIM_UNKNOWN, 3, 0, ESPL_DIM_UNKNOWN));
+    espl__value *y = input_of(&r, "y", ESPL_S32, (espl_shape){0});
+    y->known_rank = false;
+    espl__value *in[2] = {x, y}, *out[2] = {APPLY(&r, "Relu", x), APPLY(&r, "Identity", y)};
+    outputs_are(&r, 2, in, 2, out);
+    espl__buffer b = bytes_of_graph(ctx, r.g);
+    espl_graph *back = read_back(ctx, &b);
+    assert_true(espl_shape_equal(&back->inputs[0]->shape, &x->shape) && back->inputs[0]->known_rank);
+    assert_false(back->inputs[1]->known_rank);
+    assert_int_equal(back->inputs[1]->dtype, ESPL_S32);
+    espl__buffer_free(&b);
+    espl_graph_destroy(&back);
+    espl_graph_destroy(&r.g);
+    espl_context_destroy(&ctx);
+}
+
+/* --- damage ------------------------------------------------------------------------------------------------ */
+
+typedef struct outcomes {
+    int opened, created, ran, refused;
+} outcomes;
+
+static espl_context *frugal_context(void) {
+    espl_context *ctx = NULL;
+    espl_config config = {.threads = 1, .max_alloc = 64 << 20};
+    assert_int_equal(espl_context_create(&config, &ctx, NULL), ESPL_OK);
+    return ctx;
+}
+
+static void refused_well(espl_status status, const espl_diag *diag, const char *what) {
+    if (espl_status_exit_code(status) != 2 || !diag->message[0] || strchr(diag->message, '\n') || diag->status != status)
+        fail_msg("%s: status %s: '%s'", what, espl_status_name(status), diag->message);
+}
+
+/* Reads the file, and if it still is a model, plans it and runs it. */
+static void try_file(espl_context *ctx, outcomes *o) {
+    espl_graph *g = NULL;
+    espl_session *s = NULL;
+    espl_diag diag = {0};
+    espl_status status = espl_model_read(ctx, path, &g, &diag);
+    if (status != ESPL_OK) {
+        assert_null(g);
+        refused_well(status, &diag, "read");
+        if (!strstr(diag.message, path)) fail_msg("the sentence names no file: %s", diag.message);
+        o->refused++;
+        return;
+    }
+    o->opened++;
+    status = espl_session_create(ctx, g, NULL, &s, &diag);
+    if (status != ESPL_OK) {
+        assert_null(s);
+        refused_well(status, &diag, "create");
+    } else {
+        size_t bytes = 0;
+        bool few = espl_session_input_count(s) <= 8 && espl_session_output_count(s) <= 64;
+        o->created++;
+        for (int i = 0; few && i < espl_session_input_count(s); i++) bytes += bytes_of(espl_session_input_info(s, i));
+        for (int i = 0; few && i < espl_session_output_count(s); i++) bytes += bytes_of(espl_session_output_info(s, i));
+        if (few && bytes < 32 << 20) {
+            run_io io = io_of(s, 1);
+            run_session(s, &io);
+            io_free(&io);
+            o->ran++;
+        }
+    }
+    espl_session_destroy(&s);
+    espl_graph_destroy(&g);
+}
+
+/* A file with the header that belongs to its contents. */
+static void seal(uint8_t *data, size_t n) {
+    uint64_t length = n - CONTAINER_HEADER;
+    uint32_t crc = espl__container_crc(data + CONTAINER_HEADER, length);
+    memcpy(data + 8, &crc, 4);
+    memcpy(data + 12, &length, 8);
+}
+
+static void damage_is_noticed(void **state) {
+    (void)state;
+    espl_context *ctx = frugal_context();
+    random_graph x;
+    random_quantized(&x, ctx, 5, 5);
+    espl__buffer b = bytes_of_graph(ctx, x.r.g);
+    espl_graph *g = NULL;
+    for (size_t i = 0; i < b.length; i += 1 + i / 200) {
+        espl_diag diag = {0};
+        if (i == 6 || i == 7) continue; /* flags: none are defined */
+        b.data[i] ^= 0x20;
+        put_file(b.data, b.length);
+        espl_status status = espl_model_read(ctx, path, &g, &diag);
+        refused_well(status, &diag, "read");
+        b.data[i] ^= 0x20;
+    }
+    espl__buffer_free(&b);
+    espl_graph_destroy(&x.r.g);
+    espl_diag diag = {0};
+    assert_int_equal(espl_model_read(ctx, "/nonexistent/model.espl", &g, &diag), ESPL_IO);
+    assert_non_null(strstr(diag.message, "/nonexistent/model.espl"));
+    assert_false(espl_model_probe("/nonexistent/model.espl"));
+    espl_context_destroy(&ctx);
+}
+
+/* Every length of a small file, once as it is and once with a header that says so. */
+static void truncated_files_are_refused(void **state) {
+    (void)state;
+    espl_context *ctx = frugal_context();
+    outcomes o = {0};
+    for (uint64_t seed = 0; seed < 3; seed++) {
+        random_graph x;
+        random_quantized(&x, ctx, 6000000 + seed, 4);
+        espl__buffer b = bytes_of_graph(ctx, x.r.g);
+        espl_graph_destroy(&x.r.g);
+        size_t step = b.length > 3000 ? b.length / 3000 + 1 : 1;
+        for (size_t n = 0; n < b.length; n += n < 400 || n + 400 > b.length ? 1 : step) {
+            put_file(b.data, n);
+            int before = o.refused;
+            try_file(ctx, &o);
+            assert_int_equal(o.refused, before + 1);
+            if (n < CONTAINER_HEADER) continue;
+            uint8_t *copy = malloc(n + 1); /* of the very size, so that reading past it is seen */
+            memcpy(copy, b.data, n);
+            seal(copy, n);
+            put_file(copy, n);
+            free(copy);
+            try_file(ctx, &o);
+            assert_int_equal(o.refused, before + 2);
+        }
+        espl__buffer_free(&b);
+    }
+    assert_int_equal(espl_context_memory(ctx, NULL), empty_context(1));
+    espl_context_destroy(&ctx);
+}
+
+/* Bytes of the body are changed and the checksum made to fit: only the parser and the passes stand behind it. */
+static void forged_files_do_no_harm(void **state) {
+    enum { FILES = 20 };
+    (void)state;
+    espl_context *ctx = frugal_context();
+    outcomes o = {0};
+    const char *count = getenv("ESPL_COUNT"), *first = getenv("ESPL_SEED");
+    int tries = count ? atoi(count) : 1000;
+    double slowest = 0;
+    for (uint64_t seed = first ? (uint64_t)atoi(first) : 0; seed < (first ? (uint64_t)atoi(first) + 1 : FILES); seed++) {
+        random_graph x;
+        random_quantized(&x, ctx, 7000000 + seed, 6);
+        espl__buffer b = bytes_of_graph(ctx, x.r.g);
+        espl_graph_destroy(&x.r.g);
+        espl__rng rng = espl__rng_seed(seed, 11);
+        uint8_t *copy = malloc(b.length);
+        for (int i = 0; i < tries; i++) {
+            memcpy(copy, b.data, b.length);
+            int flips = 1 + (int)espl__rng_below(&rng, 3);
+            /* Half of them where the structure is: the weights come last. */
+            size_t span = b.length - CONTAINER_HEADER;
+            if (espl__rng_below(&rng, 2)) span = ESPL_MIN(span, 400);
+            for (int k = 0; k < flips; k++)
+                copy[CONTAINER_HEADER + espl__rng_below(&rng, (uint32_t)span)] ^= (uint8_t)(1 + espl__rng_below(&rng, 255));
+            seal(copy, b.length);
+            put_file(copy, b.length);
+            if (getenv("ESPL_TRACE")) {
+                printf("seed %d try %d\n", (int)seed, i);
+                fflush(stdout);
+            }
+            double begin = espl__now();
+            try_file(ctx, &o);
+            double seconds = espl__now() - begin;
+            slowest = seconds > slowest ? seconds : slowest;
+            if (seconds > 10) fail_msg("seed %d, try %d took %g s", (int)seed, i, seconds);
+        }
+        free(copy);
+        espl__buffer_free(&b);
+    }
+    printf("%d refused, %d opened, of which %d could be planned and %d ran; the slowest took %.2f s\n", o.refused, o.opened,
+           o.created, o.ran, slowest);
+    assert_true(o.refused > 0 && o.ran > 0);
+    assert_int_equal(espl_context_memory(ctx, NULL), empty_context(1));
+    espl_context_destroy(&ctx);
+}
+
+static int setup(void **state) {
+    (void)state;
+    snprintf(path, sizeof path, "/tmp/espl_test_container_%ld.espl", (long)getpid());
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    unlink(path);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(random_graphs_come_back),
+        cmocka_unit_test(real_models_come_back),
+        cmocka_unit_test(every_attribute_comes_back),
+        cmocka_unit_test(every_type_comes_back),
+        cmocka_unit_test(packed_weights_come_back),
+        cmocka_unit_test(unknown_shapes_come_back),
+        cmocka_unit_test(damage_is_noticed),
+        cmocka_unit_test(truncated_files_are_refused),
+        cmocka_unit_test(forged_files_do_no_harm),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
