@@ -155,7 +155,7 @@ static espl_status write_node(espl__writer *w, const espl__node *n) {
     pb_node *out = name ? espl__writer_node(w, n->op->name, name, inputs, outputs, attrs) : NULL;
     if (!out) return espl__nomem(w->diag, 0);
     if (*n->op->domain) out->domain = (char *)n->op->domain;
-    for (int i = 0; i < inputs; i++) out->input[i] = (char *)(n->inputs[i] ? w->read[n->inputs[i]->id] : "");
+    for (int i = 0; i < inputs; i++) out->input[i] = (char *)(n->inputs[i] ? espl__writer_read(w, n->inputs[i]) : "");
     for (int i = 0; i < outputs; i++) out->output[i] = (char *)(n->outputs[i] ? w->name[n->outputs[i]->id] : "");
     for (int i = 0, j = 0; i < n->attr_count; i++)
         if (n->attrs[i].name && !write_attr(w, out, j++, &n->attrs[i])) return espl__nomem(w->diag, 0);
@@ -244,19 +244,22 @@ done:
 
 static espl_status allocate(espl__writer *w) {
     const espl_graph *g = w->graph;
-    uint64_t values = (uint64_t)g->value_count + 1, nodes = (uint64_t)g->node_count + 1;
+    uint64_t values = (uint64_t)g->value_count + 1, nodes = (uint64_t)g->node_count + 1, reads = 0;
+    for (int i = 0; i < g->node_count; i++) reads += (uint64_t)g->nodes[i]->input_count;
     espl_pb__graph_proto__init(&w->out);
+    w->forks = espl__arena_alloc(&w->arena, values * sizeof *w->forks);
+    w->readers = espl__arena_alloc(&w->arena, values * sizeof *w->readers);
     w->uses = espl__arena_alloc(&w->arena, values * sizeof *w->uses);
     w->is_output = espl__arena_alloc(&w->arena, values * sizeof *w->is_output);
     w->constant_done = espl__arena_alloc(&w->arena, values * sizeof *w->constant_done);
     w->name = espl__arena_alloc(&w->arena, values * sizeof *w->name);
     w->read = espl__arena_alloc(&w->arena, values * sizeof *w->read);
-    /* A value brings at most QuantizeLinear and DequantizeLinear, and codes, scale and zero point. */
-    w->out.node = espl__arena_alloc(&w->arena, (nodes + 2 * values) * sizeof *w->out.node);
+    /* A value brings at most QuantizeLinear and DequantizeLinear for each reader, and codes, scale and zero point. */
+    w->out.node = espl__arena_alloc(&w->arena, (nodes + 2 * (values + reads)) * sizeof *w->out.node);
     w->out.initializer = espl__arena_alloc(&w->arena, 3 * values * sizeof *w->out.initializer);
     w->out.input = espl__arena_alloc(&w->arena, ((uint64_t)g->input_count + 1) * sizeof *w->out.input);
     w->out.output = espl__arena_alloc(&w->arena, ((uint64_t)g->output_count + 1) * sizeof *w->out.output);
-    if (!w->uses || !w->is_output || !w->constant_done || !w->name || !w->read || !w->out.node ||
+    if (!w->uses || !w->forks || !w->readers || !w->is_output || !w->constant_done || !w->name || !w->read || !w->out.node ||
         !w->out.initializer || !w->out.input || !w->out.output)
         return espl__nomem(w->diag, 0);
     for (int i = 0; i < g->node_count; i++)

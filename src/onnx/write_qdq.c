@@ -4,7 +4,10 @@
  *   graph output: the DequantizeLinear takes the output's name, the producer writes NAME_float
  *   constant:    integer initializer -> DequantizeLinear -> readers
  *
- * One pair serves all readers; ONNX Runtime gives each its own DequantizeLinear where its fusions want that. */
+ * One pair serves all readers; ONNX Runtime gives each its own DequantizeLinear where its fusions want that. On x86 it
+ * turns s8 into u8 first, and only where one DequantizeLinear follows: so in flavour portable a value that no integer
+ * kernel stores anyway (it comes from a Relu, say) gets a pair for each reader. The pairs differ in `axis`, which means
+ * nothing beside a single scale, because ONNX Runtime merges nodes that are the same. */
 #include "onnx/writer.h"
 
 /* The element type of the codes, as the standard has it: formats below 8 bits are held in 8. */
@@ -90,7 +93,9 @@ static espl_status write_grid(espl__writer *w, const espl__value *v, const char 
     return ESPL_OK;
 }
 
-/* QuantizeLinear or DequantizeLinear. */
+enum { DEFAULT_AXIS = 1 };
+
+/* QuantizeLinear or DequantizeLinear; axis -1: none is written. */
 static espl_status write_linear(espl__writer *w, const char *op, const char *base, const char *suffix, int axis,
                                 const grid *g, const char *in, const char *out) {
     const char *name = espl__writer_name(w, &w->node_names, base, suffix);
@@ -103,6 +108,41 @@ static espl_status write_linear(espl__writer *w, const char *op, const char *bas
     return ESPL_OK;
 }
 
+/* How many pairs the value gets: as many as readers, while there are axes to tell them apart. */
+static int pair_count(const espl__writer *w, const espl__value *v) {
+    const espl__node *from = v->producer;
+    bool stored = from && !espl__node_is(from, "Relu") && !espl__node_is(from, "Clip") && !espl__node_is(from, "Pad");
+    if (w->flavour != ESPL_FLAVOUR_PORTABLE || stored || w->is_output[v->id] || !v->known_rank) return 1;
+    return ESPL_MAX(1, ESPL_MIN(w->uses[v->id], v->shape.rank));
+}
+
+/* The pairs after the first. */
+static espl_status write_forks(espl__writer *w, const espl__value *v, const char *base, const grid *g) {
+    espl_status status = ESPL_OK;
+    int pairs = pair_count(w, v);
+    if (pairs == 1) return ESPL_OK;
+    const char **read = espl__arena_alloc(&w->arena, sizeof *read * (uint64_t)w->uses[v->id]);
+    if (!read) return espl__nomem(w->diag, 0);
+    for (int k = 0; k < w->uses[v->id]; k++) {
+        read[k] = k < pairs ? w->read[v->id] : read[pairs - 1];
+        if (k == 0 || k >= pairs) continue;
+        const char *codes = espl__writer_name(w, &w->value_names, base, "_quantized");
+        read[k] = espl__writer_name(w, &w->value_names, base, "_dequantized");
+        if (!codes || !read[k]) return espl__nomem(w->diag, 0);
+        int axis = k <= DEFAULT_AXIS ? k - 1 : k;
+        ESPL_TRY(write_linear(w, "QuantizeLinear", base, "_QuantizeLinear", axis, g, w->name[v->id], codes));
+        ESPL_TRY(write_linear(w, "DequantizeLinear", base, "_DequantizeLinear", axis, g, codes, read[k]));
+    }
+    w->forks[v->id] = read;
+done:
+    return status;
+}
+
+const char *espl__writer_read(espl__writer *w, const espl__value *v) {
+    const char **forks = w->forks[v->id];
+    return forks ? forks[w->readers[v->id]++] : w->read[v->id];
+}
+
 espl_status espl__writer_round(espl__writer *w, const espl__value *v) {
     espl_status status = ESPL_OK;
     grid g;
@@ -113,6 +153,7 @@ espl_status espl__writer_round(espl__writer *w, const espl__value *v) {
     ESPL_TRY(write_grid(w, v, base, &g));
     ESPL_TRY(write_linear(w, "QuantizeLinear", base, "_QuantizeLinear", v->quant.axis, &g, w->name[v->id], codes));
     ESPL_TRY(write_linear(w, "DequantizeLinear", base, "_DequantizeLinear", v->quant.axis, &g, codes, w->read[v->id]));
+    ESPL_TRY(write_forks(w, v, base, &g));
     if (g.type != ESPL_S8 || (v->quant.zero && v->quant.zero[0] != 0)) w->asymmetric_activations++;
 done:
     return status;

@@ -17,6 +17,8 @@ typedef struct espl__writer {
     bool *is_output;     /* of each value, by id */
     const char **name;   /* what each value's producer writes, by id */
     const char **read;   /* what its readers read: differs where a QuantizeLinear and DequantizeLinear follow */
+    const char ***forks; /* by id: the name that each further reader reads, or NULL: all read the same */
+    int *readers;        /* by id: how many have been written */
     bool *constant_done; /* by id: its initializer is out */
     int narrow_constants, asymmetric_activations;
 } espl__writer;
@@ -34,6 +36,8 @@ pb_attr *espl__writer_attr(espl__writer *w, pb_node *node, int index, const char
 
 /* write_qdq.c. The names in w->name and w->read are settled before anything is written. */
 espl_status espl__writer_name_quantized(espl__writer *w, const espl__value *value);
+/* The name that the next reader of a value reads. */
+const char *espl__writer_read(espl__writer *w, const espl__value *value);
 /* The QuantizeLinear and DequantizeLinear after a value; nothing for one without a quantization. */
 espl_status espl__writer_round(espl__writer *w, const espl__value *value);
 /* The initializer of a constant, once, and its DequantizeLinear if it is quantized. */

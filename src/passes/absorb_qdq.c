@@ -58,6 +58,9 @@ static bool axis_fits(const grid *q, const espl_shape *shape) {
     return q->axis < 0 || (q->axis < shape->rank && shape->dim[q->axis] == q->count);
 }
 
+/* A bound, a fill or a factor, which is read as a plain number; weights have more dimensions. */
+static bool is_number(const espl_tensor *t) { return t->shape.rank <= 1 && espl_shape_count(&t->shape) == 1; }
+
 /* DequantizeLinear(constant codes). */
 static espl_status absorb_constant(espl_graph *g, espl__node *dq, espl_diag *diag) {
     const espl_tensor *codes = dq->inputs[0]->constant;
@@ -66,6 +69,12 @@ static espl_status absorb_constant(espl_graph *g, espl__node *dq, espl_diag *dia
     espl__value *c = espl__graph_constant(g, dq->inputs[0]->name, codes);
     if (!c || !set_grid(g, c, &q)) return espl__nomem(diag, 0);
     c->dtype = ESPL_F32;
+    if (is_number(codes) && q.format != ESPL_FORMAT_S32) {
+        const espl_tensor *number = espl__constant_f32(g, c);
+        if (!number) return espl__nomem(diag, 0);
+        c->constant = (espl_tensor *)number;
+        c->quant = (espl__quant){.format = ESPL_FORMAT_F32};
+    }
     /* The codes' own value may be shared and keeps its name; a graph's names are unique. */
     dq->inputs[0]->name = espl__arena_strdup(&g->arena, "");
     if (espl__graph_is_output(g, dq->outputs[0])) return ESPL_OK;
@@ -79,21 +88,12 @@ static espl_status quantize_constant(espl_graph *g, espl__node *n, espl_diag *di
     const espl_tensor *x = n->inputs[0]->constant;
     grid q = read_grid(g, n, x->shape.rank, ESPL_U8);
     if (!q.usable || q.format == ESPL_FORMAT_S32 || !axis_fits(&q, &x->shape) || x->dtype != ESPL_F32) return ESPL_OK;
-    espl_dtype type = q.format == ESPL_FORMAT_U8 ? ESPL_U8 : ESPL_S8;
-    int32_t lo = type == ESPL_U8 ? 0 : -128, hi = type == ESPL_U8 ? 255 : 127;
-    espl_tensor *codes = espl__graph_tensor(g, type, &x->shape, NULL);
+    espl__quant quant = {q.format, q.axis, q.count, (float *)q.scale, q.zero};
+    espl_tensor *codes = espl__constant_codes(g, x, &quant);
     if (!codes) return espl__nomem(diag, 0);
-    int64_t inner = 1;
-    if (q.axis >= 0)
-        for (int d = q.axis + 1; d < x->shape.rank; d++) inner *= x->shape.dim[d];
-    for (int64_t i = 0; i < espl_shape_count(&x->shape); i++) {
-        int64_t c = q.axis >= 0 ? i / inner % q.count : 0;
-        int32_t code = espl__requantize(((const float *)x->data)[i] / q.scale[c], q.zero[c], lo, hi);
-        ((uint8_t *)codes->data)[i] = (uint8_t)code;
-    }
     espl__value *v = n->outputs[0];
     v->constant = codes;
-    v->dtype = type;
+    v->dtype = codes->dtype;
     v->shape = x->shape;
     v->known_rank = true;
     v->producer = NULL;
@@ -112,6 +112,21 @@ static espl__value *carrier(espl_graph *g, espl__node *quantizer) {
     espl__node_set_output(copy, 0, v);
     v->dtype = x->dtype;
     return v;
+}
+
+/* One rounding serves all that round x to the same grid: some tools write one for every reader. */
+static void merge_quantizers(espl_graph *g, espl__node *first, int from) {
+    const espl__value *x = first->inputs[0];
+    if (x->uses < 2) return;
+    grid a = read_grid(g, first, ESPL_MAX_RANK, ESPL_U8);
+    for (int i = from; i < g->node_count && a.usable; i++) {
+        espl__node *n = g->nodes[i];
+        if (n->mark == -1 || !is_quantizer(n) || n->inputs[0] != x) continue;
+        grid b = read_grid(g, n, ESPL_MAX_RANK, ESPL_U8);
+        if (!b.usable || !same_grid(&a, &b) || espl__graph_is_output(g, n->outputs[0])) continue;
+        espl__graph_replace(g, n->outputs[0], first->outputs[0]);
+        n->mark = -1;
+    }
 }
 
 static espl_status absorb_pair(espl_graph *g, espl__node *quantizer, espl_diag *diag) {
@@ -168,6 +183,11 @@ espl_status espl__pass_absorb_qdq(espl_graph *g, espl_diag *diag) {
         if (is_dequantizer(g->nodes[i]) && g->nodes[i]->inputs[0]->constant)
             status = absorb_constant(g, g->nodes[i], diag);
     espl__graph_count_uses(g);
+    for (int i = 0; i < count; i++)
+        if (is_quantizer(g->nodes[i]) && g->nodes[i]->mark != -1) merge_quantizers(g, g->nodes[i], i + 1);
+    espl__graph_sweep(g);
+    espl__graph_count_uses(g);
+    count = g->node_count;
     for (int i = 0; i < count && status == ESPL_OK; i++)
         if (is_quantizer(g->nodes[i]) && g->nodes[i]->mark != -1) status = absorb_pair(g, g->nodes[i], diag);
     espl__graph_sweep(g);

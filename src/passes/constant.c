@@ -1,4 +1,4 @@
-/* Reading constants as f32. */
+/* Reading constants as f32, and rounding them to a grid. */
 #include "passes/passes.h"
 
 static float half_to_float(uint16_t h) {
@@ -52,4 +52,20 @@ const espl_tensor *espl__constant_f32(espl_graph *g, const espl__value *v) {
         ((float *)out->data)[i] = x;
     }
     return out;
+}
+
+espl_tensor *espl__constant_codes(espl_graph *g, const espl_tensor *numbers, const espl__quant *q) {
+    espl_dtype type = q->format == ESPL_FORMAT_U8 ? ESPL_U8 : ESPL_S8;
+    int32_t lo = type == ESPL_U8 ? 0 : -128, hi = type == ESPL_U8 ? 255 : 127;
+    espl_tensor *codes = espl__graph_tensor(g, type, &numbers->shape, NULL);
+    if (!codes) return NULL;
+    int64_t inner = 1;
+    if (q->axis >= 0)
+        for (int d = q->axis + 1; d < numbers->shape.rank; d++) inner *= numbers->shape.dim[d];
+    for (int64_t i = 0; i < espl_shape_count(&numbers->shape); i++) {
+        int64_t c = q->axis >= 0 ? i / inner % q->count : 0;
+        int32_t code = espl__requantize(((const float *)numbers->data)[i] / q->scale[c], q->zero ? q->zero[c] : 0, lo, hi);
+        ((uint8_t *)codes->data)[i] = (uint8_t)code;
+    }
+    return codes;
 }

@@ -37,6 +37,17 @@ static bool foldable(const espl__node *n) {
     return true;
 }
 
+/* A value that was to be rounded is so as a constant too. */
+static espl_status round_folded(espl_graph *g, espl__value *v, espl_diag *diag) {
+    if (!espl__is_quantized(v)) return ESPL_OK;
+    if (v->dtype != ESPL_F32) { /* a grid says nothing of integers */
+        v->quant = (espl__quant){.format = ESPL_FORMAT_F32};
+        return ESPL_OK;
+    }
+    v->constant = espl__constant_codes(g, v->constant, &v->quant);
+    return v->constant ? ESPL_OK : espl__nomem(diag, 0);
+}
+
 static espl_status fold_node(espl_graph *g, espl__node *n, espl_diag *diag) {
     espl_context *ctx = g->arena.ctx;
     espl_status status = ESPL_OK;
@@ -64,6 +75,8 @@ static espl_status fold_node(espl_graph *g, espl__node *n, espl_diag *diag) {
     }
     n->op->eval(n, io, out, scratch);
     n->mark = -1;
+    for (int i = 0; i < n->output_count; i++)
+        if (n->outputs[i]) ESPL_TRY(round_folded(g, n->outputs[i], diag));
 done:
     if (status != ESPL_OK)
         for (int i = 0; i < n->output_count; i++)
