@@ -65,7 +65,9 @@ tests() {
     echo "    | the whole log: $log"
     awk -v names=1 -f scripts/summarise.awk "$log" | while read -r id name; do
         echo "    | $name:"
-        grep "^$id: " "$log" | tail -n 40 | sed 's/^/    |   /'
+        # What says FAILED with the lines before it that say why; of a crash the last words.
+        grep "^$id: " "$log" | sed "s/^$id: //" |
+            { grep -vE '^\[( RUN |       OK )' || true; } | tail -n 40 | sed 's/^/    |   /'
     done
 }
 
