@@ -15,9 +15,9 @@
 #define ESPL_MIN(a, b) ((a) < (b) ? (a) : (b))
 #define ESPL_MAX(a, b) ((a) > (b) ? (a) : (b))
 /* Runs an expression that returns a status and leaves through `label` with `status` set if it failed. */
-#define ESPL_TRY(expr)                 \
-    do {                               \
-        status = (expr);               \
+#define ESPL_TRY(expr)                    \
+    do {                                  \
+        status = (expr);                  \
         if (status != ESPL_OK) goto done; \
     } while (0)
 
@@ -32,15 +32,16 @@ void espl__log(espl_context *ctx, espl_log_level level, const char *fmt, ...) ES
 
 /* --- memory ----------------------------------------------------------------------------- */
 
-/* 64-byte aligned; NULL when there is none left or the context's limit is passed; bytes = 0 gives a valid pointer.
- * Free with espl__free (NULL is fine). calloc zeroes and checks the product. */
+/* 64-byte aligned; NULL when there is none left or the context's limit is passed; bytes = 0 gives a valid
+ * pointer. Free with espl__free (NULL is fine). calloc zeroes and checks the product. */
 void *espl__alloc(espl_context *ctx, uint64_t bytes);
 void *espl__calloc(espl_context *ctx, uint64_t count, uint64_t size);
 /* Grows a buffer of `used` bytes to `bytes`; the old one stays valid if NULL is returned. */
 void *espl__realloc(espl_context *ctx, void *ptr, uint64_t used, uint64_t bytes);
 void espl__free(espl_context *ctx, void *ptr);
 
-/* An arena: many small objects that die together. Memory is zeroed and 16-byte aligned (64 from 256 bytes up). */
+/* An arena: many small objects that die together. Memory is zeroed and 16-byte aligned (64 from 256 bytes
+ * up). */
 typedef struct espl__arena {
     espl_context *ctx;
     struct espl__arena_block *blocks;
@@ -51,7 +52,8 @@ char *espl__arena_strdup(espl__arena *arena, const char *text);
 char *espl__arena_strndup(espl__arena *arena, const char *text, size_t length);
 void espl__arena_free(espl__arena *arena);
 
-/* A growing byte string, for writers of files and texts. After a failed append `failed` stays set and data unusable. */
+/* A growing byte string, for writers of files and texts. After a failed append `failed` stays set and data
+ * unusable. */
 typedef struct espl__buffer {
     espl_context *ctx;
     char *data; /* always NUL-terminated when not NULL */
@@ -79,16 +81,18 @@ float espl__rng_normal(espl__rng *rng);
 
 /* --- files ------------------------------------------------------------------------------ */
 
-/* Reads a whole regular file; *data is owned by the caller (espl__free) and followed by a NUL byte that `length` does
- * not count. More than `max` bytes (0: no limit but the context's) is refused. */
+/* Reads a whole regular file; *data is owned by the caller (espl__free) and followed by a NUL byte that
+ * `length` does not count. More than `max` bytes (0: no limit but the context's) is refused. */
 ESPL_NODISCARD espl_status espl__file_read(espl_context *ctx, const char *path, uint64_t max, uint8_t **data,
                                            uint64_t *length, espl_diag *diag);
 /* Writes a whole file or leaves the old one: temporary file in the same folder, fsync, rename. */
-ESPL_NODISCARD espl_status espl__file_write(espl_context *ctx, const char *path, const void *data, uint64_t length,
-                                            espl_diag *diag);
-/* A folder that appears whole: begin makes a temporary sibling of `path` (returned in *temporary, owned by the caller,
- * espl__free) to fill; commit swaps it for `path` atomically and removes the old one; abort removes the temporary one. */
-ESPL_NODISCARD espl_status espl__dir_begin(espl_context *ctx, const char *path, char **temporary, espl_diag *diag);
+ESPL_NODISCARD espl_status espl__file_write(espl_context *ctx, const char *path, const void *data,
+                                            uint64_t length, espl_diag *diag);
+/* A folder that appears whole: begin makes a temporary sibling of `path` (returned in *temporary, owned by
+ * the caller, espl__free) to fill; commit swaps it for `path` atomically and removes the old one; abort
+ * removes the temporary one. */
+ESPL_NODISCARD espl_status espl__dir_begin(espl_context *ctx, const char *path, char **temporary,
+                                           espl_diag *diag);
 ESPL_NODISCARD espl_status espl__dir_commit(espl_context *ctx, const char *path, const char *temporary,
                                             espl_diag *diag);
 void espl__dir_abort(espl_context *ctx, const char *temporary);

@@ -8,8 +8,12 @@
 enum { ALIGNMENT = 64 };
 #define DEFAULT_MAX_ALLOC ((uint64_t)16 << 30)
 
-const char *espl_version(void) { return ESPL_VERSION; }
-const char *espl_cpu_name(void) { return espl__cpu_level_name(espl__cpu_level()); }
+const char *espl_version(void) {
+    return ESPL_VERSION;
+}
+const char *espl_cpu_name(void) {
+    return espl__cpu_level_name(espl__cpu_level());
+}
 
 static void *libc_alloc(void *user, size_t bytes) {
     (void)user;
@@ -68,8 +72,12 @@ espl_status espl_context_set_threads(espl_context *ctx, int threads, espl_diag *
     return ESPL_OK;
 }
 
-int espl_context_threads(const espl_context *ctx) { return espl__pool_threads(ctx->pool); }
-espl__pool *espl__context_pool(const espl_context *ctx) { return ctx->pool; }
+int espl_context_threads(const espl_context *ctx) {
+    return espl__pool_threads(ctx->pool);
+}
+espl__pool *espl__context_pool(const espl_context *ctx) {
+    return ctx->pool;
+}
 
 uint64_t espl_context_memory(const espl_context *ctx, uint64_t *peak) {
     espl_context *c = (espl_context *)ctx;

@@ -10,7 +10,9 @@ static const char *const names[] = {
 #undef NAME
 };
 
-const char *espl__cpu_level_name(espl__cpu level) { return names[level]; }
+const char *espl__cpu_level_name(espl__cpu level) {
+    return names[level];
+}
 
 espl__cpu espl__cpu_machine(void) {
 #if defined(__x86_64__)

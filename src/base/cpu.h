@@ -3,17 +3,17 @@
 #define ESPL_CPU_H
 
 /* X(NAME, name). Rising order: each level runs everything below it. The one list of instruction sets. */
-#define ESPL__CPU_LIST(X)       \
-    X(REF, "ref")               \
-    X(AVX2, "avx2")             \
-    X(AVX512, "avx512")         \
+#define ESPL__CPU_LIST(X) \
+    X(REF, "ref")         \
+    X(AVX2, "avx2")       \
+    X(AVX512, "avx512")   \
     X(AVX512VNNI, "avx512vnni")
 
 typedef enum espl__cpu {
 #define ESPL__CPU_ENUM(NAME, name) ESPL__CPU_##NAME,
     ESPL__CPU_LIST(ESPL__CPU_ENUM)
 #undef ESPL__CPU_ENUM
-    ESPL__CPU_COUNT
+        ESPL__CPU_COUNT
 } espl__cpu;
 
 /* The level in use: what the machine has, capped by ESPL_CPU. An unknown ESPL_CPU is ignored. */

@@ -38,8 +38,8 @@ char *espl__path_join(espl_context *ctx, const char *folder, const char *name) {
     return format_path(ctx, "%s%s%s", folder, n && folder[n - 1] == '/' ? "" : "/", name);
 }
 
-espl_status espl__file_read(espl_context *ctx, const char *path, uint64_t max, uint8_t **data, uint64_t *length,
-                            espl_diag *diag) {
+espl_status espl__file_read(espl_context *ctx, const char *path, uint64_t max, uint8_t **data,
+                            uint64_t *length, espl_diag *diag) {
     espl_status status = ESPL_OK;
     struct stat st;
     uint8_t *bytes = NULL;
@@ -58,8 +58,9 @@ espl_status espl__file_read(espl_context *ctx, const char *path, uint64_t max, u
     }
     size = (uint64_t)st.st_size;
     if (max && size > max) {
-        status = espl__fail(diag, ESPL_LIMIT, "%s: has %" PRIu64 " bytes, more than the %" PRIu64 " allowed here",
-                            path, size, max);
+        status =
+            espl__fail(diag, ESPL_LIMIT, "%s: has %" PRIu64 " bytes, more than the %" PRIu64 " allowed here",
+                       path, size, max);
         goto done;
     }
     bytes = espl__alloc(ctx, size + 1);
@@ -193,12 +194,14 @@ static espl_status keep_others(espl_context *ctx, const char *path, const char *
     struct dirent *entry;
     while (status == ESPL_OK && (entry = readdir(dir)) != NULL) {
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
-        char *from = espl__path_join(ctx, path, entry->d_name), *to = espl__path_join(ctx, temporary, entry->d_name);
+        char *from = espl__path_join(ctx, path, entry->d_name),
+             *to = espl__path_join(ctx, temporary, entry->d_name);
         if (!from || !to)
             status = espl__nomem(diag, strlen(path));
         else if (link(from, to) != 0 && errno != EEXIST)
-            status = espl__fail(diag, ESPL_IO, "%s: holds '%s', which is not a plain file; give an empty folder",
-                                path, entry->d_name);
+            status =
+                espl__fail(diag, ESPL_IO, "%s: holds '%s', which is not a plain file; give an empty folder",
+                           path, entry->d_name);
         espl__free(ctx, from);
         espl__free(ctx, to);
     }

@@ -11,7 +11,9 @@ struct espl__arena_block {
     _Alignas(64) char data[];
 };
 
-void espl__arena_init(espl__arena *arena, espl_context *ctx) { *arena = (espl__arena){.ctx = ctx}; }
+void espl__arena_init(espl__arena *arena, espl_context *ctx) {
+    *arena = (espl__arena){.ctx = ctx};
+}
 
 void *espl__arena_alloc(espl__arena *arena, uint64_t bytes) {
     uint64_t align = bytes >= 256 ? 64 : 16;
@@ -49,7 +51,9 @@ void espl__arena_free(espl__arena *arena) {
     }
 }
 
-void espl__buffer_init(espl__buffer *buffer, espl_context *ctx) { *buffer = (espl__buffer){.ctx = ctx}; }
+void espl__buffer_init(espl__buffer *buffer, espl_context *ctx) {
+    *buffer = (espl__buffer){.ctx = ctx};
+}
 
 static bool reserve(espl__buffer *b, size_t more) {
     if (b->failed) return false;

@@ -12,10 +12,11 @@ struct worker {
     int index;
 };
 
-/* A job is cut into as many parts as there are threads. `state` holds the job's number (upper half) and the next part
- * nobody has claimed (lower half); a part is claimed by one compare-and-swap on both. Whoever is awake claims parts, so
- * that a thread the system has put aside delays nobody: the caller does its work. The fields of a job change only when
- * all parts of the last one are done, so whoever claimed a part reads the right ones. */
+/* A job is cut into as many parts as there are threads. `state` holds the job's number (upper half) and the
+ * next part nobody has claimed (lower half); a part is claimed by one compare-and-swap on both. Whoever is
+ * awake claims parts, so that a thread the system has put aside delays nobody: the caller does its work. The
+ * fields of a job change only when all parts of the last one are done, so whoever claimed a part reads the
+ * right ones. */
 struct espl__pool {
     espl_context *ctx;
     int threads, started;
@@ -37,7 +38,9 @@ static inline void relax(void) {
 #endif
 }
 
-static inline uint64_t job_of(uint64_t state) { return state >> 32; }
+static inline uint64_t job_of(uint64_t state) {
+    return state >> 32;
+}
 
 /* Claims and runs parts of job number `job` until none is left. */
 static void work(espl__pool *p, uint64_t job, int thread) {
@@ -133,7 +136,9 @@ void espl__pool_destroy(espl__pool **pool) {
     *pool = NULL;
 }
 
-int espl__pool_threads(const espl__pool *pool) { return pool ? pool->threads : 1; }
+int espl__pool_threads(const espl__pool *pool) {
+    return pool ? pool->threads : 1;
+}
 
 void espl__parallel_for(espl__pool *pool, int64_t count, espl__range_fn fn, void *arg) {
     if (count <= 0) return;

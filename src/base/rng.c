@@ -1,4 +1,5 @@
-/* PCG32 XSH-RR: O'Neill, "PCG: a family of simple fast space-efficient statistically good algorithms", 2014. */
+/* PCG32 XSH-RR: O'Neill, "PCG: a family of simple fast space-efficient statistically good algorithms", 2014.
+ */
 #include "base/base.h"
 
 #include <math.h>
@@ -20,13 +21,14 @@ uint32_t espl__rng_u32(espl__rng *rng) {
 
 uint32_t espl__rng_below(espl__rng *rng, uint32_t n) {
     uint32_t threshold = -n % n, x;
-    do
-        x = espl__rng_u32(rng);
+    do x = espl__rng_u32(rng);
     while (x < threshold);
     return x % n;
 }
 
-float espl__rng_float(espl__rng *rng) { return (float)(espl__rng_u32(rng) >> 8) * 0x1p-24f; }
+float espl__rng_float(espl__rng *rng) {
+    return (float)(espl__rng_u32(rng) >> 8) * 0x1p-24f;
+}
 
 float espl__rng_normal(espl__rng *rng) {
     double u = 1.0 - espl__rng_float(rng), v = espl__rng_float(rng);

@@ -47,7 +47,8 @@ void espl__diag_prefix(espl_diag *diag, const char *fmt, ...) {
     va_start(args, fmt);
     int n = vsnprintf(diag->message, sizeof diag->message, fmt, args);
     va_end(args);
-    size_t used = n < 0 ? 0 : ESPL_MIN((size_t)n, sizeof diag->message - 3), room = sizeof diag->message - used - 3;
+    size_t used = n < 0 ? 0 : ESPL_MIN((size_t)n, sizeof diag->message - 3),
+           room = sizeof diag->message - used - 3;
     memcpy(diag->message + used, ": ", 2);
     memcpy(diag->message + used + 2, old, room);
     diag->message[sizeof diag->message - 1] = 0;

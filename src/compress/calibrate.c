@@ -12,9 +12,9 @@ static void observe(void *user, int value, const char *name, const float *data, 
     *r = (range){lo, hi, r->seen + 1};
 }
 
-espl_status espl__calibrate(espl_context *ctx, const espl_graph *graph, const espl_shape *shapes, espl_dataset *data,
-                            int64_t first, int64_t step, int64_t count, range *ranges, espl_progress progress,
-                            void *user, espl_diag *diag) {
+espl_status espl__calibrate(espl_context *ctx, const espl_graph *graph, const espl_shape *shapes,
+                            espl_dataset *data, int64_t first, int64_t step, int64_t count, range *ranges,
+                            espl_progress progress, void *user, espl_diag *diag) {
     espl_session *session = NULL;
     espl_session_options options = {.input_shapes = shapes, .observer = observe, .observer_user = ranges};
     espl_evaluation run = {.first = first, .step = step, .count = count, .progress = progress, .user = user};

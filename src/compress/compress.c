@@ -19,7 +19,9 @@ static const char *const goal_names[] = {
 #undef X
 };
 
-const char *espl_goal_name(espl_goal goal) { return (unsigned)goal < ESPL_GOAL_COUNT ? goal_names[goal] : "?"; }
+const char *espl_goal_name(espl_goal goal) {
+    return (unsigned)goal < ESPL_GOAL_COUNT ? goal_names[goal] : "?";
+}
 
 bool espl_goal_parse(const char *name, espl_goal *out) {
     for (int i = 0; i < ESPL_GOAL_COUNT; i++)
@@ -71,8 +73,10 @@ static espl_status decide(job *j, espl_diag *diag) {
     for (int i = 0; i < g->node_count; i++) {
         const espl__node *n = g->nodes[i];
         decision *d = &j->decisions[i];
-        const espl__recipe_layer *row = j->recipe ? espl__recipe_lookup(j->recipe, n->name, n->op->name) : NULL;
-        *d = (decision){ESPL_PATTERN_DENSE, j->recipe ? ESPL_FORMAT_F32 : ESPL_FORMAT_S8, !j->recipe && s8, false};
+        const espl__recipe_layer *row =
+            j->recipe ? espl__recipe_lookup(j->recipe, n->name, n->op->name) : NULL;
+        *d = (decision){ESPL_PATTERN_DENSE, j->recipe ? ESPL_FORMAT_F32 : ESPL_FORMAT_S8, !j->recipe && s8,
+                        false};
         if (row) {
             d->pattern = row->pattern;
             d->weights = row->format;
@@ -80,12 +84,14 @@ static espl_status decide(job *j, espl_diag *diag) {
             d->per_tensor = row->scale == ESPL__SCALE_TENSOR;
             if (row->format == ESPL_FORMAT_U8 || row->format == ESPL_FORMAT_S32)
                 return espl__fail(diag, ESPL_UNSUPPORTED,
-                                  "recipe row '%s': format %s is not for weights; give f32 or s2 to s8", row->match,
-                                  espl_format_name(row->format));
+                                  "recipe row '%s': format %s is not for weights; give f32 or s2 to s8",
+                                  row->match, espl_format_name(row->format));
         }
         if (!espl__is_layer(n)) continue;
         if (n->op->quant == ESPL__QUANT_FLOAT)
-            j->why[i] = d->weights == ESPL_FORMAT_F32 ? NULL : "stored as integers, computed in f32: no integer kernel";
+            j->why[i] = d->weights == ESPL_FORMAT_F32
+                            ? NULL
+                            : "stored as integers, computed in f32: no integer kernel";
         else if (!s8 && !j->recipe)
             j->why[i] = "stored as integers, computed in f32: the chip multiplies no s8";
     }
@@ -161,7 +167,9 @@ static espl_status keep_budget(job *j, espl_diag *diag) {
     ESPL_TRY(blame_layers(j, list, &count, diag));
     for (int step = 1; j->now.drop > j->k.o->max_drop && reverted < count; step *= 2) {
         for (int i = 0; i < step && reverted < count; i++, reverted++)
-            to_float(j, list[reverted].node, say(j, "kept f32: int8 alone errs by %.2g %% of the output", 100 * list[reverted].error));
+            to_float(
+                j, list[reverted].node,
+                say(j, "kept f32: int8 alone errs by %.2g %% of the output", 100 * list[reverted].error));
         ESPL_TRY(rebuild(j, &t, diag));
         adopt(j, &t);
     }
@@ -178,13 +186,17 @@ done:
     return status;
 }
 
-/* --- does it pay? ---------------------------------------------------------------------------------------- */
+/* --- does it pay? ----------------------------------------------------------------------------------------
+ */
 
 static double figure(const job *j, const trial *t) {
     switch (j->k.o->goal) {
-        case ESPL_GOAL_SIZE: return (double)t->bytes;
-        case ESPL_GOAL_ENERGY: return t->joules > 0 ? t->joules : t->ms;
-        default: return t->ms;
+        case ESPL_GOAL_SIZE:
+            return (double)t->bytes;
+        case ESPL_GOAL_ENERGY:
+            return t->joules > 0 ? t->joules : t->ms;
+        default:
+            return t->ms;
     }
 }
 
@@ -217,7 +229,9 @@ static espl_status undo_what_does_not_pay(job *j, espl_diag *diag) {
         decision old = j->decisions[node];
         const char *why = j->why[node];
         double f32 = j->before.node_ms[node], s8 = j->now.node_ms[node];
-        to_stored(j, node, say(j, "stored as integers, computed in f32: int8 is slower here (%.4g > %.4g ms)", s8, f32));
+        to_stored(
+            j, node,
+            say(j, "stored as integers, computed in f32: int8 is slower here (%.4g > %.4g ms)", s8, f32));
         ESPL_TRY(rebuild(j, &t, diag));
         ESPL_TRY(espl__trial_cost(&j->k, &j->now, &t, diag));
         if (figure(j, &t) < 0.99 * figure(j, &j->now) && t.drop <= ESPL_MAX(j->k.o->max_drop, j->now.drop)) {
@@ -225,12 +239,19 @@ static espl_status undo_what_does_not_pay(job *j, espl_diag *diag) {
             continue;
         }
         j->decisions[node] = old;
-        j->why[node] = why ? why : say(j, "int8: %.1fx the speed alone, but f32 here makes the network no faster", f32 / s8);
+        j->why[node] =
+            why ? why
+                : say(j, "int8: %.1fx the speed alone, but f32 here makes the network no faster", f32 / s8);
         espl__trial_free(&j->k, &t);
     }
     if (figure(j, &j->now) > figure(j, &j->before)) { /* the whole step does not pay */
         for (int i = 0; i < j->k.graph->node_count; i++)
-            if (j->decisions[i].integer) to_stored(j, i, say(j, "stored as integers, computed in f32: int8 makes the network slower (%.4g > %.4g ms)", j->now.ms, j->before.ms));
+            if (j->decisions[i].integer)
+                to_stored(
+                    j, i,
+                    say(j,
+                        "stored as integers, computed in f32: int8 makes the network slower (%.4g > %.4g ms)",
+                        j->now.ms, j->before.ms));
         ESPL_TRY(rebuild(j, &t, diag));
         ESPL_TRY(espl__trial_cost(&j->k, &j->before, &t, diag));
         adopt(j, &t);
@@ -241,7 +262,8 @@ done:
     return status;
 }
 
-/* --- the result -------------------------------------------------------------------------------------------- */
+/* --- the result --------------------------------------------------------------------------------------------
+ */
 
 static const char *speed_reason(job *j, int i) {
     double a = j->before.node_ms[i], b = j->now.node_ms[i];
@@ -254,8 +276,11 @@ static void describe_layer(job *j, const espl__node *n, espl_layer_choice *l) {
     const espl__node *m = j->now.graph->nodes[n->id];
     int64_t zeros;
     const decision *d = &j->decisions[n->id];
-    *l = (espl_layer_choice){.name = say(j, "%s", n->name), .op = n->op->name, .pattern = espl_pattern_name(d->pattern),
-                             .format_before = "f32", .format_after = espl_format_name(d->weights),
+    *l = (espl_layer_choice){.name = say(j, "%s", n->name),
+                             .op = n->op->name,
+                             .pattern = espl_pattern_name(d->pattern),
+                             .format_before = "f32",
+                             .format_after = espl_format_name(d->weights),
                              .sqnr_db = j->error[n->id] > 0 ? -20 * log10(j->error[n->id]) : NAN};
     espl__layer_weights(n, &l->params, &zeros, &l->bytes_before);
     espl__layer_weights(m, &(int64_t){0}, &zeros, &l->bytes_after);
@@ -265,7 +290,9 @@ static void describe_layer(job *j, const espl__node *n, espl_layer_choice *l) {
     }
     l->ms_before = isfinite(j->before.node_ms[n->id]) ? j->before.node_ms[n->id] : 0;
     l->ms_after = isfinite(j->now.node_ms[n->id]) ? j->now.node_ms[n->id] : 0;
-    l->why = j->why[n->id] ? j->why[n->id] : d->weights == ESPL_FORMAT_F32 ? "as the recipe says" : speed_reason(j, n->id);
+    l->why = j->why[n->id]                   ? j->why[n->id]
+             : d->weights == ESPL_FORMAT_F32 ? "as the recipe says"
+                                             : speed_reason(j, n->id);
     if (!espl__is_layer(n)) l->why = "";
 }
 
@@ -280,8 +307,13 @@ static espl_status list_layers(job *j, espl_diag *diag) {
         espl_costs_free(j->k.ctx, &costs);
         return espl__nomem(diag, sizeof *r->layers);
     }
-    espl_layer_choice rest = {.name = "(other work)", .op = "", .pattern = "dense", .format_before = "f32",
-                              .format_after = "", .why = "", .sqnr_db = NAN};
+    espl_layer_choice rest = {.name = "(other work)",
+                              .op = "",
+                              .pattern = "dense",
+                              .format_before = "f32",
+                              .format_after = "",
+                              .why = "",
+                              .sqnr_db = NAN};
     for (int i = 0; i < g->node_count; i++) {
         espl_layer_choice l;
         describe_layer(j, g->nodes[i], &l);
@@ -308,8 +340,10 @@ static espl_status list_layers(job *j, espl_diag *diag) {
 static espl_status write_recipe(job *j, espl_diag *diag) {
     const espl_graph *g = j->k.graph;
     espl__buffer text;
-    espl__recipe out = {.chip = (char *)espl_chip_name(j->k.o->chip), .observer = ESPL__OBSERVER_MINMAX,
-                        .flavour = j->k.flavour == ESPL_FLAVOUR_ORT_X86 ? ESPL__FLAVOUR_ORT_X86 : ESPL__FLAVOUR_PORTABLE,
+    espl__recipe out = {.chip = (char *)espl_chip_name(j->k.o->chip),
+                        .observer = ESPL__OBSERVER_MINMAX,
+                        .flavour = j->k.flavour == ESPL_FLAVOUR_ORT_X86 ? ESPL__FLAVOUR_ORT_X86
+                                                                        : ESPL__FLAVOUR_PORTABLE,
                         .goal = (espl__recipe_goal)(j->k.o->goal + 1)};
     double max_drop = j->k.o->max_drop;
     out.max_drop = &max_drop;
@@ -320,20 +354,25 @@ static espl_status write_recipe(job *j, espl_diag *diag) {
         if (espl__is_layer(g->nodes[i])) votes[j->decisions[i].weights]++;
     for (int f = 0; f < ESPL_FORMAT_COUNT; f++)
         if (votes[f] > votes[most]) most = f;
-    out.layers[out.layer_count++] = (espl__recipe_layer){(char *)"*", ESPL_PATTERN_DENSE, (espl_format)most, 0, 0};
+    out.layers[out.layer_count++] =
+        (espl__recipe_layer){(char *)"*", ESPL_PATTERN_DENSE, (espl_format)most, 0, 0};
     for (int i = 0; i < g->node_count; i++) {
         const decision *d = &j->decisions[i];
         const espl__node *n = g->nodes[i];
-        bool differs = (int)d->weights != most || d->per_tensor || (espl__is_layer(n) && !d->integer && d->weights != ESPL_FORMAT_F32);
-        if (!n->name[0] || (!espl__is_layer(n) && d->integer == (most != ESPL_FORMAT_F32)) || !differs) continue;
-        out.layers[out.layer_count++] = (espl__recipe_layer){n->name, d->pattern, d->weights,
+        bool differs = (int)d->weights != most || d->per_tensor ||
+                       (espl__is_layer(n) && !d->integer && d->weights != ESPL_FORMAT_F32);
+        if (!n->name[0] || (!espl__is_layer(n) && d->integer == (most != ESPL_FORMAT_F32)) || !differs)
+            continue;
+        out.layers[out.layer_count++] = (espl__recipe_layer){
+            n->name, d->pattern, d->weights,
             d->integer || d->weights == ESPL_FORMAT_F32 ? ESPL__ACTIVATIONS_UNSET : ESPL__ACTIVATIONS_F32,
             d->per_tensor ? ESPL__SCALE_TENSOR : ESPL__SCALE_UNSET};
     }
     espl__buffer_init(&text, j->k.ctx);
     espl_status status = espl__recipe_emit(j->k.ctx, &out, &text, diag);
     if (status == ESPL_OK) j->r->recipe = say(j, "%s", "");
-    if (status == ESPL_OK && !(j->r->recipe = espl__arena_strdup(&j->r->own->arena, text.data))) status = espl__nomem(diag, text.length);
+    if (status == ESPL_OK && !(j->r->recipe = espl__arena_strdup(&j->r->own->arena, text.data)))
+        status = espl__nomem(diag, text.length);
     espl__buffer_free(&text);
     espl__free(j->k.ctx, out.layers);
     return status;
@@ -370,7 +409,8 @@ static espl_status fill_result(job *j, espl_diag *diag) {
     return status;
 }
 
-/* --- the whole --------------------------------------------------------------------------------------------- */
+/* --- the whole ---------------------------------------------------------------------------------------------
+ */
 
 static espl_status begin(job *j, espl_diag *diag) {
     espl_context *ctx = j->k.ctx;
@@ -381,7 +421,8 @@ static espl_status begin(job *j, espl_diag *diag) {
         espl_status status = espl__recipe_read(ctx, o->recipe, &j->recipe, diag);
         if (status != ESPL_OK) return status;
         if (flavour < 0 && j->recipe->flavour != ESPL__FLAVOUR_UNSET)
-            flavour = j->recipe->flavour == ESPL__FLAVOUR_ORT_X86 ? ESPL_FLAVOUR_ORT_X86 : ESPL_FLAVOUR_PORTABLE;
+            flavour =
+                j->recipe->flavour == ESPL__FLAVOUR_ORT_X86 ? ESPL_FLAVOUR_ORT_X86 : ESPL_FLAVOUR_PORTABLE;
     }
     const espl__recipe *r = j->recipe;
     if (j->o.max_drop < 0) j->o.max_drop = r && r->max_drop ? *r->max_drop : 1;
@@ -394,10 +435,12 @@ static espl_status begin(job *j, espl_diag *diag) {
     j->decisions = espl__calloc(ctx, nodes, sizeof *j->decisions);
     j->why = espl__calloc(ctx, nodes, sizeof *j->why);
     j->error = espl__calloc(ctx, nodes, sizeof *j->error);
-    if (!j->k.ranges || !j->decisions || !j->why || !j->error) return espl__nomem(diag, nodes * sizeof *j->decisions);
+    if (!j->k.ranges || !j->decisions || !j->why || !j->error)
+        return espl__nomem(diag, nodes * sizeof *j->decisions);
     for (int i = 0; i < j->k.graph->value_count; i++)
         if (espl__is_quantized(j->k.graph->values[i]))
-            return espl__fail(diag, ESPL_UNSUPPORTED, "%s: is quantized already; compress starts from a floating-point model",
+            return espl__fail(diag, ESPL_UNSUPPORTED,
+                              "%s: is quantized already; compress starts from a floating-point model",
                               j->k.graph->file);
     return ESPL_OK;
 }
@@ -409,10 +452,12 @@ static espl_status calibrate(job *j, espl_diag *diag) {
     int64_t step = o->calib ? ESPL_MAX(all / want, 1) : HOLD_OUT;
     int64_t count = ESPL_MIN(want, (all + step - 1) / step);
     if (count < 1 || (!o->calib && all < 2))
-        return espl__fail(diag, ESPL_INVALID, "the data set (%s) has too few samples to calibrate and evaluate on",
+        return espl__fail(diag, ESPL_INVALID,
+                          "the data set (%s) has too few samples to calibrate and evaluate on",
                           espl_dataset_describe(data));
     j->r->calib_samples = count;
-    return espl__calibrate(j->k.ctx, j->k.graph, o->input_shapes, data, 0, step, count, j->k.ranges, o->progress, o->user, diag);
+    return espl__calibrate(j->k.ctx, j->k.graph, o->input_shapes, data, 0, step, count, j->k.ranges,
+                           o->progress, o->user, diag);
 }
 
 static void finish(job *j) {
@@ -475,8 +520,8 @@ void espl_result_destroy(espl_result **result) {
     *result = NULL;
 }
 
-static espl_status write_into(espl_context *ctx, espl_result *r, const char *folder, const char *name, const char *report,
-                              espl_diag *diag) {
+static espl_status write_into(espl_context *ctx, espl_result *r, const char *folder, const char *name,
+                              const char *report, espl_diag *diag) {
     char *path = espl__path_join(ctx, folder, name);
     struct stat st;
     espl_status status;

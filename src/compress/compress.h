@@ -20,11 +20,12 @@ typedef struct decision {
     bool per_tensor;     /* one scale for the weights instead of one per channel */
 } decision;
 
-/* Runs samples through the f32 network and notes the smallest and largest element of every value (by value id of
- * `graph`). Memory does not grow with the number of samples. */
-ESPL_NODISCARD espl_status espl__calibrate(espl_context *ctx, const espl_graph *graph, const espl_shape *shapes,
-                                           espl_dataset *data, int64_t first, int64_t step, int64_t count, range *ranges,
-                                           espl_progress progress, void *user, espl_diag *diag);
+/* Runs samples through the f32 network and notes the smallest and largest element of every value (by value id
+ * of `graph`). Memory does not grow with the number of samples. */
+ESPL_NODISCARD espl_status espl__calibrate(espl_context *ctx, const espl_graph *graph,
+                                           const espl_shape *shapes, espl_dataset *data, int64_t first,
+                                           int64_t step, int64_t count, range *ranges, espl_progress progress,
+                                           void *user, espl_diag *diag);
 
 /* Post-training quantization: gives `graph` the encodings that `decisions` ask for. */
 ESPL_NODISCARD espl_status espl__ptq_apply(espl_graph *graph, const range *ranges, const decision *decisions,

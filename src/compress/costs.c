@@ -17,11 +17,15 @@ static uint64_t stored_bytes(const espl__value *v) {
 
 static bool is_zero(const espl_tensor *t, int64_t i) {
     switch (t->dtype) {
-        case ESPL_F32: return ((const float *)t->data)[i] == 0;
+        case ESPL_F32:
+            return ((const float *)t->data)[i] == 0;
         case ESPL_S8:
-        case ESPL_U8: return ((const uint8_t *)t->data)[i] == 0;
-        case ESPL_S32: return ((const int32_t *)t->data)[i] == 0;
-        default: return false;
+        case ESPL_U8:
+            return ((const uint8_t *)t->data)[i] == 0;
+        case ESPL_S32:
+            return ((const int32_t *)t->data)[i] == 0;
+        default:
+            return false;
     }
 }
 
@@ -45,8 +49,8 @@ static const char *weight_format(const espl__node *n) {
     return "f32";
 }
 
-espl_status espl_costs_compute(espl_context *ctx, const espl_graph *graph, const espl_shape *shapes, espl_costs *out,
-                               espl_diag *diag) {
+espl_status espl_costs_compute(espl_context *ctx, const espl_graph *graph, const espl_shape *shapes,
+                               espl_costs *out, espl_diag *diag) {
     espl_status status = ESPL_OK;
     *out = (espl_costs){0};
     ESPL_TRY(espl__graph_clone(graph, &out->graph, diag));
@@ -66,7 +70,9 @@ espl_status espl_costs_compute(espl_context *ctx, const espl_graph *graph, const
     for (int i = 0; i < g->node_count; i++) {
         espl__node *n = g->nodes[i];
         espl_layer_cost *l = &out->layers[out->count++];
-        *l = (espl_layer_cost){.name = n->name, .op = n->op->name, .format = weight_format(n),
+        *l = (espl_layer_cost){.name = n->name,
+                               .op = n->op->name,
+                               .format = weight_format(n),
                                .pattern = espl_pattern_name(ESPL_PATTERN_DENSE)};
         l->macs = n->op->macs ? n->op->macs(n) : 0;
         espl__layer_weights(n, &l->params, &l->zeros, &l->weight_bytes);

@@ -13,7 +13,8 @@ typedef struct run_buffers {
 
 static void free_buffers(espl_context *ctx, const espl_session *s, run_buffers *b) {
     for (int i = 0; b->inputs && i < espl_session_input_count(s); i++) espl_tensor_free(ctx, &b->inputs[i]);
-    for (int i = 0; b->outputs && i < espl_session_output_count(s); i++) espl_tensor_free(ctx, &b->outputs[i]);
+    for (int i = 0; b->outputs && i < espl_session_output_count(s); i++)
+        espl_tensor_free(ctx, &b->outputs[i]);
     espl__free(ctx, b->inputs);
     espl__free(ctx, b->outputs);
     espl__free(ctx, b->source);
@@ -40,23 +41,27 @@ done:
 }
 
 /* Pairs the data set's arrays with the network's inputs: by name, else in order; elements must match. */
-static espl_status match_inputs(const espl_session *s, const espl_dataset *data, run_buffers *b, espl_diag *diag) {
+static espl_status match_inputs(const espl_session *s, const espl_dataset *data, run_buffers *b,
+                                espl_diag *diag) {
     char want[128], have[128];
     int arrays = espl_dataset_inputs(data);
     for (int i = 0; i < espl_session_input_count(s); i++) {
         b->source[i] = i < arrays ? i : -1;
         for (int j = 0; j < arrays; j++)
-            if (strcmp(espl_dataset_input_name(data, j), espl_session_input_name(s, i)) == 0) b->source[i] = j;
+            if (strcmp(espl_dataset_input_name(data, j), espl_session_input_name(s, i)) == 0)
+                b->source[i] = j;
         if (b->source[i] < 0)
-            return espl__fail(diag, ESPL_SHAPE, "the network has %d inputs, the data set (%s) %d arrays; none feeds '%s'",
+            return espl__fail(diag, ESPL_SHAPE,
+                              "the network has %d inputs, the data set (%s) %d arrays; none feeds '%s'",
                               espl_session_input_count(s), espl_dataset_describe(data), arrays,
                               espl_session_input_name(s, i));
         espl_shape sample = espl_dataset_shape(data, b->source[i]);
-        if (b->inputs[i].dtype != ESPL_F32 || espl_shape_count(&sample) != espl_shape_count(&b->inputs[i].shape))
+        if (b->inputs[i].dtype != ESPL_F32 ||
+            espl_shape_count(&sample) != espl_shape_count(&b->inputs[i].shape))
             return espl__fail(diag, ESPL_SHAPE, "input '%s' wants %s %s, a sample of the data set (%s) is %s",
                               espl_session_input_name(s, i), espl_dtype_name(b->inputs[i].dtype),
-                              espl_shape_text(&b->inputs[i].shape, want, sizeof want), espl_dataset_describe(data),
-                              espl_shape_text(&sample, have, sizeof have));
+                              espl_shape_text(&b->inputs[i].shape, want, sizeof want),
+                              espl_dataset_describe(data), espl_shape_text(&sample, have, sizeof have));
     }
     return ESPL_OK;
 }
@@ -92,15 +97,16 @@ static void score(const float *x, int64_t n, int64_t label, tally *t) {
         t->loss += log(1e12);
         return;
     }
-    int64_t above = 0; /* equal ones before the label count against it, so that a constant output scores chance */
+    int64_t above =
+        0; /* equal ones before the label count against it, so that a constant output scores chance */
     for (int64_t i = 0; i < n; i++) above += x[i] > x[label] || (x[i] == x[label] && i < label);
     t->top1 += above < 1;
     t->top5 += above < 5;
     t->loss += cross_entropy(x, n, label);
 }
 
-espl_status espl_evaluate(espl_context *ctx, espl_session *session, espl_dataset *data, const espl_evaluation *options,
-                          espl_scores *scores, espl_diag *diag) {
+espl_status espl_evaluate(espl_context *ctx, espl_session *session, espl_dataset *data,
+                          const espl_evaluation *options, espl_scores *scores, espl_diag *diag) {
     espl_status status = ESPL_OK;
     espl_evaluation o = options ? *options : (espl_evaluation){.step = 1, .count = -1};
     run_buffers b;
@@ -137,7 +143,8 @@ espl_status espl_evaluate(espl_context *ctx, espl_session *session, espl_dataset
         if (real && o.outputs) memcpy(o.outputs + i * n, x, sizeof(float) * (size_t)n);
         scores->samples++;
         if (o.progress && !o.progress(o.user, "samples", i + 1, count)) {
-            status = espl__fail(diag, ESPL_CANCELLED, "cancelled after %" PRId64 " of %" PRId64 " samples", i + 1, count);
+            status = espl__fail(diag, ESPL_CANCELLED, "cancelled after %" PRId64 " of %" PRId64 " samples",
+                                i + 1, count);
             goto done;
         }
     }
@@ -167,8 +174,8 @@ static void fill_inputs(const espl_session *s, run_buffers *b) {
     }
 }
 
-espl_status espl_time_session(espl_context *ctx, espl_session *session, int runs, double seconds, espl_timing *timing,
-                              espl_diag *diag) {
+espl_status espl_time_session(espl_context *ctx, espl_session *session, int runs, double seconds,
+                              espl_timing *timing, espl_diag *diag) {
     enum { MOST = 100000, WARM = 5 };
     espl_status status = ESPL_OK;
     run_buffers b;

@@ -17,9 +17,10 @@ static const cyaml_strval_t format_names[] = {
 };
 static const cyaml_strval_t activation_names[] = {
     {"u8", ESPL__ACTIVATIONS_U8}, {"s8", ESPL__ACTIVATIONS_S8}, {"f32", ESPL__ACTIVATIONS_F32}};
-static const cyaml_strval_t scale_names[] = {{"channel", ESPL__SCALE_CHANNEL}, {"tensor", ESPL__SCALE_TENSOR}};
-static const cyaml_strval_t flavour_names[] = {
-    {"portable", ESPL__FLAVOUR_PORTABLE}, {"ort-x86", ESPL__FLAVOUR_ORT_X86}};
+static const cyaml_strval_t scale_names[] = {{"channel", ESPL__SCALE_CHANNEL},
+                                             {"tensor", ESPL__SCALE_TENSOR}};
+static const cyaml_strval_t flavour_names[] = {{"portable", ESPL__FLAVOUR_PORTABLE},
+                                               {"ort-x86", ESPL__FLAVOUR_ORT_X86}};
 static const cyaml_strval_t goal_names[] = {
     {"latency", ESPL__GOAL_LATENCY}, {"size", ESPL__GOAL_SIZE}, {"energy", ESPL__GOAL_ENERGY}};
 static const cyaml_strval_t observer_names[] = {{"minmax", ESPL__OBSERVER_MINMAX}};
@@ -90,8 +91,10 @@ espl_status espl__recipe_parse(espl_context *ctx, const char *label, const char 
     *out = NULL;
     espl_status status = espl__yaml_parse(ctx, label, text, length, &recipe_schema, &data, diag);
     if (status == ESPL_OK) status = check(data, label, text, length, diag);
-    if (status == ESPL_OK) *out = data;
-    else espl__yaml_free(ctx, &recipe_schema, data);
+    if (status == ESPL_OK)
+        *out = data;
+    else
+        espl__yaml_free(ctx, &recipe_schema, data);
     return status;
 }
 
@@ -100,7 +103,8 @@ espl_status espl__recipe_read(espl_context *ctx, const char *path, espl__recipe 
     uint64_t length = 0;
     *out = NULL;
     espl_status status = espl__file_read(ctx, path, ESPL__YAML_MAX, &text, &length, diag);
-    if (status == ESPL_OK) status = espl__recipe_parse(ctx, path, (const char *)text, (size_t)length, out, diag);
+    if (status == ESPL_OK)
+        status = espl__recipe_parse(ctx, path, (const char *)text, (size_t)length, out, diag);
     espl__free(ctx, text);
     return status;
 }
@@ -151,6 +155,7 @@ const char *espl__recipe_flavour_name(const espl__recipe *recipe) {
     return "";
 }
 
-espl_status espl__recipe_emit(espl_context *ctx, const espl__recipe *recipe, espl__buffer *out, espl_diag *diag) {
+espl_status espl__recipe_emit(espl_context *ctx, const espl__recipe *recipe, espl__buffer *out,
+                              espl_diag *diag) {
     return espl__yaml_emit(ctx, &recipe_schema, recipe, out, diag);
 }

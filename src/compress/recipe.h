@@ -16,7 +16,11 @@
 #include "espalier/tensor.h"
 
 /* In each of these 0 means that the recipe does not say, and that the caller's default holds. */
-typedef enum espl__recipe_scale { ESPL__SCALE_UNSET, ESPL__SCALE_CHANNEL, ESPL__SCALE_TENSOR } espl__recipe_scale;
+typedef enum espl__recipe_scale {
+    ESPL__SCALE_UNSET,
+    ESPL__SCALE_CHANNEL,
+    ESPL__SCALE_TENSOR
+} espl__recipe_scale;
 typedef enum espl__recipe_activations {
     ESPL__ACTIVATIONS_UNSET,
     ESPL__ACTIVATIONS_U8,
@@ -44,7 +48,8 @@ typedef struct espl__recipe_layer {
     espl__recipe_scale scale;
 } espl__recipe_layer;
 
-/* Strings and lists belong to the recipe when it was read. A caller may also fill one of its own and emit it. */
+/* Strings and lists belong to the recipe when it was read. A caller may also fill one of its own and emit it.
+ */
 typedef struct espl__recipe {
     char *chip, *note; /* NULL: not given */
     espl__recipe_flavour flavour;

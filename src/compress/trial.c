@@ -4,7 +4,8 @@
 
 #include <math.h>
 
-static espl_status open_session(const task *k, const espl_graph *g, bool profile, espl_session **out, espl_diag *diag) {
+static espl_status open_session(const task *k, const espl_graph *g, bool profile, espl_session **out,
+                                espl_diag *diag) {
     espl_session_options options = {.input_shapes = k->o->input_shapes, .profile = profile};
     return espl_session_create(k->ctx, g, &options, out, diag);
 }
@@ -14,12 +15,16 @@ static espl_status open_session(const task *k, const espl_graph *g, bool profile
 static metric choose_metric(const espl_session *s, const espl_scores *scores) {
     const espl_tensor *out = espl_session_output_info(s, 0);
     if (scores->has_labels) return METRIC_TOP1;
-    bool classes = out->shape.rank == 2 && out->shape.dim[1] > 1 && !scores->has_mse && espl_session_output_count(s) == 1;
+    bool classes = out->shape.rank == 2 && out->shape.dim[1] > 1 && !scores->has_mse &&
+                   espl_session_output_count(s) == 1;
     return classes ? METRIC_AGREEMENT : METRIC_SIMILARITY;
 }
 
 static espl_evaluation evaluation_of(const task *k) {
-    return (espl_evaluation){.step = 1, .count = k->samples, .hold_out = k->hold_out, .progress = k->o->progress,
+    return (espl_evaluation){.step = 1,
+                             .count = k->samples,
+                             .hold_out = k->hold_out,
+                             .progress = k->o->progress,
                              .user = k->o->user};
 }
 
@@ -35,7 +40,8 @@ espl_status espl__task_reference(task *k, espl_diag *diag) {
     e = evaluation_of(k);
     e.classes = k->classes;
     if (!espl_dataset_has_labels(k->o->data) && espl_session_output_info(s, 0)->dtype == ESPL_F32)
-        e.outputs = k->outputs = espl__calloc(k->ctx, (uint64_t)(k->samples * k->output_size) + 1, sizeof(float));
+        e.outputs = k->outputs =
+            espl__calloc(k->ctx, (uint64_t)(k->samples * k->output_size) + 1, sizeof(float));
     if (!k->classes || (e.outputs != k->outputs)) {
         status = espl__nomem(diag, (uint64_t)(k->samples * k->output_size) * 4);
         goto done;
@@ -43,7 +49,8 @@ espl_status espl__task_reference(task *k, espl_diag *diag) {
     ESPL_TRY(espl_evaluate(k->ctx, s, k->o->data, &e, &k->reference, diag));
     k->metric = choose_metric(s, &k->reference);
     if (k->metric == METRIC_SIMILARITY && !k->outputs)
-        status = espl__fail(diag, ESPL_UNSUPPORTED, "the network's first output is no f32 tensor; it cannot be compared");
+        status = espl__fail(diag, ESPL_UNSUPPORTED,
+                            "the network's first output is no f32 tensor; it cannot be compared");
     k->reference_score = k->metric == METRIC_TOP1 ? k->reference.top1 : 1;
 done:
     espl_session_destroy(&s);
@@ -98,7 +105,8 @@ espl_status espl__trial_error(task *k, trial *t, int64_t samples, double *error,
     float *outputs[2] = {NULL, NULL};
     const espl_graph *graphs[2] = {k->graph, t->graph};
     espl_dataset *data = k->o->calib ? k->o->calib : k->o->data;
-    espl_evaluation e = {.step = k->hold_out ? k->hold_out : 1, .count = ESPL_MIN(samples, espl_dataset_count(data))};
+    espl_evaluation e = {.step = k->hold_out ? k->hold_out : 1,
+                         .count = ESPL_MIN(samples, espl_dataset_count(data))};
     e.count = ESPL_MIN(e.count, (espl_dataset_count(data) + e.step - 1) / e.step);
     for (int i = 0; i < 2; i++) {
         espl_scores scores;
@@ -160,8 +168,8 @@ static double middle(double *x) {
     return x[ROUNDS / 2];
 }
 
-/* Plain runs give the whole network's time (the median), profiled ones that of each layer (undisturbed: a layer of
- * microseconds that was interrupted once would otherwise look slow). */
+/* Plain runs give the whole network's time (the median), profiled ones that of each layer (undisturbed: a
+ * layer of microseconds that was interrupted once would otherwise look slow). */
 static espl_status measure(task *k, trial *const t[2], espl_diag *diag) {
     espl_status status = ESPL_OK;
     espl_session *plain[2] = {NULL, NULL}, *profiled[2] = {NULL, NULL};
@@ -198,7 +206,8 @@ static uint64_t activation_bytes(espl__value *const *values, int count) {
     for (int i = 0; i < count; i++) {
         const espl__value *v = values[i];
         if (!v || v->constant || espl_shape_count(&v->shape) < 0) continue;
-        bytes += (uint64_t)espl_shape_count(&v->shape) * (espl__is_quantized(v) ? 1 : espl_dtype_bytes(v->dtype));
+        bytes +=
+            (uint64_t)espl_shape_count(&v->shape) * (espl__is_quantized(v) ? 1 : espl_dtype_bytes(v->dtype));
     }
     return bytes;
 }
@@ -217,7 +226,8 @@ static espl_chip_layer chip_layer(const task *k, const espl__node *n, uint64_t r
     return l;
 }
 
-/* Nodes that the chip's cost model has no word for (views, clamps that go into a store) cost their bytes only. */
+/* Nodes that the chip's cost model has no word for (views, clamps that go into a store) cost their bytes
+ * only. */
 static espl_status model(task *k, trial *t, espl_diag *diag) {
     espl_graph *g = NULL;
     espl_status status = ESPL_OK;
@@ -235,7 +245,8 @@ static espl_status model(task *k, trial *t, espl_diag *diag) {
         const espl__node *n = g->nodes[i];
         if (!(n->op->macs && n->op->macs(n) > 0) && n->op->quant != ESPL__QUANT_COMPUTE) continue;
         espl_chip_layer l = chip_layer(k, n, resident);
-        double seconds = espl_chip_layer_seconds(k->o->chip, &l), joules = espl_chip_layer_joules(k->o->chip, &l);
+        double seconds = espl_chip_layer_seconds(k->o->chip, &l),
+               joules = espl_chip_layer_joules(k->o->chip, &l);
         t->node_ms[n->origin] = 1e3 * seconds;
         t->ms += 1e3 * seconds;
         t->joules += joules;

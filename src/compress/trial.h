@@ -40,7 +40,8 @@ ESPL_NODISCARD espl_status espl__trial_score(task *k, trial *t, espl_diag *diag)
 /* Times and energies of two networks, interleaved when measured. */
 ESPL_NODISCARD espl_status espl__trial_cost(task *k, trial *a, trial *b, espl_diag *diag);
 /* Relative L2 error of the output against f32 on a few samples. */
-ESPL_NODISCARD espl_status espl__trial_error(task *k, trial *t, int64_t samples, double *error, espl_diag *diag);
+ESPL_NODISCARD espl_status espl__trial_error(task *k, trial *t, int64_t samples, double *error,
+                                             espl_diag *diag);
 void espl__trial_free(task *k, trial *t);
 
 /* Scores the f32 network, keeps its answers, and chooses the metric. */

@@ -85,7 +85,8 @@ bool espl__attr_set_strings(espl_graph *graph, espl__node *node, const char *nam
 bool espl__attr_set_ints(espl_graph *graph, espl__node *node, const char *name, const int64_t *values,
                          int64_t count) {
     espl__attr *a = slot(graph, node, name, ESPL__ATTR_INTS);
-    if (!a || !(a->ints = espl__arena_alloc(&graph->arena, sizeof *values * (uint64_t)(count + 1)))) return false;
+    if (!a || !(a->ints = espl__arena_alloc(&graph->arena, sizeof *values * (uint64_t)(count + 1))))
+        return false;
     if (count) memcpy(a->ints, values, sizeof *values * (size_t)count);
     a->count = count;
     return true;
@@ -94,7 +95,8 @@ bool espl__attr_set_ints(espl_graph *graph, espl__node *node, const char *name, 
 bool espl__attr_set_floats(espl_graph *graph, espl__node *node, const char *name, const float *values,
                            int64_t count) {
     espl__attr *a = slot(graph, node, name, ESPL__ATTR_FLOATS);
-    if (!a || !(a->floats = espl__arena_alloc(&graph->arena, sizeof *values * (uint64_t)(count + 1)))) return false;
+    if (!a || !(a->floats = espl__arena_alloc(&graph->arena, sizeof *values * (uint64_t)(count + 1))))
+        return false;
     if (count) memcpy(a->floats, values, sizeof *values * (size_t)count);
     a->count = count;
     return true;

@@ -2,19 +2,27 @@
 
 static bool copy_attr(espl_graph *to, espl__node *node, const espl__attr *a) {
     switch (a->kind) {
-        case ESPL__ATTR_INT: return espl__attr_set_int(to, node, a->name, a->i);
-        case ESPL__ATTR_FLOAT: return espl__attr_set_float(to, node, a->name, a->f);
-        case ESPL__ATTR_STRING: return espl__attr_set_string(to, node, a->name, a->s);
-        case ESPL__ATTR_STRINGS: return espl__attr_set_strings(to, node, a->name, a->s);
-        case ESPL__ATTR_INTS: return espl__attr_set_ints(to, node, a->name, a->ints, a->count);
-        case ESPL__ATTR_FLOATS: return espl__attr_set_floats(to, node, a->name, a->floats, a->count);
-        case ESPL__ATTR_TENSOR: return espl__attr_set_tensor(to, node, a->name, a->tensor);
+        case ESPL__ATTR_INT:
+            return espl__attr_set_int(to, node, a->name, a->i);
+        case ESPL__ATTR_FLOAT:
+            return espl__attr_set_float(to, node, a->name, a->f);
+        case ESPL__ATTR_STRING:
+            return espl__attr_set_string(to, node, a->name, a->s);
+        case ESPL__ATTR_STRINGS:
+            return espl__attr_set_strings(to, node, a->name, a->s);
+        case ESPL__ATTR_INTS:
+            return espl__attr_set_ints(to, node, a->name, a->ints, a->count);
+        case ESPL__ATTR_FLOATS:
+            return espl__attr_set_floats(to, node, a->name, a->floats, a->count);
+        case ESPL__ATTR_TENSOR:
+            return espl__attr_set_tensor(to, node, a->name, a->tensor);
     }
     return false;
 }
 
 static bool copy_value(espl_graph *to, const espl__value *v) {
-    espl__value *c = v->constant ? espl__graph_constant(to, v->name, v->constant) : espl__graph_value(to, v->name);
+    espl__value *c =
+        v->constant ? espl__graph_constant(to, v->name, v->constant) : espl__graph_value(to, v->name);
     if (!c) return false;
     c->dtype = v->dtype;
     c->shape = v->shape;

@@ -106,8 +106,8 @@ void espl__node_set_output(espl__node *node, int index, espl__value *value) {
     value->producer_index = index;
 }
 
-bool espl__graph_set_io(espl_graph *g, espl__value *const *inputs, int input_count, espl__value *const *outputs,
-                        int output_count) {
+bool espl__graph_set_io(espl_graph *g, espl__value *const *inputs, int input_count,
+                        espl__value *const *outputs, int output_count) {
     g->inputs = espl__arena_alloc(&g->arena, sizeof(void *) * (uint64_t)(input_count + 1));
     g->outputs = espl__arena_alloc(&g->arena, sizeof(void *) * (uint64_t)(output_count + 1));
     if (!g->inputs || !g->outputs) return false;
@@ -208,11 +208,27 @@ const char *espl__node_label(const espl__node *node, char *buf, size_t size) {
     return buf;
 }
 
-int espl_graph_input_count(const espl_graph *g) { return g->input_count; }
-int espl_graph_output_count(const espl_graph *g) { return g->output_count; }
-const char *espl_graph_input_name(const espl_graph *g, int index) { return g->inputs[index]->name; }
-const char *espl_graph_output_name(const espl_graph *g, int index) { return g->outputs[index]->name; }
-espl_shape espl_graph_input_shape(const espl_graph *g, int index) { return g->inputs[index]->shape; }
-espl_dtype espl_graph_input_dtype(const espl_graph *g, int index) { return g->inputs[index]->dtype; }
-espl_shape espl_graph_output_shape(const espl_graph *g, int index) { return g->outputs[index]->shape; }
-espl_dtype espl_graph_output_dtype(const espl_graph *g, int index) { return g->outputs[index]->dtype; }
+int espl_graph_input_count(const espl_graph *g) {
+    return g->input_count;
+}
+int espl_graph_output_count(const espl_graph *g) {
+    return g->output_count;
+}
+const char *espl_graph_input_name(const espl_graph *g, int index) {
+    return g->inputs[index]->name;
+}
+const char *espl_graph_output_name(const espl_graph *g, int index) {
+    return g->outputs[index]->name;
+}
+espl_shape espl_graph_input_shape(const espl_graph *g, int index) {
+    return g->inputs[index]->shape;
+}
+espl_dtype espl_graph_input_dtype(const espl_graph *g, int index) {
+    return g->inputs[index]->dtype;
+}
+espl_shape espl_graph_output_shape(const espl_graph *g, int index) {
+    return g->outputs[index]->shape;
+}
+espl_dtype espl_graph_output_dtype(const espl_graph *g, int index) {
+    return g->outputs[index]->dtype;
+}

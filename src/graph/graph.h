@@ -1,11 +1,12 @@
 /* The IR: a graph of values and nodes in ONNX's own semantics, f32 and NCHW, whatever the runtime does later.
  *
  * - Everything lives in the graph's arena and goes at once with it; pointers stay valid until then.
- * - A value is a graph input, a constant, or output of exactly one node. An absent optional input is a NULL pointer.
+ * - A value is a graph input, a constant, or output of exactly one node. An absent optional input is a NULL
+ * pointer.
  * - Nodes stand in topological order.
  * - A value may carry a quantization: it then means "this value, rounded to that grid", which is what a
- *   QuantizeLinear + DequantizeLinear pair at this place says. A quantized constant of integer format holds its codes
- *   (dtype S8, U8 or S32) in `constant`; consumers still see f32 semantics.
+ *   QuantizeLinear + DequantizeLinear pair at this place says. A quantized constant of integer format holds
+ * its codes (dtype S8, U8 or S32) in `constant`; consumers still see f32 semantics.
  * - Dimensions may be ESPL_DIM_UNKNOWN until the graph is specialised (passes/passes.h). */
 #ifndef ESPL_GRAPH_H
 #define ESPL_GRAPH_H
@@ -18,11 +19,11 @@ typedef struct espl__value espl__value;
 typedef struct espl__op espl__op;
 
 struct espl__value {
-    char *name; /* unique in the graph; may be "" in graphs read from .espl */
+    char *name;       /* unique in the graph; may be "" in graphs read from .espl */
     espl_dtype dtype; /* of the semantics: a quantized f32 tensor says F32 here */
     espl_shape shape;
-    bool known_rank; /* shape.rank means something */
-    int id;          /* index into graph->values */
+    bool known_rank;      /* shape.rank means something */
+    int id;               /* index into graph->values */
     espl__node *producer; /* NULL for inputs and constants */
     int producer_index;
     espl_tensor *constant; /* NULL unless constant; arena-owned data */
@@ -42,7 +43,8 @@ typedef enum espl__attr_kind {
     ESPL__ATTR_INTS,
     ESPL__ATTR_FLOATS,
     ESPL__ATTR_TENSOR,
-    ESPL__ATTR_STRINGS /* s holds them joined by commas ("Sigmoid,Tanh,Tanh"); espl__attr_string reads it too */
+    ESPL__ATTR_STRINGS /* s holds them joined by commas ("Sigmoid,Tanh,Tanh"); espl__attr_string reads it too
+                        */
 } espl__attr_kind;
 
 typedef struct espl__attr {
@@ -86,16 +88,18 @@ espl_status espl__graph_create(espl_context *ctx, espl_graph **out, espl_diag *d
 /* A deep copy with the same ids; constants' data are copied too. */
 espl_status espl__graph_clone(const espl_graph *graph, espl_graph **out, espl_diag *diag);
 
-/* All of these return NULL (or false) without memory. Names are copied. A value without a name gets a fresh one. */
+/* All of these return NULL (or false) without memory. Names are copied. A value without a name gets a fresh
+ * one. */
 espl__value *espl__graph_value(espl_graph *graph, const char *name);
 /* A constant whose data are copied from `tensor`. */
 espl__value *espl__graph_constant(espl_graph *graph, const char *name, const espl_tensor *tensor);
 espl__node *espl__graph_node(espl_graph *graph, const espl__op *op, const char *name, int inputs, int outputs,
                              int attrs);
 void espl__node_set_output(espl__node *node, int index, espl__value *value);
-bool espl__graph_set_io(espl_graph *graph, espl__value *const *inputs, int input_count, espl__value *const *outputs,
-                        int output_count);
-espl_tensor *espl__graph_tensor(espl_graph *graph, espl_dtype dtype, const espl_shape *shape, const void *data);
+bool espl__graph_set_io(espl_graph *graph, espl__value *const *inputs, int input_count,
+                        espl__value *const *outputs, int output_count);
+espl_tensor *espl__graph_tensor(espl_graph *graph, espl_dtype dtype, const espl_shape *shape,
+                                const void *data);
 /* Gives `value` a quantization with its own copy of `count` scales and zero points (zero may be NULL). */
 bool espl__graph_set_quant(espl_graph *graph, espl__value *value, espl_format format, int axis, int64_t count,
                            const float *scale, const int32_t *zero);
@@ -130,38 +134,45 @@ bool espl__attr_set_float(espl_graph *graph, espl__node *node, const char *name,
 bool espl__attr_set_string(espl_graph *graph, espl__node *node, const char *name, const char *value);
 /* `joined` by commas. */
 bool espl__attr_set_strings(espl_graph *graph, espl__node *node, const char *name, const char *joined);
-bool espl__attr_set_ints(espl_graph *graph, espl__node *node, const char *name, const int64_t *values, int64_t count);
-bool espl__attr_set_floats(espl_graph *graph, espl__node *node, const char *name, const float *values, int64_t count);
+bool espl__attr_set_ints(espl_graph *graph, espl__node *node, const char *name, const int64_t *values,
+                         int64_t count);
+bool espl__attr_set_floats(espl_graph *graph, espl__node *node, const char *name, const float *values,
+                           int64_t count);
 bool espl__attr_set_tensor(espl_graph *graph, espl__node *node, const char *name, const espl_tensor *value);
 
 /* --- the operator definition ---------------------------------------------------------------
- * One file in src/ops defines one operator (or one family that differs by a function) as `const espl__op espl__op_<Name>`;
- * one row in src/ops/ops.list registers it. Everything the program knows of an operator is here. */
+ * One file in src/ops defines one operator (or one family that differs by a function) as `const espl__op
+ * espl__op_<Name>`; one row in src/ops/ops.list registers it. Everything the program knows of an operator is
+ * here. */
 
 /* How quantization treats an operator. */
 typedef enum espl__quant_role {
     ESPL__QUANT_FLOAT,   /* computed in f32: a float island between dequantize and quantize */
     ESPL__QUANT_COMPUTE, /* has integer arithmetic of its own: Conv, Gemm, MatMul, Add, pooling, ... */
-    ESPL__QUANT_MOVE,    /* only moves elements (Reshape, Transpose, MaxPool, ...): input and output share one grid */
-    ESPL__QUANT_UNARY,   /* elementwise function of one input: a 256-entry table when both sides have 8 bits */
-    ESPL__QUANT_JOIN,    /* moves elements of several inputs (Concat): all share one grid or are rescaled */
+    ESPL__QUANT_MOVE,    /* only moves elements (Reshape, Transpose, MaxPool, ...): input and output share one
+                            grid */
+    ESPL__QUANT_UNARY, /* elementwise function of one input: a 256-entry table when both sides have 8 bits */
+    ESPL__QUANT_JOIN,  /* moves elements of several inputs (Concat): all share one grid or are rescaled */
 } espl__quant_role;
 
 struct espl__op {
     const char *name;
-    const char *domain;          /* "" for ONNX's own */
-    int min_inputs, max_inputs;  /* max -1: any number */
+    const char *domain;         /* "" for ONNX's own */
+    int min_inputs, max_inputs; /* max -1: any number */
     int min_outputs, max_outputs;
-    int since, until;            /* opsets whose semantics this file implements, inclusive; since 1, until 21 as a rule */
+    int since,
+        until; /* opsets whose semantics this file implements, inclusive; since 1, until 21 as a rule */
 
-    /* Sets dtype, shape and known_rank of every present output from the inputs' and the attributes. Inputs' shapes may be
-     * partly unknown: then say what can be said. A contradiction fails with a reason (the caller adds file and node).
-     * A constant input may be read through inputs[i]->constant (never quantized here). */
+    /* Sets dtype, shape and known_rank of every present output from the inputs' and the attributes. Inputs'
+     * shapes may be partly unknown: then say what can be said. A contradiction fails with a reason (the
+     * caller adds file and node). A constant input may be read through inputs[i]->constant (never quantized
+     * here). */
     espl_status (*infer)(const espl__node *node, espl_diag *diag);
 
-    /* The reference: computes the outputs (allocated, with the inferred dtypes and static shapes) from the inputs.
-     * in[i].data is NULL for an absent input, out[i].data for an absent output. `scratch` has scratch_bytes(node) bytes,
-     * 64-byte aligned. Must not allocate and cannot fail: infer has checked everything. No alias of in and out. */
+    /* The reference: computes the outputs (allocated, with the inferred dtypes and static shapes) from the
+     * inputs. in[i].data is NULL for an absent input, out[i].data for an absent output. `scratch` has
+     * scratch_bytes(node) bytes, 64-byte aligned. Must not allocate and cannot fail: infer has checked
+     * everything. No alias of in and out. */
     void (*eval)(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch);
     uint64_t (*scratch_bytes)(const espl__node *node); /* NULL: none */
 
@@ -173,7 +184,8 @@ struct espl__op {
      * (-1: one scale for the tensor). Bias inputs have a bit of their own mask. NULL: no weights. */
     uint32_t weight_inputs, bias_inputs;
     int (*weight_axis)(const espl__node *node, int input);
-    /* A pure view of its first input's data: only shape changes (Reshape, Flatten, Squeeze, Unsqueeze, Identity). */
+    /* A pure view of its first input's data: only shape changes (Reshape, Flatten, Squeeze, Unsqueeze,
+     * Identity). */
     bool is_view;
     /* Reads only the shape of its input (Shape, Size): can be computed as soon as that is known. */
     bool reads_shape_only;
@@ -182,7 +194,9 @@ struct espl__op {
 static inline bool espl__node_is(const espl__node *node, const char *op) {
     return node && strcmp(node->op->name, op) == 0;
 }
-static inline bool espl__is_quantized(const espl__value *v) { return v && v->quant.format != ESPL_FORMAT_F32; }
+static inline bool espl__is_quantized(const espl__value *v) {
+    return v && v->quant.format != ESPL_FORMAT_F32;
+}
 
 /* NULL if there is none of that name and domain. */
 const espl__op *espl__op_find(const char *domain, const char *name);

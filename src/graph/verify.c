@@ -9,18 +9,19 @@ static espl_status check_node(const espl_graph *g, const espl__node *n, espl_dia
     int present = n->input_count;
     while (present > 0 && !n->inputs[present - 1]) present--;
     if (present < op->min_inputs || (op->max_inputs >= 0 && present > op->max_inputs))
-        return espl__fail(diag, ESPL_FORMAT, "node %s: has %d inputs, %s takes %d to %d", label, present, op->name,
-                          op->min_inputs, op->max_inputs);
+        return espl__fail(diag, ESPL_FORMAT, "node %s: has %d inputs, %s takes %d to %d", label, present,
+                          op->name, op->min_inputs, op->max_inputs);
     if (n->output_count < op->min_outputs || (op->max_outputs >= 0 && n->output_count > op->max_outputs))
-        return espl__fail(diag, ESPL_FORMAT, "node %s: has %d outputs, %s gives %d to %d", label, n->output_count,
-                          op->name, op->min_outputs, op->max_outputs);
+        return espl__fail(diag, ESPL_FORMAT, "node %s: has %d outputs, %s gives %d to %d", label,
+                          n->output_count, op->name, op->min_outputs, op->max_outputs);
     for (int i = 0; i < op->min_inputs; i++)
         if (!n->inputs[i])
             return espl__fail(diag, ESPL_FORMAT, "node %s: input %d is required and absent", label, i);
     for (int i = 0; i < n->input_count; i++) {
         const espl__value *v = n->inputs[i];
         if (v && !v->producer && !v->constant && !v->is_input)
-            return espl__fail(diag, ESPL_FORMAT, "node %s: input '%s' is produced by nothing", label, v->name);
+            return espl__fail(diag, ESPL_FORMAT, "node %s: input '%s' is produced by nothing", label,
+                              v->name);
     }
     for (int i = 0; i < n->output_count; i++) {
         const espl__value *v = n->outputs[i];
@@ -28,8 +29,8 @@ static espl_status check_node(const espl_graph *g, const espl__node *n, espl_dia
             return espl__fail(diag, ESPL_FORMAT, "node %s: output '%s' is produced twice", label, v->name);
     }
     if (n->opset < op->since || n->opset > op->until)
-        return espl__fail(diag, ESPL_UNSUPPORTED, "node %s: opset %d is not supported for it, %d to %d are", label,
-                          n->opset, op->since, op->until);
+        return espl__fail(diag, ESPL_UNSUPPORTED, "node %s: opset %d is not supported for it, %d to %d are",
+                          label, n->opset, op->since, op->until);
     return ESPL_OK;
 }
 
@@ -39,9 +40,10 @@ static espl__node *pending(const espl__node *n, int index) {
     return v && v->producer && v->producer->mark != 2 ? v->producer : NULL;
 }
 
-/* One step of a depth-first walk: node->id counts the inputs already looked at, node->mark is 1 while the walk is below
- * the node and 2 once it is placed. `stack` is the path down to the current node. */
-static espl_status place(espl__node *root, espl__node **stack, espl__node **sorted, int *done, espl_diag *diag) {
+/* One step of a depth-first walk: node->id counts the inputs already looked at, node->mark is 1 while the
+ * walk is below the node and 2 once it is placed. `stack` is the path down to the current node. */
+static espl_status place(espl__node *root, espl__node **stack, espl__node **sorted, int *done,
+                         espl_diag *diag) {
     int depth = 0;
     if (root->mark == 2) return ESPL_OK;
     stack[depth++] = root;
@@ -54,7 +56,8 @@ static espl_status place(espl__node *root, espl__node **stack, espl__node **sort
             sorted[(*done)++] = n;
             depth--;
         } else if (next->mark == 1) {
-            return espl__fail(diag, ESPL_FORMAT, "node %s%s%s%s: waits for its own output; the graph has a cycle",
+            return espl__fail(diag, ESPL_FORMAT,
+                              "node %s%s%s%s: waits for its own output; the graph has a cycle",
                               next->op->name, *next->name ? " '" : "", next->name, *next->name ? "'" : "");
         } else {
             next->mark = 1;
@@ -64,7 +67,8 @@ static espl_status place(espl__node *root, espl__node **stack, espl__node **sort
     return ESPL_OK;
 }
 
-/* Topological order in time linear in the edges, whatever order a hostile file has; nodes that stand right stay. */
+/* Topological order in time linear in the edges, whatever order a hostile file has; nodes that stand right
+ * stay. */
 static espl_status sort(espl_graph *g, espl_diag *diag) {
     bool ordered = true;
     for (int i = 0; i < g->node_count; i++)

@@ -1,6 +1,7 @@
-/* QuantizeLinear -> DequantizeLinear around a value says "this value, rounded to that grid": it becomes value->quant.
- * DequantizeLinear of a constant becomes a quantized constant. What does not fit (per-axis or 16-bit activations,
- * integer graph inputs, grids that are not constant) stays a node and is computed as such. */
+/* QuantizeLinear -> DequantizeLinear around a value says "this value, rounded to that grid": it becomes
+ * value->quant. DequantizeLinear of a constant becomes a quantized constant. What does not fit (per-axis or
+ * 16-bit activations, integer graph inputs, grids that are not constant) stays a node and is computed as
+ * such. */
 #include "passes/passes.h"
 
 #include <math.h>
@@ -14,8 +15,12 @@ typedef struct grid {
     bool usable;
 } grid;
 
-static bool is_quantizer(const espl__node *n) { return espl__node_is(n, "QuantizeLinear"); }
-static bool is_dequantizer(const espl__node *n) { return espl__node_is(n, "DequantizeLinear"); }
+static bool is_quantizer(const espl__node *n) {
+    return espl__node_is(n, "QuantizeLinear");
+}
+static bool is_dequantizer(const espl__node *n) {
+    return espl__node_is(n, "DequantizeLinear");
+}
 
 /* The grid that a Quantize- or DequantizeLinear node names; `rank` of the tensor it is applied to. */
 static grid read_grid(espl_graph *g, const espl__node *n, int rank, espl_dtype fallback) {
@@ -59,7 +64,9 @@ static bool axis_fits(const grid *q, const espl_shape *shape) {
 }
 
 /* A bound, a fill or a factor, which is read as a plain number; weights have more dimensions. */
-static bool is_number(const espl_tensor *t) { return t->shape.rank <= 1 && espl_shape_count(&t->shape) == 1; }
+static bool is_number(const espl_tensor *t) {
+    return t->shape.rank <= 1 && espl_shape_count(&t->shape) == 1;
+}
 
 /* DequantizeLinear(constant codes). */
 static espl_status absorb_constant(espl_graph *g, espl__node *dq, espl_diag *diag) {
@@ -87,7 +94,8 @@ static espl_status absorb_constant(espl_graph *g, espl__node *dq, espl_diag *dia
 static espl_status quantize_constant(espl_graph *g, espl__node *n, espl_diag *diag) {
     const espl_tensor *x = n->inputs[0]->constant;
     grid q = read_grid(g, n, x->shape.rank, ESPL_U8);
-    if (!q.usable || q.format == ESPL_FORMAT_S32 || !axis_fits(&q, &x->shape) || x->dtype != ESPL_F32) return ESPL_OK;
+    if (!q.usable || q.format == ESPL_FORMAT_S32 || !axis_fits(&q, &x->shape) || x->dtype != ESPL_F32)
+        return ESPL_OK;
     espl__quant quant = {q.format, q.axis, q.count, (float *)q.scale, q.zero};
     espl_tensor *codes = espl__constant_codes(g, x, &quant);
     if (!codes) return espl__nomem(diag, 0);
@@ -132,7 +140,8 @@ static void merge_quantizers(espl_graph *g, espl__node *first, int from) {
 static espl_status absorb_pair(espl_graph *g, espl__node *quantizer, espl_diag *diag) {
     espl__value *codes = quantizer->outputs[0], *x = quantizer->inputs[0];
     grid q = read_grid(g, quantizer, ESPL_MAX_RANK, ESPL_U8);
-    if (!q.usable || q.axis >= 0 || q.format == ESPL_FORMAT_S32 || espl__graph_is_output(g, codes)) return ESPL_OK;
+    if (!q.usable || q.axis >= 0 || q.format == ESPL_FORMAT_S32 || espl__graph_is_output(g, codes))
+        return ESPL_OK;
     bool any = false;
     for (int i = 0; i < g->node_count; i++) {
         espl__node *r = g->nodes[i];
@@ -204,7 +213,8 @@ espl_status espl__pass_propagate_grids(espl_graph *g, espl_diag *diag) {
         for (int j = 0; j < n->output_count; j++) {
             espl__value *y = n->outputs[j];
             if (!y || y->dtype != ESPL_F32 || espl__is_quantized(y) || espl__graph_is_output(g, y)) continue;
-            if (!espl__graph_set_quant(g, y, x->quant.format, -1, 1, x->quant.scale, x->quant.zero)) return espl__nomem(diag, 0);
+            if (!espl__graph_set_quant(g, y, x->quant.format, -1, 1, x->quant.scale, x->quant.zero))
+                return espl__nomem(diag, 0);
         }
     }
     return ESPL_OK;

@@ -18,17 +18,30 @@ static float half_to_float(uint16_t h) {
 static bool element(const espl_tensor *t, int64_t i, float *out) {
     uint32_t bits;
     switch (t->dtype) {
-        case ESPL_F32: *out = ((const float *)t->data)[i]; return true;
-        case ESPL_F64: *out = (float)((const double *)t->data)[i]; return true;
-        case ESPL_F16: *out = half_to_float(((const uint16_t *)t->data)[i]); return true;
+        case ESPL_F32:
+            *out = ((const float *)t->data)[i];
+            return true;
+        case ESPL_F64:
+            *out = (float)((const double *)t->data)[i];
+            return true;
+        case ESPL_F16:
+            *out = half_to_float(((const uint16_t *)t->data)[i]);
+            return true;
         case ESPL_BF16:
             bits = (uint32_t)((const uint16_t *)t->data)[i] << 16;
             memcpy(out, &bits, 4);
             return true;
-        case ESPL_U8: *out = (float)((const uint8_t *)t->data)[i]; return true;
-        case ESPL_S8: *out = (float)((const int8_t *)t->data)[i]; return true;
-        case ESPL_S32: *out = (float)((const int32_t *)t->data)[i]; return true;
-        default: return false;
+        case ESPL_U8:
+            *out = (float)((const uint8_t *)t->data)[i];
+            return true;
+        case ESPL_S8:
+            *out = (float)((const int8_t *)t->data)[i];
+            return true;
+        case ESPL_S32:
+            *out = (float)((const int32_t *)t->data)[i];
+            return true;
+        default:
+            return false;
     }
 }
 
@@ -64,7 +77,8 @@ espl_tensor *espl__constant_codes(espl_graph *g, const espl_tensor *numbers, con
         for (int d = q->axis + 1; d < numbers->shape.rank; d++) inner *= numbers->shape.dim[d];
     for (int64_t i = 0; i < espl_shape_count(&numbers->shape); i++) {
         int64_t c = q->axis >= 0 ? i / inner % q->count : 0;
-        int32_t code = espl__requantize(((const float *)numbers->data)[i] / q->scale[c], q->zero ? q->zero[c] : 0, lo, hi);
+        int32_t code = espl__requantize(((const float *)numbers->data)[i] / q->scale[c],
+                                        q->zero ? q->zero[c] : 0, lo, hi);
         ((uint8_t *)codes->data)[i] = (uint8_t)code;
     }
     return codes;

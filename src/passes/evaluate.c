@@ -1,15 +1,16 @@
 #include "passes/passes.h"
 
 /* What a reader sees of a value: a quantized constant as the f32 numbers its codes stand for. */
-static espl_status read_value(espl_graph *g, const espl__value *v, const espl_tensor *buffers, espl_tensor *out,
-                              espl_diag *diag) {
+static espl_status read_value(espl_graph *g, const espl__value *v, const espl_tensor *buffers,
+                              espl_tensor *out, espl_diag *diag) {
     const espl_tensor *t = v->constant ? v->constant : &buffers[v->id];
     if (v->constant && espl__is_quantized(v) && !(t = espl__constant_f32(g, v))) return espl__nomem(diag, 0);
     *out = *t;
     return ESPL_OK;
 }
 
-static espl_status run_node(espl_context *ctx, espl_graph *g, const espl__node *n, espl_tensor *buffers, espl_diag *diag) {
+static espl_status run_node(espl_context *ctx, espl_graph *g, const espl__node *n, espl_tensor *buffers,
+                            espl_diag *diag) {
     espl_status status = ESPL_OK;
     espl_tensor *io = espl__calloc(ctx, (uint64_t)(n->input_count + n->output_count) + 1, sizeof *io);
     void *scratch = NULL;
@@ -43,7 +44,8 @@ espl_status espl__evaluate(espl_context *ctx, espl_graph *g, const espl_tensor *
     memset(outputs, 0, sizeof *outputs * (size_t)g->output_count);
     if (!buffers) return espl__nomem(diag, sizeof *buffers);
     for (int i = 0; i < g->input_count; i++) buffers[g->inputs[i]->id] = inputs[i];
-    for (int i = 0; i < g->node_count && status == ESPL_OK; i++) status = run_node(ctx, g, g->nodes[i], buffers, diag);
+    for (int i = 0; i < g->node_count && status == ESPL_OK; i++)
+        status = run_node(ctx, g, g->nodes[i], buffers, diag);
     for (int i = 0; i < g->output_count && status == ESPL_OK; i++) {
         const espl__value *v = g->outputs[i];
         espl_tensor t;

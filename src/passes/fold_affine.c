@@ -1,5 +1,5 @@
-/* y = (x - mean) * scale / sqrt(var + eps) + shift is affine per channel: after a layer that is linear with one
- * output channel per factor it goes into weights and bias, in double precision. */
+/* y = (x - mean) * scale / sqrt(var + eps) + shift is affine per channel: after a layer that is linear with
+ * one output channel per factor it goes into weights and bias, in double precision. */
 #include "passes/passes.h"
 
 #include <inttypes.h>
@@ -99,7 +99,8 @@ static bool fold(espl_graph *g, espl__node *n, espl__node *after, const affine *
     const float *old = has_bias ? channel_constant(g, n->inputs[2], a->channels) : NULL;
     if (has_bias && (!old || espl__is_quantized(n->inputs[2]))) return false;
     /* A Gemm's column [M, 1] may have as many elements as there are channels. */
-    if (has_bias && a->channels != 1 && n->inputs[2]->shape.dim[n->inputs[2]->shape.rank - 1] != a->channels) return false;
+    if (has_bias && a->channels != 1 && n->inputs[2]->shape.dim[n->inputs[2]->shape.rank - 1] != a->channels)
+        return false;
     espl__value *scaled = scaled_weights(g, w, n->op->weight_axis(n, 1), a);
     espl__value *bias = new_bias(g, old, a);
     if (!scaled || !bias) return false;
@@ -124,9 +125,9 @@ static espl__value *shared_vector(espl_graph *g, float value, int64_t channels) 
     return t ? espl__graph_constant(g, name, t) : NULL;
 }
 
-/* Going forward into the layer behind would spare the node, but that layer would then read values that are not
- * normalised, which one scale of 8 bits represents badly (vit-cifar10 loses 2 points so). It stays, with mean 0 and
- * variance 1 that all of its width share: two vectors to store instead of four. */
+/* Going forward into the layer behind would spare the node, but that layer would then read values that are
+ * not normalised, which one scale of 8 bits represents badly (vit-cifar10 loses 2 points so). It stays, with
+ * mean 0 and variance 1 that all of its width share: two vectors to store instead of four. */
 static void standardise(espl_graph *g, espl__node *bn) {
     affine a;
     if (bn->output_count > 1 || !read_batchnorm(g, bn, &a)) return;
@@ -155,11 +156,13 @@ espl_status espl__pass_fold_batchnorm(espl_graph *g, espl_diag *diag) {
         affine a;
         bool extra = false;
         for (int j = 1; j < bn->output_count; j++) extra |= bn->outputs[j] != NULL;
-        if (extra || espl__is_quantized(x) || !linear(x->producer) || espl__graph_only_reader(g, x) != bn) continue;
+        if (extra || espl__is_quantized(x) || !linear(x->producer) || espl__graph_only_reader(g, x) != bn)
+            continue;
         if (read_batchnorm(g, bn, &a)) fold(g, x->producer, bn, &a);
     }
     for (int i = 0; i < g->node_count; i++)
-        if (espl__node_is(g->nodes[i], "BatchNormalization") && g->nodes[i]->mark != -1) standardise(g, g->nodes[i]);
+        if (espl__node_is(g->nodes[i], "BatchNormalization") && g->nodes[i]->mark != -1)
+            standardise(g, g->nodes[i]);
     espl__graph_sweep(g);
     return espl__pass_dead_code(g, diag);
 }
@@ -168,7 +171,8 @@ espl_status espl__pass_fold_batchnorm(espl_graph *g, espl_diag *diag) {
 static const float *addend(espl_graph *g, const espl__node *add, const espl__node *n, espl__value *c,
                            int64_t channels) {
     const espl__value *y = n->outputs[0];
-    if (!c || !c->constant || espl__is_quantized(c) || !y->known_rank || c->shape.rank > y->shape.rank) return NULL;
+    if (!c || !c->constant || espl__is_quantized(c) || !y->known_rank || c->shape.rank > y->shape.rank)
+        return NULL;
     int axis = espl__node_is(n, "Conv") || espl__node_is(n, "ConvTranspose") ? 1 : y->shape.rank - 1;
     (void)add;
     for (int d = 0; d < c->shape.rank; d++) {

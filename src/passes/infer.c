@@ -1,7 +1,9 @@
-/* Shape inference and constant folding in one walk: shape arithmetic is only known once its inputs are folded. */
+/* Shape inference and constant folding in one walk: shape arithmetic is only known once its inputs are
+ * folded. */
 #include "passes/passes.h"
 
-/* A folded tensor may not be larger than this, so that a hostile ConstantOfShape stays a node (and then a refusal). */
+/* A folded tensor may not be larger than this, so that a hostile ConstantOfShape stays a node (and then a
+ * refusal). */
 enum { FOLD_LIMIT = 64 << 20 };
 
 static espl_status infer_node(const espl_graph *g, espl__node *n, espl_diag *diag) {
@@ -18,10 +20,13 @@ static espl_status infer_node(const espl_graph *g, espl__node *n, espl_diag *dia
 }
 
 /* A constant as its consumers see it: quantized codes are not. */
-static bool plain_constant(const espl__value *v) { return v->constant && !espl__is_quantized(v); }
+static bool plain_constant(const espl__value *v) {
+    return v->constant && !espl__is_quantized(v);
+}
 
 static bool foldable(const espl__node *n) {
-    if (strcmp(n->op->name, "QuantizeLinear") == 0 || strcmp(n->op->name, "DequantizeLinear") == 0) return false;
+    if (strcmp(n->op->name, "QuantizeLinear") == 0 || strcmp(n->op->name, "DequantizeLinear") == 0)
+        return false;
     for (int i = 0; i < n->input_count; i++) {
         const espl__value *v = n->inputs[i];
         if (!v || plain_constant(v)) continue;
@@ -56,8 +61,9 @@ static espl_status fold_node(espl_graph *g, espl__node *n, espl_diag *diag) {
     if (!io) return espl__nomem(diag, sizeof *io);
     espl_tensor *out = io + n->input_count;
     for (int i = 0; i < n->input_count; i++)
-        if (n->inputs[i]) io[i] = n->inputs[i]->constant ? *n->inputs[i]->constant
-                                                          : (espl_tensor){n->inputs[i]->dtype, n->inputs[i]->shape, NULL};
+        if (n->inputs[i])
+            io[i] = n->inputs[i]->constant ? *n->inputs[i]->constant
+                                           : (espl_tensor){n->inputs[i]->dtype, n->inputs[i]->shape, NULL};
     for (int i = 0; i < n->output_count; i++) {
         espl__value *v = n->outputs[i];
         if (!v) continue;
@@ -106,15 +112,17 @@ espl_status espl__specialise(espl_graph *g, const espl_shape *shapes, espl_diag 
             for (int d = 0; fits && v->known_rank && d < v->shape.rank; d++)
                 fits = v->shape.dim[d] < 0 || v->shape.dim[d] == shapes[i].dim[d];
             if (!fits)
-                return espl__fail(diag, ESPL_SHAPE, "%s: input '%s' has shape %s, %s was given; bind only its '?'s",
-                                  g->file, v->name, espl_shape_text(&v->shape, a, sizeof a),
+                return espl__fail(diag, ESPL_SHAPE,
+                                  "%s: input '%s' has shape %s, %s was given; bind only its '?'s", g->file,
+                                  v->name, espl_shape_text(&v->shape, a, sizeof a),
                                   espl_shape_text(&shapes[i], b, sizeof b));
             v->shape = shapes[i];
             v->known_rank = true;
         }
         if (!v->known_rank)
-            return espl__fail(diag, ESPL_SHAPE, "%s: input '%s' declares no shape; give one with --shape %s=...",
-                              g->file, v->name, v->name);
+            return espl__fail(diag, ESPL_SHAPE,
+                              "%s: input '%s' declares no shape; give one with --shape %s=...", g->file,
+                              v->name, v->name);
         for (int d = 0; d < v->shape.rank; d++)
             if (v->shape.dim[d] < 0) v->shape.dim[d] = 1;
     }

@@ -14,7 +14,8 @@ espl_status espl__passes_run(espl_graph *graph, espl_diag *diag) {
         espl_status status = passes[i].run(graph, diag);
         if (status == ESPL_OK) status = espl__graph_verify(graph, diag);
         if (status != ESPL_OK) {
-            if (diag && graph->file[0] && !strstr(diag->message, graph->file)) espl__diag_prefix(diag, "%s", graph->file);
+            if (diag && graph->file[0] && !strstr(diag->message, graph->file))
+                espl__diag_prefix(diag, "%s", graph->file);
             return status;
         }
     }

@@ -1,19 +1,20 @@
-/* Rewrites of the graph. Each pass is one file; PASS_LIST gives the order in which an imported graph goes through them. */
+/* Rewrites of the graph. Each pass is one file; PASS_LIST gives the order in which an imported graph goes
+ * through them. */
 #ifndef ESPL_PASSES_H
 #define ESPL_PASSES_H
 
 #include "graph/graph.h"
 
-/* X(name, what it does) : espl_status espl__pass_<name>(espl_graph *, espl_diag *). The one list of passes; run in order
- * by espl__passes_run on a graph as imported, before anything else looks at it. */
-#define ESPL__PASS_LIST(X)                                                                                  \
-    X(absorb_qdq, "QuantizeLinear and DequantizeLinear nodes become quantizations of values")               \
-    X(infer, "shapes and types; nodes whose inputs are all constant are computed")                          \
-    X(static_reshape, "shape arithmetic that only carries the batch size becomes a constant with a -1")    \
-    X(simplify, "identities, views of views, and dropouts go; constants are merged")                        \
-    X(fold_batchnorm, "BatchNormalization goes into the layer before; one that cannot keeps two vectors")     \
-    X(propagate_grids, "what only moves rounded elements has their grid")                                   \
-    X(bias, "Add of a per-channel constant after Conv or MatMul becomes its bias")                          \
+/* X(name, what it does) : espl_status espl__pass_<name>(espl_graph *, espl_diag *). The one list of passes;
+ * run in order by espl__passes_run on a graph as imported, before anything else looks at it. */
+#define ESPL__PASS_LIST(X)                                                                                \
+    X(absorb_qdq, "QuantizeLinear and DequantizeLinear nodes become quantizations of values")             \
+    X(infer, "shapes and types; nodes whose inputs are all constant are computed")                        \
+    X(static_reshape, "shape arithmetic that only carries the batch size becomes a constant with a -1")   \
+    X(simplify, "identities, views of views, and dropouts go; constants are merged")                      \
+    X(fold_batchnorm, "BatchNormalization goes into the layer before; one that cannot keeps two vectors") \
+    X(propagate_grids, "what only moves rounded elements has their grid")                                 \
+    X(bias, "Add of a per-channel constant after Conv or MatMul becomes its bias")                        \
     X(dead_code, "nodes that no output needs go")
 
 #define X(name, text) ESPL_NODISCARD espl_status espl__pass_##name(espl_graph *graph, espl_diag *diag);
@@ -22,18 +23,19 @@ ESPL__PASS_LIST(X)
 
 ESPL_NODISCARD espl_status espl__passes_run(espl_graph *graph, espl_diag *diag);
 
-/* Gives the inputs these shapes (count = graph->input_count; an entry of rank -1 keeps the graph's own, unknown
- * dimensions becoming 1), infers all shapes and folds what is constant, in place. Afterwards every shape is known. */
+/* Gives the inputs these shapes (count = graph->input_count; an entry of rank -1 keeps the graph's own,
+ * unknown dimensions becoming 1), infers all shapes and folds what is constant, in place. Afterwards every
+ * shape is known. */
 ESPL_NODISCARD espl_status espl__specialise(espl_graph *graph, const espl_shape *shapes, espl_diag *diag);
 
-/* Runs a specialised graph by the operators' references, without any kernel: the oracle's stand-in and test helper.
- * Quantized constants count with the numbers they stand for; activations are not rounded.
- * Outputs are allocated from ctx and owned by the caller (espl_tensor_free). */
+/* Runs a specialised graph by the operators' references, without any kernel: the oracle's stand-in and test
+ * helper. Quantized constants count with the numbers they stand for; activations are not rounded. Outputs are
+ * allocated from ctx and owned by the caller (espl_tensor_free). */
 ESPL_NODISCARD espl_status espl__evaluate(espl_context *ctx, espl_graph *graph, const espl_tensor *inputs,
                                           espl_tensor *outputs, espl_diag *diag);
 
-/* The f32 values of a constant, whatever its element type or quantization, as an arena tensor of type F32. NULL without
- * memory or if the type has no f32 reading. Returns the constant itself if it is plain f32. */
+/* The f32 values of a constant, whatever its element type or quantization, as an arena tensor of type F32.
+ * NULL without memory or if the type has no f32 reading. Returns the constant itself if it is plain f32. */
 const espl_tensor *espl__constant_f32(espl_graph *graph, const espl__value *value);
 /* The codes of an f32 tensor on a grid of u8 or s8, as an arena tensor of that type. NULL without memory. */
 espl_tensor *espl__constant_codes(espl_graph *graph, const espl_tensor *numbers, const espl__quant *grid);

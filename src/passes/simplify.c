@@ -23,7 +23,8 @@ static bool is_identity(const espl__node *n) {
 /* Reshape of a reshape reads the first one's input if its own target does not copy dimensions (0). */
 static bool skips_view(const espl__node *n) {
     const espl__node *before = n->inputs[0] ? n->inputs[0]->producer : NULL;
-    if (!espl__node_is(n, "Reshape") || !before || !before->op->is_view || !n->inputs[1]->constant) return false;
+    if (!espl__node_is(n, "Reshape") || !before || !before->op->is_view || !n->inputs[1]->constant)
+        return false;
     if (espl__is_quantized(n->inputs[0]) || before->inputs[0] == NULL) return false;
     const espl_tensor *target = n->inputs[1]->constant;
     for (int64_t i = 0; i < espl_shape_count(&target->shape); i++)

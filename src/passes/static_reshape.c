@@ -1,6 +1,6 @@
-/* Exporters write `x.view(N, -1)` as Shape, Gather, Concat and Reshape. When only the batch size is unknown, the target
- * shape is found by specialising the graph for two batch sizes: where all dimensions but one agree, and that one grows
- * with the batch, the target is a constant with -1 in that place. */
+/* Exporters write `x.view(N, -1)` as Shape, Gather, Concat and Reshape. When only the batch size is unknown,
+ * the target shape is found by specialising the graph for two batch sizes: where all dimensions but one
+ * agree, and that one grows with the batch, the target is a constant with -1 in that place. */
 #include "passes/passes.h"
 
 enum { BATCH_A = 2, BATCH_B = 3 };
@@ -19,7 +19,8 @@ static bool only_batch_unknown(const espl_graph *g) {
     return any;
 }
 
-/* Specialises a clone for one batch size; *nodes (owned by the caller) keeps the clone's nodes by their old ids. */
+/* Specialises a clone for one batch size; *nodes (owned by the caller) keeps the clone's nodes by their old
+ * ids. */
 static espl_status probe(const espl_graph *g, int64_t batch, espl_graph **clone, espl__node ***nodes,
                          espl_diag *diag) {
     espl_context *ctx = g->arena.ctx;

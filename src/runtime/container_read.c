@@ -1,4 +1,5 @@
-/* Everything in the file is hostile until checked: counts against the bytes that are left, ids against the lists. */
+/* Everything in the file is hostile until checked: counts against the bytes that are left, ids against the
+ * lists. */
 #include "runtime/container.h"
 #include "passes/passes.h"
 
@@ -17,7 +18,9 @@ typedef struct reader {
     bool bad;
 } reader;
 
-static uint64_t left(const reader *r) { return (uint64_t)(r->end - r->p); }
+static uint64_t left(const reader *r) {
+    return (uint64_t)(r->end - r->p);
+}
 
 static unsigned get_byte(reader *r) {
     if (r->p == r->end) {
@@ -112,14 +115,17 @@ static espl_status get_quant(reader *r, espl__value *v, bool derived, espl_diag 
     unsigned format = get_byte(r), axis = get_byte(r);
     uint64_t count = get_count(r, derived ? 0 : 4);
     espl__quant *q = &v->quant;
-    if (format >= ESPL_FORMAT_COUNT || format == ESPL_FORMAT_F32 || count == 0 || (axis & 127) > ESPL_MAX_RANK) r->bad = true;
+    if (format >= ESPL_FORMAT_COUNT || format == ESPL_FORMAT_F32 || count == 0 ||
+        (axis & 127) > ESPL_MAX_RANK)
+        r->bad = true;
     if (r->bad) return ESPL_OK;
     *q = (espl__quant){(espl_format)format, (int)(axis & 127) - 1, (int64_t)count, NULL, NULL};
     if (v->constant) {
         const espl_shape *s = &v->constant->shape;
         espl_dtype type = v->constant->dtype;
         if (q->axis >= s->rank || (q->axis >= 0 ? s->dim[q->axis] : 1) != q->count) r->bad = true;
-        if (type != (format == ESPL_FORMAT_U8 ? ESPL_U8 : format == ESPL_FORMAT_S32 ? ESPL_S32 : ESPL_S8)) r->bad = true;
+        if (type != (format == ESPL_FORMAT_U8 ? ESPL_U8 : format == ESPL_FORMAT_S32 ? ESPL_S32 : ESPL_S8))
+            r->bad = true;
     } else if (count != 1 || q->axis >= 0 || (format != ESPL_FORMAT_U8 && format != ESPL_FORMAT_S8)) {
         r->bad = true;
     }
@@ -144,7 +150,7 @@ static espl_status get_quant(reader *r, espl__value *v, bool derived, espl_diag 
 /* Bytes of the file that a constant takes at least: hostile sizes end here, before any memory is taken. */
 static uint64_t least_bytes(espl_dtype type, const espl_shape *shape) {
     uint64_t count = (uint64_t)espl_shape_count(shape);
-    if (type == ESPL_S64) return count;  /* one byte an element or more */
+    if (type == ESPL_S64) return count;    /* one byte an element or more */
     if (type == ESPL_S8) return count / 4; /* codes of two bits */
     return count > UINT64_MAX / 8 ? UINT64_MAX : count * espl_dtype_bytes(type);
 }
@@ -223,12 +229,16 @@ static espl_status get_attr(reader *r, espl__node *n, espl_diag *diag) {
     }
     const char *label = r->attrs[name];
     switch (kind) {
-        case ESPL__ATTR_INT: good = espl__attr_set_int(r->g, n, label, get_int(r)); break;
+        case ESPL__ATTR_INT:
+            good = espl__attr_set_int(r->g, n, label, get_int(r));
+            break;
         case ESPL__ATTR_FLOAT:
             get_bytes(r, &f, 4);
             good = espl__attr_set_float(r->g, n, label, f);
             break;
-        case ESPL__ATTR_STRING: good = espl__attr_set_string(r->g, n, label, get_string(r)); break;
+        case ESPL__ATTR_STRING:
+            good = espl__attr_set_string(r->g, n, label, get_string(r));
+            break;
         case ESPL__ATTR_INTS: {
             count = get_count(r, 1);
             int64_t *ints = espl__arena_alloc(arena, (count + 1) * sizeof *ints);
@@ -245,7 +255,9 @@ static espl_status get_attr(reader *r, espl__node *n, espl_diag *diag) {
             good = espl__attr_set_floats(r->g, n, label, floats, (int64_t)count);
             break;
         }
-        case ESPL__ATTR_STRINGS: good = espl__attr_set_strings(r->g, n, label, get_string(r)); break;
+        case ESPL__ATTR_STRINGS:
+            good = espl__attr_set_strings(r->g, n, label, get_string(r));
+            break;
         case ESPL__ATTR_TENSOR: {
             type = get_dtype(r);
             get_shape(r, &shape, false);
@@ -258,7 +270,8 @@ static espl_status get_attr(reader *r, espl__node *n, espl_diag *diag) {
             r->p += espl__tensor_bytes(&t);
             break;
         }
-        default: r->bad = true;
+        default:
+            r->bad = true;
     }
     return good ? ESPL_OK : espl__nomem(diag, 0);
 }
@@ -329,7 +342,9 @@ static espl_status get_io(reader *r, espl_diag *diag) {
         if (r->g->values[i]->is_input != r->g->values[i]->mark) r->bad = true;
     if (counts[1] == 0) r->bad = true;
     if (r->bad) return ESPL_OK;
-    return espl__graph_set_io(r->g, lists[0], (int)counts[0], lists[1], (int)counts[1]) ? ESPL_OK : espl__nomem(diag, 0);
+    return espl__graph_set_io(r->g, lists[0], (int)counts[0], lists[1], (int)counts[1])
+               ? ESPL_OK
+               : espl__nomem(diag, 0);
 }
 
 static void fix_bias_scales(reader *r) {
@@ -337,7 +352,8 @@ static void fix_bias_scales(reader *r) {
         espl__node *n = r->g->nodes[i];
         espl__value *b = n->input_count > 2 ? n->inputs[2] : NULL;
         if (!b || !r->derived[b->id]) continue;
-        if (!n->inputs[0] || !n->inputs[1] || !espl__container_bias_scales(n, b->quant.scale, b->quant.count)) r->bad = true;
+        if (!n->inputs[0] || !n->inputs[1] || !espl__container_bias_scales(n, b->quant.scale, b->quant.count))
+            r->bad = true;
         r->derived[b->id] = false;
     }
     for (int i = 0; i < r->g->value_count; i++)
@@ -392,13 +408,14 @@ espl_status espl_model_read(espl_context *ctx, const char *path, espl_graph **ou
     memcpy(&crc, bytes + 8, 4);
     memcpy(&length, bytes + 12, 8);
     if (version != CONTAINER_VERSION) {
-        status = espl__fail(diag, ESPL_UNSUPPORTED, "%s: has format version %d, this program reads %d", path, version,
-                            CONTAINER_VERSION);
+        status = espl__fail(diag, ESPL_UNSUPPORTED, "%s: has format version %d, this program reads %d", path,
+                            version, CONTAINER_VERSION);
         goto done;
     }
     if (length != size - CONTAINER_HEADER || espl__container_crc(bytes + CONTAINER_HEADER, length) != crc) {
         status = espl__fail(diag, ESPL_FORMAT, "%s: is damaged (%s); copy or export it again", path,
-                            length != size - CONTAINER_HEADER ? "its length is wrong" : "its checksum does not match");
+                            length != size - CONTAINER_HEADER ? "its length is wrong"
+                                                              : "its checksum does not match");
         goto done;
     }
     r = espl__calloc(ctx, 1, sizeof *r);

@@ -11,7 +11,8 @@ typedef struct writer {
     espl__buffer out;
     bool too_long; /* a string was, for the format */
     names ops, attrs;
-    char previous[CONTAINER_MAX_STRING + 1]; /* the last string: the next one names the length of the prefix they share */
+    char previous[CONTAINER_MAX_STRING +
+                  1]; /* the last string: the next one names the length of the prefix they share */
 } writer;
 
 uint32_t espl__container_crc(const uint8_t *bytes, uint64_t length) {
@@ -29,11 +30,14 @@ bool espl__container_bias_scales(const espl__node *node, float *scale, int64_t c
     const espl__value *x = node->inputs[0], *w = node->input_count > 1 ? node->inputs[1] : NULL;
     if (!espl__is_quantized(x) || !espl__is_quantized(w) || x->quant.count != 1) return false;
     if (w->quant.count != 1 && w->quant.count != count) return false;
-    for (int64_t c = 0; c < count; c++) scale[c] = x->quant.scale[0] * w->quant.scale[w->quant.count == 1 ? 0 : c];
+    for (int64_t c = 0; c < count; c++)
+        scale[c] = x->quant.scale[0] * w->quant.scale[w->quant.count == 1 ? 0 : c];
     return true;
 }
 
-static void put_bytes(writer *w, const void *p, size_t n) { espl__buffer_append(&w->out, p, n); }
+static void put_bytes(writer *w, const void *p, size_t n) {
+    espl__buffer_append(&w->out, p, n);
+}
 static void put_byte(writer *w, unsigned b) {
     uint8_t byte = (uint8_t)b;
     put_bytes(w, &byte, 1);
@@ -44,7 +48,9 @@ static void put_uint(writer *w, uint64_t v) {
     put_byte(w, (unsigned)v);
 }
 
-static void put_int(writer *w, int64_t v) { put_uint(w, (uint64_t)v << 1 ^ (uint64_t)(v >> 63)); }
+static void put_int(writer *w, int64_t v) {
+    put_uint(w, (uint64_t)v << 1 ^ (uint64_t)(v >> 63));
+}
 
 static void put_string(writer *w, const char *s) {
     size_t n = ESPL_MIN(strlen(s), CONTAINER_MAX_STRING), shared = 0;
@@ -153,10 +159,16 @@ static void put_attr(writer *w, const espl__attr *a) {
     put_uint(w, (uint64_t)name_index(&w->attrs, a->name));
     put_byte(w, a->kind);
     switch (a->kind) {
-        case ESPL__ATTR_INT: put_int(w, a->i); break;
-        case ESPL__ATTR_FLOAT: put_bytes(w, &a->f, 4); break;
+        case ESPL__ATTR_INT:
+            put_int(w, a->i);
+            break;
+        case ESPL__ATTR_FLOAT:
+            put_bytes(w, &a->f, 4);
+            break;
         case ESPL__ATTR_STRING:
-        case ESPL__ATTR_STRINGS: put_string(w, a->s); break;
+        case ESPL__ATTR_STRINGS:
+            put_string(w, a->s);
+            break;
         case ESPL__ATTR_INTS:
             put_uint(w, (uint64_t)a->count);
             for (int64_t i = 0; i < a->count; i++) put_int(w, a->ints[i]);
@@ -211,7 +223,8 @@ static void put_graph(writer *w) {
         if (g->values[i]->constant) put_data(w, g->values[i]);
 }
 
-espl_status espl__model_bytes(espl_context *ctx, const espl_graph *graph, espl__buffer *out, espl_diag *diag) {
+espl_status espl__model_bytes(espl_context *ctx, const espl_graph *graph, espl__buffer *out,
+                              espl_diag *diag) {
     espl_status status = ESPL_OK;
     espl_graph *copy = NULL; /* ids without gaps */
     static const char header[CONTAINER_HEADER];
@@ -226,7 +239,8 @@ espl_status espl__model_bytes(espl_context *ctx, const espl_graph *graph, espl__
     put_bytes(w, header, CONTAINER_HEADER);
     put_graph(w);
     if (w->too_long) {
-        status = espl__fail(diag, ESPL_UNSUPPORTED, "a name or text of more than %d bytes cannot be stored in an .espl file",
+        status = espl__fail(diag, ESPL_UNSUPPORTED,
+                            "a name or text of more than %d bytes cannot be stored in an .espl file",
                             CONTAINER_MAX_STRING);
         goto done;
     }

@@ -1,9 +1,9 @@
 /* Four ways to walk the two views, chosen when planned:
  *  runs:    both are contiguous along the innermost dimension: one kernel call a run;
  *  gather:  only dst is: elements are gathered into a small buffer first;
- *  scatter: src is contiguous along another, longer dimension: runs go to the small buffer and are spread from there;
- *  planes:  three planes become u8 pixels of four bytes (an image on its way into the first layer): the same, but whole
- *           pixels are written. */
+ *  scatter: src is contiguous along another, longer dimension: runs go to the small buffer and are spread
+ * from there; planes:  three planes become u8 pixels of four bytes (an image on its way into the first
+ * layer): the same, but whole pixels are written. */
 #include "runtime/convert.h"
 
 enum { CHUNK = 2048 };
@@ -54,7 +54,9 @@ static bool choose_op(convert *c, const view *src, const view *dst) {
 /* The last two dimensions are then channel and position. The fourth byte of a pixel is nobody's. */
 static void choose_planes(convert *c, const view *dst) {
     int last = c->rank - 1;
-    if (c->mode != CONVERT_SCATTER || c->dst_bytes != 1 || c->dst[last] != 4 || dst->offset % 4 != 0 || !dst->nhwc) return;
+    if (c->mode != CONVERT_SCATTER || c->dst_bytes != 1 || c->dst[last] != 4 || dst->offset % 4 != 0 ||
+        !dst->nhwc)
+        return;
     for (int d = 0; d < last; d++)
         if (c->dst[d] == 1 && c->dim[d] == 3) {
             for (int j = d; j < last - 1; j++) swap_dims(c, j, j + 1);
@@ -64,7 +66,8 @@ static void choose_planes(convert *c, const view *dst) {
 }
 
 bool espl__convert_plan(convert *c, const view *src, const view *dst) {
-    *c = (convert){.src_bytes = (int)espl_dtype_bytes(src->type), .dst_bytes = (int)espl_dtype_bytes(dst->type)};
+    *c = (convert){.src_bytes = (int)espl_dtype_bytes(src->type),
+                   .dst_bytes = (int)espl_dtype_bytes(dst->type)};
     if (src->rank != dst->rank || !choose_op(c, src, dst)) return false;
     c->work = 1;
     for (int d = 0; d < src->rank; d++) {
@@ -105,10 +108,18 @@ const char *espl__convert_name(const convert *c) {
 
 static void run(const convert *c, const espl__kernels *k, const void *src, void *dst, int64_t n) {
     switch (c->op) {
-        case CONVERT_COPY: memcpy(dst, src, (size_t)(n * c->dst_bytes)); break;
-        case CONVERT_QUANTIZE: k->quantize(c->inverse, c->zout, 0, 255, src, dst, n); break;
-        case CONVERT_DEQUANTIZE: k->dequantize(c->scale, c->zin, src, dst, n); break;
-        case CONVERT_REQUANTIZE: k->requant_u8(c->scale, c->zin, c->zout, src, dst, n); break;
+        case CONVERT_COPY:
+            memcpy(dst, src, (size_t)(n * c->dst_bytes));
+            break;
+        case CONVERT_QUANTIZE:
+            k->quantize(c->inverse, c->zout, 0, 255, src, dst, n);
+            break;
+        case CONVERT_DEQUANTIZE:
+            k->dequantize(c->scale, c->zin, src, dst, n);
+            break;
+        case CONVERT_REQUANTIZE:
+            k->requant_u8(c->scale, c->zin, c->zout, src, dst, n);
+            break;
     }
 }
 
@@ -192,7 +203,8 @@ static void run_convert(const step *st, espl_session *s) {
     espl__convert_run(&cs->c, s->kernels, buffer_at(s, &cs->src), buffer_at(s, &cs->dst));
 }
 
-espl_status espl__plan_convert(espl_session *s, const espl__node *node, const view *src, const view *dst, espl_diag *diag) {
+espl_status espl__plan_convert(espl_session *s, const espl__node *node, const view *src, const view *dst,
+                               espl_diag *diag) {
     convert c;
     if (!espl__convert_plan(&c, src, dst))
         return espl__fail(diag, ESPL_INTERNAL, "no conversion from %s to %s", espl_dtype_name(src->type),

@@ -1,4 +1,5 @@
-/* The walk over the graph, fusion, and the operator's own reference as the general way to compute anything. */
+/* The walk over the graph, fusion, and the operator's own reference as the general way to compute anything.
+ */
 #include "runtime/lower.h"
 #include "ops/ops.h"
 
@@ -29,7 +30,8 @@ espl_dtype espl__plan_store_type(const espl__value *value) {
 /* --- wanted layouts ----------------------------------------------------------------------------- */
 
 static bool spatial_op(const espl__node *n) {
-    static const char *const names[] = {"Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"};
+    static const char *const names[] = {"Conv", "MaxPool", "AveragePool", "GlobalAveragePool",
+                                        "GlobalMaxPool"};
     if (!n->inputs[0] || n->inputs[0]->shape.rank != 4) return false;
     for (size_t i = 0; i < ESPL_COUNT(names); i++)
         if (espl__node_is(n, names[i])) return true;
@@ -89,8 +91,8 @@ static bool same_quant(const espl__value *a, const espl__value *b) {
     return qa == qb && (!qa || (sa == sb && za == zb));
 }
 
-/* Takes a Relu or Clip behind *value: exact when the value is not rounded before it, or both share one grid (the bound
- * is then a bound on codes). */
+/* Takes a Relu or Clip behind *value: exact when the value is not rounded before it, or both share one grid
+ * (the bound is then a bound on codes). */
 static void take_clamp(espl_session *s, espl__value **value, float *lo, float *hi) {
     espl__node *r = espl__graph_only_reader(s->graph, *value);
     float l, h;
@@ -110,7 +112,8 @@ static bool take_residual(espl_session *s, bool integer, fusion *f) {
     espl__value *other = add->inputs[add->inputs[0] == f->out ? 1 : 0], *sum = add->outputs[0];
     if (other == f->out || other->constant || !s->forms[other->id]) return false;
     if (!espl_shape_equal(&other->shape, &f->out->shape)) return false;
-    if (integer != espl__plan_grid(f->out, &scale, &zero) || integer != espl__plan_grid(other, &scale, &zero)) return false;
+    if (integer != espl__plan_grid(f->out, &scale, &zero) || integer != espl__plan_grid(other, &scale, &zero))
+        return false;
     if (!integer) { /* a bound before the sum has no place in the f32 store */
         if (f->lo != -INFINITY || f->hi != INFINITY) return false;
     } else {
@@ -157,9 +160,11 @@ espl__node *espl__plan_bias_add(const espl_graph *g, const espl__node *n) {
     if (!espl__node_is(add, "Add") || !y->known_rank) return NULL;
     const espl__value *c = add->inputs[add->inputs[0] == y ? 1 : 0];
     int64_t channels = n->inputs[1]->shape.dim[1];
-    if (!c->constant || c->dtype != ESPL_F32 || espl__is_quantized(c) || c->shape.rank < 1 || c->shape.rank > y->shape.rank)
+    if (!c->constant || c->dtype != ESPL_F32 || espl__is_quantized(c) || c->shape.rank < 1 ||
+        c->shape.rank > y->shape.rank)
         return NULL;
-    return espl_shape_count(&c->shape) == channels && c->shape.dim[c->shape.rank - 1] == channels ? add : NULL;
+    return espl_shape_count(&c->shape) == channels && c->shape.dim[c->shape.rank - 1] == channels ? add
+                                                                                                  : NULL;
 }
 
 /* --- the operator's reference ------------------------------------------------------------------------ */
@@ -177,7 +182,8 @@ static void run_reference(const step *st, espl_session *s) {
     const reference_step *r = (const reference_step *)st;
     for (int i = 0; i < r->inputs + r->outputs; i++)
         if (r->views[i].buffer >= 0) r->io[i].data = buffer_at(s, &r->views[i]);
-    r->node->op->eval(r->node, r->io, r->io + r->inputs, r->scratch >= 0 ? s->buffers[r->scratch].data : NULL);
+    r->node->op->eval(r->node, r->io, r->io + r->inputs,
+                      r->scratch >= 0 ? s->buffers[r->scratch].data : NULL);
 }
 
 /* Operators that only move elements work on codes as they are, if all sides share one grid. */
@@ -185,7 +191,8 @@ static bool on_codes(const espl__node *n) {
     if (n->op->quant != ESPL__QUANT_MOVE || espl__node_is(n, "Pad")) return false;
     if (espl__plan_store_type(n->inputs[0]) != ESPL_U8) return false;
     for (int i = 0; i < n->output_count; i++)
-        if (n->outputs[i] && (espl__plan_store_type(n->outputs[i]) != ESPL_U8 || !same_quant(n->inputs[0], n->outputs[i])))
+        if (n->outputs[i] &&
+            (espl__plan_store_type(n->outputs[i]) != ESPL_U8 || !same_quant(n->inputs[0], n->outputs[i])))
             return false;
     return true;
 }
@@ -201,7 +208,8 @@ espl_status espl__lower_reference(espl_session *s, espl__node *n, espl_diag *dia
     for (int i = 0; i < n->input_count; i++) {
         const espl__value *v = n->inputs[i];
         if (!v) continue;
-        ESPL_TRY(espl__plan_require(s, n, v, codes && i == 0 ? ESPL_U8 : v->dtype, WANT_ROWS, 1, &views[i], diag));
+        ESPL_TRY(
+            espl__plan_require(s, n, v, codes && i == 0 ? ESPL_U8 : v->dtype, WANT_ROWS, 1, &views[i], diag));
         io[i] = (espl_tensor){views[i].type, v->shape, NULL};
     }
     for (int i = 0; i < n->output_count; i++) {
@@ -223,7 +231,8 @@ espl_status espl__lower_reference(espl_session *s, espl__node *n, espl_diag *dia
     *st = (reference_step){st->base, n, n->input_count, n->output_count, views, io, -1};
     st->base.macs = n->op->macs ? n->op->macs(n) : 0;
     uint64_t scratch = n->op->scratch_bytes ? n->op->scratch_bytes(n) : 0;
-    if (scratch && (st->scratch = espl__plan_buffer(s, BUFFER_WORK, scratch)) < 0) return espl__nomem(diag, scratch);
+    if (scratch && (st->scratch = espl__plan_buffer(s, BUFFER_WORK, scratch)) < 0)
+        return espl__nomem(diag, scratch);
     for (int i = 0; i < total; i++)
         if (views[i].buffer >= 0) espl__plan_use(s, views[i].buffer);
     if (st->scratch >= 0) espl__plan_use(s, st->scratch);
@@ -290,12 +299,14 @@ typedef struct observe_step {
 
 static void run_observe(const step *st, espl_session *s) {
     const observe_step *o = (const observe_step *)st;
-    s->observer(s->observer_user, o->value->origin, o->value->name,
-                (const float *)buffer_at(s, &o->v), espl_shape_count(&o->value->shape));
+    s->observer(s->observer_user, o->value->origin, o->value->name, (const float *)buffer_at(s, &o->v),
+                espl_shape_count(&o->value->shape));
 }
 
-/* Lets the observer see a value. A form that is dense is shown as it lies, whatever the order of its elements. */
-static espl_status observe(espl_session *s, const espl__node *node, const espl__value *value, espl_diag *diag) {
+/* Lets the observer see a value. A form that is dense is shown as it lies, whatever the order of its
+ * elements. */
+static espl_status observe(espl_session *s, const espl__node *node, const espl__value *value,
+                           espl_diag *diag) {
     view v;
     if (!s->observer || !value || value->dtype != ESPL_F32 || value->constant) return ESPL_OK;
     espl_status status = espl__plan_require(s, node, value, ESPL_F32, WANT_ROWS, 1, &v, diag);
@@ -314,7 +325,8 @@ static espl_status lower_node(espl_session *s, espl__node *n, espl_diag *diag) {
     lower_fn lower = find_lowering(n);
     if (lower) status = lower(s, n, &taken, diag);
     if (status == ESPL_OK && !taken) status = espl__lower_reference(s, n, diag);
-    for (int i = 0; i < n->output_count && status == ESPL_OK; i++) status = observe(s, n, n->outputs[i], diag);
+    for (int i = 0; i < n->output_count && status == ESPL_OK; i++)
+        status = observe(s, n, n->outputs[i], diag);
     if (status != ESPL_OK) {
         char label[160];
         espl__diag_prefix(diag, "%s: node %s", s->graph->file, espl__node_label(n, label, sizeof label));

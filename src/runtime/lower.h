@@ -12,18 +12,24 @@ espl_dtype espl__plan_store_type(const espl__value *value);
 /* MatMul whose right side is no constant. */
 espl_status espl__lower_matmul_dynamic(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
 /* Channels as kernels see them: whole blocks. */
-static inline int64_t pad16(int64_t n) { return (n + ESPL__NR - 1) / ESPL__NR * ESPL__NR; }
+static inline int64_t pad16(int64_t n) {
+    return (n + ESPL__NR - 1) / ESPL__NR * ESPL__NR;
+}
 /* No accumulator may pass 32 bits: |start| + K * 255 * max|w| < 2^31. */
-static inline bool accumulator_fits(int64_t k) { return k < ((int64_t)1 << 31) / (2 * 255 * 128); }
+static inline bool accumulator_fits(int64_t k) {
+    return k < ((int64_t)1 << 31) / (2 * 255 * 128);
+}
 /* Bytes from row to row of a view that stands in rows. */
 static inline int64_t row_stride(const view *v) {
     return (espl__view_is_dense(v) ? v->dim[v->rank - 1] : v->cs) * (int64_t)espl_dtype_bytes(v->type);
 }
 /* Raises halo (top, left, bottom, right) to what this convolution reads beyond its input. */
 void espl__lower_conv_halo(const espl__node *node, int halo[4]);
-/* The one input that varies if the node is an elementwise function of it (scalar constants beside it), else -1. */
+/* The one input that varies if the node is an elementwise function of it (scalar constants beside it), else
+ * -1. */
 int espl__plan_unary_input(const espl__node *node);
-/* The Add of a constant per output channel that is all that reads a MatMul's output, and so is its bias; NULL: none. */
+/* The Add of a constant per output channel that is all that reads a MatMul's output, and so is its bias;
+ * NULL: none. */
 espl__node *espl__plan_bias_add(const espl_graph *graph, const espl__node *node);
 
 #endif

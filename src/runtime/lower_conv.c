@@ -1,4 +1,5 @@
-/* Convolution, depthwise convolution, and Gemm and MatMul with constant weights: packed once, one step each. */
+/* Convolution, depthwise convolution, and Gemm and MatMul with constant weights: packed once, one step each.
+ */
 #include "runtime/lower.h"
 #include "ops/ops.h"
 #include "passes/passes.h"
@@ -6,15 +7,17 @@
 #include <math.h>
 
 enum {
-    PARALLEL_MACS = 150000,        /* below this a wake costs more than it gains */
-    CHUNK_BYTES = 24 * 1024,       /* input of one call of a 1x1 kernel: half of the first-level cache */
-    GROUP_WEIGHT_BYTES = 256 << 10, /* weights of one sweep over the rows: they stay in the second-level cache */
-    MAX_HALO = 512                 /* pixels of padding on one side */
+    PARALLEL_MACS = 150000,  /* below this a wake costs more than it gains */
+    CHUNK_BYTES = 24 * 1024, /* input of one call of a 1x1 kernel: half of the first-level cache */
+    GROUP_WEIGHT_BYTES =
+        256 << 10, /* weights of one sweep over the rows: they stay in the second-level cache */
+    MAX_HALO = 512 /* pixels of padding on one side */
 };
 
 /* --- weights --------------------------------------------------------------------------------------- */
 
-/* The codes of an integer weight tensor as s8 with zero point 0, and its scales; false: it has no such reading. */
+/* The codes of an integer weight tensor as s8 with zero point 0, and its scales; false: it has no such
+ * reading. */
 typedef struct weights {
     const int8_t *codes;
     const float *scale;
@@ -50,11 +53,11 @@ typedef struct linear_step {
     espl__dwconv d;
     bool depthwise, has_res, u8_in, u8_out;
     view in, out, res;
-    int64_t rows, pixels, last_pixels;            /* rows of pixels; the last one may be shorter (flattened only) */
-    int64_t rows_per_image;                       /* 0: flattened, every row directly follows the one before */
-    int64_t in_row, in_image, in_origin;          /* bytes */
+    int64_t rows, pixels, last_pixels;   /* rows of pixels; the last one may be shorter (flattened only) */
+    int64_t rows_per_image;              /* 0: flattened, every row directly follows the one before */
+    int64_t in_row, in_image, in_origin; /* bytes */
     int64_t out_row, out_image, res_row, res_image;
-    int groups, blocks, group_blocks;             /* convolution groups; blocks of 16 channels; blocks of one sweep */
+    int groups, blocks, group_blocks; /* convolution groups; blocks of 16 channels; blocks of one sweep */
     int64_t in_group, out_group, w_group, channels_padded; /* steps from group to group */
 } linear_step;
 
@@ -123,8 +126,9 @@ static void run_linear(const step *st, espl_session *s) {
         espl__parallel_for(pool, l->rows, job_rows, &job);
 }
 
-/* Where the weights of one segment stand in the tensor: a segment is `taps` runs of `stored` input channels, of which the
- * first `real` are there and the others padding. Strides in elements, from one channel, segment, tap, input to the next. */
+/* Where the weights of one segment stand in the tensor: a segment is `taps` runs of `stored` input channels,
+ * of which the first `real` are there and the others padding. Strides in elements, from one channel, segment,
+ * tap, input to the next. */
 typedef struct weight_order {
     int64_t groups, channels, segments, taps, stored, real; /* channels: of one group */
     int64_t by_channel, by_segment, by_tap, by_input;
@@ -146,8 +150,8 @@ static void order_channel(const weight_order *w, const void *data, int64_t chann
 }
 
 /* Weights in the kernels' order [channel][segment][k], then packed, group by group. */
-static espl_status pack(espl_session *s, const weight_order *w, const void *data, bool integer, linear_step *l,
-                        espl_diag *diag) {
+static espl_status pack(espl_session *s, const weight_order *w, const void *data, bool integer,
+                        linear_step *l, espl_diag *diag) {
     int64_t k = w->taps * w->stored, each = w->segments * k;
     size_t element = integer ? 1 : 4;
     size_t packed = integer ? espl__pack_s8_bytes(w->channels, w->segments, k)
@@ -166,16 +170,19 @@ static espl_status pack(espl_session *s, const weight_order *w, const void *data
         if (integer)
             espl__pack_s8((const int8_t *)ordered, w->channels, w->segments, k, (int8_t *)to);
         else
-            espl__pack_f32((const float *)(const void *)ordered, w->channels, w->segments, k, (float *)(void *)to);
+            espl__pack_f32((const float *)(const void *)ordered, w->channels, w->segments, k,
+                           (float *)(void *)to);
     }
     espl__free(s->ctx, ordered);
     return ESPL_OK;
 }
 
-/* True if the bias holds codes in the accumulator's own unit, up to what the rounding of a scale to f32 may do to it. */
+/* True if the bias holds codes in the accumulator's own unit, up to what the rounding of a scale to f32 may
+ * do to it. */
 static bool in_accumulator_unit(const espl__value *bias, const weights *w, const view *in, int64_t channels) {
     const espl__quant *q = &bias->quant;
-    if (!espl__is_quantized(bias) || bias->constant->dtype != ESPL_S32 || !zero_points_are(q, 0)) return false;
+    if (!espl__is_quantized(bias) || bias->constant->dtype != ESPL_S32 || !zero_points_are(q, 0))
+        return false;
     for (int64_t c = 0; c < channels; c++) {
         double unit = (double)in->scale * w->scale[w->axis < 0 ? 0 : c];
         if (!(fabs(q->scale[q->count > 1 ? c : 0] - unit) <= 1e-6 * unit)) return false;
@@ -183,17 +190,20 @@ static bool in_accumulator_unit(const espl__value *bias, const weights *w, const
     return true;
 }
 
-/* Bias and multipliers, padded to 16 channels a group. `sums`: per channel the sum of its codes (integer layers). */
-static espl_status scale_integer(espl_session *s, const weights *w, const view *in,
-                                 const fusion *f, int64_t groups, int64_t channels, const int64_t *sums,
-                                 linear_step *l, espl_diag *diag) {
+/* Bias and multipliers, padded to 16 channels a group. `sums`: per channel the sum of its codes (integer
+ * layers). */
+static espl_status scale_integer(espl_session *s, const weights *w, const view *in, const fusion *f,
+                                 int64_t groups, int64_t channels, const int64_t *sums, linear_step *l,
+                                 espl_diag *diag) {
     const espl__value *bias = f->bias;
     const espl_tensor *fbias = bias ? espl__constant_f32(s->graph, bias) : NULL;
     bool exact_bias = bias && in_accumulator_unit(bias, w, in, groups * channels);
     int64_t padded = pad16(channels);
     int32_t *b = espl__plan_weights(s, sizeof *b * (uint64_t)(groups * padded));
     float *mult = espl__plan_weights(s, sizeof *mult * (uint64_t)(groups * padded));
-    float *float_bias = l->u8_out || !bias || exact_bias ? NULL : espl__plan_weights(s, sizeof(float) * (uint64_t)(groups * padded));
+    float *float_bias = l->u8_out || !bias || exact_bias
+                            ? NULL
+                            : espl__plan_weights(s, sizeof(float) * (uint64_t)(groups * padded));
     if (!b || !mult || (bias && !fbias)) return espl__nomem(diag, sizeof *b * (uint64_t)padded);
     float out_scale = 1;
     int32_t zero = 0;
@@ -233,8 +243,8 @@ static espl_status scale_integer(espl_session *s, const weights *w, const view *
     return ESPL_OK;
 }
 
-static espl_status scale_float(espl_session *s, const fusion *f, int64_t groups,
-                               int64_t channels, linear_step *l, espl_diag *diag) {
+static espl_status scale_float(espl_session *s, const fusion *f, int64_t groups, int64_t channels,
+                               linear_step *l, espl_diag *diag) {
     const espl__value *bias = f->bias;
     const espl_tensor *t = bias ? espl__constant_f32(s->graph, bias) : NULL;
     int64_t padded = pad16(channels);
@@ -248,8 +258,8 @@ static espl_status scale_float(espl_session *s, const fusion *f, int64_t groups,
     return ESPL_OK;
 }
 
-static espl_status finish(espl_session *s, const espl__node *n, const fusion *f, linear_step *l, const view *final,
-                          espl_diag *diag) {
+static espl_status finish(espl_session *s, const espl__node *n, const fusion *f, linear_step *l,
+                          const view *final, espl_diag *diag) {
     espl__plan_use(s, l->in.buffer);
     espl__plan_use(s, l->out.buffer);
     if (l->has_res) espl__plan_use(s, l->res.buffer);
@@ -269,7 +279,8 @@ static void choose_sweep(linear_step *l, int64_t channels) {
 }
 
 /* Pixels that follow each other without gaps in all views: one long row, cut to fit the first-level cache. */
-static void flatten(linear_step *l, int64_t pixels, ptrdiff_t in_step, ptrdiff_t out_step, ptrdiff_t res_step) {
+static void flatten(linear_step *l, int64_t pixels, ptrdiff_t in_step, ptrdiff_t out_step,
+                    ptrdiff_t res_step) {
     int64_t chunk = ESPL_MAX(CHUNK_BYTES / ESPL_MAX(in_step, 1) / 28 * 28, 28);
     l->rows = (pixels + chunk - 1) / chunk;
     l->pixels = chunk;
@@ -281,23 +292,27 @@ static void flatten(linear_step *l, int64_t pixels, ptrdiff_t in_step, ptrdiff_t
 }
 
 static bool gapless(const view *v) {
-    return v->stride[2] == v->dim[3] * v->stride[3] && (v->dim[0] == 1 || v->stride[0] == v->dim[2] * v->stride[2]);
+    return v->stride[2] == v->dim[3] * v->stride[3] &&
+           (v->dim[0] == 1 || v->stride[0] == v->dim[2] * v->stride[2]);
 }
 
-/* --- Conv -------------------------------------------------------------------------------------------------- */
+/* --- Conv --------------------------------------------------------------------------------------------------
+ */
 
 static int64_t beyond(const espl__window *g, int d) {
     int64_t last = (g->out[d] - 1) * g->stride[d] + (g->kernel[d] - 1) * g->dilation[d] - g->begin[d];
     return ESPL_MAX(last - g->in[d] + 1, 0);
 }
 
-/* Borders that are better skipped than stored, and rows too far apart for the kernels' 32-bit offsets, are left to the
- * reference. */
+/* Borders that are better skipped than stored, and rows too far apart for the kernels' 32-bit offsets, are
+ * left to the reference. */
 static bool near_enough(const espl__window *g, const espl_shape *x) {
     for (int d = 0; d < 2; d++)
         if (g->begin[d] < 0 || g->begin[d] > MAX_HALO || beyond(g, d) > MAX_HALO) return false;
     double pixel = 4.0 * (double)(x->dim[1] + 3), row = pixel * (double)(x->dim[3] + 2 * MAX_HALO);
-    return (double)(g->kernel[0] - 1) * (double)g->dilation[0] * row + (double)(g->kernel[1] - 1) * (double)g->dilation[1] * pixel < INT32_MAX;
+    return (double)(g->kernel[0] - 1) * (double)g->dilation[0] * row +
+               (double)(g->kernel[1] - 1) * (double)g->dilation[1] * pixel <
+           INT32_MAX;
 }
 
 static bool conv_geometry(const espl__node *n, espl__window *g) {
@@ -329,15 +344,15 @@ static espl_status depthwise_weights(espl_session *s, const espl__node *n, const
                 memcpy(&w[t * padded + i], (const float *)data + i * taps + t, 4);
         }
     }
-    l->d = (espl__dwconv){(int32_t)taps, off, l->p.in_step, l->p.out_step, l->p.res_step, w, l->p.bias, (int32_t)c,
-                          l->p.q, l->p.flo, l->p.fhi};
+    l->d = (espl__dwconv){(int32_t)taps, off,        l->p.in_step, l->p.out_step, l->p.res_step, w,
+                          l->p.bias,     (int32_t)c, l->p.q,       l->p.flo,      l->p.fhi};
     l->blocks = (int)(padded / ESPL__NR);
     l->group_blocks = l->blocks;
     return ESPL_OK;
 }
 
-static espl_status conv_segments(espl_session *s, const espl__window *g, bool by_row, int64_t k, linear_step *l,
-                                 espl_diag *diag) {
+static espl_status conv_segments(espl_session *s, const espl__window *g, bool by_row, int64_t k,
+                                 linear_step *l, espl_diag *diag) {
     int64_t count = by_row ? g->kernel[0] : g->kernel[0] * g->kernel[1];
     int32_t *off = espl__arena_alloc(&s->arena, sizeof *off * (uint64_t)count);
     if (!off) return espl__nomem(diag, sizeof *off * (uint64_t)count);
@@ -374,8 +389,8 @@ static void conv_rows(const espl__window *g, linear_step *l) {
     l->res_image = l->has_res ? l->res.stride[0] : 0;
 }
 
-static const int64_t *code_sums(espl_session *s, const int8_t *codes, int64_t channels, int64_t k, int64_t stride_c,
-                                int64_t stride_k) {
+static const int64_t *code_sums(espl_session *s, const int8_t *codes, int64_t channels, int64_t k,
+                                int64_t stride_c, int64_t stride_k) {
     int64_t *sums = espl__arena_alloc(&s->arena, sizeof *sums * (uint64_t)channels + 8);
     for (int64_t c = 0; sums && c < channels; c++)
         for (int64_t i = 0; i < k; i++) sums[c] += codes[c * stride_c + i * stride_k];
@@ -395,8 +410,8 @@ espl_status espl__lower_conv(espl_session *s, espl__node *n, bool *taken, espl_d
     int64_t groups = espl__attr_int(n, "group", 1), oc = wv->shape.dim[0], cg = wv->shape.dim[1];
     int64_t taps = g.kernel[0] * g.kernel[1];
     bool depthwise = groups > 1 && cg == 1 && oc == groups;
-    bool integer = espl__plan_store_type(x) == ESPL_U8 && integer_weights(s, wv, 0, &w) && accumulator_fits(cg * taps) &&
-                   (groups == 1 || depthwise || cg % 4 == 0) &&
+    bool integer = espl__plan_store_type(x) == ESPL_U8 && integer_weights(s, wv, 0, &w) &&
+                   accumulator_fits(cg * taps) && (groups == 1 || depthwise || cg % 4 == 0) &&
                    (!depthwise || espl__plan_store_type(n->outputs[0]) == ESPL_U8 || !s->observer);
     espl__plan_fuse(s, n, integer ? FUSE_INTEGER : FUSE_FLOAT, &f);
     if (depthwise && espl__plan_store_type(f.out) != ESPL_U8) integer = false; /* the kernel stores u8 only */
@@ -405,7 +420,8 @@ espl_status espl__lower_conv(espl_session *s, espl__node *n, bool *taken, espl_d
     ESPL_TRY(espl__plan_fill_halo(s, n, x, &in, diag));
     view res = {0}, out;
     if (f.residual)
-        ESPL_TRY(espl__plan_require(s, n, f.residual, integer ? ESPL_U8 : ESPL_F32, WANT_NHWC, 1, &res, diag));
+        ESPL_TRY(
+            espl__plan_require(s, n, f.residual, integer ? ESPL_U8 : ESPL_F32, WANT_NHWC, 1, &res, diag));
     ESPL_TRY(espl__plan_store(s, f.out, integer, &out, &final, diag));
     linear_step *l = espl__plan_step(s, sizeof *l, n, "conv", run_linear);
     if (!l) return espl__nomem(diag, sizeof *l);
@@ -434,9 +450,15 @@ espl_status espl__lower_conv(espl_session *s, espl__node *n, bool *taken, espl_d
         ESPL_TRY(depthwise_weights(s, n, data, integer, &g, l, diag));
     } else {
         bool by_row = groups == 1 && g.dilation[1] == 1;
-        weight_order order = {.groups = groups, .channels = channels, .segments = by_row ? g.kernel[0] : taps,
-                              .taps = by_row ? g.kernel[1] : 1, .stored = groups == 1 ? in.cs : cg, .real = cg,
-                              .by_channel = cg * taps, .by_segment = by_row ? g.kernel[1] : 1, .by_tap = 1,
+        weight_order order = {.groups = groups,
+                              .channels = channels,
+                              .segments = by_row ? g.kernel[0] : taps,
+                              .taps = by_row ? g.kernel[1] : 1,
+                              .stored = groups == 1 ? in.cs : cg,
+                              .real = cg,
+                              .by_channel = cg * taps,
+                              .by_segment = by_row ? g.kernel[1] : 1,
+                              .by_tap = 1,
                               .by_input = taps};
         l->p.channels = (int32_t)channels;
         ESPL_TRY(conv_segments(s, &g, by_row, order.taps * order.stored, l, diag));
@@ -451,7 +473,8 @@ done:
     return status;
 }
 
-/* --- Gemm and MatMul with constant weights --------------------------------------------------------------------- */
+/* --- Gemm and MatMul with constant weights
+ * --------------------------------------------------------------------- */
 
 typedef struct matrix_order {
     int64_t stride_c, stride_k, k; /* element (channel, i) at channel * stride_c + i * stride_k */
@@ -463,8 +486,8 @@ static bool per_channel(const espl_shape *shape, int64_t channels) {
 }
 
 /* x [..., k] times the matrix of `order`, [channels] outputs. */
-static espl_status lower_matrix(espl_session *s, espl__node *n, const matrix_order *order, int axis, int64_t channels,
-                                bool *taken, espl_diag *diag) {
+static espl_status lower_matrix(espl_session *s, espl__node *n, const matrix_order *order, int axis,
+                                int64_t channels, bool *taken, espl_diag *diag) {
     espl_status status = ESPL_OK;
     static const int32_t one_segment[1];
     weights w = {0};
@@ -474,7 +497,8 @@ static espl_status lower_matrix(espl_session *s, espl__node *n, const matrix_ord
     const espl__value *bias = n->input_count > 2 ? n->inputs[2] : NULL;
     if (x->shape.rank < 1 || s->spatial[n->outputs[0]->id] || (bias && !bias->constant)) return ESPL_OK;
     if (bias && !per_channel(&bias->shape, channels)) return ESPL_OK;
-    bool integer = espl__plan_store_type(x) == ESPL_U8 && integer_weights(s, wv, axis, &w) && accumulator_fits(order->k);
+    bool integer =
+        espl__plan_store_type(x) == ESPL_U8 && integer_weights(s, wv, axis, &w) && accumulator_fits(order->k);
     espl__plan_fuse(s, n, integer ? FUSE_INTEGER : FUSE_FLOAT, &f);
     *taken = true;
     espl_dtype type = integer ? ESPL_U8 : ESPL_F32;
@@ -500,8 +524,14 @@ static espl_status lower_matrix(espl_session *s, espl__node *n, const matrix_ord
         ESPL_TRY(scale_float(s, &f, 1, channels, l, diag));
     }
     int64_t k = integer ? (order->k + 3) / 4 * 4 : order->k;
-    weight_order whole = {.groups = 1, .channels = channels, .segments = 1, .taps = 1, .stored = k, .real = order->k,
-                          .by_channel = order->stride_c, .by_input = order->stride_k};
+    weight_order whole = {.groups = 1,
+                          .channels = channels,
+                          .segments = 1,
+                          .taps = 1,
+                          .stored = k,
+                          .real = order->k,
+                          .by_channel = order->stride_c,
+                          .by_input = order->stride_k};
     l->p.channels = (int32_t)channels;
     l->p.segments = 1;
     l->p.seg_off = one_segment;
@@ -509,7 +539,8 @@ static espl_status lower_matrix(espl_session *s, espl__node *n, const matrix_ord
     l->p.in_step = row_stride(&in);
     l->p.out_step = row_stride(&out);
     l->p.res_step = l->has_res ? row_stride(&res) : 0;
-    flatten(l, espl_shape_count(&x->shape) / ESPL_MAX(order->k, 1), l->p.in_step, l->p.out_step, l->p.res_step);
+    flatten(l, espl_shape_count(&x->shape) / ESPL_MAX(order->k, 1), l->p.in_step, l->p.out_step,
+            l->p.res_step);
     ESPL_TRY(pack(s, &whole, integer ? (const void *)w.codes : real->data, integer, l, diag));
     l->base.weight_bytes = (uint64_t)(channels * order->k) * (integer ? 1 : 4);
     choose_sweep(l, channels);

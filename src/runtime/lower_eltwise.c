@@ -5,8 +5,8 @@
 
 #include <math.h>
 
-/* The contiguous runs of a view in its physical order. Views of one value shape and element type agree in `run` and
- * differ only in strides. */
+/* The contiguous runs of a view in its physical order. Views of one value shape and element type agree in
+ * `run` and differ only in strides. */
 typedef struct runs {
     int64_t images, rows, run; /* run: elements */
     int64_t image, row;        /* bytes */
@@ -50,7 +50,8 @@ static void run_add(const step *st, espl_session *s) {
                 continue;
             }
             k->add_f32((const float *)pa, (const float *)pb, (float *)po, o.run);
-            if (t->lo > -INFINITY || t->hi < INFINITY) k->clamp_f32(t->lo, t->hi, (const float *)po, (float *)po, o.run);
+            if (t->lo > -INFINITY || t->hi < INFINITY)
+                k->clamp_f32(t->lo, t->hi, (const float *)po, (float *)po, o.run);
         }
 }
 
@@ -64,8 +65,8 @@ static bool broadcasts_to(const espl_shape *from, const espl_shape *to) {
 }
 
 /* The view of a constant of `value`'s own shape, repeated to `shape` by strides of 0 and copied once. */
-static espl_status broadcast_constant(espl_session *s, const espl__value *value, const view *like, espl_dtype type,
-                                      view *out, espl_diag *diag) {
+static espl_status broadcast_constant(espl_session *s, const espl__value *value, const view *like,
+                                      espl_dtype type, view *out, espl_diag *diag) {
     view src, wide = *like;
     espl_status status = espl__plan_require(s, NULL, value, type, WANT_ROWS, 1, &src, diag);
     if (status != ESPL_OK) return status;
@@ -80,16 +81,18 @@ static espl_status broadcast_constant(espl_session *s, const espl__value *value,
     wide.scale = src.scale;
     wide.zero = src.zero;
     void *data = espl__plan_weights(s, espl__view_bytes(&wide));
-    if (!data || (wide.buffer = espl__plan_constant(s, data, espl__view_bytes(&wide))) < 0) return espl__nomem(diag, espl__view_bytes(&wide));
+    if (!data || (wide.buffer = espl__plan_constant(s, data, espl__view_bytes(&wide))) < 0)
+        return espl__nomem(diag, espl__view_bytes(&wide));
     convert c;
-    if (!espl__convert_plan(&c, &from, &wide)) return espl__fail(diag, ESPL_INTERNAL, "'%s' cannot be repeated", value->name);
+    if (!espl__convert_plan(&c, &from, &wide))
+        return espl__fail(diag, ESPL_INTERNAL, "'%s' cannot be repeated", value->name);
     espl__convert_run(&c, s->kernels, buffer_at(s, &from), buffer_at(s, &wide));
     *out = wide;
     return ESPL_OK;
 }
 
-static espl_status operand(espl_session *s, const espl__node *n, const espl__value *value, const view *like, view *out,
-                           espl_diag *diag) {
+static espl_status operand(espl_session *s, const espl__node *n, const espl__value *value, const view *like,
+                           view *out, espl_diag *diag) {
     if (value->constant) return broadcast_constant(s, value, like, like->type, out, diag);
     return espl__plan_require(s, n, value, like->type, like->nhwc ? WANT_NHWC : WANT_ROWS, 1, out, diag);
 }
@@ -107,7 +110,8 @@ espl_status espl__lower_add(espl_session *s, espl__node *n, bool *taken, espl_di
     if (!addable(a, shape) || !addable(b, shape)) return ESPL_OK;
     espl__plan_fuse(s, n, FUSE_CLAMP, &f);
     *taken = true;
-    bool u8 = espl__plan_store_type(a) == ESPL_U8 && espl__plan_store_type(b) == ESPL_U8 && espl__plan_store_type(f.out) == ESPL_U8;
+    bool u8 = espl__plan_store_type(a) == ESPL_U8 && espl__plan_store_type(b) == ESPL_U8 &&
+              espl__plan_store_type(f.out) == ESPL_U8;
     view out, final, va, vb;
     ESPL_TRY(espl__plan_store(s, f.out, u8, &out, &final, diag));
     ESPL_TRY(operand(s, n, a, &out, &va, diag));
@@ -122,8 +126,13 @@ espl_status espl__lower_add(espl_session *s, espl__node *n, bool *taken, espl_di
     t->lo = f.lo;
     t->hi = f.hi;
     if (u8)
-        t->q = (espl__qadd){va.scale / out.scale, vb.scale / out.scale, va.zero, vb.zero, out.zero,
-                            espl__plan_bound(f.lo, out.scale, out.zero), espl__plan_bound(f.hi, out.scale, out.zero)};
+        t->q = (espl__qadd){va.scale / out.scale,
+                            vb.scale / out.scale,
+                            va.zero,
+                            vb.zero,
+                            out.zero,
+                            espl__plan_bound(f.lo, out.scale, out.zero),
+                            espl__plan_bound(f.hi, out.scale, out.zero)};
     espl__plan_use(s, va.buffer);
     espl__plan_use(s, vb.buffer);
     espl__plan_use(s, out.buffer);
@@ -138,10 +147,10 @@ typedef struct unary_step {
     step base;
     const espl__node *node;
     view in, out;
-    int input;        /* which input of the node varies */
-    espl_tensor *io;  /* the others are constants; output last */
-    uint8_t *table;   /* u8: 256 entries */
-    float lo, hi;     /* clamp */
+    int input;       /* which input of the node varies */
+    espl_tensor *io; /* the others are constants; output last */
+    uint8_t *table;  /* u8: 256 entries */
+    float lo, hi;    /* clamp */
     bool clamp;
 } unary_step;
 
@@ -195,7 +204,8 @@ static void fill_table(unary_step *t, const view *in, const view *out) {
     from->data = x;
     to->data = y;
     t->node->op->eval(t->node, t->io, to, NULL);
-    for (int i = 0; i < 256; i++) t->table[i] = (uint8_t)espl__requantize(y[i] / out->scale, out->zero, 0, 255);
+    for (int i = 0; i < 256; i++)
+        t->table[i] = (uint8_t)espl__requantize(y[i] / out->scale, out->zero, 0, 255);
 }
 
 espl_status espl__lower_table(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {
@@ -207,7 +217,8 @@ espl_status espl__lower_table(espl_session *s, espl__node *n, bool *taken, espl_
     bool u8 = espl__plan_store_type(x) == ESPL_U8 && espl__plan_store_type(y) == ESPL_U8;
     view in, out, final;
     ESPL_TRY(espl__plan_store(s, y, u8, &out, &final, diag));
-    ESPL_TRY(espl__plan_require(s, n, x, u8 ? ESPL_U8 : ESPL_F32, out.nhwc ? WANT_NHWC : WANT_ROWS, 1, &in, diag));
+    ESPL_TRY(
+        espl__plan_require(s, n, x, u8 ? ESPL_U8 : ESPL_F32, out.nhwc ? WANT_NHWC : WANT_ROWS, 1, &in, diag));
     unary_step *t = espl__plan_step(s, sizeof *t, n, u8 ? "lut_u8" : "eltwise_f32", run_unary);
     espl_tensor *io = espl__arena_alloc(&s->arena, sizeof *io * (uint64_t)(n->input_count + 1));
     if (!t || !io) return espl__nomem(diag, sizeof *t);
@@ -218,7 +229,9 @@ espl_status espl__lower_table(espl_session *s, espl__node *n, bool *taken, espl_
     t->io = io;
     t->base.format = u8 ? "s8" : "f32";
     for (int i = 0; i < n->input_count; i++)
-        if (n->inputs[i]) io[i] = n->inputs[i]->constant ? *n->inputs[i]->constant : (espl_tensor){ESPL_F32, x->shape, NULL};
+        if (n->inputs[i])
+            io[i] =
+                n->inputs[i]->constant ? *n->inputs[i]->constant : (espl_tensor){ESPL_F32, x->shape, NULL};
     io[n->input_count] = (espl_tensor){ESPL_F32, y->shape, NULL};
     t->clamp = !u8 && espl__clip_range(n, &t->lo, &t->hi);
     if (u8) {
@@ -255,7 +268,8 @@ espl_status espl__lower_softmax(espl_session *s, espl__node *n, bool *taken, esp
     int64_t axis = espl__attr_int(n, "axis", n->opset >= 13 ? -1 : 1);
     if (axis < 0) axis += rank;
     /* Before opset 13 everything from the axis on is one row. */
-    if (x->dtype != ESPL_F32 || rank == 0 || (n->opset >= 13 && axis != rank - 1) || s->spatial[y->id]) return ESPL_OK;
+    if (x->dtype != ESPL_F32 || rank == 0 || (n->opset >= 13 && axis != rank - 1) || s->spatial[y->id])
+        return ESPL_OK;
     *taken = true;
     view in, out, final;
     ESPL_TRY(espl__plan_store(s, y, false, &out, &final, diag));

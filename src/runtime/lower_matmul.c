@@ -12,7 +12,8 @@ typedef struct matmul_step {
     int32_t zero_a;
 } matmul_step;
 
-/* [K][N] rows of s8 codes (u8 with the sign bit flipped) to [N/16][K/4][16][4], and bias[c] = -zero_a * sum of column c. */
+/* [K][N] rows of s8 codes (u8 with the sign bit flipped) to [N/16][K/4][16][4], and bias[c] = -zero_a * sum
+ * of column c. */
 static void pack_right_u8(const matmul_step *t, const uint8_t *b, int8_t *packed, int32_t *bias) {
     int64_t groups = (t->k + 3) / 4, ldb = row_stride(&t->b);
     memset(packed, 0, (size_t)(pad16(t->n) * groups * 4));
@@ -85,11 +86,12 @@ espl_status espl__lower_matmul_dynamic(espl_session *s, espl__node *n, bool *tak
     float scale;
     int32_t zero;
     /* The right side is the kernel's s8 operand: its grid must be symmetric. */
-    bool integer = espl__plan_store_type(av) == ESPL_U8 && espl__plan_grid(bv, &scale, &zero) && zero == 128 &&
-                   accumulator_fits(av->shape.dim[rank - 1]);
+    bool integer = espl__plan_store_type(av) == ESPL_U8 && espl__plan_grid(bv, &scale, &zero) &&
+                   zero == 128 && accumulator_fits(av->shape.dim[rank - 1]);
     espl__plan_fuse(s, n, FUSE_CLAMP, &f);
     *taken = true;
-    ESPL_TRY(espl__plan_require(s, n, av, integer ? ESPL_U8 : ESPL_F32, WANT_ROWS, integer ? 4 : 1, &a, diag));
+    ESPL_TRY(
+        espl__plan_require(s, n, av, integer ? ESPL_U8 : ESPL_F32, WANT_ROWS, integer ? 4 : 1, &a, diag));
     ESPL_TRY(espl__plan_require(s, n, bv, integer ? ESPL_U8 : ESPL_F32, WANT_ROWS, 1, &b, diag));
     ESPL_TRY(espl__plan_store(s, f.out, integer, &out, &final, diag));
     int64_t m = av->shape.dim[rank - 2], k = av->shape.dim[rank - 1], cols = bv->shape.dim[rank - 1];
@@ -98,18 +100,36 @@ espl_status espl__lower_matmul_dynamic(espl_session *s, espl__node *n, bool *tak
     float *vector = espl__plan_weights(s, sizeof *vector * (uint64_t)pad16(cols));
     matmul_step *t = espl__plan_step(s, sizeof *t, n, integer ? "matmul_u8" : "matmul_f32", run_matmul);
     if (place < 0 || !vector || !t) return espl__nomem(diag, (uint64_t)packed);
-    *t = (matmul_step){.base = t->base, .u8_in = integer, .u8_out = integer && out.type == ESPL_U8, .a = a, .b = b,
-                       .out = out, .batches = espl_shape_count(&av->shape) / (m * k), .m = m, .k = k, .n = cols,
-                       .packed = place, .packed_bytes = packed, .zero_a = a.zero};
-    t->p = (espl__conv){.segments = 1, .seg_k = (int32_t)(integer ? (k + 3) / 4 : k), .seg_off = one_segment,
-                        .in_step = row_stride(&a), .out_step = row_stride(&out), .bias = vector,
-                        .channels = (int32_t)cols, .flo = f.lo, .fhi = f.hi};
+    *t = (matmul_step){.base = t->base,
+                       .u8_in = integer,
+                       .u8_out = integer && out.type == ESPL_U8,
+                       .a = a,
+                       .b = b,
+                       .out = out,
+                       .batches = espl_shape_count(&av->shape) / (m * k),
+                       .m = m,
+                       .k = k,
+                       .n = cols,
+                       .packed = place,
+                       .packed_bytes = packed,
+                       .zero_a = a.zero};
+    t->p = (espl__conv){.segments = 1,
+                        .seg_k = (int32_t)(integer ? (k + 3) / 4 : k),
+                        .seg_off = one_segment,
+                        .in_step = row_stride(&a),
+                        .out_step = row_stride(&out),
+                        .bias = vector,
+                        .channels = (int32_t)cols,
+                        .flo = f.lo,
+                        .fhi = f.hi};
     if (integer) {
         float out_scale = 1;
         int32_t out_zero = 0;
         if (t->u8_out) espl__plan_grid(f.out, &out_scale, &out_zero);
         for (int64_t c = 0; c < pad16(cols); c++) vector[c] = (float)((double)a.scale * b.scale / out_scale);
-        t->p.q = (espl__epilogue_u8){.mult = vector, .zero = out_zero, .lo = espl__plan_bound(f.lo, out_scale, out_zero),
+        t->p.q = (espl__epilogue_u8){.mult = vector,
+                                     .zero = out_zero,
+                                     .lo = espl__plan_bound(f.lo, out_scale, out_zero),
                                      .hi = espl__plan_bound(f.hi, out_scale, out_zero)};
     }
     t->base.macs = n->op->macs(n);

@@ -18,7 +18,8 @@ espl_status espl__lower_view(espl_session *s, espl__node *n, bool *taken, espl_d
     same.quantized = in.quantized;
     same.scale = in.scale;
     same.zero = in.zero;
-    bool kept = espl__plan_store_type(y) == in.type && (!espl__plan_grid(y, &scale, &zero) || (scale == in.scale && zero == in.zero));
+    bool kept = espl__plan_store_type(y) == in.type &&
+                (!espl__plan_grid(y, &scale, &zero) || (scale == in.scale && zero == in.zero));
     if (kept) return espl__plan_produce(s, y, &same, diag);
     ESPL_TRY(espl__plan_output(s, y, espl__plan_store_type(y), &out, diag));
     ESPL_TRY(espl__plan_convert(s, n, &same, &out, diag));
@@ -28,7 +29,8 @@ done:
 }
 
 /* Copies `src`, a view of elements of some input, to the whole output `index` of the node. */
-static espl_status move_to_output(espl_session *s, espl__node *n, int index, const view *src, espl_diag *diag) {
+static espl_status move_to_output(espl_session *s, espl__node *n, int index, const view *src,
+                                  espl_diag *diag) {
     view out;
     const espl__value *y = n->outputs[index];
     espl_status status = espl__plan_output(s, y, espl__plan_store_type(y), &out, diag);
@@ -60,7 +62,8 @@ espl_status espl__lower_slice(espl_session *s, espl__node *n, bool *taken, espl_
     const espl__value *x = n->inputs[0];
     int64_t start[ESPL_MAX_RANK], by[ESPL_MAX_RANK];
     view in;
-    if (espl_shape_count(&n->outputs[0]->shape) == 0 || !espl__slice_ranges(n, &x->shape, start, by)) return ESPL_OK;
+    if (espl_shape_count(&n->outputs[0]->shape) == 0 || !espl__slice_ranges(n, &x->shape, start, by))
+        return ESPL_OK;
     *taken = true;
     ESPL_TRY(espl__plan_require(s, n, x, espl__plan_store_type(x), WANT_ANY, 1, &in, diag));
     for (int d = 0; d < x->shape.rank; d++) {
@@ -123,14 +126,16 @@ espl_status espl__lower_pad(espl_session *s, espl__node *n, bool *taken, espl_di
     view in, out, inner;
     int rank = x->shape.rank;
     float value = espl__attr_float(n, "value", 0);
-    if (x->dtype != ESPL_F32 || strcmp(espl__attr_string(n, "mode", "constant"), "constant") != 0) return ESPL_OK;
+    if (x->dtype != ESPL_F32 || strcmp(espl__attr_string(n, "mode", "constant"), "constant") != 0)
+        return ESPL_OK;
     if ((fill && !fill->constant) || (n->input_count > 3 && n->inputs[3])) return ESPL_OK;
     if (fill) {
         const espl_tensor *number = espl__constant_f32(s->graph, fill);
         if (!number || espl_shape_count(&number->shape) != 1) return ESPL_OK;
         value = *(const float *)number->data;
     }
-    if (espl__read_ints(n, "pads", 1, &pads, NULL) != ESPL_OK || !pads.known || pads.count != 2 * rank) return ESPL_OK;
+    if (espl__read_ints(n, "pads", 1, &pads, NULL) != ESPL_OK || !pads.known || pads.count != 2 * rank)
+        return ESPL_OK;
     for (int i = 0; i < 2 * rank; i++)
         if (pads.v[i] < 0) return ESPL_OK;
     *taken = true;

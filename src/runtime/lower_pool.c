@@ -33,10 +33,12 @@ static void average(const pool_step *t, const espl__kernels *k, int count, int64
     k->sum_u8((const uint8_t *const *)(const void *)t->rows, count, t->sums, c);
     float m = (float)((double)t->in.scale / ((double)t->out.scale * (double)divisor));
     for (int64_t i = 0; i < c; i++)
-        ((uint8_t *)out)[i] = (uint8_t)espl__requantize((float)(t->sums[i] - count * t->in.zero) * m, t->out.zero, 0, 255);
+        ((uint8_t *)out)[i] =
+            (uint8_t)espl__requantize((float)(t->sums[i] - count * t->in.zero) * m, t->out.zero, 0, 255);
 }
 
-static void one_window(const pool_step *t, espl_session *s, const char *image, int64_t y, int64_t x, char *out) {
+static void one_window(const pool_step *t, espl_session *s, const char *image, int64_t y, int64_t x,
+                       char *out) {
     span sy = window_span(&t->g, 0, y), sx = window_span(&t->g, 1, x);
     int count = 0;
     for (int64_t iy = sy.lo; iy < sy.hi; iy += t->g.dilation[0])
@@ -57,7 +59,8 @@ static void run_pool(const step *st, espl_session *s) {
         for (int64_t y = 0; y < t->out.dim[2]; y++)
             for (int64_t x = 0; x < t->out.dim[3]; x++)
                 one_window(t, s, buffer_at(s, &t->in) + n * t->in.stride[0], y, x,
-                           buffer_at(s, &t->out) + n * t->out.stride[0] + y * t->out.stride[2] + x * t->out.stride[3]);
+                           buffer_at(s, &t->out) + n * t->out.stride[0] + y * t->out.stride[2] +
+                               x * t->out.stride[3]);
 }
 
 static bool geometry(const espl__node *n, espl__window *g) {
@@ -72,7 +75,8 @@ static bool geometry(const espl__node *n, espl__window *g) {
     return true;
 }
 
-/* Every window must cover an element, or there is no maximum and no mean. Enormous windows are left to the reference. */
+/* Every window must cover an element, or there is no maximum and no mean. Enormous windows are left to the
+ * reference. */
 static bool covers(const espl__window *g) {
     enum { MOST = 1 << 20 };
     if (ESPL_MIN(g->kernel[0], g->in[0]) > MOST / ESPL_MAX(ESPL_MIN(g->kernel[1], g->in[1]), 1)) return false;
@@ -89,17 +93,20 @@ espl_status espl__lower_pool(espl_session *s, espl__node *n, bool *taken, espl_d
     espl_status status = ESPL_OK;
     espl__window g;
     const espl__value *x = n->inputs[0], *y = n->outputs[0];
-    if (x->dtype != ESPL_F32 || n->output_count > 1 || !geometry(n, &g) || espl_shape_count(&y->shape) == 0 || !covers(&g))
+    if (x->dtype != ESPL_F32 || n->output_count > 1 || !geometry(n, &g) || espl_shape_count(&y->shape) == 0 ||
+        !covers(&g))
         return ESPL_OK;
     *taken = true;
     bool max = strstr(n->op->name, "Max") != NULL;
     float sx, sy;
     int32_t zx, zy;
-    bool u8 = espl__plan_grid(x, &sx, &zx) && espl__plan_grid(y, &sy, &zy) && (!max || (sx == sy && zx == zy));
+    bool u8 =
+        espl__plan_grid(x, &sx, &zx) && espl__plan_grid(y, &sy, &zy) && (!max || (sx == sy && zx == zy));
     view in, out, final;
     ESPL_TRY(espl__plan_require(s, n, x, u8 ? ESPL_U8 : ESPL_F32, WANT_NHWC, 1, &in, diag));
     ESPL_TRY(espl__plan_store(s, y, u8, &out, &final, diag));
-    pool_step *t = espl__plan_step(s, sizeof *t, n, max ? (u8 ? "max_u8" : "max_f32") : (u8 ? "sum_u8" : "sum_f32"), run_pool);
+    pool_step *t = espl__plan_step(s, sizeof *t, n,
+                                   max ? (u8 ? "max_u8" : "max_f32") : (u8 ? "sum_u8" : "sum_f32"), run_pool);
     if (!t) return espl__nomem(diag, sizeof *t);
     t->in = in;
     t->out = out;
@@ -107,7 +114,8 @@ espl_status espl__lower_pool(espl_session *s, espl__node *n, bool *taken, espl_d
     t->max = max;
     t->count_padding = espl__attr_int(n, "count_include_pad", 0) != 0;
     t->base.format = u8 ? "s8" : "f32";
-    t->rows = espl__arena_alloc(&s->arena, sizeof *t->rows * (uint64_t)(ESPL_MIN(g.kernel[0], g.in[0]) * ESPL_MIN(g.kernel[1], g.in[1])));
+    t->rows = espl__arena_alloc(&s->arena, sizeof *t->rows * (uint64_t)(ESPL_MIN(g.kernel[0], g.in[0]) *
+                                                                        ESPL_MIN(g.kernel[1], g.in[1])));
     t->sums = espl__arena_alloc(&s->arena, sizeof *t->sums * (uint64_t)x->shape.dim[1] + 8);
     if (!t->rows || !t->sums) return espl__nomem(diag, sizeof *t->rows);
     espl__plan_use(s, in.buffer);

@@ -351,11 +351,13 @@ static espl_status require_state(espl_session *s, const espl__node *n, int input
     return v ? espl__plan_require(s, n, v, ESPL_F32, WANT_ROWS, 1, out, diag) : ESPL_OK;
 }
 
-/* Where an output is written: in place if its form is f32 in rows, else in a buffer that is converted after. */
+/* Where an output is written: in place if its form is f32 in rows, else in a buffer that is converted after.
+ */
 static espl_status plan_rows(espl_session *s, const espl__value *v, view *out, espl_diag *diag) {
     out->buffer = -1;
     if (!v) return ESPL_OK;
-    if (espl__plan_store_type(v) == ESPL_F32 && !s->spatial[v->id]) return espl__plan_output(s, v, ESPL_F32, out, diag);
+    if (espl__plan_store_type(v) == ESPL_F32 && !s->spatial[v->id])
+        return espl__plan_output(s, v, ESPL_F32, out, diag);
     *out = espl__view_rows(&v->shape, ESPL_F32, 0);
     out->buffer = espl__plan_buffer(s, BUFFER_WORK, espl__view_bytes(out));
     return out->buffer < 0 ? espl__nomem(diag, espl__view_bytes(out)) : ESPL_OK;

@@ -93,7 +93,7 @@ int espl__plan_constant(espl_session *s, const void *data, uint64_t bytes) {
 }
 
 void *espl__plan_step(espl_session *s, size_t size, const espl__node *node, const char *kernel,
-                void (*run)(const step *, espl_session *)) {
+                      void (*run)(const step *, espl_session *)) {
     step *st = espl__arena_alloc(&s->arena, size);
     if (!st) return NULL;
     if (s->step_count == s->step_capacity) {
@@ -159,7 +159,8 @@ espl_status espl__plan_memory(espl_session *s, espl_diag *diag) {
     espl__free(s->ctx, order);
     s->workspace = espl__alloc(s->ctx, total + SLACK);
     if (!s->workspace) return espl__nomem(diag, total);
-    /* Padding channels are never read for their value, but a defined start keeps every run the same to the byte. */
+    /* Padding channels are never read for their value, but a defined start keeps every run the same to the
+     * byte. */
     memset(s->workspace, 0, total + SLACK);
     s->workspace_bytes = total;
     for (int i = 0; i < s->buffer_count; i++)
@@ -180,10 +181,12 @@ espl_status espl__plan_produce(espl_session *s, const espl__value *value, const 
 }
 
 static void set_grid(const espl__value *value, view *v) {
-    if (v->type == ESPL_U8 && value->dtype == ESPL_F32) v->quantized = espl__plan_grid(value, &v->scale, &v->zero);
+    if (v->type == ESPL_U8 && value->dtype == ESPL_F32)
+        v->quantized = espl__plan_grid(value, &v->scale, &v->zero);
 }
 
-static view wanted_view(const espl_session *s, const espl__value *value, espl_dtype type, bool nhwc, int multiple) {
+static view wanted_view(const espl_session *s, const espl__value *value, espl_dtype type, bool nhwc,
+                        int multiple) {
     view v;
     if (nhwc && value->shape.rank == 4) {
         v = espl__view_nhwc(&value->shape, type, s->halos[value->id]);
@@ -202,7 +205,8 @@ static int output_index(const espl_session *s, const espl__value *value) {
     return found;
 }
 
-espl_status espl__plan_output(espl_session *s, const espl__value *value, espl_dtype type, view *out, espl_diag *diag) {
+espl_status espl__plan_output(espl_session *s, const espl__value *value, espl_dtype type, view *out,
+                              espl_diag *diag) {
     int index = output_index(s, value);
     *out = wanted_view(s, value, type, s->spatial[value->id], 1);
     if (index >= 0 && !espl__is_quantized(value) && !out->nhwc && type == value->dtype) {
@@ -214,20 +218,22 @@ espl_status espl__plan_output(espl_session *s, const espl__value *value, espl_dt
     return out->buffer < 0 ? espl__nomem(diag, espl__view_bytes(out)) : ESPL_OK;
 }
 
-espl_status espl__plan_store(espl_session *s, const espl__value *value, bool rounds_itself, view *out, view *final,
-                       espl_diag *diag) {
+espl_status espl__plan_store(espl_session *s, const espl__value *value, bool rounds_itself, view *out,
+                             view *final, espl_diag *diag) {
     static const int no_halo[4];
     espl_status status = espl__plan_output(s, value, espl__plan_store_type(value), final, diag);
     *out = *final;
     if (status != ESPL_OK || rounds_itself || !final->quantized) return status;
-    *out = final->nhwc ? espl__view_nhwc(&value->shape, ESPL_F32, no_halo) : espl__view_rows(&value->shape, ESPL_F32, 0);
+    *out = final->nhwc ? espl__view_nhwc(&value->shape, ESPL_F32, no_halo)
+                       : espl__view_rows(&value->shape, ESPL_F32, 0);
     out->buffer = espl__plan_buffer(s, BUFFER_WORK, espl__view_bytes(out));
     return out->buffer < 0 ? espl__nomem(diag, espl__view_bytes(out)) : ESPL_OK;
 }
 
-espl_status espl__plan_finish(espl_session *s, const espl__node *node, const espl__value *value, const view *out, const view *final,
-                        espl_diag *diag) {
-    espl_status status = out->buffer == final->buffer ? ESPL_OK : espl__plan_convert(s, node, out, final, diag);
+espl_status espl__plan_finish(espl_session *s, const espl__node *node, const espl__value *value,
+                              const view *out, const view *final, espl_diag *diag) {
+    espl_status status =
+        out->buffer == final->buffer ? ESPL_OK : espl__plan_convert(s, node, out, final, diag);
     return status == ESPL_OK ? espl__plan_produce(s, value, final, diag) : status;
 }
 
@@ -267,14 +273,15 @@ static espl_status constant_form(espl_session *s, const espl__value *value, espl
     return espl__plan_produce(s, value, &v, diag);
 }
 
-espl_status espl__plan_require(espl_session *s, const espl__node *reader, const espl__value *value, espl_dtype type, want layout,
-                         int multiple, view *out, espl_diag *diag) {
+espl_status espl__plan_require(espl_session *s, const espl__node *reader, const espl__value *value,
+                               espl_dtype type, want layout, int multiple, view *out, espl_diag *diag) {
     espl_status status;
     if (!s->forms[value->id] && value->constant) {
         status = constant_form(s, value, diag);
         if (status != ESPL_OK) return status;
     }
-    if (!s->forms[value->id]) return espl__fail(diag, ESPL_INTERNAL, "value '%s' is read before it exists", value->name);
+    if (!s->forms[value->id])
+        return espl__fail(diag, ESPL_INTERNAL, "value '%s' is read before it exists", value->name);
     for (form *f = s->forms[value->id]; f; f = f->next)
         if (form_fits(&f->v, type, layout, multiple)) {
             *out = f->v;
@@ -288,9 +295,11 @@ espl_status espl__plan_require(espl_session *s, const espl__node *reader, const 
     view from = *src;
     if (s->buffers[from.buffer].kind == BUFFER_CONST) {
         void *data = espl__arena_alloc(&s->arena, espl__view_bytes(out) + SLACK);
-        if (!data || (out->buffer = espl__plan_constant(s, data, espl__view_bytes(out))) < 0) return espl__nomem(diag, espl__view_bytes(out));
+        if (!data || (out->buffer = espl__plan_constant(s, data, espl__view_bytes(out))) < 0)
+            return espl__nomem(diag, espl__view_bytes(out));
         convert c;
-        if (!espl__convert_plan(&c, &from, out)) return espl__fail(diag, ESPL_INTERNAL, "constant '%s': no conversion", value->name);
+        if (!espl__convert_plan(&c, &from, out))
+            return espl__fail(diag, ESPL_INTERNAL, "constant '%s': no conversion", value->name);
         espl__convert_run(&c, s->kernels, buffer_at(s, &from), buffer_at(s, out));
         return espl__plan_produce(s, value, out, diag);
     }
@@ -329,8 +338,8 @@ static void run_halo(const step *st, espl_session *s) {
     }
 }
 
-espl_status espl__plan_fill_halo(espl_session *s, const espl__node *reader, const espl__value *value, const view *v,
-                           espl_diag *diag) {
+espl_status espl__plan_fill_halo(espl_session *s, const espl__node *reader, const espl__value *value,
+                                 const view *v, espl_diag *diag) {
     if (v->top + v->left + v->bottom + v->right == 0) return ESPL_OK;
     for (form *f = s->forms[value->id]; f; f = f->next) {
         if (f->v.buffer != v->buffer || f->v.offset != v->offset) continue;
@@ -362,7 +371,8 @@ static void run_fill(const step *st, espl_session *s) {
     fill_words(s->buffers[f->v.buffer].data, f->word, f->bytes);
 }
 
-espl_status espl__plan_fill(espl_session *s, const espl__node *node, const view *v, float value, espl_diag *diag) {
+espl_status espl__plan_fill(espl_session *s, const espl__node *node, const view *v, float value,
+                            espl_diag *diag) {
     fill_step *f = espl__plan_step(s, sizeof *f, node, "fill", run_fill);
     if (!f) return espl__nomem(diag, sizeof *f);
     f->v = *v;

@@ -1,10 +1,10 @@
 /* Lowering: a specialised graph becomes a list of steps over buffers of one workspace.
  *
- * A view says where a value's elements are: a buffer, an element type and byte strides for the value's logical
- * dimensions. Values that convolutions and pools touch are laid out NHWC, with a halo (border) as wide as their readers
- * pad; the border is filled once after the value is produced, so that no kernel tests for edges. Other values are dense
- * row-major. Quantized values are u8 (an s8 grid is shifted by 128). `espl__plan_require` brings a value into the form a step
- * wants, by a conversion step where it is not. */
+ * A view says where a value's elements are: a buffer, an element type and byte strides for the value's
+ * logical dimensions. Values that convolutions and pools touch are laid out NHWC, with a halo (border) as
+ * wide as their readers pad; the border is filled once after the value is produced, so that no kernel tests
+ * for edges. Other values are dense row-major. Quantized values are u8 (an s8 grid is shifted by 128).
+ * `espl__plan_require` brings a value into the form a step wants, by a conversion step where it is not. */
 #ifndef ESPL_PLAN_H
 #define ESPL_PLAN_H
 
@@ -23,7 +23,7 @@ typedef struct view {
     int64_t dim[ESPL_MAX_RANK], stride[ESPL_MAX_RANK]; /* stride in bytes, of the logical dimensions */
     int64_t offset;                                    /* of element 0, bytes from the start of the buffer */
     bool nhwc;
-    int64_t cs;                   /* physical channels: rows of the last physical dimension hold this many elements */
+    int64_t cs; /* physical channels: rows of the last physical dimension hold this many elements */
     int top, left, bottom, right; /* halo, pixels; nhwc only */
 } view;
 
@@ -75,10 +75,10 @@ struct espl_session {
     int threads;
 
     /* While lowering. */
-    form **forms;       /* by value id: the forms that exist, the one its producer made first */
-    uint8_t *spatial;   /* by value id: wanted in NHWC */
-    int (*halos)[4];    /* by value id: top, left, bottom, right */
-    bool *done;         /* by node id: fused into an earlier one */
+    form **forms;     /* by value id: the forms that exist, the one its producer made first */
+    uint8_t *spatial; /* by value id: wanted in NHWC */
+    int (*halos)[4];  /* by value id: top, left, bottom, right */
+    bool *done;       /* by node id: fused into an earlier one */
     int64_t runs;
 };
 
@@ -104,7 +104,7 @@ int espl__plan_buffer(espl_session *s, buffer_kind kind, uint64_t bytes);
 int espl__plan_constant(espl_session *s, const void *data, uint64_t bytes); /* borrowed data */
 /* `size` bytes of zeroed step, already in the list. */
 void *espl__plan_step(espl_session *s, size_t size, const espl__node *node, const char *kernel,
-                void (*run)(const step *, espl_session *));
+                      void (*run)(const step *, espl_session *));
 /* Memory of the session's life, counted as weights. */
 void *espl__plan_weights(espl_session *s, uint64_t bytes);
 /* The step that was added last uses this buffer. */
@@ -112,63 +112,69 @@ void espl__plan_use(espl_session *s, int buffer);
 
 /* Declares that `value` exists in this view. */
 espl_status espl__plan_produce(espl_session *s, const espl__value *value, const view *v, espl_diag *diag);
-/* Makes a view for `value` as its producer shall write it: the value's wanted layout; f32 or, if the value is quantized
- * and `type` is U8, u8 with its grid. Allocates the buffer. A graph output that can be written in place is. */
-espl_status espl__plan_output(espl_session *s, const espl__value *value, espl_dtype type, view *out, espl_diag *diag);
+/* Makes a view for `value` as its producer shall write it: the value's wanted layout; f32 or, if the value is
+ * quantized and `type` is U8, u8 with its grid. Allocates the buffer. A graph output that can be written in
+ * place is. */
+espl_status espl__plan_output(espl_session *s, const espl__value *value, espl_dtype type, view *out,
+                              espl_diag *diag);
 
-/* Where a step stores `value`: *final is its view, *out what the step itself writes. They are the same, unless the value is
- * quantized and the step computes floats (`rounds_itself` false): then *out is an f32 view that espl__plan_finish rounds. */
-espl_status espl__plan_store(espl_session *s, const espl__value *value, bool rounds_itself, view *out, view *final,
-                       espl_diag *diag);
+/* Where a step stores `value`: *final is its view, *out what the step itself writes. They are the same,
+ * unless the value is quantized and the step computes floats (`rounds_itself` false): then *out is an f32
+ * view that espl__plan_finish rounds. */
+espl_status espl__plan_store(espl_session *s, const espl__value *value, bool rounds_itself, view *out,
+                             view *final, espl_diag *diag);
 /* After the step: rounds if needed, and declares the value. */
-espl_status espl__plan_finish(espl_session *s, const espl__node *node, const espl__value *value, const view *out, const view *final,
-                        espl_diag *diag);
+espl_status espl__plan_finish(espl_session *s, const espl__node *node, const espl__value *value,
+                              const view *out, const view *final, espl_diag *diag);
 
 typedef enum want { WANT_ROWS, WANT_NHWC, WANT_ANY } want;
-/* The view of `value` with the element type (U8: in the value's own grid; F32: dequantized; others as they are) and
- * layout, cs_multiple for the last physical dimension; converts if none exists. */
-espl_status espl__plan_require(espl_session *s, const espl__node *reader, const espl__value *value, espl_dtype type, want layout,
-                         int cs_multiple, view *out, espl_diag *diag);
+/* The view of `value` with the element type (U8: in the value's own grid; F32: dequantized; others as they
+ * are) and layout, cs_multiple for the last physical dimension; converts if none exists. */
+espl_status espl__plan_require(espl_session *s, const espl__node *reader, const espl__value *value,
+                               espl_dtype type, want layout, int cs_multiple, view *out, espl_diag *diag);
 /* Fills the halo of an NHWC form of `value` once. */
-espl_status espl__plan_fill_halo(espl_session *s, const espl__node *reader, const espl__value *value, const view *v,
-                           espl_diag *diag);
+espl_status espl__plan_fill_halo(espl_session *s, const espl__node *reader, const espl__value *value,
+                                 const view *v, espl_diag *diag);
 /* Copies, quantizes, dequantizes or requantizes src to dst: same logical dimensions, any strides. */
-espl_status espl__plan_convert(espl_session *s, const espl__node *node, const view *src, const view *dst, espl_diag *diag);
+espl_status espl__plan_convert(espl_session *s, const espl__node *node, const view *src, const view *dst,
+                               espl_diag *diag);
 /* Fills a whole view's buffer range with one element (f32 value or u8 code). */
-espl_status espl__plan_fill(espl_session *s, const espl__node *node, const view *v, float value, espl_diag *diag);
+espl_status espl__plan_fill(espl_session *s, const espl__node *node, const view *v, float value,
+                            espl_diag *diag);
 
 /* Assigns offsets to work buffers by their lifetimes and allocates the workspace. */
 espl_status espl__plan_memory(espl_session *s, espl_diag *diag);
 
 /* --- lowering --------------------------------------------------------------------------------- */
 
-/* Lowers the node and sets *taken, or leaves *taken false: the general way (the operator's reference) then serves. */
+/* Lowers the node and sets *taken, or leaves *taken false: the general way (the operator's reference) then
+ * serves. */
 typedef espl_status (*lower_fn)(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
 
 /* X(operator, function): the one list of operators with kernels. */
-#define LOWER_LIST(X)                       \
-    X("Conv", espl__lower_conv)                   \
-    X("Gemm", espl__lower_gemm)                   \
-    X("MatMul", espl__lower_matmul)               \
-    X("Add", espl__lower_add)                     \
-    X("Sub", espl__lower_table)                   \
-    X("Mul", espl__lower_table)                   \
-    X("Div", espl__lower_table)                   \
-    X("Max", espl__lower_table)                   \
-    X("Min", espl__lower_table)                   \
-    X("Pow", espl__lower_table)                   \
-    X("MaxPool", espl__lower_pool)                \
-    X("AveragePool", espl__lower_pool)            \
-    X("GlobalAveragePool", espl__lower_pool)      \
-    X("GlobalMaxPool", espl__lower_pool)          \
-    X("Softmax", espl__lower_softmax)             \
-    X("Concat", espl__lower_concat)               \
-    X("Slice", espl__lower_slice)                 \
-    X("Split", espl__lower_split)                 \
-    X("Transpose", espl__lower_transpose)         \
-    X("Pad", espl__lower_pad)                     \
-    X("LSTM", espl__lower_rnn)                    \
-    X("GRU", espl__lower_rnn)                     \
+#define LOWER_LIST(X)                        \
+    X("Conv", espl__lower_conv)              \
+    X("Gemm", espl__lower_gemm)              \
+    X("MatMul", espl__lower_matmul)          \
+    X("Add", espl__lower_add)                \
+    X("Sub", espl__lower_table)              \
+    X("Mul", espl__lower_table)              \
+    X("Div", espl__lower_table)              \
+    X("Max", espl__lower_table)              \
+    X("Min", espl__lower_table)              \
+    X("Pow", espl__lower_table)              \
+    X("MaxPool", espl__lower_pool)           \
+    X("AveragePool", espl__lower_pool)       \
+    X("GlobalAveragePool", espl__lower_pool) \
+    X("GlobalMaxPool", espl__lower_pool)     \
+    X("Softmax", espl__lower_softmax)        \
+    X("Concat", espl__lower_concat)          \
+    X("Slice", espl__lower_slice)            \
+    X("Split", espl__lower_split)            \
+    X("Transpose", espl__lower_transpose)    \
+    X("Pad", espl__lower_pad)                \
+    X("LSTM", espl__lower_rnn)               \
+    X("GRU", espl__lower_rnn)                \
     X("RNN", espl__lower_rnn)
 espl_status espl__lower_conv(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
 espl_status espl__lower_gemm(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);

@@ -29,8 +29,8 @@ static void drop_tables(espl_session *s) {
     s->done = NULL;
 }
 
-espl_status espl_session_create(espl_context *ctx, const espl_graph *graph, const espl_session_options *options,
-                                espl_session **out, espl_diag *diag) {
+espl_status espl_session_create(espl_context *ctx, const espl_graph *graph,
+                                const espl_session_options *options, espl_session **out, espl_diag *diag) {
     espl_status status = ESPL_OK;
     static const espl_session_options defaults;
     if (!options) options = &defaults;
@@ -75,25 +75,38 @@ void espl_session_destroy(espl_session **session) {
     *session = NULL;
 }
 
-int espl_session_input_count(const espl_session *s) { return s->graph->input_count; }
-int espl_session_output_count(const espl_session *s) { return s->graph->output_count; }
-const char *espl_session_input_name(const espl_session *s, int i) { return s->graph->inputs[i]->name; }
-const char *espl_session_output_name(const espl_session *s, int i) { return s->graph->outputs[i]->name; }
-const espl_tensor *espl_session_input_info(const espl_session *s, int i) { return &s->inputs[i]; }
-const espl_tensor *espl_session_output_info(const espl_session *s, int i) { return &s->outputs[i]; }
+int espl_session_input_count(const espl_session *s) {
+    return s->graph->input_count;
+}
+int espl_session_output_count(const espl_session *s) {
+    return s->graph->output_count;
+}
+const char *espl_session_input_name(const espl_session *s, int i) {
+    return s->graph->inputs[i]->name;
+}
+const char *espl_session_output_name(const espl_session *s, int i) {
+    return s->graph->outputs[i]->name;
+}
+const espl_tensor *espl_session_input_info(const espl_session *s, int i) {
+    return &s->inputs[i];
+}
+const espl_tensor *espl_session_output_info(const espl_session *s, int i) {
+    return &s->outputs[i];
+}
 
-static espl_status check(const espl_tensor *expected, const espl_tensor *got, const char *what, const char *name,
-                         espl_diag *diag) {
+static espl_status check(const espl_tensor *expected, const espl_tensor *got, const char *what,
+                         const char *name, espl_diag *diag) {
     char a[128], b[128];
     if (got->dtype == expected->dtype && espl_shape_equal(&got->shape, &expected->shape) &&
         (got->data || espl_shape_count(&got->shape) == 0))
         return ESPL_OK;
-    return espl__fail(diag, ESPL_SHAPE, "%s '%s' wants %s %s, %s %s was given", what, name, espl_dtype_name(expected->dtype),
-                      espl_shape_text(&expected->shape, a, sizeof a), espl_dtype_name(got->dtype),
-                      espl_shape_text(&got->shape, b, sizeof b));
+    return espl__fail(diag, ESPL_SHAPE, "%s '%s' wants %s %s, %s %s was given", what, name,
+                      espl_dtype_name(expected->dtype), espl_shape_text(&expected->shape, a, sizeof a),
+                      espl_dtype_name(got->dtype), espl_shape_text(&got->shape, b, sizeof b));
 }
 
-espl_status espl_session_run(espl_session *s, const espl_tensor *inputs, espl_tensor *outputs, espl_diag *diag) {
+espl_status espl_session_run(espl_session *s, const espl_tensor *inputs, espl_tensor *outputs,
+                             espl_diag *diag) {
     for (int i = 0; i < s->graph->input_count; i++) {
         espl_status status = check(&s->inputs[i], &inputs[i], "input", s->graph->inputs[i]->name, diag);
         if (status != ESPL_OK) return status;

@@ -13,9 +13,15 @@ static const struct {
 #undef ROW
 };
 
-const char *espl_dtype_name(espl_dtype dtype) { return (unsigned)dtype < ESPL_DTYPE_COUNT ? dtypes[dtype].name : "?"; }
-size_t espl_dtype_bytes(espl_dtype dtype) { return dtypes[dtype].bytes; }
-int espl__dtype_onnx(espl_dtype dtype) { return dtypes[dtype].onnx; }
+const char *espl_dtype_name(espl_dtype dtype) {
+    return (unsigned)dtype < ESPL_DTYPE_COUNT ? dtypes[dtype].name : "?";
+}
+size_t espl_dtype_bytes(espl_dtype dtype) {
+    return dtypes[dtype].bytes;
+}
+int espl__dtype_onnx(espl_dtype dtype) {
+    return dtypes[dtype].onnx;
+}
 
 bool espl_dtype_is_float(espl_dtype dtype) {
     return dtype == ESPL_F32 || dtype == ESPL_F16 || dtype == ESPL_BF16 || dtype == ESPL_F64;
@@ -129,10 +135,18 @@ static const char *const coding_names[] = {
 #undef X
 };
 
-const char *espl_pattern_name(espl_pattern p) { return (unsigned)p < ESPL_PATTERN_COUNT ? pattern_names[p] : "?"; }
-const char *espl_format_name(espl_format f) { return (unsigned)f < ESPL_FORMAT_COUNT ? formats[f].name : "?"; }
-const char *espl_coding_name(espl_coding c) { return (unsigned)c < ESPL_CODING_COUNT ? coding_names[c] : "?"; }
-int espl_format_bits(espl_format f) { return formats[f].bits; }
+const char *espl_pattern_name(espl_pattern p) {
+    return (unsigned)p < ESPL_PATTERN_COUNT ? pattern_names[p] : "?";
+}
+const char *espl_format_name(espl_format f) {
+    return (unsigned)f < ESPL_FORMAT_COUNT ? formats[f].name : "?";
+}
+const char *espl_coding_name(espl_coding c) {
+    return (unsigned)c < ESPL_CODING_COUNT ? coding_names[c] : "?";
+}
+int espl_format_bits(espl_format f) {
+    return formats[f].bits;
+}
 
 bool espl_pattern_parse(const char *name, espl_pattern *out) {
     for (int i = 0; i < ESPL_PATTERN_COUNT; i++)

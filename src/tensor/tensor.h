@@ -23,7 +23,9 @@ typedef struct espl__quant {
 void espl__format_range(espl_format format, int32_t *lo, int32_t *hi);
 
 /* Codes of `bits` (1..8) packed without gaps, least significant bit first. */
-static inline size_t espl__codes_bytes(int64_t count, int bits) { return ((size_t)count * (size_t)bits + 7) / 8; }
+static inline size_t espl__codes_bytes(int64_t count, int bits) {
+    return ((size_t)count * (size_t)bits + 7) / 8;
+}
 void espl__codes_pack(const int8_t *codes, int64_t count, int bits, uint8_t *out);
 void espl__codes_unpack(const uint8_t *in, int64_t count, int bits, int8_t *codes);
 
@@ -35,7 +37,8 @@ static inline int32_t espl__rne(float x) {
     return bits - 0x4B400000;
 }
 
-/* The one requantization of the project: clamp(rne(x) + zero, lo, hi); NaN gives the code of the smallest value. */
+/* The one requantization of the project: clamp(rne(x) + zero, lo, hi); NaN gives the code of the smallest
+ * value. */
 static inline int32_t espl__requantize(float x, int32_t zero, int32_t lo, int32_t hi) {
     x = x > -1024.0f ? x : -1024.0f;
     x = x < 1024.0f ? x : 1024.0f;

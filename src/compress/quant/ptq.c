@@ -1,18 +1,18 @@
-/* Post-training quantization to 8-bit integers (Jacob et al. 2018; Krishnamoorthi 2018), weights of 2 to 8 bits.
+/* Post-training quantization to 8-bit integers (Jacob et al. 2018; Krishnamoorthi 2018), weights of 2 to 8
+ * bits.
  *
  * Weights: symmetric, one scale per output channel, S = max|w| / (2^(b-1) - 1).
- * Activations: one grid per value from MinMax ranges. Flavour ort-x86: affine u8, the range widened to hold 0; portable:
- * symmetric s8 with zero point 0.
- * Bias: s32 with S = S_x * S_w and zero point 0.
+ * Activations: one grid per value from MinMax ranges. Flavour ort-x86: affine u8, the range widened to hold
+ * 0; portable: symmetric s8 with zero point 0. Bias: s32 with S = S_x * S_w and zero point 0.
  *
  * Which values are rounded follows from who reads them:
- *  available: a value that integers could produce (the output of an integer layer, or elementwise work on such values);
- *  wanted:    a value that an integer layer reads, or integer elementwise work whose own output is wanted.
- * A value is quantized if it is wanted. Work between two floating-point operators so stays in f32 by itself, and no
- * value is rounded that nobody reads in integers.
+ *  available: a value that integers could produce (the output of an integer layer, or elementwise work on
+ * such values); wanted:    a value that an integer layer reads, or integer elementwise work whose own output
+ * is wanted. A value is quantized if it is wanted. Work between two floating-point operators so stays in f32
+ * by itself, and no value is rounded that nobody reads in integers.
  *
- * Values that only move (Reshape, MaxPool, ...) form one class and share one grid; so do a layer and its Relu in flavour
- * portable, and the inputs of a Concat that nobody else reads. */
+ * Values that only move (Reshape, MaxPool, ...) form one class and share one grid; so do a layer and its Relu
+ * in flavour portable, and the inputs of a Concat that nobody else reads. */
 #include "compress/compress.h"
 #include "passes/passes.h"
 #include "runtime/lower.h"
@@ -24,10 +24,10 @@ typedef struct ptq {
     const range *ranges;
     const decision *decisions;
     espl_flavour flavour;
-    int *parent;      /* classes of values that share a grid: union-find by value id */
+    int *parent; /* classes of values that share a grid: union-find by value id */
     bool *available, *wanted;
-    bool *symmetric;  /* the class needs zero point 0: right side of a MatMul of two activations */
-    range *merged;    /* by class */
+    bool *symmetric; /* the class needs zero point 0: right side of a MatMul of two activations */
+    range *merged;   /* by class */
 } ptq;
 
 static int find(ptq *p, int v) {
@@ -43,7 +43,9 @@ static void join(ptq *p, const espl__value *a, const espl__value *b) {
 
 typedef enum work { WORK_FLOAT, WORK_LAYER, WORK_MATMUL, WORK_CHAIN, WORK_MOVE } work;
 
-static bool is_f32(const espl__value *v) { return v && v->dtype == ESPL_F32; }
+static bool is_f32(const espl__value *v) {
+    return v && v->dtype == ESPL_F32;
+}
 
 static bool integer_layer(const espl__node *n) {
     if (espl__node_is(n, "Gemm"))
@@ -59,8 +61,10 @@ static work kind_of(const ptq *p, const espl__node *n) {
     if (integer_layer(n) && is_f32(n->inputs[0]) && is_f32(n->inputs[1])) {
         const espl__value *w = n->inputs[1];
         bool bias = n->input_count < 3 || !n->inputs[2] || n->inputs[2]->constant;
-        if (w->constant && bias && !n->inputs[0]->constant) return d->weights == ESPL_FORMAT_F32 ? WORK_FLOAT : WORK_LAYER;
-        return espl__node_is(n, "MatMul") && !w->constant && !n->inputs[0]->constant ? WORK_MATMUL : WORK_FLOAT;
+        if (w->constant && bias && !n->inputs[0]->constant)
+            return d->weights == ESPL_FORMAT_F32 ? WORK_FLOAT : WORK_LAYER;
+        return espl__node_is(n, "MatMul") && !w->constant && !n->inputs[0]->constant ? WORK_MATMUL
+                                                                                     : WORK_FLOAT;
     }
     if (n->op->quant == ESPL__QUANT_JOIN || espl__plan_unary_input(n) >= 0) return WORK_CHAIN;
     if (espl__node_is(n, "Add") || espl__node_is(n, "AveragePool") || espl__node_is(n, "GlobalAveragePool"))
@@ -69,7 +73,9 @@ static work kind_of(const ptq *p, const espl__node *n) {
 }
 
 /* Relu or Clip that a layer's own store does. */
-static bool is_clamp(const espl__node *n) { return espl__node_is(n, "Relu") || espl__node_is(n, "Clip"); }
+static bool is_clamp(const espl__node *n) {
+    return espl__node_is(n, "Relu") || espl__node_is(n, "Clip");
+}
 
 /* The value of a layer that its clamp (or bias addition) takes over without rounding between. */
 static bool fused_away(const ptq *p, const espl__value *v) {
@@ -104,13 +110,18 @@ static void mark_available(ptq *p) {
         const espl__node *bias = n->inputs[0] ? n : NULL;
         switch (kind_of(p, n)) {
             case WORK_LAYER:
-            case WORK_MATMUL: p->available[n->outputs[0]->id] = true; break;
-            case WORK_CHAIN: p->available[n->outputs[0]->id] = inputs_available(p, bias); break;
+            case WORK_MATMUL:
+                p->available[n->outputs[0]->id] = true;
+                break;
+            case WORK_CHAIN:
+                p->available[n->outputs[0]->id] = inputs_available(p, bias);
+                break;
             case WORK_MOVE:
                 for (int k = 0; k < n->output_count; k++)
                     if (n->outputs[k]) p->available[n->outputs[k]->id] = p->available[n->inputs[0]->id];
                 break;
-            case WORK_FLOAT: break;
+            case WORK_FLOAT:
+                break;
         }
     }
 }
@@ -122,7 +133,9 @@ static void mark_wanted(ptq *p) {
         bool out = false;
         for (int k = 0; k < n->output_count; k++) out |= n->outputs[k] && p->wanted[n->outputs[k]->id];
         switch (kind_of(p, n)) {
-            case WORK_LAYER: p->wanted[first->id] = true; break;
+            case WORK_LAYER:
+                p->wanted[first->id] = true;
+                break;
             case WORK_MATMUL:
                 /* Two floats multiplied in integers pay only if one side is there already. */
                 if (p->available[first->id] || p->available[n->inputs[1]->id]) want_inputs(p, n);
@@ -133,7 +146,8 @@ static void mark_wanted(ptq *p) {
             case WORK_MOVE:
                 if (out && !first->constant) p->wanted[first->id] = true;
                 break;
-            case WORK_FLOAT: break;
+            case WORK_FLOAT:
+                break;
         }
     }
 }
@@ -151,15 +165,18 @@ static void make_classes(ptq *p) {
             join(p, n->inputs[0], n->outputs[0]);
         if (n->op->quant == ESPL__QUANT_JOIN && w == WORK_CHAIN)
             for (int k = 0; k < n->input_count; k++)
-                if (n->inputs[k] && espl__graph_only_reader(p->g, n->inputs[k]) == n) join(p, n->inputs[k], n->outputs[0]);
+                if (n->inputs[k] && espl__graph_only_reader(p->g, n->inputs[k]) == n)
+                    join(p, n->inputs[k], n->outputs[0]);
         if (w == WORK_MATMUL) p->symmetric[n->inputs[1]->id] = true;
     }
 }
 
-/* In a class that a clamp closes only what passes the clamp counts: the layer's values beyond it saturate anyway. */
+/* In a class that a clamp closes only what passes the clamp counts: the layer's values beyond it saturate
+ * anyway. */
 static bool counts(const ptq *p, const espl__value *v) {
     const espl__node *reader = espl__graph_only_reader(p->g, v);
-    return !(p->flavour == ESPL_FLAVOUR_PORTABLE && reader && is_clamp(reader) && kind_of(p, reader) == WORK_CHAIN);
+    return !(p->flavour == ESPL_FLAVOUR_PORTABLE && reader && is_clamp(reader) &&
+             kind_of(p, reader) == WORK_CHAIN);
 }
 
 static void merge_ranges(ptq *p) {
@@ -205,9 +222,12 @@ static bool quantize_values(ptq *p) {
     return true;
 }
 
-/* --- weights ------------------------------------------------------------------------------------------------ */
+/* --- weights
+ * ------------------------------------------------------------------------------------------------ */
 
-static espl__value *own_copy(espl_graph *g, const espl_tensor *t) { return espl__graph_constant(g, NULL, t); }
+static espl__value *own_copy(espl_graph *g, const espl_tensor *t) {
+    return espl__graph_constant(g, NULL, t);
+}
 
 /* Replaces input `index` of the node by its codes. */
 static bool quantize_weights(espl_graph *g, espl__node *n, int index, espl_format format, int axis) {
@@ -280,7 +300,8 @@ static bool quantize_operand(ptq *p, espl__node *n, int index) {
     if (!codes) return false;
     int32_t lo = type == ESPL_U8 ? 0 : -127, hi = type == ESPL_U8 ? 255 : 127;
     for (int64_t i = 0; i < count; i++)
-        ((uint8_t *)codes->data)[i] = (uint8_t)espl__requantize(x[i] / grid.quant.scale[0], grid.quant.zero[0], lo, hi);
+        ((uint8_t *)codes->data)[i] =
+            (uint8_t)espl__requantize(x[i] / grid.quant.scale[0], grid.quant.zero[0], lo, hi);
     espl__value *v = own_copy(p->g, codes);
     if (!v) return false;
     v->quant = grid.quant;
@@ -297,16 +318,20 @@ static bool quantize_constants(ptq *p) {
         if (d->weights != ESPL_FORMAT_F32 && espl__is_layer(n)) {
             for (int k = 0; k < n->input_count && k < 32; k++) {
                 espl__value *v = n->inputs[k];
-                if (!(n->op->weight_inputs >> k & 1) || !is_f32(v) || !v->constant || espl__is_quantized(v)) continue;
+                if (!(n->op->weight_inputs >> k & 1) || !is_f32(v) || !v->constant || espl__is_quantized(v))
+                    continue;
                 int axis = d->per_tensor || !n->op->weight_axis ? -1 : n->op->weight_axis(n, k);
                 if (!quantize_weights(p->g, n, k, d->weights, axis)) return false;
             }
             if (w == WORK_LAYER && espl__is_quantized(n->inputs[1]) && !quantize_bias(p->g, n)) return false;
         }
-        if (w != WORK_CHAIN || espl__plan_unary_input(n) >= 0 || espl__plan_bias_add(p->g, n->inputs[0]->producer) == n) continue;
+        if (w != WORK_CHAIN || espl__plan_unary_input(n) >= 0 ||
+            espl__plan_bias_add(p->g, n->inputs[0]->producer) == n)
+            continue;
         if (espl__plan_bias_add(p->g, n->inputs[n->input_count - 1]->producer) == n) continue;
         bool any = false;
-        for (int k = 0; k < n->input_count; k++) any |= espl__is_quantized(n->inputs[k]) && !n->inputs[k]->constant;
+        for (int k = 0; k < n->input_count; k++)
+            any |= espl__is_quantized(n->inputs[k]) && !n->inputs[k]->constant;
         for (int k = 0; k < n->input_count && any; k++)
             if (is_f32(n->inputs[k]) && n->inputs[k]->constant && !espl__is_quantized(n->inputs[k]) &&
                 !quantize_operand(p, n, k))
@@ -315,13 +340,18 @@ static bool quantize_constants(ptq *p) {
     return true;
 }
 
-espl_status espl__ptq_apply(espl_graph *g, const range *ranges, const decision *decisions, espl_flavour flavour,
-                            espl_diag *diag) {
+espl_status espl__ptq_apply(espl_graph *g, const range *ranges, const decision *decisions,
+                            espl_flavour flavour, espl_diag *diag) {
     espl_context *ctx = g->arena.ctx;
     uint64_t n = (uint64_t)g->value_count + 1;
-    ptq p = {.g = g, .ranges = ranges, .decisions = decisions, .flavour = flavour,
-             .parent = espl__calloc(ctx, n, sizeof(int)), .available = espl__calloc(ctx, n, 1),
-             .wanted = espl__calloc(ctx, n, 1), .symmetric = espl__calloc(ctx, n, 1),
+    ptq p = {.g = g,
+             .ranges = ranges,
+             .decisions = decisions,
+             .flavour = flavour,
+             .parent = espl__calloc(ctx, n, sizeof(int)),
+             .available = espl__calloc(ctx, n, 1),
+             .wanted = espl__calloc(ctx, n, 1),
+             .symmetric = espl__calloc(ctx, n, 1),
              .merged = espl__calloc(ctx, n, sizeof(range))};
     bool good = p.parent && p.available && p.wanted && p.symmetric && p.merged;
     if (good) {
