@@ -33,7 +33,7 @@ static grid read_grid(espl_graph *g, const espl__node *n, int rank, espl_dtype f
     if (q.count < 1 || (z && espl_shape_count(&z->constant->shape) != q.count)) return q;
     int64_t axis = espl__attr_int(n, "axis", 1);
     q.axis = s->constant->shape.rank == 0 || q.count == 1 ? -1 : (int)(axis < 0 ? axis + rank : axis);
-    if (q.axis >= rank) return q;
+    if (q.axis >= rank || (q.axis < 0 && q.count > 1)) return q;
     q.scale = s->constant->data;
     q.zero = espl__arena_alloc(&g->arena, sizeof(int32_t) * (uint64_t)q.count);
     if (!q.zero) return q;
@@ -47,6 +47,10 @@ static grid read_grid(espl_graph *g, const espl__node *n, int rank, espl_dtype f
     q.format = type == ESPL_U8 ? ESPL_FORMAT_U8 : type == ESPL_S8 ? ESPL_FORMAT_S8 : ESPL_FORMAT_S32;
     q.usable = type == ESPL_U8 || type == ESPL_S8 || type == ESPL_S32;
     return q;
+}
+
+static espl_dtype code_type(espl_format format) {
+    return format == ESPL_FORMAT_U8 ? ESPL_U8 : format == ESPL_FORMAT_S8 ? ESPL_S8 : ESPL_S32;
 }
 
 static bool same_grid(const grid *a, const grid *b) {
@@ -72,8 +76,10 @@ static bool is_number(const espl_tensor *t) {
 static espl_status absorb_constant(espl_graph *g, espl__node *dq, espl_diag *diag) {
     const espl_tensor *codes = dq->inputs[0]->constant;
     grid q = read_grid(g, dq, codes->shape.rank, codes->dtype);
-    if (!q.usable || !axis_fits(&q, &codes->shape)) return ESPL_OK;
-    espl__value *c = espl__graph_constant(g, dq->inputs[0]->name, codes);
+    /* Codes of another type than the zero point's are left to inference, which refuses them. */
+    if (!q.usable || codes->dtype != code_type(q.format) || !axis_fits(&q, &codes->shape)) return ESPL_OK;
+    bool is_output = espl__graph_is_output(g, dq->inputs[0]);
+    espl__value *c = espl__graph_constant(g, is_output ? "" : dq->inputs[0]->name, codes);
     if (!c || !set_grid(g, c, &q)) return espl__nomem(diag, 0);
     c->dtype = ESPL_F32;
     if (is_number(codes) && q.format != ESPL_FORMAT_S32) {
@@ -82,8 +88,8 @@ static espl_status absorb_constant(espl_graph *g, espl__node *dq, espl_diag *dia
         c->constant = (espl_tensor *)number;
         c->quant = (espl__quant){.format = ESPL_FORMAT_F32};
     }
-    /* The codes' own value may be shared and keeps its name; a graph's names are unique. */
-    dq->inputs[0]->name = espl__arena_strdup(&g->arena, "");
+    /* A graph's names are unique, and the name goes with the codes; only outputs keep theirs. */
+    if (!is_output && !(dq->inputs[0]->name = espl__arena_strdup(&g->arena, ""))) return espl__nomem(diag, 1);
     if (espl__graph_is_output(g, dq->outputs[0])) return ESPL_OK;
     espl__graph_replace(g, dq->outputs[0], c);
     dq->mark = -1;
@@ -107,6 +113,12 @@ static espl_status quantize_constant(espl_graph *g, espl__node *n, espl_diag *di
     v->producer = NULL;
     n->mark = -1;
     return ESPL_OK;
+}
+
+/* Grids are for f32. Types are not inferred yet: what is known of integers is who makes them. */
+static bool may_be_integer(const espl__value *x) {
+    if (x->constant || x->is_input) return x->constant || x->dtype != ESPL_F32;
+    return espl__node_is(x->producer, "Cast") && espl__attr_int(x->producer, "to", 0) != 1;
 }
 
 /* The value that will carry the grid: x itself if nothing else sees it unrounded, else a copy. */
@@ -140,7 +152,8 @@ static void merge_quantizers(espl_graph *g, espl__node *first, int from) {
 static espl_status absorb_pair(espl_graph *g, espl__node *quantizer, espl_diag *diag) {
     espl__value *codes = quantizer->outputs[0], *x = quantizer->inputs[0];
     grid q = read_grid(g, quantizer, ESPL_MAX_RANK, ESPL_U8);
-    if (!q.usable || q.axis >= 0 || q.format == ESPL_FORMAT_S32 || espl__graph_is_output(g, codes))
+    if (!q.usable || q.axis >= 0 || q.format == ESPL_FORMAT_S32 || espl__graph_is_output(g, codes) ||
+        may_be_integer(x))
         return ESPL_OK;
     bool any = false;
     for (int i = 0; i < g->node_count; i++) {
@@ -178,7 +191,6 @@ static espl_status absorb_pair(espl_graph *g, espl__node *quantizer, espl_diag *
         r->mark = -1;
         if (y->producer == r) y->producer = NULL;
     }
-    (void)x;
     return ESPL_OK;
 }
 

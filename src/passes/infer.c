@@ -2,9 +2,9 @@
  * folded. */
 #include "passes/passes.h"
 
-/* A folded tensor may not be larger than this, so that a hostile ConstantOfShape stays a node (and then a
- * refusal). */
-enum { FOLD_LIMIT = 64 << 20 };
+/* A folded tensor may not be larger than the first, all of one walk together not larger than the second, so
+ * that hostile ConstantOfShape nodes stay nodes (and then are refused, or computed one by one). */
+enum { FOLD_LIMIT = 64 << 20, FOLD_TOTAL = 512 << 20 };
 
 static espl_status infer_node(const espl_graph *g, espl__node *n, espl_diag *diag) {
     espl_status status = n->op->infer(n, diag);
@@ -24,7 +24,9 @@ static bool plain_constant(const espl__value *v) {
     return v->constant && !espl__is_quantized(v);
 }
 
-static bool foldable(const espl__node *n) {
+/* `budget`: bytes that may still be folded. */
+static bool foldable(const espl__node *n, uint64_t *budget) {
+    uint64_t all = 0;
     if (strcmp(n->op->name, "QuantizeLinear") == 0 || strcmp(n->op->name, "DequantizeLinear") == 0)
         return false;
     for (int i = 0; i < n->input_count; i++) {
@@ -37,8 +39,11 @@ static bool foldable(const espl__node *n) {
         const espl__value *v = n->outputs[i];
         if (!v) continue;
         int64_t count = v->known_rank ? espl_shape_count(&v->shape) : -1;
-        if (count < 0 || (uint64_t)count * espl_dtype_bytes(v->dtype) > FOLD_LIMIT) return false;
+        if (count < 0 || count > FOLD_LIMIT || (uint64_t)count * espl_dtype_bytes(v->dtype) > FOLD_LIMIT) return false;
+        all += (uint64_t)count * espl_dtype_bytes(v->dtype);
     }
+    if (all > *budget) return false;
+    *budget -= all;
     return true;
 }
 
@@ -93,10 +98,11 @@ done:
 }
 
 espl_status espl__pass_infer(espl_graph *g, espl_diag *diag) {
+    uint64_t budget = FOLD_TOTAL;
     for (int i = 0; i < g->node_count; i++) {
         espl__node *n = g->nodes[i];
         espl_status status = infer_node(g, n, diag);
-        if (status == ESPL_OK && foldable(n)) status = fold_node(g, n, diag);
+        if (status == ESPL_OK && foldable(n, &budget)) status = fold_node(g, n, diag);
         if (status != ESPL_OK) return status;
     }
     espl__graph_sweep(g);
