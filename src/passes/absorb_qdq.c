@@ -161,7 +161,7 @@ static espl_status absorb_pair(espl_graph *g, espl__node *quantizer, espl_diag *
         for (int j = 0; j < r->input_count; j++) {
             if (r->inputs[j] != codes || r->mark == -1) continue;
             if (!is_dequantizer(r) || j != 0) return ESPL_OK;
-            grid d = read_grid(g, r, ESPL_MAX_RANK, ESPL_U8);
+            grid d = read_grid(g, r, ESPL_MAX_RANK, code_type(q.format));
             if (!d.usable || !same_grid(&q, &d)) return ESPL_OK;
             any = true;
         }
