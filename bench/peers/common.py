@@ -206,6 +206,23 @@ class Espalier:
         self.lib.espl_context_destroy(ctypes.byref(self.context))
 
 
+def chip():
+    """The bundled profile of this machine's kind."""
+    return "x86-avx512-vnni" if "avx512_vnni" in machine()["flags"] else "x86-avx2"
+
+
+def compressed(model, flavour="ort-x86", keep=False, budget=None):
+    """The folder that compress makes of a model, and its report. Made again when the program is newer, unless `keep`."""
+    folder = WORK / "compressed" / f"{model.name}.{flavour}{'' if budget is None else f'.{budget:g}'}"
+    report = folder / "report.json"
+    if not report.exists() or (not keep and report.stat().st_mtime < (BUILD / "espalier").stat().st_mtime):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        espalier("compress", model.path, "--chip", chip(), "--data", data_file(model.data), "--calib",
+                 data_file(model.calib), "--flavour", flavour, "--max-drop", model.budget if budget is None else budget,
+                 "-o", folder)
+    return folder, json.loads(report.read_text())
+
+
 def to_espl(model, target):
     """The f32 network as an .espl file."""
     if not target.exists() or target.stat().st_mtime < max(model.stat().st_mtime,
@@ -293,6 +310,18 @@ def machine():
 
 def load():
     return os.getloadavg()[0]
+
+
+def conditions(date, load_before):
+    """One line on where and how figures were taken."""
+    m = machine()
+    line = (f"{m['name']} (family {m['family']}, model {m['model']}; {', '.join(m['flags'])}), {m['cores']} cores; "
+            f"ONNX Runtime {ort.__version__}; {date}; load average before {load_before:.2f}.")
+    # The measuring process itself has been running for a while.
+    if load_before > 0.6:
+        line += (" **Preliminary: measured while other work ran on the machine.** Times are too long; ratios are fairer, "
+                 "since the programs take turns, but not for the record.")
+    return line
 
 
 class Stopwatch:

@@ -19,8 +19,10 @@ enum {
     VALUE_QUANTIZED = 4,
     VALUE_NAMED = 8,
     VALUE_DERIVED_SCALE = 16, /* bias: scale[c] = scale of input 0 * scale[c] of input 1 of its reader */
-    VALUE_KNOWN_RANK = 32
+    VALUE_KNOWN_RANK = 32,
+    VALUE_TABLE = 64 /* f32 constant: its distinct elements, and a byte for each element */
 };
+enum { CONTAINER_MAX_TABLE = 256 };
 /* Flags of a node. */
 enum { NODE_NAMED = 1, NODE_OPSET = 2 };
 

@@ -13,7 +13,8 @@ typedef struct reader {
     const espl__op **ops;
     char **attrs;
     uint64_t op_count, attr_count;
-    bool *derived;    /* by value */
+    bool *derived;    /* by value: its scales follow from others */
+    bool *tabled;     /* by value: stored as a table and indices */
     uint64_t claimed; /* bytes that the constants so far must have in the file */
     bool bad;
 } reader;
@@ -148,20 +149,21 @@ static espl_status get_quant(reader *r, espl__value *v, bool derived, espl_diag 
 }
 
 /* Bytes of the file that a constant takes at least: hostile sizes end here, before any memory is taken. */
-static uint64_t least_bytes(espl_dtype type, const espl_shape *shape) {
+static uint64_t least_bytes(espl_dtype type, const espl_shape *shape, unsigned flags) {
     uint64_t count = (uint64_t)espl_shape_count(shape);
-    if (type == ESPL_S64) return count;    /* one byte an element or more */
+    if (type == ESPL_S64 || flags & VALUE_TABLE) return count; /* one byte an element or more */
     if (type == ESPL_S8) return count / 4; /* codes of two bits */
     return count > UINT64_MAX / 8 ? UINT64_MAX : count * espl_dtype_bytes(type);
 }
 
-static espl_status get_constant(reader *r, espl__value *v, bool quantized, espl_diag *diag) {
+static espl_status get_constant(reader *r, espl__value *v, unsigned flags, espl_diag *diag) {
     espl_shape shape;
     espl_dtype type = get_dtype(r);
     get_shape(r, &shape, false);
-    if (v->dtype != (quantized ? ESPL_F32 : type)) r->bad = true;
+    if (v->dtype != (flags & VALUE_QUANTIZED ? ESPL_F32 : type)) r->bad = true;
+    if (flags & VALUE_TABLE && (type != ESPL_F32 || flags & VALUE_QUANTIZED)) r->bad = true;
     if (r->bad) return ESPL_OK;
-    uint64_t bytes = least_bytes(type, &shape), all = (uint64_t)(r->end - r->start);
+    uint64_t bytes = least_bytes(type, &shape, flags), all = (uint64_t)(r->end - r->start);
     if (bytes > all - r->claimed) r->bad = true;
     if (r->bad) return ESPL_OK;
     r->claimed += bytes;
@@ -187,20 +189,43 @@ static espl_status get_value(reader *r, espl_diag *diag) {
         v->known_rank = true;
     }
     if (flags & VALUE_CONSTANT && !r->bad) {
-        espl_status status = get_constant(r, v, flags & VALUE_QUANTIZED, diag);
+        espl_status status = get_constant(r, v, flags, diag);
         if (status != ESPL_OK || r->bad) return status;
     }
     bool derived = (flags & VALUE_DERIVED_SCALE) != 0;
     if (derived && (!v->constant || !(flags & VALUE_QUANTIZED))) r->bad = true;
-    if (!r->bad) r->derived[v->id] = derived;
+    if (flags & VALUE_TABLE && !v->constant) r->bad = true;
+    if (!r->bad) {
+        r->derived[v->id] = derived;
+        r->tabled[v->id] = (flags & VALUE_TABLE) != 0;
+    }
     return flags & VALUE_QUANTIZED && !r->bad ? get_quant(r, v, derived, diag) : ESPL_OK;
+}
+
+/* At most 256 distinct elements, then a byte for each element that says which it is. */
+static void get_table(reader *r, espl_tensor *t) {
+    char table[4 * CONTAINER_MAX_TABLE];
+    uint64_t distinct = get_uint(r), count = (uint64_t)espl_shape_count(&t->shape);
+    if (distinct == 0 || distinct > CONTAINER_MAX_TABLE) r->bad = true;
+    if (r->bad) return;
+    get_bytes(r, table, 4 * distinct);
+    if (count > left(r)) r->bad = true;
+    for (uint64_t i = 0; i < count && !r->bad; i++) {
+        unsigned at = get_byte(r);
+        if (at >= distinct)
+            r->bad = true;
+        else
+            memcpy((char *)t->data + 4 * i, table + 4 * at, 4);
+    }
 }
 
 static void get_data(reader *r, espl__value *v) {
     espl_tensor *t = v->constant;
     int64_t count = espl_shape_count(&t->shape);
     int bits = espl__is_quantized(v) ? espl_format_bits(v->quant.format) : 32;
-    if (bits < 8 && t->dtype == ESPL_S8) {
+    if (r->tabled[v->id]) {
+        get_table(r, t);
+    } else if (bits < 8 && t->dtype == ESPL_S8) {
         uint64_t bytes = espl__codes_bytes(count, bits);
         if (bytes > left(r)) {
             r->bad = true;
@@ -369,7 +394,8 @@ static espl_status get_graph(reader *r, espl_diag *diag) {
     ESPL_TRY(get_names(r, diag));
     uint64_t values = get_count(r, 1);
     r->derived = espl__arena_alloc(&r->g->arena, values + 1);
-    if (!r->derived || !r->g->name) return espl__nomem(diag, values);
+    r->tabled = espl__arena_alloc(&r->g->arena, values + 1);
+    if (!r->derived || !r->tabled || !r->g->name) return espl__nomem(diag, values);
     for (uint64_t i = 0; i < values && !r->bad; i++) ESPL_TRY(get_value(r, diag));
     uint64_t nodes = get_count(r, 4);
     for (uint64_t i = 0; i < nodes && !r->bad; i++) ESPL_TRY(get_node(r, diag));

@@ -119,11 +119,47 @@ static void put_quant(writer *w, const espl__quant *q, bool derived) {
     for (int64_t i = 0; zeros && i < q->count; i++) put_int(w, q->zero[i]);
 }
 
+/* The bits of an f32 constant's distinct elements in order of appearance and, if `index` is not NULL, which of them each
+ * element is. 0 if a table does not pay. */
+static int find_table(const espl__value *v, uint32_t *table, uint8_t *index) {
+    if (!v->constant || v->constant->dtype != ESPL_F32 || espl__is_quantized(v)) return 0;
+    const char *data = v->constant->data;
+    int64_t count = espl_shape_count(&v->constant->shape);
+    int distinct = 0;
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t bits;
+        int at = 0;
+        memcpy(&bits, data + 4 * i, 4);
+        while (at < distinct && table[at] != bits) at++;
+        if (at == CONTAINER_MAX_TABLE) return 0;
+        if (at == distinct) table[distinct++] = bits;
+        if (index) index[i] = (uint8_t)at;
+    }
+    return 2 + 4 * distinct + count < 4 * count ? distinct : 0;
+}
+
+static void put_table(writer *w, const espl__value *v) {
+    uint32_t table[CONTAINER_MAX_TABLE];
+    int64_t count = espl_shape_count(&v->constant->shape);
+    uint8_t *index = espl__alloc(w->ctx, (uint64_t)count);
+    if (!index) {
+        w->out.failed = true;
+        return;
+    }
+    int distinct = find_table(v, table, index);
+    put_uint(w, (uint64_t)distinct);
+    put_bytes(w, table, sizeof *table * (size_t)distinct);
+    put_bytes(w, index, (size_t)count);
+    espl__free(w->ctx, index);
+}
+
 static void put_value(writer *w, const espl__value *v) {
     bool named = v->is_input || espl__graph_is_output(w->g, v), derived = derived_scale(w, v);
+    uint32_t table[CONTAINER_MAX_TABLE];
     put_byte(w, (v->is_input ? VALUE_INPUT : 0) | (v->constant ? VALUE_CONSTANT : 0) |
                     (espl__is_quantized(v) ? VALUE_QUANTIZED : 0) | (named ? VALUE_NAMED : 0) |
-                    (derived ? VALUE_DERIVED_SCALE : 0) | (v->known_rank ? VALUE_KNOWN_RANK : 0));
+                    (derived ? VALUE_DERIVED_SCALE : 0) | (v->known_rank ? VALUE_KNOWN_RANK : 0) |
+                    (find_table(v, table, NULL) ? VALUE_TABLE : 0));
     if (named) put_string(w, v->name);
     if (v->is_input || v->constant) put_byte(w, v->dtype);
     if (v->is_input && v->known_rank) put_shape(w, &v->shape);
@@ -138,7 +174,10 @@ static void put_data(writer *w, const espl__value *v) {
     const espl_tensor *t = v->constant;
     int64_t count = espl_shape_count(&t->shape);
     int bits = espl__is_quantized(v) ? espl_format_bits(v->quant.format) : 32;
-    if (bits < 8 && t->dtype == ESPL_S8) {
+    uint32_t table[CONTAINER_MAX_TABLE];
+    if (find_table(v, table, NULL)) {
+        put_table(w, v);
+    } else if (bits < 8 && t->dtype == ESPL_S8) {
         size_t bytes = espl__codes_bytes(count, bits);
         uint8_t *packed = espl__alloc(w->ctx, bytes);
         if (!packed) {

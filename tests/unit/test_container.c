@@ -280,6 +280,35 @@ static void packed_weights_come_back(void **state) {
     espl_context_destroy(&ctx);
 }
 
+/* f32 constants of at most 256 distinct elements take a byte for each, to the bit: -0 and 0 are two elements. */
+static void repeated_numbers_come_back(void **state) {
+    enum { COUNT = 2000 };
+    (void)state;
+    espl_context *ctx = new_context(1);
+    for (int distinct = 1; distinct <= 300; distinct += distinct < 254 ? 23 : 1) {
+        rig r;
+        rig_begin(&r, ctx, (uint64_t)distinct);
+        espl__value *x = input_of(&r, "x", ESPL_F32, SHAPE(1, COUNT));
+        float numbers[COUNT];
+        for (int i = 0; i < COUNT; i++) numbers[i] = 0.1f * (float)(i % distinct);
+        numbers[1] = -0.0f;
+        espl__value *c = constant_of(&r, ESPL_F32, SHAPE(1, COUNT), numbers);
+        IO(&r, x, APPLY(&r, "Add", x, c));
+        espl__buffer b = bytes_of_graph(ctx, r.g);
+        espl_graph *back = read_back(ctx, &b);
+        assert_memory_equal(back->nodes[0]->inputs[1]->constant->data, numbers, sizeof numbers);
+        int table = 4 * (distinct + 1);
+        if (distinct < CONTAINER_MAX_TABLE)
+            assert_in_range(b.length, COUNT + table, COUNT + table + 100);
+        else
+            assert_in_range(b.length, 4 * COUNT, 4 * COUNT + 100);
+        espl__buffer_free(&b);
+        espl_graph_destroy(&back);
+        espl_graph_destroy(&r.g);
+    }
+    espl_context_destroy(&ctx);
+}
+
 /* Input shapes keep their unknown dimensions and unknown ranks. */
 static void unknown_shapes_come_back(void **state) {
     (void)state;
@@ -484,6 +513,7 @@ int main(void) {
         cmocka_unit_test(every_attribute_comes_back),
         cmocka_unit_test(every_type_comes_back),
         cmocka_unit_test(packed_weights_come_back),
+        cmocka_unit_test(repeated_numbers_come_back),
         cmocka_unit_test(unknown_shapes_come_back),
         cmocka_unit_test(damage_is_noticed),
         cmocka_unit_test(truncated_files_are_refused),
