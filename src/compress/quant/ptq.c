@@ -310,32 +310,54 @@ static bool quantize_operand(ptq *p, espl__node *n, int index) {
     return true;
 }
 
+static bool plain_constant(const espl__value *v) {
+    return is_f32(v) && v->constant && !espl__is_quantized(v);
+}
+
+static bool quantize_layer(ptq *p, espl__node *n) {
+    const decision *d = &p->decisions[n->id];
+    for (int k = 0; k < n->input_count && k < 32; k++) {
+        if (!(n->op->weight_inputs >> k & 1) || !plain_constant(n->inputs[k])) continue;
+        int axis = d->per_tensor || !n->op->weight_axis ? -1 : n->op->weight_axis(n, k);
+        if (!quantize_weights(p->g, n, k, d->weights, axis)) return false;
+    }
+    return kind_of(p, n) != WORK_LAYER || !espl__is_quantized(n->inputs[1]) || quantize_bias(p->g, n);
+}
+
+static bool quantize_operands(ptq *p, espl__node *n) {
+    bool any = false;
+    if (espl__plan_unary_input(n) >= 0) return true;
+    for (int k = 0; k < n->input_count; k++) {
+        if (n->inputs[k] && espl__plan_bias_add(p->g, n->inputs[k]->producer) == n) return true;
+        any |= espl__is_quantized(n->inputs[k]) && !n->inputs[k]->constant;
+    }
+    for (int k = 0; k < n->input_count && any; k++)
+        if (plain_constant(n->inputs[k]) && !quantize_operand(p, n, k)) return false;
+    return true;
+}
+
+/* A matrix that is added was trained like weights (the positions of a transformer) and is stored like
+ * weights, one scale a row, wherever the sum itself is computed. Short rows would spend on scales what they
+ * save. */
+static bool quantize_table(ptq *p, espl__node *n) {
+    enum { LEAST_ROW = 16, LEAST_ELEMENTS = 256 };
+    for (int k = 0; k < n->input_count; k++) {
+        const espl__value *v = n->inputs[k];
+        if (!plain_constant(v) || v->shape.rank < 2) continue;
+        if (v->shape.dim[v->shape.rank - 1] < LEAST_ROW || espl_shape_count(&v->shape) < LEAST_ELEMENTS)
+            continue;
+        if (!quantize_weights(p->g, n, k, p->decisions[n->id].weights, v->shape.rank - 2)) return false;
+    }
+    return true;
+}
+
 static bool quantize_constants(ptq *p) {
     for (int i = 0; i < p->g->node_count; i++) {
         espl__node *n = p->g->nodes[i];
-        const decision *d = &p->decisions[n->id];
-        work w = kind_of(p, n);
-        if (d->weights != ESPL_FORMAT_F32 && espl__is_layer(n)) {
-            for (int k = 0; k < n->input_count && k < 32; k++) {
-                espl__value *v = n->inputs[k];
-                if (!(n->op->weight_inputs >> k & 1) || !is_f32(v) || !v->constant || espl__is_quantized(v))
-                    continue;
-                int axis = d->per_tensor || !n->op->weight_axis ? -1 : n->op->weight_axis(n, k);
-                if (!quantize_weights(p->g, n, k, d->weights, axis)) return false;
-            }
-            if (w == WORK_LAYER && espl__is_quantized(n->inputs[1]) && !quantize_bias(p->g, n)) return false;
-        }
-        if (w != WORK_CHAIN || espl__plan_unary_input(n) >= 0 ||
-            espl__plan_bias_add(p->g, n->inputs[0]->producer) == n)
-            continue;
-        if (espl__plan_bias_add(p->g, n->inputs[n->input_count - 1]->producer) == n) continue;
-        bool any = false;
-        for (int k = 0; k < n->input_count; k++)
-            any |= espl__is_quantized(n->inputs[k]) && !n->inputs[k]->constant;
-        for (int k = 0; k < n->input_count && any; k++)
-            if (is_f32(n->inputs[k]) && n->inputs[k]->constant && !espl__is_quantized(n->inputs[k]) &&
-                !quantize_operand(p, n, k))
-                return false;
+        bool weights = p->decisions[n->id].weights != ESPL_FORMAT_F32;
+        if (weights && espl__is_layer(n) && !quantize_layer(p, n)) return false;
+        if (kind_of(p, n) == WORK_CHAIN && !quantize_operands(p, n)) return false;
+        if (weights && espl__node_is(n, "Add") && !quantize_table(p, n)) return false;
     }
     return true;
 }
