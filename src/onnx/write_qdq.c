@@ -108,11 +108,20 @@ static espl_status write_linear(espl__writer *w, const char *op, const char *bas
     return ESPL_OK;
 }
 
+/* Nothing has integer kernels for these that round as they store. */
+static bool stored_in_float(const espl__node *n) {
+    static const char *const names[] = {
+        "Relu", "Clip", "Pad", "Max", "Min", "BatchNormalization", "LayerNormalization",
+    };
+    for (size_t i = 0; n && i < ESPL_COUNT(names); i++)
+        if (espl__node_is(n, names[i])) return true;
+    return !n; /* a graph input */
+}
+
 /* How many pairs the value gets: as many as readers, while there are axes to tell them apart. */
 static int pair_count(const espl__writer *w, const espl__value *v) {
-    const espl__node *from = v->producer;
-    bool stored = from && !espl__node_is(from, "Relu") && !espl__node_is(from, "Clip") && !espl__node_is(from, "Pad");
-    if (w->flavour != ESPL_FLAVOUR_PORTABLE || stored || w->is_output[v->id] || !v->known_rank) return 1;
+    if (w->flavour != ESPL_FLAVOUR_PORTABLE || !stored_in_float(v->producer)) return 1;
+    if (w->is_output[v->id] || !v->known_rank) return 1;
     return ESPL_MAX(1, ESPL_MIN(w->uses[v->id], v->shape.rank));
 }
 
