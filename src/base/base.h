@@ -39,6 +39,8 @@ void *espl__calloc(espl_context *ctx, uint64_t count, uint64_t size);
 /* Grows a buffer of `used` bytes to `bytes`; the old one stays valid if NULL is returned. */
 void *espl__realloc(espl_context *ctx, void *ptr, uint64_t used, uint64_t bytes);
 void espl__free(espl_context *ctx, void *ptr);
+/* Bytes that one allocation of this context may have at most. */
+uint64_t espl__max_alloc(const espl_context *ctx);
 
 /* An arena: many small objects that die together. Memory is zeroed and 16-byte aligned (64 from 256 bytes
  * up). */

@@ -127,6 +127,8 @@ void espl__free(espl_context *ctx, void *ptr) {
     ctx->config.free(ctx->config.user, p);
 }
 
+uint64_t espl__max_alloc(const espl_context *ctx) { return ctx->config.max_alloc; }
+
 void espl__log(espl_context *ctx, espl_log_level level, const char *fmt, ...) {
     if (!ctx->config.log) return;
     char line[1024];

@@ -33,16 +33,22 @@ static bool skips_view(const espl__node *n) {
 }
 
 espl_status espl__pass_simplify(espl_graph *g, espl_diag *diag) {
+    /* By id: what stands for a value that goes. Nodes come after what they read, so one walk is enough. */
+    espl__value **same = espl__calloc(g->arena.ctx, (uint64_t)g->value_count + 1, sizeof *same);
+    if (!same) return espl__nomem(diag, (uint64_t)g->value_count * sizeof *same);
     espl__graph_count_uses(g);
     for (int i = 0; i < g->node_count; i++) {
         espl__node *n = g->nodes[i];
+        for (int j = 0; j < n->input_count; j++)
+            if (n->inputs[j] && same[n->inputs[j]->id]) n->inputs[j] = same[n->inputs[j]->id];
         if (n->input_count < 1 || !n->inputs[0] || !n->outputs[0]) continue;
         if (skips_view(n)) n->inputs[0] = n->inputs[0]->producer->inputs[0];
         espl__value *x = n->inputs[0], *y = n->outputs[0];
         if (!is_identity(n) || espl__is_quantized(y) || espl__graph_is_output(g, y)) continue;
-        espl__graph_replace(g, y, x);
+        same[y->id] = x;
         n->mark = -1;
     }
+    espl__free(g->arena.ctx, same);
     espl__graph_sweep(g);
     return espl__pass_dead_code(g, diag);
 }

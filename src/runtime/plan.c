@@ -3,6 +3,7 @@
 #include "runtime/convert.h"
 #include "passes/passes.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 /* Kernels may read a few bytes past a row's last group; every buffer has this much to spare. */
@@ -139,8 +140,9 @@ espl_status espl__plan_memory(espl_session *s, espl_diag *diag) {
     for (int i = 0; i < s->buffer_count; i++)
         if (s->buffers[i].kind == BUFFER_WORK && s->buffers[i].first >= 0) order[count++] = &s->buffers[i];
     qsort(order, (size_t)count, sizeof *order, by_size);
-    uint64_t total = 0;
-    for (int i = 0; i < count; i++) {
+    /* Shapes are numbers from a file: too much memory is its fault. Below the limit no sum can overflow. */
+    uint64_t total = 0, most = ESPL_MIN(espl__max_alloc(s->ctx), (uint64_t)1 << 44);
+    for (int i = 0; i < count && total <= most; i++) {
         buffer *b = order[i];
         b->offset = 0;
         for (bool moved = true; moved;) {
@@ -157,6 +159,10 @@ espl_status espl__plan_memory(espl_session *s, espl_diag *diag) {
         total = ESPL_MAX(total, b->offset + b->bytes);
     }
     espl__free(s->ctx, order);
+    if (total > most)
+        return espl__fail(diag, ESPL_LIMIT,
+                          "%s: needs %" PRIu64 " MiB or more for activations, and %" PRIu64 " MiB are allowed",
+                          s->graph->file[0] ? s->graph->file : "the network", (total >> 20) + 1, most >> 20);
     s->workspace = espl__alloc(s->ctx, total + SLACK);
     if (!s->workspace) return espl__nomem(diag, total);
     /* Padding channels are never read for their value, but a defined start keeps every run the same to the

@@ -512,6 +512,38 @@ static void enormous_borders(void **state) {
     espl_context_destroy(&ctx);
 }
 
+/* Shapes that no memory holds are the file's fault, and no arithmetic on them overflows. */
+static void enormous_shapes(void **state) {
+    static const int64_t sizes[] = {INT64_MAX, (int64_t)1 << 62, (int64_t)1 << 48, (int64_t)1 << 40, (int64_t)1 << 33, 1 << 28};
+    (void)state;
+    espl_context *ctx = NULL;
+    espl_config config = {.threads = 1, .max_alloc = (uint64_t)1 << 28};
+    assert_int_equal(espl_context_create(&config, &ctx, NULL), ESPL_OK);
+    for (size_t i = 0; i < ESPL_COUNT(sizes); i++)
+        for (int kind = 0; kind < 8; kind++) {
+            rig r;
+            rig_begin(&r, ctx, 1);
+            int64_t n = sizes[i], side = n < 1 << 30 ? 1 << 14 : 1 << 30;
+            espl__value *x = input_of(&r, "x", ESPL_F32, kind == 0 ? SHAPE(n) : kind == 1 ? SHAPE(side, side) : kind < 4 ? SHAPE(n, 4) : kind == 4 ? SHAPE(1, 1, 1, n) : kind == 5 ? SHAPE(n, 3, 4, 4) : SHAPE(1));
+            espl__node *a = kind < 2    ? NODE(&r, "Relu", x)
+                            : kind == 2 ? NODE(&r, "MatMul", x, random_of(&r, SHAPE(4, 5), 1))
+                            : kind == 3 ? NODE(&r, "Transpose", x)
+                            : kind < 6  ? NODE(&r, "Conv", x, random_of(&r, SHAPE(1, dim_of(x, 1), 3, 3), 1))
+                            : kind == 6 ? NODE(&r, "ConstantOfShape", INTS(&r, n))
+                                        : NODE(&r, "Expand", x, INTS(&r, n, 1));
+            if (kind == 4 || kind == 5) SET_INTS(&r, a, "pads", 1, 1, 1, 1);
+            espl__value *y = NODE(&r, "Sigmoid", a->outputs[0])->outputs[0];
+            outputs_are(&r, 1, &x, 1, &y);
+            espl_session *s = NULL;
+            espl_diag diag = {0};
+            espl_status status = espl_session_create(ctx, r.g, NULL, &s, &diag);
+            if (espl_status_exit_code(status) != 2 || !diag.message[0])
+                fail_msg("kind %d of size %lld: %s, '%s'", kind, (long long)n, espl_status_name(status), diag.message);
+            espl_graph_destroy(&r.g);
+        }
+    espl_context_destroy(&ctx);
+}
+
 /* Three channels padded to four: the byte behind a pixel's three belongs to the fourth. */
 static void padding_channels_of_an_image(void **state) {
     (void)state;
@@ -715,6 +747,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_batch_is_its_samples),
         cmocka_unit_test(empty_tensors),
         cmocka_unit_test(enormous_borders),
+        cmocka_unit_test(enormous_shapes),
         cmocka_unit_test(padding_channels_of_an_image),
         cmocka_unit_test(quantized_limits),
         cmocka_unit_test(wrong_tensors_are_refused),
