@@ -566,6 +566,31 @@ static void what_does_nothing_goes(void **state) {
     espl_context_destroy(&ctx);
 }
 
+/* Files of a megabyte can hold a hundred thousand nodes that do nothing. */
+static void long_chains_take_linear_time(void **state) {
+    enum { N = 40000 };
+    (void)state;
+    espl_context *ctx = new_context(1);
+    rig r;
+    rig_begin(&r, ctx, 1);
+    espl__value *x = input_of(&r, "x", ESPL_F32, SHAPE(2)), *y = x;
+    for (int i = 0; i < N; i++) {
+        char name[32];
+        espl__node *n = espl__graph_node(r.g, espl__op_find("", i % 100 ? "Identity" : "Neg"), "", 1, 1, 0);
+        snprintf(name, sizeof name, "value %d", i);
+        n->inputs[0] = y;
+        y = espl__graph_value(r.g, name);
+        espl__node_set_output(n, 0, y);
+    }
+    IO(&r, x, y);
+    double begin = espl__now();
+    pass_all(r.g);
+    if (espl__now() - begin > 5) fail_msg("the passes took %g s", espl__now() - begin);
+    assert_int_equal(r.g->node_count, N / 100 + 1); /* the last Identity is the output */
+    espl_graph_destroy(&r.g);
+    espl_context_destroy(&ctx);
+}
+
 /* An input that is an output, an output that is given out twice, a constant output. */
 static void outputs_stay_what_they_were(void **state) {
     (void)state;
@@ -628,6 +653,44 @@ static void wrong_shapes_are_named(void **state) {
     espl_context_destroy(&ctx);
 }
 
+/* A classifier written as a convolution: its weights stay what they were, quantized or not, and only where the image is
+ * one pixel, whole, and laid flat. */
+static void point_convolutions_become_gemm(void **state) {
+    (void)state;
+    espl_context *ctx = new_context(1);
+    for (int kind = 0; kind < 9; kind++) {
+        rig r;
+        rig_begin(&r, ctx, (uint64_t)kind + 70);
+        espl__value *x = input_of(&r, "x", ESPL_F32, kind == 4 ? SHAPE(2, 5, 1, 2) : SHAPE(2, kind == 5 ? 6 : 5, 1, 1));
+        espl__value *in = x, *y, *extra = NULL;
+        int gemms = kind < 4;
+        if (kind == 2) in = dequantized(&r, quantized(&r, x, ESPL_FORMAT_U8, 0.02f, 120), ESPL_FORMAT_U8, 0.02f, 120);
+        espl__node *n;
+        if (kind == 5)
+            n = NODE(&r, "Conv", in, random_of(&r, SHAPE(6, 3, 1, 1), 0.2f)), set_int(&r, n, "group", 2);
+        else if (kind == 6) /* the pixel and its surroundings */
+            n = NODE(&r, "Conv", in, random_of(&r, SHAPE(7, 5, 3, 3), 0.2f)), espl__attr_set_ints(r.g, n, "pads", (int64_t[]){1, 1, 1, 1}, 4);
+        else if (kind & 1)
+            n = NODE(&r, "Conv", in, random_of(&r, SHAPE(7, 5, 1, 1), 0.2f));
+        else
+            n = NODE(&r, "Conv", in, random_of(&r, SHAPE(7, 5, 1, 1), 0.2f), random_of(&r, SHAPE(7), 1));
+        y = done_of(&r, n);
+        if (kind == 1 || kind == 2) round_weight(&r, n);
+        if (kind == 7) extra = y;
+        y = kind == 8 ? APPLY(&r, "Relu", y) : APPLY(&r, "Flatten", y);
+        if (extra)
+            IO(&r, x, y, extra);
+        else
+            IO(&r, x, y);
+        espl_graph *g = passed(&r, kind == 2 ? 0.01 : 1e-5, (uint64_t)kind);
+        assert_int_equal(count_of(g, "Gemm"), gemms);
+        assert_int_equal(count_of(g, "Conv"), !gemms);
+        espl_graph_destroy(&g);
+        espl_graph_destroy(&r.g);
+    }
+    espl_context_destroy(&ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_pairs_are_absorbed),
@@ -637,9 +700,11 @@ int main(void) {
         cmocka_unit_test(types_that_do_not_fit_are_refused),
         cmocka_unit_test(batch_norms_go_into_layers),
         cmocka_unit_test(additions_become_biases),
+        cmocka_unit_test(point_convolutions_become_gemm),
         cmocka_unit_test(batch_arithmetic_becomes_a_constant),
         cmocka_unit_test(what_does_nothing_goes),
         cmocka_unit_test(outputs_stay_what_they_were),
+        cmocka_unit_test(long_chains_take_linear_time),
         cmocka_unit_test(folding_has_a_limit),
         cmocka_unit_test(wrong_shapes_are_named),
     };
