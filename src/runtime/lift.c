@@ -65,6 +65,7 @@ static espl_shape lifted(const espl_shape *s) {
 static espl__value *new_twin(lift *l, const espl__value *v) {
     espl__value *t = espl__graph_value(l->g, NULL);
     if (!t) return NULL;
+    t->name = v->name; /* observers know the value by it */
     t->dtype = v->dtype;
     t->shape = lifted(&v->shape);
     t->known_rank = true;

@@ -495,11 +495,12 @@ static espl_status lower_matrix(espl_session *s, espl__node *n, const matrix_ord
     view in, out, final, res = {0};
     const espl__value *x = n->inputs[0], *wv = n->inputs[1];
     const espl__value *bias = n->input_count > 2 ? n->inputs[2] : NULL;
-    if (x->shape.rank < 1 || s->spatial[n->outputs[0]->id] || (bias && !bias->constant)) return ESPL_OK;
+    if (x->shape.rank < 1 || (bias && !bias->constant)) return ESPL_OK;
     if (bias && !per_channel(&bias->shape, channels)) return ESPL_OK;
     bool integer =
         espl__plan_store_type(x) == ESPL_U8 && integer_weights(s, wv, axis, &w) && accumulator_fits(order->k);
     espl__plan_fuse(s, n, integer ? FUSE_INTEGER : FUSE_FLOAT, &f);
+    s->spatial[f.out->id] = 0; /* matrices are stored by rows, whatever their neighbours would like */
     *taken = true;
     espl_dtype type = integer ? ESPL_U8 : ESPL_F32;
     ESPL_TRY(espl__plan_require(s, n, x, type, WANT_ROWS, integer ? 4 : 1, &in, diag));

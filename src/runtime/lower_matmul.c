@@ -79,7 +79,7 @@ espl_status espl__lower_matmul_dynamic(espl_session *s, espl__node *n, bool *tak
     view a, b, out, final;
     const espl__value *av = n->inputs[0], *bv = n->inputs[1];
     int rank = av->shape.rank;
-    if (!same_batches(&av->shape, &bv->shape) || s->spatial[n->outputs[0]->id]) return ESPL_OK;
+    if (!same_batches(&av->shape, &bv->shape)) return ESPL_OK;
     if (av->dtype != ESPL_F32 || bv->dtype != ESPL_F32 || espl_shape_count(&n->outputs[0]->shape) == 0 ||
         espl_shape_count(&av->shape) == 0)
         return ESPL_OK;
@@ -89,6 +89,7 @@ espl_status espl__lower_matmul_dynamic(espl_session *s, espl__node *n, bool *tak
     bool integer = espl__plan_store_type(av) == ESPL_U8 && espl__plan_grid(bv, &scale, &zero) &&
                    zero == 128 && accumulator_fits(av->shape.dim[rank - 1]);
     espl__plan_fuse(s, n, FUSE_CLAMP, &f);
+    s->spatial[f.out->id] = 0; /* matrices are stored by rows, whatever their neighbours would like */
     *taken = true;
     ESPL_TRY(
         espl__plan_require(s, n, av, integer ? ESPL_U8 : ESPL_F32, WANT_ROWS, integer ? 4 : 1, &a, diag));

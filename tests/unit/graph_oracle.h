@@ -157,9 +157,10 @@ static inline void oracle_node(const espl__node *n, float *const *in, double **y
             s[i] = &n->inputs[i]->shape;
             real[i] = in[i];
         }
-    if (espl__node_is(n, "Conv")) {
+    bool plane = out->rank == 4;
+    if (espl__node_is(n, "Conv") && plane) {
         oracle_conv(n, s[0], s[1], out, real, y[0]);
-    } else if (espl__node_is(n, "AveragePool") || espl__node_is(n, "GlobalAveragePool")) {
+    } else if (plane && (espl__node_is(n, "AveragePool") || espl__node_is(n, "GlobalAveragePool"))) {
         oracle_average(n, s[0], out, real[0], y[0]);
     } else if (espl__node_is(n, "MatMul")) {
         oracle_matmul(s[0], s[1], real[0], real[1], y[0]);

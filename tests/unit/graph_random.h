@@ -70,7 +70,10 @@ static inline bool add_conv(random_graph *x) {
     else if (kind == 5) oc = 16 * pick(r, 1, 2);
     if (kind == 6) oc = c; /* for residual additions */
     bool point = chance(r, 25);
-    for (int i = 0; i < 2; i++) k[i] = point ? 1 : ESPL_MIN(pick(r, 1, 4), dim_of(in, 2 + i) + 2);
+    for (int i = 0; i < 2; i++) {
+        k[i] = point ? 1 : pick(r, 1, 4);
+        k[i] = ESPL_MIN(k[i], dim_of(in, 2 + i) + 2);
+    }
     if (oc * dim_of(in, 0) * dim_of(in, 2) * dim_of(in, 3) > MAX_ELEMENTS) return false;
     float spread = 1 / sqrtf((float)(c / group * k[0] * k[1]));
     espl__value *w = random_of(r, SHAPE(oc, c / group, k[0], k[1]), spread);
@@ -84,6 +87,34 @@ static inline bool add_conv(random_graph *x) {
     return grew(x, n);
 }
 
+/* Along one axis, as speech networks have it, or along three. */
+static inline bool add_other_rank(random_graph *x) {
+    rig *r = &x->r;
+    espl__value *in = live_of(x, chance(r, 80) ? 3 : 5);
+    if (!in) return false;
+    int spatial = in->shape.rank - 2;
+    int64_t c = dim_of(in, 1), k[3], s[3], p[6] = {0}, oc = chance(r, 30) ? c : pick(r, 1, 24);
+    bool pool = chance(r, 30), depthwise = !pool && chance(r, 25);
+    if (pool || depthwise) oc = c;
+    espl_shape w = {in->shape.rank, {oc, depthwise ? 1 : c}};
+    for (int i = 0; i < spatial; i++) {
+        k[i] = pick(r, 1, 5);
+        w.dim[2 + i] = k[i] = ESPL_MIN(k[i], dim_of(in, 2 + i));
+        s[i] = chance(r, 60) ? 1 : 2;
+        if (!chance(r, 50)) continue;
+        p[i] = (k[i] - 1) / 2;
+        p[spatial + i] = k[i] / 2;
+    }
+    if (oc * elements(in) / c > MAX_ELEMENTS || espl_shape_count(&w) > MAX_ELEMENTS) return false;
+    espl__node *n = pool ? NODE(r, chance(r, 50) ? "MaxPool" : "AveragePool", in)
+                         : NODE(r, "Conv", in, random_of(r, w, 1 / sqrtf((float)espl_shape_count(&w) / (float)oc)), random_of(r, SHAPE(oc), 0.3f));
+    if (depthwise && c > 1) set_int(r, n, "group", c);
+    set_ints(r, n, "kernel_shape", spatial, k);
+    set_ints(r, n, "strides", spatial, s);
+    set_ints(r, n, "pads", 2 * spatial, p);
+    return grew(x, n);
+}
+
 static inline bool add_pool(random_graph *x) {
     rig *r = &x->r;
     espl__value *in = live_of(x, 4);
@@ -92,7 +123,10 @@ static inline bool add_pool(random_graph *x) {
     if (kind == 4) return grew(x, NODE(r, "GlobalAveragePool", in));
     if (kind == 5) return grew(x, NODE(r, "GlobalMaxPool", in));
     int64_t k[2];
-    for (int i = 0; i < 2; i++) k[i] = ESPL_MIN(pick(r, 1, 4), dim_of(in, 2 + i));
+    for (int i = 0; i < 2; i++) {
+        k[i] = pick(r, 1, 4);
+        k[i] = ESPL_MIN(k[i], dim_of(in, 2 + i));
+    }
     espl__node *n = NODE(r, kind < 2 ? "MaxPool" : "AveragePool", in);
     n->opset = 19; /* dilated averages */
     if (kind >= 2 && chance(r, 50)) set_int(r, n, "count_include_pad", 1);
@@ -373,9 +407,10 @@ static inline bool add_other(random_graph *x) {
         }
         case 1: {
             int64_t at[3] = {pick(r, 0, dim_of(in, axis) - 1), -1, 0};
+            if (elements(in) / dim_of(in, axis) * 3 > MAX_ELEMENTS) return false;
             espl__node *n = NODE(r, "Gather", in, ints_of(r, 3, at));
             set_int(r, n, "axis", axis);
-            return elements(in) / dim_of(in, axis) * 3 <= MAX_ELEMENTS && grew(x, n);
+            return grew(x, n);
         }
         case 2: {
             int64_t times[ESPL_MAX_RANK];
@@ -406,6 +441,7 @@ static inline bool add_other(random_graph *x) {
 
 static inline bool grow_once(random_graph *x) {
     int kind = (int)pick(&x->r, 0, 99);
+    if (kind < 4) return add_other_rank(x);
     if (kind < 26) return add_conv(x);
     if (kind < 36) return add_pool(x);
     if (kind < 42) return add_gemm(x);
@@ -431,7 +467,8 @@ static inline void random_graph_of(random_graph *x, espl_context *ctx, uint64_t 
     x->integer_friendly = integer_friendly;
     espl_shape s = SHAPE(pick(r, 1, 3), pick(r, 1, 40), pick(r, 1, 12), pick(r, 1, 12));
     if (chance(r, 15)) s = SHAPE(pick(r, 1, 12), pick(r, 1, 40));
-    if (chance(r, 10)) s = SHAPE(pick(r, 1, 3), pick(r, 1, 12), pick(r, 1, 40));
+    if (chance(r, 12)) s = SHAPE(pick(r, 1, 3), pick(r, 1, 12), pick(r, 1, 40));
+    if (chance(r, 3)) s = SHAPE(pick(r, 1, 2), pick(r, 1, 6), pick(r, 1, 5), pick(r, 1, 5), pick(r, 1, 6));
     x->live[x->count++] = input_of(r, "x", ESPL_F32, s);
     int wanted = (int)pick(r, 1, nodes);
     for (int tries = 0; tries < 200 && r->g->node_count < wanted && x->count + 4 < MAX_LIVE; tries++) (void)grow_once(x);

@@ -76,7 +76,18 @@ static double code_of(const espl__value *v, float x) {
     return nearbyint((double)x / v->quant.scale[0]) + (v->quant.zero ? v->quant.zero[0] : 0);
 }
 
-/* Compares output `index` of the node with the oracle's. */
+/* Steps of the output by which an integer layer may be off: one, and what a bias that is no multiple of the accumulator's
+ * unit loses when it is rounded to it (much, if weights of few bits make the unit coarse). */
+static double steps_allowed(const espl__value *y) {
+    const espl__node *n = y->producer;
+    double unit = 0;
+    if (n->input_count < 3 || !n->inputs[2] || !espl__is_quantized(n->inputs[0]) || !espl__is_quantized(n->inputs[1])) return 1;
+    const espl__quant *w = &n->inputs[1]->quant;
+    for (int64_t c = 0; c < w->count; c++) unit = fmax(unit, (double)n->inputs[0]->quant.scale[0] * w->scale[c]);
+    return 1 + ceil(0.5 * unit / y->quant.scale[0]);
+}
+
+/* Compares a value with the oracle's. */
 static void compare_value(const espl__value *v, const float *got, const double *expected, uint64_t seed, const espl_graph *g,
                           tally *t) {
     double size = 0.5;
@@ -92,7 +103,7 @@ static void compare_value(const espl__value *v, const float *got, const double *
         double have = code_of(v, got[i]);
         t->codes++;
         t->off += want != have;
-        if (fabs(want - have) <= 1) continue;
+        if (fabs(want - have) <= steps_allowed(v)) continue;
         print_graph(g);
         fail_msg("seed %d: %s of %s: element %d has code %g, the oracle says %g (%g on scale %g)", (int)seed, v->name,
                  v->producer->op->name, (int)i, have, want, expected[i], (double)v->quant.scale[0]);
@@ -663,15 +674,15 @@ static void layers_are_counted(void **state) {
 }
 
 typedef struct seen {
-    int calls;
+    int calls[256]; /* by value */
     const espl_graph *g;
     float **real;
 } seen;
 
 static void notice(void *user, int value, const char *name, const float *data, int64_t count) {
     seen *s = user;
-    s->calls++;
-    assert_true(value >= 0 && value < s->g->value_count);
+    s->calls[value]++;
+    assert_true(value >= 0 && value < s->g->value_count && value < 256);
     const espl__value *v = s->g->values[value];
     assert_string_equal(v->name, name);
     assert_int_equal(count, elements(v));
@@ -680,7 +691,7 @@ static void notice(void *user, int value, const char *name, const float *data, i
             fail_msg("%s[%d]: %g, not %g", name, (int)i, (double)data[i], (double)s->real[value][i]);
 }
 
-/* The observer sees every value of the f32 graph once a run, in row-major order. */
+/* The observer sees every value of the f32 graph, in row-major order. */
 static void observers_see_every_value(void **state) {
     (void)state;
     espl_context *ctx = new_context(1);
@@ -688,12 +699,11 @@ static void observers_see_every_value(void **state) {
         random_graph x;
         random_graph_of(&x, ctx, 4000000 + seed, 8, false);
         espl_graph *g = x.r.g;
-        seen s = {0, g, calloc((size_t)g->value_count, sizeof(float *))};
+        seen s = {{0}, g, calloc((size_t)g->value_count, sizeof(float *))};
         espl_session *session = NULL;
         espl_session_options options = {.observer = notice, .observer_user = &s};
         assert_int_equal(espl_session_create(ctx, g, &options, &session, NULL), ESPL_OK);
         run_io io = io_of(session, seed);
-        int expected = 1;
         for (int i = 0; i < g->value_count; i++)
             if (g->values[i]->constant && g->values[i]->dtype == ESPL_F32) s.real[i] = real_of(g->values[i]);
         s.real[0] = malloc(bytes_of(&io.in[0]) + 4);
@@ -716,9 +726,9 @@ static void observers_see_every_value(void **state) {
         espl_graph *live = NULL;
         assert_int_equal(espl__graph_clone(g, &live, NULL), ESPL_OK);
         assert_int_equal(espl__pass_dead_code(live, NULL), ESPL_OK);
+        assert_true(s.calls[0] > 0);
         for (int i = 0; i < live->node_count; i++)
-            for (int k = 0; k < live->nodes[i]->output_count; k++) expected += live->nodes[i]->outputs[k] != NULL;
-        assert_int_equal(s.calls, expected);
+            for (int k = 0; k < live->nodes[i]->output_count; k++) assert_true(s.calls[live->nodes[i]->outputs[k]->origin] > 0);
         espl_graph_destroy(&live);
         for (int i = 0; i < g->value_count; i++) free(s.real[i]);
         free(s.real);
