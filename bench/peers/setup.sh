@@ -8,7 +8,7 @@ stamp=.venv/installed
 
 python=${PYTHON:-python3}
 command -v "$python" >/dev/null || { echo "setup: there is no $python" >&2; exit 1; }
-echo "setup: installing into bench/peers/.venv:" $(sed 's/#.*//' requirements.txt)
+echo "setup: installing into bench/peers/.venv: $(sed '/^#/d' requirements.txt | tr '\n' ' ')"
 rm -rf .venv
 "$python" -m venv .venv || { echo "setup: no virtual environment; is python3-venv installed?" >&2; exit 1; }
 .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
