@@ -115,7 +115,7 @@ def main():
         quantizer.best(model)
     before, begin = common.load(), time.strftime("%Y-%m-%d")
     results = {threads: run(args, threads) for threads in args.threads}
-    text = common.conditions(begin, before) + "\n\n"
+    text = common.conditions(begin, before) + f" {args.rounds} rounds of {args.seconds:g} s.\n\n"
     text += "\n\n".join(tables(rows, threads) for threads, rows in results.items())
     common.WORK.mkdir(parents=True, exist_ok=True)
     (common.WORK / "ort.json").write_text(json.dumps({"machine": common.machine(), "date": begin, "load": before,
