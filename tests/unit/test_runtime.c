@@ -5,6 +5,8 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include "compress/compress.h"
+
 /* The thread sanitizer is slow and looks for other things. */
 #ifdef __SANITIZE_THREAD__
 enum { SHARE = 10 };
@@ -285,12 +287,70 @@ static uint64_t hash_all(int threads) {
     return h;
 }
 
+static void widen(void *user, int value, const char *name, const float *data, int64_t count) {
+    range *r = &((range *)user)[value];
+    (void)name;
+    for (int64_t i = 0; i < count; i++) {
+        r->min = fminf(r->min, data[i]);
+        r->max = fmaxf(r->max, data[i]);
+    }
+    r->seen++;
+}
+
+/* Quantizes a network on one made-up sample. */
+static void quantize_model(espl_context *ctx, espl_graph *g, espl_flavour flavour) {
+    range *ranges = calloc((size_t)g->value_count + 1, sizeof *ranges);
+    decision *decisions = calloc((size_t)g->node_count + 1, sizeof *decisions);
+    espl_session *s = NULL;
+    espl_session_options options = {.observer = widen, .observer_user = ranges};
+    assert_int_equal(espl_session_create(ctx, g, &options, &s, NULL), ESPL_OK);
+    run_io io = io_of(s, 1);
+    run_session(s, &io);
+    io_free(&io);
+    espl_session_destroy(&s);
+    for (int i = 0; i < g->node_count; i++) decisions[i] = (decision){ESPL_PATTERN_DENSE, ESPL_FORMAT_S8, true, false};
+    assert_int_equal(espl__ptq_apply(g, ranges, decisions, flavour, NULL), ESPL_OK);
+    free(ranges);
+    free(decisions);
+}
+
+static const char *models_folder(void) {
+    static char folder[4096];
+    const char *env = getenv("ESPL_ASSETS");
+    snprintf(folder, sizeof folder, "%s/models", env && *env ? env : ESPL_SOURCE_DIR "/../shared");
+    return access(folder, R_OK) == 0 ? folder : NULL;
+}
+
+/* The real models, as they are and quantized in both flavours. */
+static uint64_t hash_models(int threads) {
+    static const char *const names[] = {
+        "dtln-lstm", "mlperf-tiny-ad_autoencoder", "mlperf-tiny-kws_dscnn", "mlperf-tiny-resnet8_cifar10",
+        "mlperf-tiny-vww_mobilenet025_96", "mnist-cnn", "mnist-mlp", "openwakeword-embedding", "resnet20-cifar10-bn",
+        "ultraface-rfb320", "vit-cifar10",
+    };
+    espl_context *ctx = new_context(threads);
+    uint64_t h = 14695981039346656037u;
+    for (size_t i = 0; i < ESPL_COUNT(names); i++)
+        for (int flavour = -1; flavour < ESPL_FLAVOUR_COUNT; flavour++) {
+            char path[4400];
+            espl_graph *g = NULL;
+            espl_diag diag = {0};
+            snprintf(path, sizeof path, "%s/%s/model.onnx", models_folder(), names[i]);
+            if (espl_graph_read(ctx, path, &g, &diag) != ESPL_OK) fail_msg("%s", diag.message);
+            if (flavour >= 0) quantize_model(ctx, g, (espl_flavour)flavour);
+            h = hash_run(h, ctx, g, i);
+            espl_graph_destroy(&g);
+        }
+    espl_context_destroy(&ctx);
+    return h;
+}
+
 static char self[4096];
 
 /* The hash that this program prints when it is run again under another CPU level; false if the machine lacks it. */
-static bool hash_of_level(const char *level, int threads, char *out, size_t size) {
+static bool hash_of_level(const char *level, const char *what, int threads, char *out, size_t size) {
     char command[5000], name[32] = "";
-    snprintf(command, sizeof command, "ESPL_CPU=%s '%s' --hash %d", level, self, threads);
+    snprintf(command, sizeof command, "ESPL_CPU=%s '%s' --%s %d", level, self, what, threads);
     FILE *p = popen(command, "r");
     assert_non_null(p);
     int got = fscanf(p, "%31s", name);
@@ -300,17 +360,33 @@ static bool hash_of_level(const char *level, int threads, char *out, size_t size
     return strcmp(name, level) == 0;
 }
 
-static void all_levels_and_threads_give_the_same_bytes(void **state) {
+static void compare_levels(const char *what) {
     static const char *const levels[] = {"ref", "avx2", "avx512", "avx512vnni"};
-    (void)state;
     char first[64] = "", hash[64];
     for (size_t i = 0; i < ESPL_COUNT(levels); i++)
         for (int threads = 1; threads <= 4; threads += threads) {
-            bool there = hash_of_level(levels[i], threads, hash, sizeof hash);
+            bool there = hash_of_level(levels[i], what, threads, hash, sizeof hash);
             if (!there) printf("this machine has no %s\n", levels[i]);
             if (!first[0]) strcpy(first, hash);
             if (strcmp(first, hash) != 0) fail_msg("%s with %d threads gives other bytes", levels[i], threads);
         }
+}
+
+static void all_levels_and_threads_give_the_same_bytes(void **state) {
+    (void)state;
+    compare_levels("hash");
+}
+
+static void real_models_give_the_same_bytes(void **state) {
+    (void)state;
+#if defined __SANITIZE_THREAD__ || defined __SANITIZE_ADDRESS__
+    skip(); /* the reference kernels take too long there */
+#endif
+    if (!models_folder()) {
+        printf("skipped: no assets\n");
+        skip();
+    }
+    compare_levels("models");
 }
 
 static void runs_repeat_and_allocate_nothing(void **state) {
@@ -740,8 +816,10 @@ static void observers_see_every_value(void **state) {
 }
 
 int main(int argc, char **argv) {
-    if (argc == 3 && strcmp(argv[1], "--hash") == 0) {
-        printf("%s %016llx\n", espl_cpu_name(), (unsigned long long)hash_all(atoi(argv[2])));
+    if (argc == 3) { /* what compare_levels calls */
+        bool models = strcmp(argv[1], "--models") == 0;
+        uint64_t h = models ? hash_models(atoi(argv[2])) : hash_all(atoi(argv[2]));
+        printf("%s %016llx\n", espl_cpu_name(), (unsigned long long)h);
         return 0;
     }
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
@@ -751,6 +829,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(random_quantized_graphs),
         cmocka_unit_test(random_partly_quantized_graphs),
         cmocka_unit_test(all_levels_and_threads_give_the_same_bytes),
+        cmocka_unit_test(real_models_give_the_same_bytes),
         cmocka_unit_test(runs_repeat_and_allocate_nothing),
         cmocka_unit_test(sessions_do_not_disturb_each_other),
         cmocka_unit_test(contexts_work_side_by_side),
