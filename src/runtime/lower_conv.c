@@ -1,10 +1,9 @@
 /* Convolution, depthwise convolution, and Gemm and MatMul with constant weights: packed once, one step each.
  */
 #include "runtime/lower.h"
+#include "runtime/weights.h"
 #include "ops/ops.h"
 #include "passes/passes.h"
-
-#include <math.h>
 
 enum {
     PARALLEL_MACS = 150000,  /* below this a wake costs more than it gains */
@@ -13,37 +12,6 @@ enum {
         256 << 10, /* weights of one sweep over the rows: they stay in the second-level cache */
     MAX_HALO = 512 /* pixels of padding on one side */
 };
-
-/* --- weights --------------------------------------------------------------------------------------- */
-
-/* The codes of an integer weight tensor as s8 with zero point 0, and its scales; false: it has no such
- * reading. */
-typedef struct weights {
-    const int8_t *codes;
-    const float *scale;
-    int64_t scales;
-    int axis;
-} weights;
-
-static bool zero_points_are(const espl__quant *q, int32_t zero) {
-    for (int64_t i = 0; i < q->count; i++)
-        if ((q->zero ? q->zero[i] : 0) != zero) return false;
-    return true;
-}
-
-static bool integer_weights(espl_session *s, const espl__value *w, int axis, weights *out) {
-    const espl__quant *q = &w->quant;
-    if (!w->constant || !espl__is_quantized(w) || (q->count > 1 && q->axis != axis)) return false;
-    *out = (weights){w->constant->data, q->scale, q->count, q->count > 1 ? q->axis : -1};
-    if (w->constant->dtype == ESPL_S8) return zero_points_are(q, 0);
-    if (w->constant->dtype != ESPL_U8 || !zero_points_are(q, 128)) return false;
-    int64_t count = espl_shape_count(&w->constant->shape);
-    int8_t *flipped = espl__arena_alloc(&s->arena, (uint64_t)count + 1);
-    if (!flipped) return false;
-    for (int64_t i = 0; i < count; i++) flipped[i] = (int8_t)(((const uint8_t *)w->constant->data)[i] ^ 0x80);
-    out->codes = flipped;
-    return true;
-}
 
 /* --- one linear layer ---------------------------------------------------------------------------------- */
 
@@ -126,138 +94,6 @@ static void run_linear(const step *st, espl_session *s) {
         espl__parallel_for(pool, l->rows, job_rows, &job);
 }
 
-/* Where the weights of one segment stand in the tensor: a segment is `taps` runs of `stored` input channels,
- * of which the first `real` are there and the others padding. Strides in elements, from one channel, segment,
- * tap, input to the next. */
-typedef struct weight_order {
-    int64_t groups, channels, segments, taps, stored, real; /* channels: of one group */
-    int64_t by_channel, by_segment, by_tap, by_input;
-} weight_order;
-
-/* One channel's weights in the kernels' order [segment][tap][input]; `out` is zeroed. */
-static void order_channel(const weight_order *w, const void *data, int64_t channel, bool integer, void *out) {
-    int64_t o = 0;
-    for (int64_t seg = 0; seg < w->segments; seg++)
-        for (int64_t tap = 0; tap < w->taps; tap++, o += w->stored) {
-            int64_t from = channel * w->by_channel + seg * w->by_segment + tap * w->by_tap;
-            for (int64_t i = 0; i < w->real; i++, from += w->by_input) {
-                if (integer)
-                    ((int8_t *)out)[o + i] = ((const int8_t *)data)[from];
-                else
-                    ((float *)out)[o + i] = ((const float *)data)[from];
-            }
-        }
-}
-
-/* Weights in the kernels' order [channel][segment][k], then packed, group by group. */
-static espl_status pack(espl_session *s, const weight_order *w, const void *data, bool integer,
-                        linear_step *l, espl_diag *diag) {
-    int64_t k = w->taps * w->stored, each = w->segments * k;
-    size_t element = integer ? 1 : 4;
-    size_t packed = integer ? espl__pack_s8_bytes(w->channels, w->segments, k)
-                            : espl__pack_f32_bytes(w->channels, w->segments, k);
-    char *ordered = espl__calloc(s->ctx, (uint64_t)(w->channels * each) + 1, element);
-    char *to = espl__plan_weights(s, (uint64_t)w->groups * packed);
-    if (!ordered || !to) {
-        espl__free(s->ctx, ordered);
-        return espl__nomem(diag, (uint64_t)w->groups * packed);
-    }
-    l->p.w = to;
-    l->w_group = (int64_t)packed;
-    for (int64_t g = 0; g < w->groups; g++, to += packed) {
-        for (int64_t c = 0; c < w->channels; c++)
-            order_channel(w, data, g * w->channels + c, integer, ordered + (size_t)(c * each) * element);
-        if (integer)
-            espl__pack_s8((const int8_t *)ordered, w->channels, w->segments, k, (int8_t *)to);
-        else
-            espl__pack_f32((const float *)(const void *)ordered, w->channels, w->segments, k,
-                           (float *)(void *)to);
-    }
-    espl__free(s->ctx, ordered);
-    return ESPL_OK;
-}
-
-/* True if the bias holds codes in the accumulator's own unit, up to what the rounding of a scale to f32 may
- * do to it. */
-static bool in_accumulator_unit(const espl__value *bias, const weights *w, const view *in, int64_t channels) {
-    const espl__quant *q = &bias->quant;
-    if (!espl__is_quantized(bias) || bias->constant->dtype != ESPL_S32 || !zero_points_are(q, 0))
-        return false;
-    for (int64_t c = 0; c < channels; c++) {
-        double unit = (double)in->scale * w->scale[w->axis < 0 ? 0 : c];
-        if (!(fabs(q->scale[q->count > 1 ? c : 0] - unit) <= 1e-6 * unit)) return false;
-    }
-    return true;
-}
-
-/* Bias and multipliers, padded to 16 channels a group. `sums`: per channel the sum of its codes (integer
- * layers). */
-static espl_status scale_integer(espl_session *s, const weights *w, const view *in, const fusion *f,
-                                 int64_t groups, int64_t channels, const int64_t *sums, linear_step *l,
-                                 espl_diag *diag) {
-    const espl__value *bias = f->bias;
-    const espl_tensor *fbias = bias ? espl__constant_f32(s->graph, bias) : NULL;
-    bool exact_bias = bias && in_accumulator_unit(bias, w, in, groups * channels);
-    int64_t padded = pad16(channels);
-    int32_t *b = espl__plan_weights(s, sizeof *b * (uint64_t)(groups * padded));
-    float *mult = espl__plan_weights(s, sizeof *mult * (uint64_t)(groups * padded));
-    float *float_bias = l->u8_out || !bias || exact_bias
-                            ? NULL
-                            : espl__plan_weights(s, sizeof(float) * (uint64_t)(groups * padded));
-    if (!b || !mult || (bias && !fbias)) return espl__nomem(diag, sizeof *b * (uint64_t)padded);
-    float out_scale = 1;
-    int32_t zero = 0;
-    if (l->u8_out) espl__plan_grid(f->first, &out_scale, &zero);
-    for (int64_t c = 0; c < groups * channels; c++) {
-        int64_t at = c / channels * padded + c % channels;
-        double unit = (double)in->scale * w->scale[w->axis < 0 ? 0 : c];
-        double start = -(double)in->zero * (double)sums[c];
-        if (exact_bias)
-            start += ((const int32_t *)bias->constant->data)[c];
-        else if (float_bias)
-            float_bias[at] = ((const float *)fbias->data)[c];
-        else if (bias)
-            start += nearbyint(((const float *)fbias->data)[c] / unit);
-        b[at] = (int32_t)fmin(fmax(start, -2147483647.0), 2147483647.0);
-        mult[at] = (float)(unit / out_scale);
-    }
-    espl__epilogue_u8 *q = &l->p.q;
-    q->mult = mult;
-    l->p.bias = b;
-    l->p.fbias = float_bias;
-    l->p.flo = f->lo;
-    l->p.fhi = f->hi;
-    if (!l->u8_out) return ESPL_OK;
-    q->zero = zero;
-    q->lo = espl__plan_bound(f->lo, out_scale, zero);
-    q->hi = espl__plan_bound(f->hi, out_scale, zero);
-    if (f->residual) {
-        float sum_scale = 1;
-        espl__plan_grid(f->out, &sum_scale, &q->zero2);
-        q->res_scale_own = out_scale / sum_scale;
-        q->res_scale = l->res.scale / sum_scale;
-        q->res_zero = l->res.zero;
-        q->lo2 = espl__plan_bound(f->lo2, sum_scale, q->zero2);
-        q->hi2 = espl__plan_bound(f->hi2, sum_scale, q->zero2);
-    }
-    return ESPL_OK;
-}
-
-static espl_status scale_float(espl_session *s, const fusion *f, int64_t groups, int64_t channels,
-                               linear_step *l, espl_diag *diag) {
-    const espl__value *bias = f->bias;
-    const espl_tensor *t = bias ? espl__constant_f32(s->graph, bias) : NULL;
-    int64_t padded = pad16(channels);
-    float *b = espl__plan_weights(s, sizeof *b * (uint64_t)(groups * padded));
-    if (!b || (bias && !t)) return espl__nomem(diag, sizeof *b * (uint64_t)padded);
-    for (int64_t c = 0; bias && c < groups * channels; c++)
-        b[c / channels * padded + c % channels] = ((const float *)t->data)[c];
-    l->p.bias = b;
-    l->p.flo = f->residual ? f->lo2 : f->lo;
-    l->p.fhi = f->residual ? f->hi2 : f->hi;
-    return ESPL_OK;
-}
-
 static espl_status finish(espl_session *s, const espl__node *n, const fusion *f, linear_step *l,
                           const view *final, espl_diag *diag) {
     espl__plan_use(s, l->in.buffer);
@@ -328,25 +164,18 @@ void espl__lower_conv_halo(const espl__node *n, int halo[4]) {
     for (int i = 0; i < 4; i++) halo[i] = ESPL_MAX(halo[i], own[i]);
 }
 
-static espl_status depthwise_weights(espl_session *s, const espl__node *n, const void *data, bool integer,
-                                     const espl__window *g, linear_step *l, espl_diag *diag) {
-    int64_t c = n->inputs[1]->shape.dim[0], taps = g->kernel[0] * g->kernel[1], padded = pad16(c);
-    int32_t *w = espl__plan_weights(s, 4 * (uint64_t)(taps * padded));
+static espl_status depthwise_taps(espl_session *s, const espl__node *n, const void *data, bool integer,
+                                  const espl__window *g, linear_step *l, espl_diag *diag) {
+    int64_t c = n->inputs[1]->shape.dim[0], taps = g->kernel[0] * g->kernel[1];
+    const void *w = espl__weights_depthwise(s, data, integer, c, taps);
     int32_t *off = espl__arena_alloc(&s->arena, sizeof *off * (uint64_t)taps);
-    if (!w || !off) return espl__nomem(diag, 4 * (uint64_t)(taps * padded));
-    for (int64_t t = 0; t < taps; t++) {
+    if (!w || !off) return espl__nomem(diag, 4 * (uint64_t)(taps * pad16(c)));
+    for (int64_t t = 0; t < taps; t++)
         off[t] = (int32_t)(t / g->kernel[1] * g->dilation[0] * l->in.stride[2] +
                            t % g->kernel[1] * g->dilation[1] * l->in.stride[3]);
-        for (int64_t i = 0; i < c; i++) {
-            if (integer)
-                w[t * padded + i] = ((const int8_t *)data)[i * taps + t];
-            else
-                memcpy(&w[t * padded + i], (const float *)data + i * taps + t, 4);
-        }
-    }
     l->d = (espl__dwconv){(int32_t)taps, off,        l->p.in_step, l->p.out_step, l->p.res_step, w,
                           l->p.bias,     (int32_t)c, l->p.q,       l->p.flo,      l->p.fhi};
-    l->blocks = (int)(padded / ESPL__NR);
+    l->blocks = (int)(pad16(c) / ESPL__NR);
     l->group_blocks = l->blocks;
     return ESPL_OK;
 }
@@ -389,14 +218,6 @@ static void conv_rows(const espl__window *g, linear_step *l) {
     l->res_image = l->has_res ? l->res.stride[0] : 0;
 }
 
-static const int64_t *code_sums(espl_session *s, const int8_t *codes, int64_t channels, int64_t k,
-                                int64_t stride_c, int64_t stride_k) {
-    int64_t *sums = espl__arena_alloc(&s->arena, sizeof *sums * (uint64_t)channels + 8);
-    for (int64_t c = 0; sums && c < channels; c++)
-        for (int64_t i = 0; i < k; i++) sums[c] += codes[c * stride_c + i * stride_k];
-    return sums;
-}
-
 espl_status espl__lower_conv(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {
     espl_status status = ESPL_OK;
     espl__window g;
@@ -410,7 +231,7 @@ espl_status espl__lower_conv(espl_session *s, espl__node *n, bool *taken, espl_d
     int64_t groups = espl__attr_int(n, "group", 1), oc = wv->shape.dim[0], cg = wv->shape.dim[1];
     int64_t taps = g.kernel[0] * g.kernel[1];
     bool depthwise = groups > 1 && cg == 1 && oc == groups;
-    bool integer = espl__plan_store_type(x) == ESPL_U8 && integer_weights(s, wv, 0, &w) &&
+    bool integer = espl__plan_store_type(x) == ESPL_U8 && espl__weights_integer(s, wv, 0, &w) &&
                    accumulator_fits(cg * taps) && (groups == 1 || depthwise || cg % 4 == 0) &&
                    (!depthwise || espl__plan_store_type(n->outputs[0]) == ESPL_U8 || !s->observer);
     espl__plan_fuse(s, n, integer ? FUSE_INTEGER : FUSE_FLOAT, &f);
@@ -439,15 +260,16 @@ espl_status espl__lower_conv(espl_session *s, espl__node *n, bool *taken, espl_d
     int64_t channels = depthwise ? oc : oc / groups;
     l->groups = depthwise ? 1 : (int)groups;
     if (integer) {
-        const int64_t *sums = code_sums(s, w.codes, oc, cg * taps, cg * taps, 1);
+        const int64_t *sums = espl__weights_sums(s, w.codes, oc, cg * taps, cg * taps, 1);
         if (!sums) return espl__nomem(diag, 0);
-        ESPL_TRY(scale_integer(s, &w, &in, &f, l->groups, channels, sums, l, diag));
+        ESPL_TRY(
+            espl__weights_scale(s, &w, &in, &f, l->groups, channels, sums, l->u8_out, &l->res, &l->p, diag));
     } else {
-        ESPL_TRY(scale_float(s, &f, l->groups, channels, l, diag));
+        ESPL_TRY(espl__weights_bias(s, &f, l->groups, channels, &l->p, diag));
     }
     l->base.weight_bytes = (uint64_t)(oc * cg * taps) * (integer ? 1 : 4);
     if (depthwise) {
-        ESPL_TRY(depthwise_weights(s, n, data, integer, &g, l, diag));
+        ESPL_TRY(depthwise_taps(s, n, data, integer, &g, l, diag));
     } else {
         bool by_row = groups == 1 && g.dilation[1] == 1;
         weight_order order = {.groups = groups,
@@ -462,7 +284,7 @@ espl_status espl__lower_conv(espl_session *s, espl__node *n, bool *taken, espl_d
                               .by_input = taps};
         l->p.channels = (int32_t)channels;
         ESPL_TRY(conv_segments(s, &g, by_row, order.taps * order.stored, l, diag));
-        ESPL_TRY(pack(s, &order, data, integer, l, diag));
+        ESPL_TRY(espl__weights_pack(s, &order, data, integer, &l->p, &l->w_group, diag));
         l->in_group = cg * in.stride[1];
         l->out_group = channels * out.stride[1];
         l->channels_padded = pad16(channels);
@@ -497,8 +319,8 @@ static espl_status lower_matrix(espl_session *s, espl__node *n, const matrix_ord
     const espl__value *bias = n->input_count > 2 ? n->inputs[2] : NULL;
     if (x->shape.rank < 1 || (bias && !bias->constant)) return ESPL_OK;
     if (bias && !per_channel(&bias->shape, channels)) return ESPL_OK;
-    bool integer =
-        espl__plan_store_type(x) == ESPL_U8 && integer_weights(s, wv, axis, &w) && accumulator_fits(order->k);
+    bool integer = espl__plan_store_type(x) == ESPL_U8 && espl__weights_integer(s, wv, axis, &w) &&
+                   accumulator_fits(order->k);
     espl__plan_fuse(s, n, integer ? FUSE_INTEGER : FUSE_FLOAT, &f);
     s->spatial[f.out->id] = 0; /* matrices are stored by rows, whatever their neighbours would like */
     *taken = true;
@@ -518,11 +340,12 @@ static espl_status lower_matrix(espl_session *s, espl__node *n, const matrix_ord
     const espl_tensor *real = integer ? NULL : espl__constant_f32(s->graph, wv);
     if (!integer && !real) return espl__nomem(diag, 0);
     if (integer) {
-        const int64_t *sums = code_sums(s, w.codes, channels, order->k, order->stride_c, order->stride_k);
+        const int64_t *sums =
+            espl__weights_sums(s, w.codes, channels, order->k, order->stride_c, order->stride_k);
         if (!sums) return espl__nomem(diag, 0);
-        ESPL_TRY(scale_integer(s, &w, &in, &f, 1, channels, sums, l, diag));
+        ESPL_TRY(espl__weights_scale(s, &w, &in, &f, 1, channels, sums, l->u8_out, &l->res, &l->p, diag));
     } else {
-        ESPL_TRY(scale_float(s, &f, 1, channels, l, diag));
+        ESPL_TRY(espl__weights_bias(s, &f, 1, channels, &l->p, diag));
     }
     int64_t k = integer ? (order->k + 3) / 4 * 4 : order->k;
     weight_order whole = {.groups = 1,
@@ -542,7 +365,8 @@ static espl_status lower_matrix(espl_session *s, espl__node *n, const matrix_ord
     l->p.res_step = l->has_res ? row_stride(&res) : 0;
     flatten(l, espl_shape_count(&x->shape) / ESPL_MAX(order->k, 1), l->p.in_step, l->p.out_step,
             l->p.res_step);
-    ESPL_TRY(pack(s, &whole, integer ? (const void *)w.codes : real->data, integer, l, diag));
+    ESPL_TRY(espl__weights_pack(s, &whole, integer ? (const void *)w.codes : real->data, integer, &l->p,
+                                &l->w_group, diag));
     l->base.weight_bytes = (uint64_t)(channels * order->k) * (integer ? 1 : 4);
     choose_sweep(l, channels);
     ESPL_TRY(finish(s, n, &f, l, &final, diag));
