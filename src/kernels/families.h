@@ -8,6 +8,7 @@
 #define ESPL__KERNEL_FAMILIES_REF(X) \
     X(conv, ref, REF)                \
     X(dwconv, ref, REF)              \
+    X(gemv, ref, REF)                \
     X(eltwise, ref, REF)
 
 #if defined(__x86_64__)
@@ -16,13 +17,18 @@
     X(conv_u8, avx2, AVX2)             \
     X(conv_f32, avx2, AVX2)            \
     X(dwconv, avx2, AVX2)              \
+    X(gemv_u8, avx2, AVX2)             \
+    X(gemv_f32, avx2, AVX2)            \
     X(eltwise, avx2, AVX2)             \
     X(conv_u8, avx512, AVX512)         \
     X(conv_f32, avx512, AVX512)        \
     X(dwconv, avx512, AVX512)          \
+    X(gemv_u8, avx512, AVX512)         \
+    X(gemv_f32, avx512, AVX512)        \
     X(eltwise, avx512, AVX512)         \
     X(conv_u8, avx512vnni, AVX512VNNI) \
-    X(dwconv, avx512vnni, AVX512VNNI)
+    X(dwconv, avx512vnni, AVX512VNNI)  \
+    X(gemv_u8, avx512vnni, AVX512VNNI)
 #else
 #define ESPL__KERNEL_FAMILIES(X) ESPL__KERNEL_FAMILIES_REF(X)
 #endif

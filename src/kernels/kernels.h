@@ -79,6 +79,8 @@ typedef struct espl__qadd {
  *  conv_u8_f32: u8 x s8 -> f32.
  *  conv_f32:    f32 -> f32; out = clamp(acc + res, flo, fhi), res may be NULL.
  *  dwconv_*:    the same for depthwise.
+ *  gemv_*:      conv_* with one segment, made for one to four pixels ("rows"): weights are read once for all.
+ *               gemv_u8_f32 also adds `res` (may be NULL): out = clamp(f32(acc) * mult + fbias + res, flo, fhi).
  *  add_u8:      elementwise, n elements.
  *  lut_u8:      out[i] = table[in[i]].
  *  requant_u8:  out = clamp(rne(f32(in - zin) * scale) + zero, 0, 255).
@@ -98,6 +100,12 @@ typedef struct espl__qadd {
                   int block1))                                                                                        \
     X(dwconv_f32, (const espl__dwconv *p, const float *in, float *out, const float *res, int pixels, int block0,      \
                    int block1))                                                                                       \
+    X(gemv_u8, (const espl__conv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int rows, int block0,       \
+                int block1))                                                                                          \
+    X(gemv_u8_f32, (const espl__conv *p, const uint8_t *in, float *out, const float *res, int rows, int block0,       \
+                    int block1))                                                                                      \
+    X(gemv_f32, (const espl__conv *p, const float *in, float *out, const float *res, int rows, int block0,            \
+                 int block1))                                                                                         \
     X(add_u8, (const espl__qadd *p, const uint8_t *a, const uint8_t *b, uint8_t *out, int64_t n))                     \
     X(lut_u8, (const uint8_t *table, const uint8_t *in, uint8_t *out, int64_t n))                                     \
     X(requant_u8, (float scale, int32_t zin, int32_t zero, const uint8_t *in, uint8_t *out, int64_t n))               \

@@ -35,6 +35,18 @@ static void print_rate(const char *kernel, int level, const char *shape, double 
 /* --- convolution ------------------------------------------------------------------------------------- */
 
 enum { MAX_BYTES = 1 << 26 };
+#define F32(p) ((float *)(p))
+
+static uint8_t *some_bytes(size_t bytes) {
+    uint8_t *p = aligned_alloc(4096, bytes);
+    if (!p) exit(2);
+    /* Small floats that are ordinary bytes too. */
+    for (size_t i = 0; i < bytes / 4; i++) {
+        float x = espl__rng_float(&rng) - 0.5f;
+        memcpy(p + i * 4, &x, 4);
+    }
+    return p;
+}
 
 typedef struct {
     const char *name;
@@ -131,6 +143,62 @@ BENCH_CONV(conv_u8, 1, 1, peak_u8)
 BENCH_CONV(conv_u8_f32, 1, 4, peak_u8)
 BENCH_CONV(conv_f32, 4, 4, peak_f32)
 
+/* --- a few rows times a matrix ----------------------------------------------------------------------- */
+
+/* Weights in one cache level or another; 4096 x 4096 in turn from copies that together fill memory, not
+ * cache. */
+static const struct gemv_shape {
+    const char *name;
+    int k, channels, rows, copies;
+} gemv_shapes[] = {
+    {"512->512", 512, 512, 1, 1},        {"1500->6000", 1500, 6000, 1, 1},
+    {"4096->4096", 4096, 4096, 1, 1},    {"4096->4096 x2", 4096, 4096, 2, 1},
+    {"4096->4096 x4", 4096, 4096, 4, 1}, {"4096->4096 of 8 copies", 4096, 4096, 1, 8},
+};
+
+/* One call for each copy. */
+static void gemv_calls(const bench_args *a, int unit, void (*call)(const bench_args *a, int rows)) {
+    const struct gemv_shape *s = a->shape;
+    const uint8_t *first = now.p.w;
+    for (int i = 0; i < s->copies; i++) {
+        call(a, s->rows);
+        now.p.w = (const uint8_t *)now.p.w + (size_t)s->k * (size_t)s->channels * (size_t)unit;
+    }
+    now.p.w = first;
+}
+
+static void call_gemv_u8(const bench_args *a, int rows) {
+    a->set->gemv_u8(&now.p, now.in, now.out, NULL, rows, 0, now.blocks);
+}
+static void call_gemv_u8_f32(const bench_args *a, int rows) {
+    a->set->gemv_u8_f32(&now.p, now.in, F32(now.out), F32(now.res), rows, 0, now.blocks);
+}
+static void call_gemv_f32(const bench_args *a, int rows) {
+    a->set->gemv_f32(&now.p, F32(now.in), F32(now.out), F32(now.res), rows, 0, now.blocks);
+}
+
+#define BENCH_GEMV(kernel, unit, out_unit)                                                             \
+    static void run_##kernel(const bench_args *a) {                                                    \
+        gemv_calls(a, unit, call_##kernel);                                                            \
+    }                                                                                                  \
+    static void bench_##kernel(int level) {                                                            \
+        for (size_t i = 0; i < ESPL_COUNT(gemv_shapes); i++) {                                         \
+            const struct gemv_shape *g = &gemv_shapes[i];                                              \
+            bench_args args = {espl__kernels_at((espl__cpu)level), g};                                 \
+            const conv_shape s = {g->name, 1, 1, g->k, g->channels, -g->rows, false};                  \
+            prepare_conv(&s, unit, out_unit);                                                          \
+            double bytes = (double)g->k * g->channels * g->copies * (unit);                            \
+            uint8_t *w = g->copies > 1 ? some_bytes((size_t)bytes) : NULL;                             \
+            if (w) now.p.w = w;                                                                        \
+            print_rate(#kernel, level, g->name,                                                        \
+                       bytes / seconds(run_##kernel, &args, level ? 0.05 : 0.0) * 1e-9, "GB/s ", 0.0); \
+            free(w);                                                                                   \
+        }                                                                                              \
+    }
+BENCH_GEMV(gemv_u8, 1, 1)
+BENCH_GEMV(gemv_u8_f32, 1, 4)
+BENCH_GEMV(gemv_f32, 4, 4)
+
 /* --- depthwise ------------------------------------------------------------------------------------------ */
 
 static const conv_shape dw_shapes[] = {
@@ -193,7 +261,6 @@ enum { N = 16384, POOL = 9 }; /* in the first or second cache level */
 static const espl__qadd qadd = {0.7f, 0.4f, 3, 5, 7, 0, 255};
 static const uint8_t *rows_u8[POOL];
 static const float *rows_f32[POOL];
-#define F32(p) ((float *)(p))
 
 /* X(kernel, bytes moved an element, arguments) */
 #define ELTWISE(X)                                               \
@@ -229,21 +296,10 @@ ELTWISE(BENCH_ELTWISE)
 /* --- all
  * ------------------------------------------------------------------------------------------------------ */
 
-static uint8_t *some_bytes(void) {
-    uint8_t *p = aligned_alloc(4096, MAX_BYTES);
-    if (!p) exit(2);
-    /* Small floats that are ordinary bytes too. */
-    for (size_t i = 0; i < MAX_BYTES / 4; i++) {
-        float x = espl__rng_float(&rng) - 0.5f;
-        memcpy(p + i * 4, &x, 4);
-    }
-    return p;
-}
-
 void bench_all(const char *only) {
     rng = espl__rng_seed(1, 1);
-    now.in = some_bytes(), now.out = some_bytes(), now.res = some_bytes();
-    now.w = some_bytes(), now.bias = some_bytes(), now.mult = some_bytes();
+    now.in = some_bytes(MAX_BYTES), now.out = some_bytes(MAX_BYTES), now.res = some_bytes(MAX_BYTES);
+    now.w = some_bytes(MAX_BYTES), now.bias = some_bytes(MAX_BYTES), now.mult = some_bytes(MAX_BYTES);
     for (int i = 0; i < POOL; i++) rows_u8[i] = now.in + i * 64, rows_f32[i] = F32(now.in) + i * 64;
     for (int level = (int)espl__cpu_machine(); level >= 0; level--) {
 #define X(name, args) \

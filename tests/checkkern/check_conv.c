@@ -1,4 +1,4 @@
-/* Convolution and depthwise convolution. */
+/* Convolution, its form for a few rows, and depthwise convolution. */
 #include "checkkern.h"
 
 static int round16(int n) {
@@ -58,13 +58,13 @@ static void random_clamp(float *lo, float *hi) {
 
 /* Shapes cover every register tile: pixels from 1 past the widest, blocks from 1 to 9 and many, one k and
  * many. */
-static void random_shape(conv_case *c, int unit, bool large) {
+static void random_shape(conv_case *c, int unit, bool large, bool gemv) {
     espl__conv *p = &c->p;
     c->hostile = one_in(4);
-    p->segments = one_in(3) ? 1 : between(1, 5);
+    p->segments = gemv || one_in(3) ? 1 : between(1, 5);
     p->seg_k = one_in(4) ? between(1, 3) : between(1, large ? 300 : 24);
     p->channels = one_in(2) ? between(1, 40) : one_in(8) ? between(160, 600) : between(1, 160);
-    c->pixels = between(1, 37);
+    c->pixels = between(1, gemv ? 9 : 37);
     int blocks = round16(p->channels) / 16;
     c->block0 = one_in(2) ? 0 : between(0, blocks - 1);
     c->block1 = one_in(2) ? blocks : between(c->block0 + 1, blocks);
@@ -185,30 +185,58 @@ static void random_output(const conv_case *c, int *pixel, int *channel) {
     *channel = between(first_channel(c), last_channel(c) - 1);
 }
 
-void check_conv_u8(void) {
-    for (int i = 0; i < 3000; i++) {
+/* Each of the three runs on one level, as a convolution or as products of a few rows; false: the level has
+ * none. */
+#define RUN_CASE(kernel, ...)                                                  \
+    do {                                                                       \
+        if (espl__kernels_own((espl__cpu)level)->kernel == NULL) return false; \
+        espl__kernels_own((espl__cpu)level)->kernel(__VA_ARGS__);              \
+        return true;                                                           \
+    } while (0)
+static bool run_u8(const conv_case *c, bool gemv, int level, void *out) {
+    if (gemv) RUN_CASE(gemv_u8, &c->p, c->in, out, c->res, c->pixels, c->block0, c->block1);
+    RUN_CASE(conv_u8, &c->p, c->in, out, c->res, c->pixels, c->block0, c->block1);
+}
+
+static bool run_u8_f32(const conv_case *c, bool gemv, int level, void *out) {
+    if (gemv) RUN_CASE(gemv_u8_f32, &c->p, c->in, out, c->res, c->pixels, c->block0, c->block1);
+    RUN_CASE(conv_u8_f32, &c->p, c->in, out, c->pixels, c->block0, c->block1);
+}
+
+static bool run_f32(const conv_case *c, bool gemv, int level, void *out) {
+    if (gemv) RUN_CASE(gemv_f32, &c->p, c->in, out, c->res, c->pixels, c->block0, c->block1);
+    RUN_CASE(conv_f32, &c->p, c->in, out, c->res, c->pixels, c->block0, c->block1);
+}
+
+static void compare_u8(const char *kernel, bool gemv) {
+    for (int i = 0; i < (gemv ? 1500 : 3000); i++) {
         conv_case c = {0};
-        random_shape(&c, 1, i % 50 == 0);
+        random_shape(&c, 1, i % 50 == 0, gemv);
         random_weights_u8(&c);
         c.p.q = random_epilogue(c.p.channels, c.hostile);
         random_outputs(&c, 1, one_in(2));
-        espl__kernels_own(ESPL__CPU_REF)
-            ->conv_u8(&c.p, c.in, c.out.want, c.res, c.pixels, c.block0, c.block1);
-        expect(wrote_its_own(&c, 1), "conv_u8", 0, CASE_FORMAT ": wrote elsewhere", CASE_ARGS(c));
+        run_u8(&c, gemv, 0, c.out.want);
+        expect(wrote_its_own(&c, 1), kernel, 0, CASE_FORMAT ": wrote elsewhere", CASE_ARGS(c));
         for (int n = 0, pixel, channel; !c.hostile && n < 8; n++) {
             random_output(&c, &pixel, &channel);
             const uint8_t *res = c.res ? (const uint8_t *)c.res + pixel * c.p.res_step + channel : NULL;
             double x = (double)exact_sum(&c, pixel, channel) * c.p.q.mult[channel];
             int code = ((const uint8_t *)c.out.want)[pixel * c.p.out_step + channel];
-            expect(is_code(&c.p.q, x, res, code), "conv_u8", 0, CASE_FORMAT ": code %d", CASE_ARGS(c), code);
+            expect(is_code(&c.p.q, x, res, code), kernel, 0, CASE_FORMAT ": code %d", CASE_ARGS(c), code);
         }
-        FOR_LEVELS(level, conv_u8) {
+        for (int level = 1; level <= (int)espl__cpu_machine(); level++) {
             uint8_t *got = take_again(&c.out);
-            espl__kernels_own((espl__cpu)level)
-                ->conv_u8(&c.p, c.in, got, c.res, c.pixels, c.block0, c.block1);
-            expect(same_bytes(&c.out, got), "conv_u8", level, CASE_FORMAT, CASE_ARGS(c));
+            if (run_u8(&c, gemv, level, got))
+                expect(same_bytes(&c.out, got), kernel, level, CASE_FORMAT, CASE_ARGS(c));
         }
     }
+}
+
+void check_conv_u8(void) {
+    compare_u8("conv_u8", false);
+}
+void check_gemv_u8(void) {
+    compare_u8("gemv_u8", true);
 }
 
 /* Whether y is x clamped, within the rounding of `terms` float operations on values up to `size`. */
@@ -216,10 +244,10 @@ static bool is_close(double x, double size, double terms, float lo, float hi, fl
     return fabs(fmin(fmax(x, lo), hi) - y) <= terms * size * 0x1p-24 + 1e-37;
 }
 
-void check_conv_u8_f32(void) {
+static void compare_u8_f32(const char *kernel, bool gemv) {
     for (int i = 0; i < 1500; i++) {
         conv_case c = {0};
-        random_shape(&c, 1, i % 50 == 0);
+        random_shape(&c, 1, i % 50 == 0, gemv);
         random_weights_u8(&c);
         c.p.q.mult = random_mults(c.p.channels, c.hostile);
         random_clamp(&c.p.flo, &c.p.fhi);
@@ -228,23 +256,32 @@ void check_conv_u8_f32(void) {
             fill_f32(fbias, round16(c.p.channels), 10.0f, c.hostile);
             c.p.fbias = fbias;
         }
-        random_outputs(&c, 4, false);
-        espl__kernels_own(ESPL__CPU_REF)->conv_u8_f32(&c.p, c.in, c.out.want, c.pixels, c.block0, c.block1);
-        expect(wrote_its_own(&c, 4), "conv_u8_f32", 0, CASE_FORMAT ": wrote elsewhere", CASE_ARGS(c));
+        random_outputs(&c, 4, gemv && one_in(2));
+        run_u8_f32(&c, gemv, 0, c.out.want);
+        expect(wrote_its_own(&c, 4), kernel, 0, CASE_FORMAT ": wrote elsewhere", CASE_ARGS(c));
         for (int n = 0, pixel, channel; !c.hostile && n < 8; n++) {
             random_output(&c, &pixel, &channel);
             double x = (double)exact_sum(&c, pixel, channel) * c.p.q.mult[channel];
             double offset = c.p.fbias ? c.p.fbias[channel] : 0.0;
+            double r = c.res ? ((const float *)c.res)[pixel * (c.p.res_step / 4) + channel] : 0.0;
+            double size = fabs(x) + fabs(offset) + fabs(r);
             float y = ((const float *)c.out.want)[pixel * (c.p.out_step / 4) + channel];
-            expect(is_close(x + offset, fabs(x) + fabs(offset), 4, c.p.flo, c.p.fhi, y), "conv_u8_f32", 0,
-                   CASE_FORMAT ": %g, not %g", CASE_ARGS(c), (double)y, x + offset);
+            expect(is_close(x + offset + r, size, 4, c.p.flo, c.p.fhi, y), kernel, 0,
+                   CASE_FORMAT ": %g, not %g", CASE_ARGS(c), (double)y, x + offset + r);
         }
-        FOR_LEVELS(level, conv_u8_f32) {
+        for (int level = 1; level <= (int)espl__cpu_machine(); level++) {
             float *got = take_again(&c.out);
-            espl__kernels_own((espl__cpu)level)->conv_u8_f32(&c.p, c.in, got, c.pixels, c.block0, c.block1);
-            expect(same_floats(&c.out, got), "conv_u8_f32", level, CASE_FORMAT, CASE_ARGS(c));
+            if (run_u8_f32(&c, gemv, level, got))
+                expect(same_floats(&c.out, got), kernel, level, CASE_FORMAT, CASE_ARGS(c));
         }
     }
+}
+
+void check_conv_u8_f32(void) {
+    compare_u8_f32("conv_u8_f32", false);
+}
+void check_gemv_u8_f32(void) {
+    compare_u8_f32("gemv_u8_f32", true);
 }
 
 /* The sum of pixel i and channel c in double, and the sum of the absolute terms. */
@@ -264,10 +301,10 @@ static double double_sum(const conv_case *c, int pixel, int channel, double *siz
     return sum;
 }
 
-void check_conv_f32(void) {
-    for (int i = 0; i < 2000; i++) {
+static void compare_f32(const char *kernel, bool gemv) {
+    for (int i = 0; i < (gemv ? 1000 : 2000); i++) {
         conv_case c = {0};
-        random_shape(&c, 4, i % 50 == 0);
+        random_shape(&c, 4, i % 50 == 0, gemv);
         size_t blocks = (size_t)round16(c.p.channels) / 16;
         size_t weights = blocks * (size_t)c.p.segments * (size_t)c.p.seg_k * 16;
         float *w = take(SLOT_W, weights * sizeof *w), *bias = take(SLOT_BIAS, blocks * 16 * sizeof *bias);
@@ -277,24 +314,29 @@ void check_conv_f32(void) {
         c.p.bias = bias;
         random_clamp(&c.p.flo, &c.p.fhi);
         random_outputs(&c, 4, one_in(2));
-        espl__kernels_own(ESPL__CPU_REF)
-            ->conv_f32(&c.p, c.in, c.out.want, c.res, c.pixels, c.block0, c.block1);
-        expect(wrote_its_own(&c, 4), "conv_f32", 0, CASE_FORMAT ": wrote elsewhere", CASE_ARGS(c));
+        run_f32(&c, gemv, 0, c.out.want);
+        expect(wrote_its_own(&c, 4), kernel, 0, CASE_FORMAT ": wrote elsewhere", CASE_ARGS(c));
         for (int n = 0, pixel, channel; !c.hostile && n < 8; n++) {
             random_output(&c, &pixel, &channel);
             double size, x = double_sum(&c, pixel, channel, &size);
             double r = c.res ? ((const float *)c.res)[pixel * (c.p.res_step / 4) + channel] : 0.0;
             float y = ((const float *)c.out.want)[pixel * (c.p.out_step / 4) + channel];
-            expect(is_close(x + r, size + fabs(r), c.p.segments * c.p.seg_k + 2, c.p.flo, c.p.fhi, y),
-                   "conv_f32", 0, CASE_FORMAT ": %g, not %g", CASE_ARGS(c), (double)y, x + r);
+            expect(is_close(x + r, size + fabs(r), c.p.segments * c.p.seg_k + 2, c.p.flo, c.p.fhi, y), kernel,
+                   0, CASE_FORMAT ": %g, not %g", CASE_ARGS(c), (double)y, x + r);
         }
-        FOR_LEVELS(level, conv_f32) {
+        for (int level = 1; level <= (int)espl__cpu_machine(); level++) {
             float *got = take_again(&c.out);
-            espl__kernels_own((espl__cpu)level)
-                ->conv_f32(&c.p, c.in, got, c.res, c.pixels, c.block0, c.block1);
-            expect(same_floats(&c.out, got), "conv_f32", level, CASE_FORMAT, CASE_ARGS(c));
+            if (run_f32(&c, gemv, level, got))
+                expect(same_floats(&c.out, got), kernel, level, CASE_FORMAT, CASE_ARGS(c));
         }
     }
+}
+
+void check_conv_f32(void) {
+    compare_f32("conv_f32", false);
+}
+void check_gemv_f32(void) {
+    compare_f32("gemv_f32", true);
 }
 
 /* --- depthwise ------------------------------------------------------------------------------------------ */
