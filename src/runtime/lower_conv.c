@@ -10,6 +10,7 @@ enum {
     CHUNK_BYTES = 24 * 1024, /* input of one call of a 1x1 kernel: half of the first-level cache */
     GROUP_WEIGHT_BYTES =
         256 << 10, /* weights of one sweep over the rows: they stay in the second-level cache */
+    GEMV_ROWS = 4, /* of a matrix product; with more of them the weights are reused */
     MAX_HALO = 512 /* pixels of padding on one side */
 };
 
@@ -94,6 +95,35 @@ static void run_linear(const step *st, espl_session *s) {
         espl__parallel_for(pool, l->rows, job_rows, &job);
 }
 
+/* A matrix times so few rows that reading the weights is the work: all rows at once, blocks cut among
+ * threads. */
+static void job_gemv(void *arg, int64_t begin, int64_t end, int thread) {
+    const linear_job *j = arg;
+    const linear_step *l = j->l;
+    const espl__kernels *k = j->s->kernels;
+    const void *in = buffer_at(j->s, &l->in), *res = l->has_res ? buffer_at(j->s, &l->res) : NULL;
+    void *out = buffer_at(j->s, &l->out);
+    int rows = (int)l->last_pixels, b0 = (int)begin, b1 = (int)end;
+    (void)thread;
+    if (l->u8_in && l->u8_out)
+        k->gemv_u8(&l->p, in, out, res, rows, b0, b1);
+    else if (l->u8_in)
+        k->gemv_u8_f32(&l->p, in, out, NULL, rows, b0, b1);
+    else
+        k->gemv_f32(&l->p, in, out, res, rows, b0, b1);
+}
+
+static void run_gemv(const step *st, espl_session *s) {
+    linear_job job = {(const linear_step *)st, s};
+    espl__pool *pool = st->macs >= PARALLEL_MACS ? espl__context_pool(s->ctx) : NULL;
+    espl__parallel_for(pool, job.l->blocks, job_gemv, &job);
+}
+
+static void use_gemv(linear_step *l) {
+    l->base.run = run_gemv;
+    l->base.kernel = l->u8_in ? (l->u8_out ? "gemv_u8" : "gemv_u8_f32") : "gemv_f32";
+}
+
 static espl_status finish(espl_session *s, const espl__node *n, const fusion *f, linear_step *l,
                           const view *final, espl_diag *diag) {
     espl__plan_use(s, l->in.buffer);
@@ -104,6 +134,8 @@ static espl_status finish(espl_session *s, const espl__node *n, const fusion *f,
     l->base.kernel = l->depthwise ? (l->u8_in ? "dwconv_u8" : "dwconv_f32")
                      : l->u8_in   ? (l->u8_out ? "conv_u8" : "conv_u8_f32")
                                   : "conv_f32";
+    bool matrix = l->rows_per_image == 0 && l->groups == 1 && l->p.segments == 1;
+    if (matrix && l->rows == 1 && l->last_pixels <= GEMV_ROWS) use_gemv(l);
     return espl__plan_finish(s, n, f->out, &l->out, final, diag);
 }
 
