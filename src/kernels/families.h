@@ -9,7 +9,8 @@
     X(conv, ref, REF)                \
     X(dwconv, ref, REF)              \
     X(gemv, ref, REF)                \
-    X(eltwise, ref, REF)
+    X(eltwise, ref, REF)             \
+    X(right, ref, REF)
 
 #if defined(__x86_64__)
 #define ESPL__KERNEL_FAMILIES(X)       \
@@ -20,12 +21,14 @@
     X(gemv_u8, avx2, AVX2)             \
     X(gemv_f32, avx2, AVX2)            \
     X(eltwise, avx2, AVX2)             \
+    X(right, avx2, AVX2)               \
     X(conv_u8, avx512, AVX512)         \
     X(conv_f32, avx512, AVX512)        \
     X(dwconv, avx512, AVX512)          \
     X(gemv_u8, avx512, AVX512)         \
     X(gemv_f32, avx512, AVX512)        \
     X(eltwise, avx512, AVX512)         \
+    X(right, avx512, AVX512)           \
     X(conv_u8, avx512vnni, AVX512VNNI) \
     X(dwconv, avx512vnni, AVX512VNNI)  \
     X(gemv_u8, avx512vnni, AVX512VNNI)

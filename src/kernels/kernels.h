@@ -74,6 +74,13 @@ typedef struct espl__qadd {
     int32_t za, zb, zero, lo, hi;
 } espl__qadd;
 
+/* y = fma((x - mean) / sqrt(mean((x - mean)^2) + epsilon), scale, bias) over one row, the quotient as a product with
+ * the reciprocal; both sums in 16 lanes. */
+typedef struct espl__layernorm {
+    const float *scale, *bias; /* bias NULL: none */
+    float epsilon;
+} espl__layernorm;
+
 /* X(name, result, arguments): the row list of kernels.
  *  conv_u8:     u8 x s8 -> u8; `res` NULL or the residual operand of q2.
  *  conv_u8_f32: u8 x s8 -> f32.
@@ -89,7 +96,14 @@ typedef struct espl__qadd {
  *  max_u8, max_f32: out[c] = max over `count` rows at in[i] of c channels.
  *  sum_u8:      out[c] = sum over `count` rows, s32. sum_f32 likewise, in order.
  *  add_f32, mul_f32, clamp_f32: elementwise.
- *  exp_f32, sigmoid_f32, tanh_f32: the project's own functions, same bits everywhere; in and out may be equal. */
+ *  affine_f32:  out = fma(in, scale, shift).
+ *  exp_f32, sigmoid_f32, tanh_f32, erf_f32: the project's own functions, same bits everywhere; in and out may be equal.
+ *  gelu_f32, gelu_tanh_f32: x / 2 (1 + erf(x / sqrt 2)), and its approximation by tanh.
+ *  softmax_f32: of scale * in, one row; scale > 0.
+ *  layernorm_f32: one row, see espl__layernorm.
+ *  pack_u8, pack_f32: a matrix that is known only now as the weights of conv_*: element (k, column) lies at
+ *               b + k * by_k + column * by_column bytes. To [columns / 16][k / 4][16][4] s8 (the codes with the sign
+ *               bit flipped) and their sums per column, padded to 16; to [columns / 16][k][16] f32. Zero-filled. */
 #define ESPL__KERNEL_LIST(X)                                                                                          \
     X(conv_u8, (const espl__conv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int pixels, int block0,    \
                 int block1))                                                                                          \
@@ -121,7 +135,15 @@ typedef struct espl__qadd {
     X(exp_f32, (const float *in, float *out, int64_t n))                                                              \
     X(sigmoid_f32, (const float *in, float *out, int64_t n))                                                          \
     X(tanh_f32, (const float *in, float *out, int64_t n))                                                             \
-    X(softmax_f32, (const float *in, float *out, int64_t n))
+    X(affine_f32, (float scale, float shift, const float *in, float *out, int64_t n))                                 \
+    X(erf_f32, (const float *in, float *out, int64_t n))                                                              \
+    X(gelu_f32, (const float *in, float *out, int64_t n))                                                             \
+    X(gelu_tanh_f32, (const float *in, float *out, int64_t n))                                                        \
+    X(softmax_f32, (float scale, const float *in, float *out, int64_t n))                                             \
+    X(layernorm_f32, (const espl__layernorm *p, const float *in, float *out, int64_t n))                              \
+    X(pack_u8, (const uint8_t *b, ptrdiff_t by_k, ptrdiff_t by_column, int64_t k, int64_t columns, int8_t *packed,    \
+                int32_t *sums))                                                                                       \
+    X(pack_f32, (const float *b, ptrdiff_t by_k, ptrdiff_t by_column, int64_t k, int64_t columns, float *packed))
 
 typedef struct espl__kernels {
 #define X(name, args) void(*name) args;

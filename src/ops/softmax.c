@@ -48,6 +48,8 @@ static void log_softmax(const float *x, float *y, int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] = x[i] - top - shift;
 }
 
+static void softmax(const float *x, float *y, int64_t n) { espl__kernels_get()->softmax_f32(1, x, y, n); }
+
 /* One row at a time; rows that do not lie in one piece are gathered into the scratch and scattered back. */
 static void run(const espl__node *node, const espl_tensor *in, espl_tensor *out, float *scratch,
                 void (*f)(const float *, float *, int64_t)) {
@@ -69,7 +71,7 @@ static void run(const espl__node *node, const espl_tensor *in, espl_tensor *out,
 }
 
 static void eval_softmax(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
-    run(node, in, out, scratch, espl__kernels_get()->softmax_f32);
+    run(node, in, out, scratch, softmax);
 }
 static void eval_log_softmax(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
     run(node, in, out, scratch, log_softmax);

@@ -1,4 +1,4 @@
-/* Elementwise functions of one f32 input. Exp, Sigmoid and Tanh are the kernels' own, so that every path has
+/* Elementwise functions of one f32 input. Erf, Exp, Gelu, Sigmoid and Tanh are the kernels' own, so that every path has
  * their bits. */
 #include "kernels/kernels.h"
 #include "ops/ops.h"
@@ -14,6 +14,10 @@ done:
     return status;
 }
 
+static void eval_erf(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
+    (void)node, (void)scratch;
+    espl__kernels_get()->erf_f32(in[0].data, out[0].data, espl_shape_count(&in[0].shape));
+}
 static void eval_exp(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
     (void)node, (void)scratch;
     espl__kernels_get()->exp_f32(in[0].data, out[0].data, espl_shape_count(&in[0].shape));
@@ -47,12 +51,6 @@ static float hard_sigmoid(float x, float alpha, float beta) {
     return y < 0 ? 0.0f : y > 1 ? 1.0f : y;
 }
 
-/* Gelu: x * Phi(x) by the error function, or Hendrycks and Gimpel's approximation by tanh. */
-static float gelu_erf(float x) { return 0.5f * x * (1.0f + erff(x * 0.70710678f)); }
-static float gelu_tanh(float x) {
-    return 0.5f * x * (1.0f + tanh_own(0.79788456f * (x + 0.044715f * x * x * x)));
-}
-
 static float sign(float x) { return x > 0 ? 1.0f : x < 0 ? -1.0f : x; }
 
 /* X(Name, since, default alpha, default beta, f(x, alpha, beta)): one function each, and one operator. */
@@ -69,7 +67,6 @@ static float sign(float x) { return x > 0 ? 1.0f : x < 0 ? -1.0f : x; }
     X(Floor, 6, 0, 0, floorf(x))                                        \
     X(Ceil, 6, 0, 0, ceilf(x))                                          \
     X(Round, 11, 0, 0, rintf(x))                                        \
-    X(Erf, 9, 0, 0, erff(x))                                            \
     X(Softplus, 1, 0, 0, softplus(x))                                   \
     X(Softsign, 1, 0, 0, x / (1.0f + fabsf(x)))                         \
     X(Mish, 18, 0, 0, x * tanh_own(softplus(x)))                         \
@@ -114,6 +111,7 @@ UNARY_LIST(DEFINE_EVAL)
                                       .quant = ESPL__QUANT_UNARY};
 #define DEFINE_F32_OP(Name, first, alpha, beta, formula) DEFINE_OP(Name, first, infer_f32, eval_##Name)
 UNARY_LIST(DEFINE_F32_OP)
+DEFINE_OP(Erf, 9, infer_f32, eval_erf)
 DEFINE_OP(Exp, 6, infer_f32, eval_exp)
 DEFINE_OP(Sigmoid, 6, infer_f32, eval_sigmoid)
 DEFINE_OP(Tanh, 6, infer_f32, eval_tanh)
@@ -138,10 +136,8 @@ static espl_status infer_gelu(const espl__node *node, espl_diag *diag) {
 static void eval_gelu(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
     (void)scratch;
     bool by_tanh = strcmp(espl__attr_string(node, "approximate", "none"), "tanh") == 0;
-    const float *x = in[0].data;
-    float *y = out[0].data;
-    for (int64_t i = 0, n = espl_shape_count(&in[0].shape); i < n; i++)
-        y[i] = by_tanh ? gelu_tanh(x[i]) : gelu_erf(x[i]);
+    const espl__kernels *k = espl__kernels_get();
+    (by_tanh ? k->gelu_tanh_f32 : k->gelu_f32)(in[0].data, out[0].data, espl_shape_count(&in[0].shape));
 }
 DEFINE_OP(Gelu, 20, infer_gelu, eval_gelu)
 

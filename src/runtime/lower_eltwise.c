@@ -258,7 +258,7 @@ static void run_softmax(const step *st, espl_session *s) {
     const softmax_step *t = (const softmax_step *)st;
     const float *in = (const float *)buffer_at(s, &t->in);
     float *out = (float *)buffer_at(s, &t->out);
-    for (int64_t i = 0; i < t->rows; i++) s->kernels->softmax_f32(in + i * t->n, out + i * t->n, t->n);
+    for (int64_t i = 0; i < t->rows; i++) s->kernels->softmax_f32(1, in + i * t->n, out + i * t->n, t->n);
 }
 
 espl_status espl__lower_softmax(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {

@@ -259,6 +259,7 @@ BENCH_DW(dwconv_f32, 4)
 enum { N = 16384, POOL = 9 }; /* in the first or second cache level */
 
 static const espl__qadd qadd = {0.7f, 0.4f, 3, 5, 7, 0, 255};
+static espl__layernorm layernorm;
 static const uint8_t *rows_u8[POOL];
 static const float *rows_f32[POOL];
 
@@ -279,7 +280,14 @@ static const float *rows_f32[POOL];
     X(exp_f32, 8, (F32(now.in), F32(now.out), N))                \
     X(sigmoid_f32, 8, (F32(now.in), F32(now.out), N))            \
     X(tanh_f32, 8, (F32(now.in), F32(now.out), N))               \
-    X(softmax_f32, 8, (F32(now.in), F32(now.out), N))
+    X(affine_f32, 8, (0.5f, 0.1f, F32(now.in), F32(now.out), N)) \
+    X(erf_f32, 8, (F32(now.in), F32(now.out), N))                \
+    X(gelu_f32, 8, (F32(now.in), F32(now.out), N))               \
+    X(gelu_tanh_f32, 8, (F32(now.in), F32(now.out), N))          \
+    X(softmax_f32, 8, (0.5f, F32(now.in), F32(now.out), N))      \
+    X(layernorm_f32, 8, (&layernorm, F32(now.in), F32(now.out), N)) \
+    X(pack_u8, 2, (now.in, 128, 1, 128, 128, (int8_t *)now.out, (int32_t *)now.mult)) \
+    X(pack_f32, 8, (F32(now.in), 4, 512, 128, 128, F32(now.out)))
 
 #define BENCH_ELTWISE(kernel, bytes, args)                                                          \
     static void run_##kernel(const bench_args *a) {                                                 \
@@ -300,6 +308,7 @@ void bench_all(const char *only) {
     rng = espl__rng_seed(1, 1);
     now.in = some_bytes(MAX_BYTES), now.out = some_bytes(MAX_BYTES), now.res = some_bytes(MAX_BYTES);
     now.w = some_bytes(MAX_BYTES), now.bias = some_bytes(MAX_BYTES), now.mult = some_bytes(MAX_BYTES);
+    layernorm = (espl__layernorm){F32(now.w), F32(now.bias), 1e-5f};
     for (int i = 0; i < POOL; i++) rows_u8[i] = now.in + i * 64, rows_f32[i] = F32(now.in) + i * 64;
     for (int level = (int)espl__cpu_machine(); level >= 0; level--) {
 #define X(name, args) \

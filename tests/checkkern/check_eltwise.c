@@ -238,6 +238,24 @@ void check_mul_f32(void) {
     }
 }
 
+void check_affine_f32(void) {
+    for (int i = 0; i < 1000; i++) {
+        int n = random_length();
+        float *in = take(SLOT_IN, (size_t)n * sizeof *in);
+        bool hostile = one_in(2);
+        fill_f32(in, n, 8.0f, hostile);
+        float scale = hostile ? hostile_float() : random_scale(), shift = espl__rng_float(&rng) - 0.5f;
+        outputs o = take_outputs((size_t)n * sizeof(float));
+        ref()->affine_f32(scale, shift, in, o.want, n);
+        for (int k = 0; !hostile && k < n; k++) {
+            double x = (double)in[k] * scale, y = ((float *)o.want)[k];
+            expect(fabs(x + shift - y) <= fabs(x + shift) * 0x1p-23 + 1e-44, "affine_f32", 0, "%g",
+                   (double)in[k]);
+        }
+        COMPARE(affine_f32, same_floats, &o, (scale, shift, in, got, n), n)
+    }
+}
+
 void check_clamp_f32(void) {
     for (int i = 0; i < 1000; i++) {
         int n = random_length();
@@ -282,7 +300,9 @@ static void unary_inputs(float *x, int n) {
     }
 }
 
-static double check_unary_ref(const char *name, unary_fn *fn, double exact(double), double limit) {
+/* `absolute`: what may be off besides `limit` ulps, for functions whose tails cancel. */
+static double check_unary_ref(const char *name, unary_fn *fn, double exact(double), double limit,
+                              double absolute) {
     enum { N = 1000 };
     double worst = 0.0;
     for (int i = 0; i < 300; i++) {
@@ -290,7 +310,8 @@ static double check_unary_ref(const char *name, unary_fn *fn, double exact(doubl
         unary_inputs(in, N);
         fn(in, out, N);
         for (int k = 0; k < N; k++) {
-            double error = ulps(exact((double)in[k]), out[k]);
+            double want = exact((double)in[k]), error = ulps(want, out[k]);
+            if (fabs(want - (double)out[k]) <= absolute * (1.0 + fabs((double)in[k]))) continue;
             worst = fmax(worst, error);
             expect(error <= limit, name, 0, "%a gives %a, %.2f ulp off", (double)in[k], (double)out[k],
                    error);
@@ -299,9 +320,9 @@ static double check_unary_ref(const char *name, unary_fn *fn, double exact(doubl
     return worst;
 }
 
-#define CHECK_UNARY(kernel, exact, limit)                                       \
+#define CHECK_UNARY(kernel, exact, limit, absolute)                             \
     void check_##kernel(void) {                                                 \
-        check_unary_ref(#kernel, ref()->kernel, exact, limit);                  \
+        check_unary_ref(#kernel, ref()->kernel, exact, limit, absolute);        \
         for (int i = 0; i < 1500; i++) {                                        \
             int n = random_length();                                            \
             float *in = take(SLOT_IN, (size_t)n * sizeof *in);                  \
@@ -318,33 +339,85 @@ static double check_unary_ref(const char *name, unary_fn *fn, double exact(doubl
         }                                                                       \
     }
 
-CHECK_UNARY(exp_f32, exp, 1.0)
-CHECK_UNARY(sigmoid_f32, sigmoid_of, 2.5)
-CHECK_UNARY(tanh_f32, tanh, 2.0)
+static double gelu_of(double x) {
+    return isinf(x) && x < 0 ? NAN : 0.5 * x * erfc(-x * 0.70710678118654752440);
+}
+static double gelu_tanh_of(double x) {
+    return isinf(x) && x < 0 ? NAN
+                             : 0.5 * x * (1.0 + tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x)));
+}
+
+CHECK_UNARY(exp_f32, exp, 1.0, 0.0)
+CHECK_UNARY(sigmoid_f32, sigmoid_of, 2.5, 0.0)
+CHECK_UNARY(tanh_f32, tanh, 2.0, 0.0)
+CHECK_UNARY(erf_f32, erf, 1.5, 0.0)
+CHECK_UNARY(gelu_f32, gelu_of, 3.0, 0x1p-24)
+CHECK_UNARY(gelu_tanh_f32, gelu_tanh_of, 8.0, 0x1p-22)
 
 void check_softmax_f32(void) {
     for (int i = 0; i < 2000; i++) {
         int n = random_length();
         float *in = take(SLOT_IN, (size_t)n * sizeof *in);
         bool hostile = one_in(4);
+        float scale = one_in(2) ? 1.0f : random_scale();
         fill_f32(in, n, one_in(2) ? 5.0f : 90.0f, hostile);
         outputs o = take_outputs((size_t)n * sizeof(float));
-        ref()->softmax_f32(in, o.want, n);
+        ref()->softmax_f32(scale, in, o.want, n);
         double sum = 0.0, largest = -INFINITY;
         for (int k = 0; k < n; k++) largest = fmax(largest, in[k]);
-        for (int k = 0; k < n; k++) sum += exp(in[k] - largest);
+        for (int k = 0; k < n; k++) sum += exp((in[k] - largest) * scale);
         for (int k = 0; !hostile && k < n; k++) {
-            double x = exp(in[k] - largest) / sum, y = ((float *)o.want)[k];
+            double x = exp((in[k] - largest) * scale) / sum, y = ((float *)o.want)[k];
             /* in - largest is rounded: half a unit of its last place moves exp by that much. */
-            double allowed = x * (fabs(in[k] - largest) * 0x1p-24 + (8 + n / 16.0) * 0x1p-23) + 1e-44;
+            double allowed = x * (fabs(in[k] - largest) * scale * 0x1p-23 + (8 + n / 16.0) * 0x1p-23) + 1e-44;
             expect(fabs(x - y) <= allowed, "softmax_f32", 0, "%g, not %g", y, x);
         }
-        COMPARE(softmax_f32, same_floats, &o, (in, got, n), n)
+        COMPARE(softmax_f32, same_floats, &o, (scale, in, got, n), n)
         FOR_LEVELS(level, softmax_f32) {
             float *got = take_again(&o);
             memcpy(got, in, o.bytes);
-            espl__kernels_own((espl__cpu)level)->softmax_f32(got, got, n);
+            espl__kernels_own((espl__cpu)level)->softmax_f32(scale, got, got, n);
             expect(same_floats(&o, got), "softmax_f32", level, "%d in place", n);
+        }
+    }
+}
+
+static void check_layernorm_row(const espl__layernorm *p, const float *in, const float *got, int n) {
+    double mean = 0.0, squares = 0.0, size = 0.0;
+    for (int k = 0; k < n; k++) mean += in[k] / (double)n, size = fmax(size, fabs((double)in[k]));
+    for (int k = 0; k < n; k++) squares += ((double)in[k] - mean) * ((double)in[k] - mean);
+    double factor = 1.0 / sqrt(squares / n + (double)p->epsilon);
+    for (int k = 0; k < n; k++) {
+        double x = ((double)in[k] - mean) * factor,
+               want = x * p->scale[k] + (p->bias ? (double)p->bias[k] : 0.0);
+        /* The mean carries the error of the numbers it is of. */
+        double allowed = (fabs(x) * (16 + n / 8.0) + size * factor * (4 + n / 16.0)) * 0x1p-24 *
+                             fabs((double)p->scale[k]) +
+                         fabs(want) * 0x1p-23 + 1e-30;
+        expect(fabs(want - (double)got[k]) <= allowed, "layernorm_f32", 0, "%g, not %g (%d elements)",
+               (double)got[k], want, n);
+    }
+}
+
+void check_layernorm_f32(void) {
+    for (int i = 0; i < 2000; i++) {
+        int n = random_length();
+        float *in = take(SLOT_IN, (size_t)n * sizeof *in), *scale = take(SLOT_W, (size_t)n * sizeof *scale);
+        float *bias = take(SLOT_BIAS, (size_t)n * sizeof *bias);
+        bool hostile = one_in(4);
+        fill_f32(in, n, one_in(2) ? 1.0f : 30.0f, hostile);
+        fill_f32(scale, n, 1.0f, hostile && one_in(2)), fill_f32(bias, n, 1.0f, hostile && one_in(2));
+        for (int k = 0; one_in(3) && k < n; k++) in[k] += 40.0f;
+        const espl__layernorm p = {scale, one_in(4) ? NULL : bias, one_in(2) ? 1e-5f : 1e-12f};
+        outputs o = take_outputs((size_t)n * sizeof(float));
+        ref()->layernorm_f32(&p, in, o.want, n);
+        if (!hostile && n > 1) check_layernorm_row(&p, in, o.want, n);
+        COMPARE(layernorm_f32, same_floats, &o, (&p, in, got, n), n)
+        FOR_LEVELS(level, layernorm_f32) {
+            float *got = take_again(&o);
+            memcpy(got, in, o.bytes);
+            espl__kernels_own((espl__cpu)level)->layernorm_f32(&p, got, got, n);
+            expect(same_floats(&o, got), "layernorm_f32", level, "%d in place", n);
         }
     }
 }

@@ -71,7 +71,7 @@ static inline int32_t plus_u8(int32_t a, uint8_t b) {
 
 /* A sum or maximum over one array: element i belongs to lane i mod 16 and the lanes meet in a tree, so that
  * the order is the same at every vector width. <max,sum>_lanes do the whole groups of 16 and return where
- * they end. */
+ * they end, squares_lanes those of a sum of (in + shift)^2. */
 enum { LANES = 16 };
 
 /* Channels [c, channels). */
@@ -105,6 +105,12 @@ REDUCE(sum_f32, float, float, plus_f32)
             for (int j = 0; j < LANES; j++) lane[j] = step(lane[j], in[i + j]); \
         return i;                                                               \
     }
+static int64_t squares_lanes(float shift, const float *in, int64_t n, float lane[LANES]) {
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; j++) lane[j] = fmaf(in[i + j] + shift, in[i + j] + shift, lane[j]);
+    return i;
+}
 PLAIN_LANES(max_lanes, larger_f32)
 PLAIN_LANES(sum_lanes, plus_f32)
 PLAIN(max_u8, uint8_t, uint8_t)
@@ -125,6 +131,11 @@ static void mul_f32(const float *a, const float *b, float *out, int64_t n) {
     for (int64_t i = 0; i < n; i++) out[i] = a[i] * b[i];
 }
 
+static void affine_f32(float scale, float shift, const float *in, float *out, int64_t n) {
+    NO_CARRY
+    for (int64_t i = 0; i < n; i++) out[i] = fmaf(in[i], scale, shift);
+}
+
 static void clamp_f32(float lo, float hi, const float *in, float *out, int64_t n) {
     NO_CARRY
     for (int64_t i = 0; i < n; i++) {
@@ -143,8 +154,17 @@ static inline float power_of_two(int32_t n) {
     return x;
 }
 
-/* exp(x) = 2^n * exp(r), n = rne(x / ln 2), r = x - n ln 2 in two steps (Cody and Waite). exp(r) = 1 + r +
- * r^2 q(r), q the weighted minimax fit of degree 4 on |r| < ln(2)/2, relative error 3.3e-9. The power is
+/* exp(r), |r| < ln(2)/2: 1 + r + r^2 q(r), q the weighted minimax fit of degree 4, relative error 3.3e-9. */
+static inline float exp_reduced(float r) {
+    float q = 0x1.6a1a5ep-10f;
+    q = fmaf(q, r, 0x1.123fd2p-7f);
+    q = fmaf(q, r, 0x1.555916p-5f);
+    q = fmaf(q, r, 0x1.55548ap-3f);
+    q = fmaf(q, r, 0x1.fffffcp-2f);
+    return fmaf(q * r, r, r) + 1.0f;
+}
+
+/* exp(x) = 2^n * exp(r), n = rne(x / ln 2), r = x - n ln 2 in two steps (Cody and Waite). The power is
  * applied in two halves, so that the result is rounded once where it is subnormal and becomes infinite where
  * it must. NaN comes out as NaN. */
 static inline float exp_one(float x) {
@@ -154,12 +174,7 @@ static inline float exp_one(float x) {
     int32_t n = espl__rne(t == t ? t : 0.0f);
     float r = fmaf((float)n, -0x1.62e4p-1f, x); /* ln 2 in 16 bits: n times it is exact */
     r = fmaf((float)n, -0x1.7f7d1cp-20f, r);
-    float q = 0x1.6a1a5ep-10f;
-    q = fmaf(q, r, 0x1.123fd2p-7f);
-    q = fmaf(q, r, 0x1.555916p-5f);
-    q = fmaf(q, r, 0x1.55548ap-3f);
-    q = fmaf(q, r, 0x1.fffffcp-2f);
-    float y = fmaf(q * r, r, r) + 1.0f;
+    float y = exp_reduced(r);
     int32_t half = n >> 1;
     return y * power_of_two(half) * power_of_two(n - half);
 }
@@ -184,6 +199,46 @@ static inline float tanh_one(float x) {
     return a < 0.625f ? small : large;
 }
 
+/* |x| < 1: x + x p(x^2), p the weighted minimax fit of degree 6, relative error 1.3e-9; else 1 - exp(q(|x|)),
+ * q the fit of degree 6 to log(1 - erf), weighted so that the error of the result is 1.1e-9. From 4 on erf is
+ * 1 in f32. exp(t) is taken as in exp_one; t lies in [-18, -1], so that one power of two does. */
+static inline float erf_one(float x) {
+    float a = fabsf(x), s = x * x;
+    float p = 0x1.496a22p-14f;
+    p = fmaf(p, s, -0x1.a3f6fap-11f);
+    p = fmaf(p, s, 0x1.5405b0p-8f);
+    p = fmaf(p, s, -0x1.b7f90cp-6f);
+    p = fmaf(p, s, 0x1.ce2cf8p-4f);
+    p = fmaf(p, s, -0x1.81273ep-2f);
+    p = fmaf(p, s, 0x1.06eba8p-3f);
+    float small = fmaf(p, x, x);
+    float b = 4.0f < a ? 4.0f : a;
+    float t = 0x1.852d66p-13f;
+    t = fmaf(t, b, -0x1.814cecp-9f);
+    t = fmaf(t, b, 0x1.65422cp-6f);
+    t = fmaf(t, b, -0x1.a60a88p-4f);
+    t = fmaf(t, b, -0x1.46c584p-1f);
+    t = fmaf(t, b, -0x1.2085b2p+0f);
+    t = fmaf(t, b, -0x1.72e5f2p-12f);
+    int32_t n = espl__rne(t * 0x1.715476p+0f);
+    float r = fmaf((float)n, -0x1.62e4p-1f, t);
+    r = fmaf((float)n, -0x1.7f7d1cp-20f, r);
+    float large = copysignf(1.0f - exp_reduced(r) * power_of_two(n), x);
+    return a < 1.0f ? small : large;
+}
+
+/* x Phi(x) = x / 2 (1 + erf(x / sqrt 2)) */
+static inline float gelu_one(float x) {
+    float half = 0.5f * x;
+    return fmaf(half, erf_one(x * 0x1.6a09e6p-1f), half);
+}
+
+/* Hendrycks and Gimpel's x / 2 (1 + tanh u), u = sqrt(2 / pi) (x + 0.044715 x^3), which is x sigmoid(2 u) */
+static inline float gelu_tanh_one(float x) {
+    float u = fmaf(0.044715f * x * x, x, x);
+    return x * sigmoid_one(2.0f * 0.79788456f * u);
+}
+
 static void exp_f32(const float *in, float *out, int64_t n) {
     NO_CARRY
     for (int64_t i = 0; i < n; i++) out[i] = exp_one(in[i]);
@@ -199,6 +254,23 @@ static void tanh_f32(const float *in, float *out, int64_t n) {
     for (int64_t i = 0; i < n; i++) out[i] = tanh_one(in[i]);
 }
 
+static void erf_f32(const float *in, float *out, int64_t n) {
+    NO_CARRY
+    for (int64_t i = 0; i < n; i++) out[i] = erf_one(in[i]);
+}
+
+static void gelu_f32(const float *in, float *out, int64_t n) {
+    NO_CARRY
+    for (int64_t i = 0; i < n; i++) out[i] = gelu_one(in[i]);
+}
+
+static void gelu_tanh_f32(const float *in, float *out, int64_t n) {
+    NO_CARRY
+    for (int64_t i = 0; i < n; i++) out[i] = gelu_tanh_one(in[i]);
+}
+
+/* --- one row ------------------------------------------------------------------------------------------ */
+
 static float max_of(const float *in, int64_t n) {
     float lane[LANES];
     for (int j = 0; j < LANES; j++) lane[j] = -INFINITY;
@@ -209,22 +281,47 @@ static float max_of(const float *in, int64_t n) {
     return lane[0];
 }
 
-static float sum_of(const float *in, int64_t n) {
-    float lane[LANES] = {0};
-    int64_t i = sum_lanes(in, n, lane);
-    for (int j = 0; i + j < n; j++) lane[j] += in[i + j];
+static float tree(float lane[LANES]) {
     for (int w = LANES / 2; w; w /= 2)
         for (int j = 0; j < w; j++) lane[j] += lane[j + w];
     return lane[0];
 }
 
-static void softmax_f32(const float *in, float *out, int64_t n) {
+static float sum_of(const float *in, int64_t n) {
+    float lane[LANES] = {0};
+    int64_t i = sum_lanes(in, n, lane);
+    for (int j = 0; i + j < n; j++) lane[j] += in[i + j];
+    return tree(lane);
+}
+
+/* Sum of (in + shift)^2. */
+static float squares_of(float shift, const float *in, int64_t n) {
+    float lane[LANES] = {0};
+    int64_t i = squares_lanes(shift, in, n, lane);
+    for (int j = 0; i + j < n; j++) lane[j] = fmaf(in[i + j] + shift, in[i + j] + shift, lane[j]);
+    return tree(lane);
+}
+
+static void softmax_f32(float scale, const float *in, float *out, int64_t n) {
     float largest = max_of(in, n);
     NO_CARRY
-    for (int64_t i = 0; i < n; i++) out[i] = exp_one(in[i] - largest);
-    float sum = sum_of(out, n);
+    for (int64_t i = 0; i < n; i++) out[i] = exp_one((in[i] - largest) * scale);
+    float factor = 1.0f / sum_of(out, n);
     NO_CARRY
-    for (int64_t i = 0; i < n; i++) out[i] /= sum;
+    for (int64_t i = 0; i < n; i++) out[i] *= factor;
+}
+
+static void layernorm_f32(const espl__layernorm *p, const float *in, float *out, int64_t n) {
+    const float *scale = p->scale, *bias = p->bias;
+    float mean = sum_of(in, n) / (float)n;
+    float factor = 1.0f / sqrtf(squares_of(-mean, in, n) / (float)n + p->epsilon);
+    if (bias) {
+        NO_CARRY
+        for (int64_t i = 0; i < n; i++) out[i] = fmaf((in[i] - mean) * factor, scale[i], bias[i]);
+    } else {
+        NO_CARRY
+        for (int64_t i = 0; i < n; i++) out[i] = (in[i] - mean) * factor * scale[i];
+    }
 }
 
 const espl__kernels SET = {
@@ -243,5 +340,10 @@ const espl__kernels SET = {
     .exp_f32 = exp_f32,
     .sigmoid_f32 = sigmoid_f32,
     .tanh_f32 = tanh_f32,
+    .affine_f32 = affine_f32,
+    .erf_f32 = erf_f32,
+    .gelu_f32 = gelu_f32,
+    .gelu_tanh_f32 = gelu_tanh_f32,
     .softmax_f32 = softmax_f32,
+    .layernorm_f32 = layernorm_f32,
 };

@@ -118,3 +118,19 @@ static void sum_f32(const float *const *in, int count, float *out, int64_t chann
     }
 VECTOR_LANES(max_lanes, vf_larger)
 VECTOR_LANES(sum_lanes, vf_add)
+
+static int64_t squares_lanes(float shift, const float *in, int64_t n, float lane[LANES]) {
+    const vf by = vf_set1(shift);
+    vf acc[LANES / VL];
+    UNROLL
+    for (int v = 0; v < LANES / VL; v++) acc[v] = vf_load(lane + v * VL);
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        UNROLL for (int v = 0; v < LANES / VL; v++) {
+            const vf d = vf_add(vf_load(in + i + v * VL), by);
+            acc[v] = vf_fma(d, d, acc[v]);
+        }
+    UNROLL
+    for (int v = 0; v < LANES / VL; v++) vf_store(lane + v * VL, acc[v]);
+    return i;
+}

@@ -1,0 +1,3 @@
+/* Packing of the right side for any machine. */
+#define SET espl__right_ref
+#include "kernels/right/right.inc.h"
