@@ -43,7 +43,7 @@ int espl_context_threads(const espl_context *ctx);
 
 /* Library version, "MAJOR.MINOR.PATCH". */
 const char *espl_version(void);
-/* Name of the instruction set in use: "ref", "avx2", "avx512" or "avx512vnni". The environment
+/* Name of the instruction set in use: "ref", "avx2", "avx512", "avx512vnni" or "amx". The environment
  * variable ESPL_CPU caps it. */
 const char *espl_cpu_name(void);
 

@@ -1,8 +1,15 @@
+#define _GNU_SOURCE /* syscall */
 #include "base/cpu.h"
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__) && defined(__linux__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 static const char *const names[] = {
 #define NAME(NAME, name) name,
@@ -14,6 +21,23 @@ const char *espl__cpu_level_name(espl__cpu level) {
     return names[level];
 }
 
+#if defined(__x86_64__) && defined(__linux__)
+/* AMX: the processor has tiles of 8-bit integers (CPUID 7, EDX bits 24 and 25), the system saves them (XCR0
+ * bits 17 and 18), and it grants them to this process: their state is large, so Linux wants to be asked
+ * (Documentation/arch/x86/xstate.rst). Threads inherit the grant. */
+static bool has_tiles(void) {
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
+    unsigned a, b, c, d, low, high;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d >> 24 & 3) != 3) return false;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (low >> 17 & 3) == 3 && syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+}
+#else
+static bool has_tiles(void) {
+    return false;
+}
+#endif
+
 espl__cpu espl__cpu_machine(void) {
 #if defined(__x86_64__)
     __builtin_cpu_init(); /* also checks that the system saves the wide registers */
@@ -21,7 +45,8 @@ espl__cpu espl__cpu_machine(void) {
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
         !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
         return ESPL__CPU_AVX2;
-    return __builtin_cpu_supports("avx512vnni") ? ESPL__CPU_AVX512VNNI : ESPL__CPU_AVX512;
+    if (!__builtin_cpu_supports("avx512vnni")) return ESPL__CPU_AVX512;
+    return has_tiles() ? ESPL__CPU_AMX : ESPL__CPU_AVX512VNNI;
 #else
     return ESPL__CPU_REF;
 #endif

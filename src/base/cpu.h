@@ -1,4 +1,4 @@
-/* CPU features, found once, capped by ESPL_CPU=ref|avx2|avx512|avx512vnni. */
+/* CPU features, found once, capped by ESPL_CPU=ref|avx2|avx512|avx512vnni|amx. */
 #ifndef ESPL_CPU_H
 #define ESPL_CPU_H
 
@@ -7,7 +7,8 @@
     X(REF, "ref")         \
     X(AVX2, "avx2")       \
     X(AVX512, "avx512")   \
-    X(AVX512VNNI, "avx512vnni")
+    X(AVX512VNNI, "avx512vnni") \
+    X(AMX, "amx")
 
 typedef enum espl__cpu {
 #define ESPL__CPU_ENUM(NAME, name) ESPL__CPU_##NAME,

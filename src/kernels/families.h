@@ -31,7 +31,8 @@
     X(right, avx512, AVX512)           \
     X(conv_u8, avx512vnni, AVX512VNNI) \
     X(dwconv, avx512vnni, AVX512VNNI)  \
-    X(gemv_u8, avx512vnni, AVX512VNNI)
+    X(gemv_u8, avx512vnni, AVX512VNNI) \
+    X(conv_u8, amx, AMX)
 #else
 #define ESPL__KERNEL_FAMILIES(X) ESPL__KERNEL_FAMILIES_REF(X)
 #endif

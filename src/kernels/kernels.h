@@ -31,22 +31,25 @@ typedef struct espl__epilogue_u8 {
     int32_t res_zero, zero2, lo2, hi2;
 } espl__epilogue_u8;
 
-/* Convolution of one row of output pixels, which is also GEMM (a row of M "pixels", one segment of K).
+/* Convolution of rows of output pixels, which is also GEMM (one row of M "pixels", one segment of K).
  *
- * For output pixel p the kernel reads `segments` runs of seg_k groups of 4 bytes (u8) or of seg_k floats (f32), the s-th at
- * in + p * in_step + seg_off[s]. Undilated: one segment per kernel row, holding kw * channels elements in one run.
+ * For the output pixel x of row y the kernel reads `segments` runs of seg_k groups of 4 bytes (u8) or of seg_k floats
+ * (f32), the s-th at in + y * in_row + x * in_step + seg_off[s]. Undilated: one segment per kernel row, holding kw * channels elements in one run.
  * The border is physically there in the input (filled with the zero point), so there is no edge to test.
  *
  * Weights: [blocks of 16 output channels][segments][seg_k][16][4] s8 (u8 kernels) or [...][16] f32.
  * acc starts at bias[c]; for u8 the zero-point correction -zero_in * sum(w) is folded into it.
  * Accumulation order of f32: segments in order, k in order, acc = fma(x, w, acc).
  *
- * in_step, out_step, res_step, seg_off: bytes. Channels computed: [block0 * 16, min(block1 * 16, channels)); `out` and
- * `res` point at channel 0 of the first pixel. Exactly the valid channels are written. */
+ * Steps, rows, seg_off: bytes. `pixels` of a call are counted through the rows, the last of which may be shorter.
+ * Channels computed: [block0 * 16, min(block1 * 16, channels)); `out` and `res` point at channel 0 of the first pixel.
+ * Exactly the valid channels are written. */
 typedef struct espl__conv {
     int32_t segments, seg_k;
     const int32_t *seg_off;
     ptrdiff_t in_step, out_step, res_step;
+    int32_t width; /* pixels of a row; 0: all of them, and the next three are not used */
+    ptrdiff_t in_row, out_row, res_row;
     const void *w;
     const void *bias; /* int32_t or float, padded to a multiple of 16 */
     int32_t channels;
@@ -54,6 +57,11 @@ typedef struct espl__conv {
     const float *fbias;  /* u8 -> f32 only; NULL: none */
     float flo, fhi;      /* f32 outputs: clamp after everything else; -inf and +inf for none */
 } espl__conv;
+
+/* Bytes from pixel 0 to pixel i. */
+static inline ptrdiff_t espl__pixel_at(const espl__conv *p, int i, ptrdiff_t step, ptrdiff_t row) {
+    return p->width ? i / p->width * row + i % p->width * step : i * step;
+}
 
 /* Depthwise convolution of one row of output pixels: out[p][c] = sum over taps of in[p][c] * w[tap][c].
  * Weights: [taps][channels padded to 16]; s32 for u8 activations (they hold s8 values), f32 for f32. */
@@ -159,8 +167,9 @@ const espl__kernels *espl__kernels_own(espl__cpu level);
 
 /* --- packing, shared by all sets -------------------------------------------------------------- */
 
-/* w: [channels][segments][k] s8, k elements a segment; packed: [blocks][segments][ceil(k/4)][16][4], zero-filled.
- * seg_stride: elements between segments in `packed_k`: a segment of k elements becomes ceil(k/4) groups. */
+/* w: [channels][segments][k] s8, k elements a segment; packed: [blocks][segments][ceil(k/4)][16][4], zero-filled,
+ * and ESPL__PACK_SLACK bytes that kernels may read but not use. */
+enum { ESPL__PACK_SLACK = 1024 };
 size_t espl__pack_s8_bytes(int64_t channels, int64_t segments, int64_t k);
 void espl__pack_s8(const int8_t *w, int64_t channels, int64_t segments, int64_t k, int8_t *packed);
 /* w: [channels][segments][k] f32; packed: [blocks][segments][k][16]. */

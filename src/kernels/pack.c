@@ -8,7 +8,8 @@ static int64_t blocks_of(int64_t channels) {
 }
 
 size_t espl__pack_s8_bytes(int64_t channels, int64_t segments, int64_t k) {
-    return (size_t)blocks_of(channels) * (size_t)segments * (size_t)((k + 3) / 4) * ESPL__NR * 4;
+    return (size_t)blocks_of(channels) * (size_t)segments * (size_t)((k + 3) / 4) * ESPL__NR * 4 +
+           ESPL__PACK_SLACK;
 }
 
 void espl__pack_s8(const int8_t *w, int64_t channels, int64_t segments, int64_t k, int8_t *packed) {

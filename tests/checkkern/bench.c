@@ -56,14 +56,25 @@ typedef struct {
 } conv_shape;
 
 static const conv_shape conv_shapes[] = {
-    {"3x3 16->16 @32", 3, 1, 16, 16, 32, false},     {"3x3 16->16 @32 residual", 3, 1, 16, 16, 32, true},
-    {"3x3 32->32 @16", 3, 1, 32, 32, 16, false},     {"3x3 64->64 @8", 3, 1, 64, 64, 8, false},
-    {"3x3 s2 32->64 @8", 3, 2, 32, 64, 8, false},    {"3x3 128->128 @56", 3, 1, 128, 128, 56, false},
-    {"3x3 512->512 @7", 3, 1, 512, 512, 7, false},   {"3x3 4->16 @32", 3, 1, 4, 16, 32, false},
-    {"7x7 s2 4->64 @112", 7, 2, 4, 64, 112, false},  {"1x1 24->144 @56", 1, 1, 24, 144, 56, false},
-    {"1x1 96->24 @56", 1, 1, 96, 24, 56, false},     {"1x1 144->24 @56 residual", 1, 1, 144, 24, 56, true},
-    {"1x1 320->1280 @7", 1, 1, 320, 1280, 7, false}, {"GEMM 768->768 x128", 1, 1, 768, 768, -128, false},
-    {"GEMV 512->512", 1, 1, 512, 512, 0, false},     {"GEMV 4096->4096", 1, 1, 4096, 4096, 0, false},
+    {"3x3 16->16 @32", 3, 1, 16, 16, 32, false},
+    {"3x3 16->16 @32 residual", 3, 1, 16, 16, 32, true},
+    {"3x3 32->32 @16", 3, 1, 32, 32, 16, false},
+    {"3x3 64->64 @8", 3, 1, 64, 64, 8, false},
+    {"3x3 s2 32->64 @8", 3, 2, 32, 64, 8, false},
+    {"3x3 128->128 @56", 3, 1, 128, 128, 56, false},
+    {"3x3 512->512 @7", 3, 1, 512, 512, 7, false},
+    {"3x3 4->16 @32", 3, 1, 4, 16, 32, false},
+    {"7x7 s2 4->64 @112", 7, 2, 4, 64, 112, false},
+    {"1x1 24->144 @56", 1, 1, 24, 144, 56, false},
+    {"1x1 96->24 @56", 1, 1, 96, 24, 56, false},
+    {"1x1 144->24 @56 residual", 1, 1, 144, 24, 56, true},
+    {"3x3 64->64 @56", 3, 1, 64, 64, 56, false},
+    {"1x1 64->256 @56 residual", 1, 1, 64, 256, 56, true},
+    {"1x1 1024->256 @14", 1, 1, 1024, 256, 14, false},
+    {"1x1 320->1280 @7", 1, 1, 320, 1280, 7, false},
+    {"GEMM 768->768 x128", 1, 1, 768, 768, -128, false},
+    {"GEMV 512->512", 1, 1, 512, 512, 0, false},
+    {"GEMV 4096->4096", 1, 1, 4096, 4096, 0, false},
 };
 
 static struct {
@@ -100,27 +111,25 @@ static void prepare_conv(const conv_shape *s, int unit, int out_unit) {
     now.p.q = (espl__epilogue_u8){(const float *)now.mult, 3, 0, 255, 0.9f, 0.4f, 7, 2, 0, 255};
     for (int r = 0; r < s->k; r++) now.off[r] = (int32_t)((ptrdiff_t)r * in_width * s->in_channels * unit);
     now.out_row = (ptrdiff_t)now.pixels * s->out_channels * out_unit;
+    now.p.width = now.pixels;
+    now.p.in_row = now.in_row;
+    now.p.out_row = now.p.res_row = now.out_row;
 }
 
 static void run_conv_u8(const bench_args *a) {
     const conv_shape *s = a->shape;
-    for (int r = 0; r < now.rows; r++)
-        a->set->conv_u8(&now.p, now.in + r * now.in_row, now.out + r * now.out_row,
-                        s->residual ? now.res + r * now.out_row : NULL, now.pixels, 0, now.blocks);
+    a->set->conv_u8(&now.p, now.in, now.out, s->residual ? now.res : NULL, now.rows * now.pixels, 0,
+                    now.blocks);
 }
 
 static void run_conv_u8_f32(const bench_args *a) {
-    for (int r = 0; r < now.rows; r++)
-        a->set->conv_u8_f32(&now.p, now.in + r * now.in_row, (float *)(now.out + r * now.out_row), now.pixels,
-                            0, now.blocks);
+    a->set->conv_u8_f32(&now.p, now.in, (float *)now.out, now.rows * now.pixels, 0, now.blocks);
 }
 
 static void run_conv_f32(const bench_args *a) {
     const conv_shape *s = a->shape;
-    for (int r = 0; r < now.rows; r++)
-        a->set->conv_f32(
-            &now.p, (const float *)(now.in + r * now.in_row), (float *)(now.out + r * now.out_row),
-            s->residual ? (const float *)(now.res + r * now.out_row) : NULL, now.pixels, 0, now.blocks);
+    a->set->conv_f32(&now.p, (const float *)now.in, (float *)now.out,
+                     s->residual ? (const float *)now.res : NULL, now.rows * now.pixels, 0, now.blocks);
 }
 
 static double conv_operations(const conv_shape *s) {

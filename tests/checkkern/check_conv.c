@@ -56,27 +56,34 @@ static void random_clamp(float *lo, float *hi) {
     *hi = one_in(2) ? INFINITY : 6.0f;
 }
 
-/* Shapes cover every register tile: pixels from 1 past the widest, blocks from 1 to 9 and many, one k and
- * many. */
+/* Shapes cover every register tile: pixels from 1 past the widest, in one row or several, blocks from 1 to 9
+ * and many, one k and many; half of the integer ones in whole lines of memory. */
 static void random_shape(conv_case *c, int unit, bool large, bool gemv) {
     espl__conv *p = &c->p;
+    const bool lines = unit == 1 && one_in(2);
     c->hostile = one_in(4);
     p->segments = gemv || one_in(3) ? 1 : between(1, 5);
-    p->seg_k = one_in(4) ? between(1, 3) : between(1, large ? 300 : 24);
+    p->seg_k = lines       ? 16 * between(1, large ? 20 : 3)
+               : one_in(4) ? between(1, 3)
+                           : between(1, large ? 300 : 24);
     p->channels = one_in(2) ? between(1, 40) : one_in(8) ? between(160, 600) : between(1, 160);
-    c->pixels = between(1, gemv ? 9 : 37);
+    c->pixels = between(1, gemv ? 9 : one_in(4) ? 80 : 37);
     int blocks = round16(p->channels) / 16;
     c->block0 = one_in(2) ? 0 : between(0, blocks - 1);
     c->block1 = one_in(2) ? blocks : between(c->block0 + 1, blocks);
-    p->in_step = unit * between(1, 40);
+    p->in_step = lines ? 64 * between(1, 4) : unit * between(1, 40);
+    p->width = gemv || one_in(2) ? 0 : one_in(3) ? 7 : between(1, 40);
+    p->in_row = lines ? 64 * between(0, 40) : unit * between(0, 400);
     int64_t reach = 0, low = 0;
     for (int s = 0; s < p->segments; s++) {
-        c->seg_off[s] = unit * between(-50, 50);
+        c->seg_off[s] = lines ? 64 * between(-4, 4) : unit * between(-50, 50);
         low = ESPL_MIN(low, c->seg_off[s]);
         reach = ESPL_MAX(reach, c->seg_off[s] + p->seg_k * (int64_t)4);
     }
     p->seg_off = c->seg_off;
-    size_t after = (size_t)(p->in_step * (c->pixels - 1) + reach), before = (size_t)-low;
+    size_t after = 0, before = (size_t)-low;
+    for (int i = 0; i < c->pixels; i++)
+        after = ESPL_MAX(after, (size_t)(espl__pixel_at(p, i, p->in_step, p->in_row) + reach));
     c->in = (uint8_t *)take(SLOT_IN, before + after) + before;
     if (unit == 4)
         fill_f32((float *)((uint8_t *)c->in - before), (int64_t)(before + after) / 4, 1.0f, c->hostile);
@@ -87,14 +94,15 @@ static void extreme_inputs(const conv_case *c, int8_t *w, size_t w_bytes) {
     const espl__conv *p = &c->p;
     for (int s = 0; s < p->segments; s++)
         for (int i = 0; i < c->pixels; i++)
-            memset((uint8_t *)c->in + p->in_step * i + c->seg_off[s], 255, (size_t)p->seg_k * 4);
+            memset((uint8_t *)c->in + espl__pixel_at(p, i, p->in_step, p->in_row) + c->seg_off[s], 255,
+                   (size_t)p->seg_k * 4);
     for (size_t i = 0; i < w_bytes; i++) w[i] = one_in(3) ? 127 : -128;
 }
 
 static void random_weights_u8(conv_case *c) {
     espl__conv *p = &c->p;
     int blocks = round16(p->channels) / 16;
-    size_t w_bytes = (size_t)blocks * (size_t)p->segments * (size_t)p->seg_k * 64;
+    size_t w_bytes = (size_t)blocks * (size_t)p->segments * (size_t)p->seg_k * 64 + ESPL__PACK_SLACK;
     int8_t *w = take(SLOT_W, w_bytes);
     if (one_in(8)) extreme_inputs(c, w, w_bytes);
     int32_t *bias = take(SLOT_BIAS, (size_t)blocks * 16 * sizeof *bias);
@@ -104,22 +112,26 @@ static void random_weights_u8(conv_case *c) {
     p->bias = bias;
 }
 
+/* Outputs of random shapes: rows lie behind each other, with or without gaps. */
 static void random_outputs(conv_case *c, int unit, bool residual) {
     espl__conv *p = &c->p;
+    const int width = p->width ? p->width : c->pixels, last = c->pixels - 1;
     p->out_step = unit * (p->channels + (one_in(2) ? 0 : between(0, 20)));
     p->res_step = unit * (p->channels + (one_in(2) ? 0 : between(0, 20)));
+    p->out_row = p->out_step * (width + (one_in(2) ? 0 : between(0, 3)));
+    p->res_row = p->res_step * (width + (one_in(2) ? 0 : between(0, 3)));
     c->res = NULL;
     if (residual) {
-        size_t bytes = (size_t)(p->res_step * (c->pixels - 1) + unit * p->channels);
+        size_t bytes = (size_t)(espl__pixel_at(p, last, p->res_step, p->res_row) + unit * p->channels);
         c->res = take(SLOT_RES, bytes);
         if (unit == 4) fill_f32((float *)c->res, (int64_t)bytes / 4, 1.0f, c->hostile);
     }
-    c->out = take_outputs((size_t)(p->out_step * (c->pixels - 1) + unit * p->channels));
+    c->out = take_outputs((size_t)(espl__pixel_at(p, last, p->out_step, p->out_row) + unit * p->channels));
 }
 
-#define CASE_FORMAT "%d x %d groups, %d channels, %d pixels, blocks %d to %d%s"
-#define CASE_ARGS(c)                                                                 \
-    (c).p.segments, (c).p.seg_k, (c).p.channels, (c).pixels, (c).block0, (c).block1, \
+#define CASE_FORMAT "%d x %d groups, %d channels, %d pixels in rows of %d, blocks %d to %d%s"
+#define CASE_ARGS(c)                                                                              \
+    (c).p.segments, (c).p.seg_k, (c).p.channels, (c).pixels, (c).p.width, (c).block0, (c).block1, \
         (c).res ? ", residual" : ""
 
 /* --- independent results ------------------------------------------------------------------------------ */
@@ -133,7 +145,9 @@ static int64_t exact_sum(const conv_case *c, int pixel, int channel) {
             size_t group =
                 ((size_t)(channel / 16) * (size_t)p->segments + (size_t)s) * (size_t)p->seg_k + (size_t)k / 4;
             int8_t w = ((const int8_t *)p->w)[group * 64 + (size_t)(channel % 16) * 4 + (size_t)k % 4];
-            sum += (int64_t)w * ((const uint8_t *)c->in)[pixel * p->in_step + p->seg_off[s] + k];
+            sum +=
+                (int64_t)w *
+                ((const uint8_t *)c->in)[espl__pixel_at(p, pixel, p->in_step, p->in_row) + p->seg_off[s] + k];
         }
     return sum;
 }
@@ -169,15 +183,22 @@ static int last_channel(const conv_case *c) {
     return ESPL_MIN(c->block1 * 16, c->p.channels);
 }
 
-/* Whether the reference wrote the blocks' channels and nothing else. */
+static ptrdiff_t at(const conv_case *c, int pixel, ptrdiff_t step, ptrdiff_t row) {
+    return espl__pixel_at(&c->p, pixel, step, row);
+}
+
+/* Whether the reference wrote the blocks' channels of each pixel and nothing else. */
 static bool wrote_its_own(const conv_case *c, int unit) {
     const uint8_t *blank = c->out.blank, *want = c->out.want;
     if (memcmp(blank - MARGIN, want - MARGIN, MARGIN) != 0) return false;
-    for (size_t b = 0; b < c->out.bytes; b++) {
-        int channel = (int)(b % (size_t)c->p.out_step) / unit;
-        if ((channel < first_channel(c) || channel >= last_channel(c)) && blank[b] != want[b]) return false;
+    size_t from = 0; /* behind what the pixel before may write */
+    for (int i = 0; i < c->pixels; i++) {
+        size_t base = (size_t)espl__pixel_at(&c->p, i, c->p.out_step, c->p.out_row);
+        size_t begin = base + (size_t)(first_channel(c) * unit);
+        if (memcmp(blank + from, want + from, begin - from) != 0) return false;
+        from = base + (size_t)(last_channel(c) * unit);
     }
-    return true;
+    return memcmp(blank + from, want + from, c->out.bytes - from) == 0;
 }
 
 static void random_output(const conv_case *c, int *pixel, int *channel) {
@@ -219,9 +240,10 @@ static void compare_u8(const char *kernel, bool gemv) {
         expect(wrote_its_own(&c, 1), kernel, 0, CASE_FORMAT ": wrote elsewhere", CASE_ARGS(c));
         for (int n = 0, pixel, channel; !c.hostile && n < 8; n++) {
             random_output(&c, &pixel, &channel);
-            const uint8_t *res = c.res ? (const uint8_t *)c.res + pixel * c.p.res_step + channel : NULL;
+            const uint8_t *res =
+                c.res ? (const uint8_t *)c.res + at(&c, pixel, c.p.res_step, c.p.res_row) + channel : NULL;
             double x = (double)exact_sum(&c, pixel, channel) * c.p.q.mult[channel];
-            int code = ((const uint8_t *)c.out.want)[pixel * c.p.out_step + channel];
+            int code = ((const uint8_t *)c.out.want)[at(&c, pixel, c.p.out_step, c.p.out_row) + channel];
             expect(is_code(&c.p.q, x, res, code), kernel, 0, CASE_FORMAT ": code %d", CASE_ARGS(c), code);
         }
         for (int level = 1; level <= (int)espl__cpu_machine(); level++) {
@@ -263,9 +285,10 @@ static void compare_u8_f32(const char *kernel, bool gemv) {
             random_output(&c, &pixel, &channel);
             double x = (double)exact_sum(&c, pixel, channel) * c.p.q.mult[channel];
             double offset = c.p.fbias ? c.p.fbias[channel] : 0.0;
-            double r = c.res ? ((const float *)c.res)[pixel * (c.p.res_step / 4) + channel] : 0.0;
+            double r =
+                c.res ? ((const float *)c.res)[at(&c, pixel, c.p.res_step, c.p.res_row) / 4 + channel] : 0.0;
             double size = fabs(x) + fabs(offset) + fabs(r);
-            float y = ((const float *)c.out.want)[pixel * (c.p.out_step / 4) + channel];
+            float y = ((const float *)c.out.want)[at(&c, pixel, c.p.out_step, c.p.out_row) / 4 + channel];
             expect(is_close(x + offset + r, size, 4, c.p.flo, c.p.fhi, y), kernel, 0,
                    CASE_FORMAT ": %g, not %g", CASE_ARGS(c), (double)y, x + offset + r);
         }
@@ -290,7 +313,8 @@ static double double_sum(const conv_case *c, int pixel, int channel, double *siz
     double sum = ((const float *)p->bias)[channel];
     *size = fabs(sum);
     for (int s = 0; s < p->segments; s++) {
-        const float *x = (const float *)((const char *)c->in + pixel * p->in_step + p->seg_off[s]);
+        const float *x =
+            (const float *)((const char *)c->in + at(c, pixel, p->in_step, p->in_row) + p->seg_off[s]);
         size_t first = ((size_t)(channel / 16) * (size_t)p->segments + (size_t)s) * (size_t)p->seg_k;
         for (int k = 0; k < p->seg_k; k++) {
             double w = ((const float *)p->w)[(first + (size_t)k) * 16 + (size_t)(channel % 16)];
@@ -319,8 +343,9 @@ static void compare_f32(const char *kernel, bool gemv) {
         for (int n = 0, pixel, channel; !c.hostile && n < 8; n++) {
             random_output(&c, &pixel, &channel);
             double size, x = double_sum(&c, pixel, channel, &size);
-            double r = c.res ? ((const float *)c.res)[pixel * (c.p.res_step / 4) + channel] : 0.0;
-            float y = ((const float *)c.out.want)[pixel * (c.p.out_step / 4) + channel];
+            double r =
+                c.res ? ((const float *)c.res)[at(&c, pixel, c.p.res_step, c.p.res_row) / 4 + channel] : 0.0;
+            float y = ((const float *)c.out.want)[at(&c, pixel, c.p.out_step, c.p.out_row) / 4 + channel];
             expect(is_close(x + r, size + fabs(r), c.p.segments * c.p.seg_k + 2, c.p.flo, c.p.fhi, y), kernel,
                    0, CASE_FORMAT ": %g, not %g", CASE_ARGS(c), (double)y, x + r);
         }

@@ -43,8 +43,29 @@ static double rate(void loop(void), int operations) {
     return (double)CHAINS * ROUNDS * operations / best * 1e-9;
 }
 
+/* Tiles of 16 x 64 and 64 x 16 bytes: four sums keep the unit busy. */
+__attribute__((target("amx-tile,amx-int8"))) static void loop_tiles(void) {
+    struct {
+        uint8_t palette, start_row, reserved[14];
+        uint16_t colsb[16];
+        uint8_t rows[16];
+    } config = {.palette = 1};
+    for (int i = 0; i < 8; i++) config.colsb[i] = 64, config.rows[i] = 16;
+    __asm__ volatile("" : : "r"(&config) : "memory");
+    _tile_loadconfig(&config);
+    for (int r = 0; r < ROUNDS * CHAINS / 64 / 4; r++) {
+        _tile_dpbusd(0, 4, 6);
+        _tile_dpbusd(1, 4, 7);
+        _tile_dpbusd(2, 5, 6);
+        _tile_dpbusd(3, 5, 7);
+    }
+    _tile_release();
+}
+
 double peak_u8(espl__cpu level) {
     switch (level) {
+        case ESPL__CPU_AMX:
+            return rate(loop_tiles, 2 * 16 * 16 * 64 / 64);
         case ESPL__CPU_AVX512VNNI:
             return rate(loop_vnni512, 128);
         case ESPL__CPU_AVX512:

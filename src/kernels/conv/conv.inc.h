@@ -1,4 +1,4 @@
-/* Convolution of one row, in register tiles of MR pixels x NRB blocks of 16 output channels: one body for
+/* Convolution in register tiles of MR pixels x NRB blocks of 16 output channels: one body for
  * every instruction set. The including file has the vector words (simd/<isa>.h) and says how large a tile may
  * be:
  *
@@ -8,13 +8,11 @@
  * For each k a tile loads one vector of weights per block and broadcasts the inputs of one pixel after the
  * other; its MR x NRB accumulators stay in registers from the bias to the last product. */
 #include "kernels/families.h"
-#include "kernels/simd/requant.inc.h"
+#include "kernels/conv/finish.inc.h"
 
-/* Leaves the sums of MR pixels x NRB blocks from `block` on in `sums`, [pixel][block][16]. */
-typedef void tile_fn(const espl__conv *p, const char *in, int block, void *sums);
-/* Stores what becomes of them. */
-typedef void finish_fn(const espl__conv *p, const void *sums, int block, int nrb, int pixels, char *out,
-                       const char *res);
+/* Leaves the sums of MR pixels x NRB blocks from `block` on in `sums`, [pixel][block][16]. Every GROUP pixels
+ * of the input start `group_step` bytes after the ones before. */
+typedef void tile_fn(const espl__conv *p, const char *in, ptrdiff_t group_step, int block, void *sums);
 
 /* --- walking the input and the weights --------------------------------------------------------- */
 
@@ -25,10 +23,9 @@ typedef struct {
     steps step;
 } pixels_at;
 
-static INLINE void pixels_start(pixels_at *at, const char *in, ptrdiff_t in_step, int MR) {
+static INLINE void pixels_start(pixels_at *at, const char *in, ptrdiff_t group_step, int MR) {
     UNROLL
-    for (int g = 0; g * GROUP < MR; g++)
-        at->base[g] = (const char *)opaque((ptrdiff_t)(in + g * GROUP * in_step));
+    for (int g = 0; g * GROUP < MR; g++) at->base[g] = (const char *)opaque((ptrdiff_t)(in + g * group_step));
 }
 
 static INLINE const char *pixel(const pixels_at *at, int m) {
@@ -43,7 +40,8 @@ static INLINE void pixels_next(pixels_at *at, int MR) {
 /* --- one tile ----------------------------------------------------------------------------------- */
 
 #ifdef CONV_U8
-static INLINE void tile_u8(const espl__conv *p, const char *in, int block, vi *sums, int MR, int NRB) {
+static INLINE void tile_u8(const espl__conv *p, const char *in, ptrdiff_t group_step, int block, vi *sums,
+                           int MR, int NRB) {
     const int NV = NRB * VPB;
     vi acc[32];
     const ptrdiff_t w_block = (ptrdiff_t)p->segments * p->seg_k * ESPL__NR * 4;
@@ -54,7 +52,7 @@ static INLINE void tile_u8(const espl__conv *p, const char *in, int block, vi *s
     UNROLL
     for (int i = 0; i < MR * NV; i++) acc[i] = vi_load(bias + i % NV * VL);
     for (int s = 0; s < p->segments; s++) {
-        pixels_start(&at, in + p->seg_off[s], p->in_step, MR);
+        pixels_start(&at, in + p->seg_off[s], group_step, MR);
         for (int k = p->seg_k; k > 0; k--) {
             w_operand wv[8 * VPB];
             const x_operand only = x_load((const uint8_t *)pixel(&at, 0));
@@ -79,7 +77,8 @@ static INLINE void tile_u8(const espl__conv *p, const char *in, int block, vi *s
 #endif
 
 #ifdef CONV_F32
-static INLINE void tile_f32(const espl__conv *p, const char *in, int block, vf *sums, int MR, int NRB) {
+static INLINE void tile_f32(const espl__conv *p, const char *in, ptrdiff_t group_step, int block, vf *sums,
+                            int MR, int NRB) {
     const int NV = NRB * VPB;
     vf acc[32];
     const ptrdiff_t w_block = (ptrdiff_t)p->segments * p->seg_k * ESPL__NR * 4;
@@ -90,7 +89,7 @@ static INLINE void tile_f32(const espl__conv *p, const char *in, int block, vf *
     UNROLL
     for (int i = 0; i < MR * NV; i++) acc[i] = vf_load(bias + i % NV * VL);
     for (int s = 0; s < p->segments; s++) {
-        pixels_start(&at, in + p->seg_off[s], p->in_step, MR);
+        pixels_start(&at, in + p->seg_off[s], group_step, MR);
         for (int k = p->seg_k; k > 0; k--) {
             vf wv[8 * VPB];
             UNROLL
@@ -122,66 +121,66 @@ static INLINE void tile_f32(const espl__conv *p, const char *in, int block, vf *
     }
 typedef tile_fn *tile_table[9][MR_1];
 
-/* Blocks in groups, each group's pixels in tiles of nearly equal width: no ragged last tile. */
+/* The blocks from `block` on, for one row: tiles of nearly equal width, no ragged last one. */
+static INLINE void run_row(tile_fn *const *tiles, int mr_max, finish_fn *finish, const espl__conv *p,
+                           const char *in, char *out, const char *res, int pixels, int block, int nrb) {
+    _Alignas(64) int32_t sums[32 * VL];
+    const int count = (pixels + mr_max - 1) / mr_max;
+    const int width = count ? pixels / count : 0, wider = pixels - width * count;
+    ptrdiff_t first = 0;
+    for (int t = 0; t < count; t++) {
+        const int mr = width + (t < wider);
+        tiles[mr - 1](p, in + first * p->in_step, GROUP * p->in_step, block, sums);
+        finish(p, sums, block, nrb, mr, out + first * p->out_step, res ? res + first * p->res_step : NULL);
+        first += mr;
+    }
+}
+
+/* Two rows of GROUP pixels in one tile: what a narrow image needs to keep the units busy. */
+static INLINE void run_pair(tile_fn *const *tiles, finish_fn *finish, const espl__conv *p, const char *in,
+                            char *out, const char *res, int block, int nrb) {
+    _Alignas(64) int32_t sums[32 * VL];
+    tiles[2 * GROUP - 1](p, in, p->in_row, block, sums);
+    finish(p, sums, block, nrb, GROUP, out, res);
+    finish(p, sums + GROUP * nrb * ESPL__NR, block, nrb, GROUP, out + p->out_row,
+           res ? res + p->res_row : NULL);
+}
+
 static INLINE void run(const tile_table tiles, finish_fn *finish, const espl__conv *p, const char *in,
                        char *out, const char *res, int pixels, int block0, int block1) {
     static const int mr_max[9] = {[1] = MR_1, [2] = MR_2, [3] = MR_3, [4] = MR_4, [8] = MR_8};
-    _Alignas(64) int32_t sums[32 * VL];
     assert(pixels >= 0 && block0 >= 0 && p->segments >= 0 && p->seg_k >= 0);
+    const int width = p->width && p->width < pixels ? p->width : pixels;
+    const bool narrow = width == GROUP && pixels >= 2 * GROUP && MR_2 >= 2 * GROUP;
     for (int block = block0; block < block1;) {
-        const int nrb = blocks_per_tile(pixels, block1 - block);
-        const int count = (pixels + mr_max[nrb] - 1) / mr_max[nrb];
-        const int width = count ? pixels / count : 0, wider = pixels - width * count;
-        ptrdiff_t first = 0;
-        for (int t = 0; t < count; t++) {
-            const int mr = width + (t < wider);
-            tiles[nrb][mr - 1](p, in + first * p->in_step, block, sums);
-            finish(p, sums, block, nrb, mr, out + first * p->out_step,
-                   res ? res + first * p->res_step : NULL);
-            first += mr;
+        const int nrb = narrow ? (block1 - block > 1 ? 2 : 1) : blocks_per_tile(width, block1 - block);
+        ptrdiff_t y = 0;
+        for (int left = pixels; left > 0; y++, left -= width) {
+            const char *x = in + y * p->in_row, *r = res ? res + y * p->res_row : NULL;
+            char *o = out + y * p->out_row;
+            if (narrow && left >= 2 * GROUP) {
+                run_pair(tiles[nrb], finish, p, x, o, r, block, nrb);
+                y++;
+                left -= GROUP;
+            } else {
+                run_row(tiles[nrb], mr_max[nrb], finish, p, x, o, r, left < width ? left : width, block, nrb);
+            }
         }
         block += nrb;
     }
 }
 
-static INLINE place place_of(const espl__conv *p, int block, char *out, const char *res) {
-    return (place){block * ESPL__NR, p->channels, out, p->out_step, res, p->res_step};
-}
-
 #ifdef CONV_U8
-#define DEFINE(MR, NRB)                                                                       \
-    static void u8_##MR##x##NRB(const espl__conv *p, const char *in, int block, void *sums) { \
-        tile_u8(p, in, block, sums, MR, NRB);                                                 \
+#define DEFINE(MR, NRB)                                                                               \
+    static void u8_##MR##x##NRB(const espl__conv *p, const char *in, ptrdiff_t group_step, int block, \
+                                void *sums) {                                                         \
+        tile_u8(p, in, group_step, block, sums, MR, NRB);                                             \
     }
 TILES(DEFINE)
 #undef DEFINE
 #define ENTRY(MR, NRB) u8_##MR##x##NRB,
 static const tile_table u8_tiles = TABLE(ENTRY);
 #undef ENTRY
-
-static void finish_u8(const espl__conv *p, const void *sums, int block, int nrb, int pixels, char *out,
-                      const char *res) {
-    store_u8(&p->q, sums, nrb, pixels, place_of(p, block, out, res));
-}
-
-static void finish_u8_f32(const espl__conv *p, const void *sums, int block, int nrb, int pixels, char *out,
-                          const char *res) {
-    _Alignas(64) float x[32 * VL];
-    for (int n = 0; n < nrb; n++)
-        for (int v = 0; v < VPB; v++) {
-            const int c = (block + n) * ESPL__NR + v * VL;
-            const vf mult = vf_load(p->q.mult + c);
-            for (int m = 0; m < pixels; m++) {
-                const int i = (m * nrb + n) * ESPL__NR + v * VL;
-                vf y = vf_mul(vf_of(vi_load((const int32_t *)sums + i)), mult);
-                if (p->fbias) y = vf_add(y, vf_load(p->fbias + c));
-                vf_store(x + i, y);
-            }
-        }
-    for (int n = 0; n < nrb; n++)
-        store_block_f32(p->flo, p->fhi, x + n * ESPL__NR, nrb * ESPL__NR, pixels,
-                        place_of(p, block + n, out, res));
-}
 
 static void conv_u8(const espl__conv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int pixels,
                     int block0, int block1) {
@@ -195,22 +194,16 @@ static void conv_u8_f32(const espl__conv *p, const uint8_t *in, float *out, int 
 #endif
 
 #ifdef CONV_F32
-#define DEFINE(MR, NRB)                                                                        \
-    static void f32_##MR##x##NRB(const espl__conv *p, const char *in, int block, void *sums) { \
-        tile_f32(p, in, block, sums, MR, NRB);                                                 \
+#define DEFINE(MR, NRB)                                                                                \
+    static void f32_##MR##x##NRB(const espl__conv *p, const char *in, ptrdiff_t group_step, int block, \
+                                 void *sums) {                                                         \
+        tile_f32(p, in, group_step, block, sums, MR, NRB);                                             \
     }
 TILES(DEFINE)
 #undef DEFINE
 #define ENTRY(MR, NRB) f32_##MR##x##NRB,
 static const tile_table f32_tiles = TABLE(ENTRY);
 #undef ENTRY
-
-static void finish_f32(const espl__conv *p, const void *sums, int block, int nrb, int pixels, char *out,
-                       const char *res) {
-    for (int n = 0; n < nrb; n++)
-        store_block_f32(p->flo, p->fhi, (const float *)sums + n * ESPL__NR, nrb * ESPL__NR, pixels,
-                        place_of(p, block + n, out, res));
-}
 
 static void conv_f32(const espl__conv *p, const float *in, float *out, const float *res, int pixels,
                      int block0, int block1) {

@@ -2,6 +2,7 @@
 #ifndef ESPL_SIMD_H
 #define ESPL_SIMD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>

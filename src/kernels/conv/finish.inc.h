@@ -1,0 +1,46 @@
+/* What becomes of the sums of a tile, [pixel][block][16]: stored as codes, as floats of integers, as floats.
+ */
+#include "kernels/simd/requant.inc.h"
+
+/* `pixels` pixels, nrb blocks from `block` on; `out` and `res` point at channel 0 of the first pixel. */
+typedef void finish_fn(const espl__conv *p, const void *sums, int block, int nrb, int pixels, char *out,
+                       const char *res);
+
+static INLINE place place_of(const espl__conv *p, int block, char *out, const char *res) {
+    return (place){block * ESPL__NR, p->channels, out, p->out_step, res, p->res_step};
+}
+
+#ifdef CONV_U8
+static void finish_u8(const espl__conv *p, const void *sums, int block, int nrb, int pixels, char *out,
+                      const char *res) {
+    store_u8(&p->q, sums, nrb, pixels, place_of(p, block, out, res));
+}
+
+static void finish_u8_f32(const espl__conv *p, const void *sums, int block, int nrb, int pixels, char *out,
+                          const char *res) {
+    _Alignas(64) float x[32 * VL];
+    for (int n = 0; n < nrb; n++)
+        for (int v = 0; v < VPB; v++) {
+            const int c = (block + n) * ESPL__NR + v * VL;
+            const vf mult = vf_load(p->q.mult + c);
+            for (int m = 0; m < pixels; m++) {
+                const int i = (m * nrb + n) * ESPL__NR + v * VL;
+                vf y = vf_mul(vf_of(vi_load((const int32_t *)sums + i)), mult);
+                if (p->fbias) y = vf_add(y, vf_load(p->fbias + c));
+                vf_store(x + i, y);
+            }
+        }
+    for (int n = 0; n < nrb; n++)
+        store_block_f32(p->flo, p->fhi, x + n * ESPL__NR, nrb * ESPL__NR, pixels,
+                        place_of(p, block + n, out, res));
+}
+#endif
+
+#ifdef CONV_F32
+static void finish_f32(const espl__conv *p, const void *sums, int block, int nrb, int pixels, char *out,
+                       const char *res) {
+    for (int n = 0; n < nrb; n++)
+        store_block_f32(p->flo, p->fhi, (const float *)sums + n * ESPL__NR, nrb * ESPL__NR, pixels,
+                        place_of(p, block + n, out, res));
+}
+#endif
