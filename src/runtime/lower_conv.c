@@ -6,8 +6,10 @@
 #include "passes/passes.h"
 
 enum {
-    PARALLEL_MACS = 150000,  /* below this a wake costs more than it gains */
-    CHUNK_BYTES = 24 * 1024, /* input of one call of a 1x1 kernel: half of the first-level cache */
+    PARALLEL_MACS = 150000, /* below this a wake costs more than it gains */
+    ROW_PIXELS = 56,        /* a row of pixels that are in no rows: several tiles of every kernel */
+    BAND_BYTES = 256 << 10, /* input of one call of a kernel: it stays in the second-level cache */
+    BLOCK_UNIT = 2,         /* blocks that kernels take together */
     GROUP_WEIGHT_BYTES =
         256 << 10, /* weights of one sweep over the rows: they stay in the second-level cache */
     GEMV_ROWS = 4, /* of a matrix product; with more of them the weights are reused */
@@ -22,28 +24,31 @@ typedef struct linear_step {
     espl__dwconv d;
     bool depthwise, has_res, u8_in, u8_out;
     view in, out, res;
+    bool weights_larger;                 /* than the input */
     int64_t rows, pixels, last_pixels;   /* rows of pixels; the last one may be shorter (flattened only) */
     int64_t rows_per_image;              /* 0: flattened, every row directly follows the one before */
+    int64_t band_rows;                   /* of one call of a kernel */
     int64_t in_row, in_image, in_origin; /* bytes */
     int64_t out_row, out_image, res_row, res_image;
     int groups, blocks, group_blocks; /* convolution groups; blocks of 16 channels; blocks of one sweep */
     int64_t in_group, out_group, w_group, channels_padded; /* steps from group to group */
 } linear_step;
 
-static void one_row(const linear_step *l, const espl_session *s, int64_t r, int b0, int b1) {
-    const espl__kernels *k = s->kernels;
-    int64_t image = l->rows_per_image ? r / l->rows_per_image : 0, y = r - image * l->rows_per_image;
-    const char *in = buffer_at(s, &l->in) + image * l->in_image + y * l->in_row + l->in_origin;
-    char *out = buffer_at(s, &l->out) + image * l->out_image + y * l->out_row;
-    const char *res = l->has_res ? buffer_at(s, &l->res) + image * l->res_image + y * l->res_row : NULL;
-    int pixels = (int)(r == l->rows - 1 ? l->last_pixels : l->pixels);
-    if (l->depthwise) {
-        if (l->u8_in)
-            k->dwconv_u8(&l->d, (const uint8_t *)in, (uint8_t *)out, (const uint8_t *)res, pixels, b0, b1);
-        else
-            k->dwconv_f32(&l->d, (const float *)in, (float *)out, (const float *)res, pixels, b0, b1);
-        return;
-    }
+typedef struct linear_job {
+    const linear_step *l;
+    espl_session *s;
+} linear_job;
+
+static void depthwise_row(const linear_step *l, const espl__kernels *k, const char *in, char *out,
+                          const char *res, int pixels) {
+    if (l->u8_in)
+        k->dwconv_u8(&l->d, (const uint8_t *)in, (uint8_t *)out, (const uint8_t *)res, pixels, 0, l->blocks);
+    else
+        k->dwconv_f32(&l->d, (const float *)in, (float *)out, (const float *)res, pixels, 0, l->blocks);
+}
+
+static void convolve(const linear_step *l, const espl__kernels *k, const char *in, char *out, const char *res,
+                     int pixels, int b0, int b1) {
     espl__conv p = l->p;
     for (int g = 0; g < l->groups; g++) {
         if (l->u8_in && l->u8_out)
@@ -63,14 +68,33 @@ static void one_row(const linear_step *l, const espl_session *s, int64_t r, int 
     }
 }
 
-typedef struct linear_job {
-    const linear_step *l;
-    espl_session *s;
-} linear_job;
+/* Rows [r0, r1) of one image, blocks [b0, b1). */
+static void band(const linear_job *j, int64_t r0, int64_t r1, int b0, int b1) {
+    const linear_step *l = j->l;
+    int64_t image = l->rows_per_image ? r0 / l->rows_per_image : 0, y = r0 - image * l->rows_per_image;
+    const char *in = buffer_at(j->s, &l->in) + image * l->in_image + y * l->in_row + l->in_origin;
+    char *out = buffer_at(j->s, &l->out) + image * l->out_image + y * l->out_row;
+    const char *res = l->has_res ? buffer_at(j->s, &l->res) + image * l->res_image + y * l->res_row : NULL;
+    if (l->depthwise) {
+        for (int64_t r = r0; r < r1; r++, in += l->in_row, out += l->out_row, res += res ? l->res_row : 0)
+            depthwise_row(l, j->s->kernels, in, out, res,
+                          (int)(r == l->rows - 1 ? l->last_pixels : l->pixels));
+        return;
+    }
+    int64_t pixels = (r1 - r0 - 1) * l->pixels + (r1 == l->rows ? l->last_pixels : l->pixels);
+    convolve(l, j->s->kernels, in, out, res, (int)pixels, b0, b1);
+}
 
+/* For each group of blocks, whose weights stay in the second-level cache, all rows, in bands that stay there
+ * too. */
 static void sweep(const linear_job *j, int64_t r0, int64_t r1, int b0, int b1) {
-    for (int b = b0; b < b1; b += j->l->group_blocks)
-        for (int64_t r = r0; r < r1; r++) one_row(j->l, j->s, r, b, ESPL_MIN(b + j->l->group_blocks, b1));
+    const linear_step *l = j->l;
+    for (int b = b0; b < b1; b += l->group_blocks)
+        for (int64_t r = r0, next; r < r1; r = next) {
+            int64_t end = l->rows_per_image ? (r / l->rows_per_image + 1) * l->rows_per_image : r1;
+            next = ESPL_MIN(ESPL_MIN(r + l->band_rows, end), r1);
+            band(j, r, next, b, ESPL_MIN(b + l->group_blocks, b1));
+        }
 }
 
 static void job_rows(void *arg, int64_t begin, int64_t end, int thread) {
@@ -82,15 +106,19 @@ static void job_rows(void *arg, int64_t begin, int64_t end, int thread) {
 static void job_blocks(void *arg, int64_t begin, int64_t end, int thread) {
     const linear_job *j = arg;
     (void)thread;
-    sweep(j, 0, j->l->rows, (int)begin, (int)end);
+    sweep(j, 0, j->l->rows, (int)begin * BLOCK_UNIT, ESPL_MIN((int)end * BLOCK_UNIT, j->l->blocks));
 }
 
+/* Threads share what is larger: each takes half of the weights, or half of the pixels. */
 static void run_linear(const step *st, espl_session *s) {
     linear_job job = {(const linear_step *)st, s};
     const linear_step *l = job.l;
     espl__pool *pool = l->base.macs >= PARALLEL_MACS ? espl__context_pool(s->ctx) : NULL;
-    if (pool && l->rows < 2 * espl__pool_threads(pool) && l->blocks > 1)
-        espl__parallel_for(pool, l->blocks, job_blocks, &job);
+    int64_t threads = espl__pool_threads(pool), units = (l->blocks + BLOCK_UNIT - 1) / BLOCK_UNIT;
+    bool by_blocks = !l->depthwise && units >= threads &&
+                     (l->rows < 2 * threads || (units >= 2 * threads && l->weights_larger));
+    if (by_blocks)
+        espl__parallel_for(pool, units, job_blocks, &job);
     else
         espl__parallel_for(pool, l->rows, job_rows, &job);
 }
@@ -139,24 +167,30 @@ static espl_status finish(espl_session *s, const espl__node *n, const fusion *f,
     return espl__plan_finish(s, n, f->out, &l->out, final, diag);
 }
 
-/* Blocks of one sweep: as many as keep their weights in the second-level cache. */
+/* Blocks of one sweep, as many as keep their weights in the second-level cache, and rows of a call: an even
+ * number, for kernels that take two narrow ones together. */
 static void choose_sweep(linear_step *l, int64_t channels) {
-    int64_t bytes = ESPL_MAX(l->w_group / ESPL_MAX(pad16(channels) / ESPL__NR, 1), 1);
-    l->blocks = (int)(pad16(channels) / ESPL__NR);
+    int64_t all = ESPL_MAX(pad16(channels) / ESPL__NR, 1), bytes = ESPL_MAX(l->w_group / all, 1);
+    l->blocks = (int)all;
     l->group_blocks = (int)ESPL_MAX(GROUP_WEIGHT_BYTES / bytes / 4 * 4, 4);
+    l->band_rows = ESPL_MAX(BAND_BYTES / ESPL_MAX(l->in_row, 1) / 2 * 2, 1);
+    l->weights_larger = l->w_group * l->groups > l->rows * l->in_row;
+    l->p.width = l->rows_per_image ? (int32_t)l->pixels : 0;
+    l->p.in_row = l->in_row;
+    l->p.out_row = l->out_row;
+    l->p.res_row = l->res_row;
 }
 
-/* Pixels that follow each other without gaps in all views: one long row, cut to fit the first-level cache. */
+/* Pixels that follow each other without gaps in all views: one long row, cut so that threads can share it. */
 static void flatten(linear_step *l, int64_t pixels, ptrdiff_t in_step, ptrdiff_t out_step,
                     ptrdiff_t res_step) {
-    int64_t chunk = ESPL_MAX(CHUNK_BYTES / ESPL_MAX(in_step, 1) / 28 * 28, 28);
-    l->rows = (pixels + chunk - 1) / chunk;
-    l->pixels = chunk;
-    l->last_pixels = pixels - (l->rows - 1) * chunk;
+    l->rows = (pixels + ROW_PIXELS - 1) / ROW_PIXELS;
+    l->pixels = ROW_PIXELS;
+    l->last_pixels = pixels - (l->rows - 1) * ROW_PIXELS;
     l->rows_per_image = 0;
-    l->in_row = chunk * in_step;
-    l->out_row = chunk * out_step;
-    l->res_row = chunk * res_step;
+    l->in_row = ROW_PIXELS * in_step;
+    l->out_row = ROW_PIXELS * out_step;
+    l->res_row = ROW_PIXELS * res_step;
 }
 
 static bool gapless(const view *v) {
@@ -209,6 +243,7 @@ static espl_status depthwise_taps(espl_session *s, const espl__node *n, const vo
                           l->p.bias,     (int32_t)c, l->p.q,       l->p.flo,      l->p.fhi};
     l->blocks = (int)(pad16(c) / ESPL__NR);
     l->group_blocks = l->blocks;
+    l->band_rows = l->rows;
     return ESPL_OK;
 }
 

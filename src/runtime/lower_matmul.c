@@ -97,7 +97,7 @@ espl_status espl__lower_matmul_dynamic(espl_session *s, espl__node *n, bool *tak
     ESPL_TRY(espl__plan_store(s, f.out, integer, &out, &final, diag));
     int64_t m = av->shape.dim[rank - 2], k = av->shape.dim[rank - 1], cols = bv->shape.dim[rank - 1];
     int64_t packed = pad16(cols) * (integer ? (k + 3) / 4 * 4 : k * 4);
-    int place = espl__plan_buffer(s, BUFFER_WORK, (uint64_t)(packed + pad16(cols) * 4));
+    int place = espl__plan_buffer(s, BUFFER_WORK, (uint64_t)(packed + pad16(cols) * 4 + ESPL__PACK_SLACK));
     float *vector = espl__plan_weights(s, sizeof *vector * (uint64_t)pad16(cols));
     matmul_step *t = espl__plan_step(s, sizeof *t, n, integer ? "matmul_u8" : "matmul_f32", run_matmul);
     if (place < 0 || !vector || !t) return espl__nomem(diag, (uint64_t)packed);
