@@ -136,6 +136,19 @@ class Config(ctypes.Structure):
                 ("user", ctypes.c_void_p), ("threads", ctypes.c_int), ("max_alloc", ctypes.c_uint64)]
 
 
+class SessionOptions(ctypes.Structure):
+    _fields_ = [("input_shapes", ctypes.c_void_p), ("profile", ctypes.c_bool), ("observer", ctypes.c_void_p),
+                ("observer_user", ctypes.c_void_p)]
+
+
+class Layer(ctypes.Structure):
+    """espl_layer of espalier/session.h."""
+    _fields_ = [("name", ctypes.c_char_p), ("op", ctypes.c_char_p), ("kernel", ctypes.c_char_p),
+                ("format", ctypes.c_char_p), ("node", ctypes.c_int), ("macs", ctypes.c_int64),
+                ("weight_bytes", ctypes.c_uint64), ("seconds", ctypes.c_double), ("best_seconds", ctypes.c_double),
+                ("runs", ctypes.c_int64)]
+
+
 DTYPES = [np.float32, np.uint8, np.int8, np.uint16, np.int16, np.int32, np.int64, np.bool_]
 _library = None
 
@@ -153,22 +166,24 @@ def library():
     lib = ctypes.CDLL(str(shared))
     for name in ("espl_session_input_info", "espl_session_output_info"):
         getattr(lib, name).restype = ctypes.POINTER(Tensor)
+    lib.espl_session_layer.restype = Layer
     lib.espl_session_input_name.restype = lib.espl_session_output_name.restype = ctypes.c_char_p
     _library = lib
     return lib
 
 
 class Espalier:
-    """A session of an .espl file; run() is one inference on the arrays of bind()."""
+    """A session of an .espl file; run() is one inference on the arrays of bind(). With `profile` it times its layers."""
 
-    def __init__(self, path, threads=1):
+    def __init__(self, path, threads=1, profile=False):
         self.lib, self.diag = library(), Diag()
         self.context, graph, self.session = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_void_p()
         self._try(self.lib.espl_context_create(ctypes.byref(Config(threads=threads)), ctypes.byref(self.context),
                                                ctypes.byref(self.diag)))
         self._try(self.lib.espl_model_read(self.context, os.fsencode(path), ctypes.byref(graph),
                                            ctypes.byref(self.diag)))
-        self._try(self.lib.espl_session_create(self.context, graph, None, ctypes.byref(self.session),
+        options = SessionOptions(profile=profile)
+        self._try(self.lib.espl_session_create(self.context, graph, ctypes.byref(options), ctypes.byref(self.session),
                                                ctypes.byref(self.diag)))
         self.lib.espl_graph_destroy(ctypes.byref(graph))
         self.inputs, self.shapes = self._arrays("input")
@@ -202,6 +217,13 @@ class Espalier:
     def run(self):
         if self._call(*self._args):
             self._try(1)
+
+    def layers(self):
+        """What each layer took since the last call."""
+        found = [self.lib.espl_session_layer(self.session, i)
+                 for i in range(self.lib.espl_session_layer_count(self.session))]
+        self.lib.espl_session_profile_reset(self.session)
+        return found
 
     def close(self):
         self.lib.espl_session_destroy(ctypes.byref(self.session))
@@ -308,6 +330,15 @@ def machine():
                          "avx512vbmi", "amx_int8") if f in flags]
     return {"name": fields.get("model name", "unknown"), "family": fields.get("cpu family", "?"),
             "model": fields.get("model", "?"), "flags": shown, "cores": os.cpu_count()}
+
+
+def peaks():
+    """{instruction set: {"s8": GOP/s, "f32": GOP/s}} that registers reach on one thread, lowest set first."""
+    program = BUILD / "tests" / "checkkern" / "checkkern"
+    if not program.exists():
+        sys.exit("there is no checkkern: cmake --build build --target checkkern")
+    lines = subprocess.run([program, "--peak"], capture_output=True, text=True, check=True).stdout.splitlines()
+    return {name: {"s8": float(u8), "f32": float(f32)} for name, u8, f32 in map(str.split, lines)}
 
 
 def load():
