@@ -50,6 +50,11 @@ typedef struct espl__arena {
 } espl__arena;
 void espl__arena_init(espl__arena *arena, espl_context *ctx);
 void *espl__arena_alloc(espl__arena *arena, uint64_t bytes);
+/* The same without the zeroes, for what is written whole. */
+void *espl__arena_raw(espl__arena *arena, uint64_t bytes);
+/* Takes memory for about so many bytes at once, if there is any: fewer blocks, and large pages where there
+ * are. */
+void espl__arena_reserve(espl__arena *arena, uint64_t bytes);
 char *espl__arena_strdup(espl__arena *arena, const char *text);
 char *espl__arena_strndup(espl__arena *arena, const char *text, size_t length);
 void espl__arena_free(espl__arena *arena);
@@ -87,6 +92,20 @@ float espl__rng_normal(espl__rng *rng);
  * `length` does not count. More than `max` bytes (0: no limit but the context's) is refused. */
 ESPL_NODISCARD espl_status espl__file_read(espl_context *ctx, const char *path, uint64_t max, uint8_t **data,
                                            uint64_t *length, espl_diag *diag);
+/* A whole regular file for reading, where it lies: large ones are mapped if the file system allows it, others
+ * read. The file must not be cut short while it is mapped. */
+typedef struct espl__mapping {
+    espl_context *ctx;
+    const uint8_t *data; /* page-aligned or, if it was read, 64-byte aligned */
+    uint64_t length;
+    bool mapped;
+} espl__mapping;
+ESPL_NODISCARD espl_status espl__file_map(espl_context *ctx, const char *path, espl__mapping *out,
+                                          espl_diag *diag);
+void espl__file_unmap(espl__mapping *mapping);
+/* These bytes are not needed for now: their pages leave memory and come back from the file when they are read
+ * again. Nothing happens to bytes outside the mapping. */
+void espl__file_drop(const espl__mapping *mapping, const void *bytes, uint64_t count);
 /* Writes a whole file or leaves the old one: temporary file in the same folder, fsync, rename. */
 ESPL_NODISCARD espl_status espl__file_write(espl_context *ctx, const char *path, const void *data,
                                             uint64_t length, espl_diag *diag);

@@ -1,11 +1,13 @@
+#define _GNU_SOURCE
 #include "base/context_impl.h"
 #include "base/cpu.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
-enum { ALIGNMENT = 64 };
+enum { ALIGNMENT = 64, HUGE_PAGE = 2 << 20 };
 #define DEFAULT_MAX_ALLOC ((uint64_t)16 << 30)
 
 const char *espl_version(void) {
@@ -15,9 +17,23 @@ const char *espl_cpu_name(void) {
     return espl__cpu_level_name(espl__cpu_level());
 }
 
+/* Large pages are quicker to get and to address; where there are none the advice is not taken. */
+static void advise(char *p, size_t bytes) {
+#ifdef MADV_HUGEPAGE
+    uintptr_t from = ((uintptr_t)p + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE, end = (uintptr_t)p + bytes;
+    if (bytes >= 2 * HUGE_PAGE)
+        (void)madvise((void *)from, (end - from) / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+#else
+    (void)p;
+    (void)bytes;
+#endif
+}
+
 static void *libc_alloc(void *user, size_t bytes) {
     (void)user;
-    return aligned_alloc(ALIGNMENT, (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
+    char *p = aligned_alloc(ALIGNMENT, (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
+    if (p) advise(p, bytes);
+    return p;
 }
 
 static void libc_free(void *user, void *ptr) {
@@ -127,7 +143,9 @@ void espl__free(espl_context *ctx, void *ptr) {
     ctx->config.free(ctx->config.user, p);
 }
 
-uint64_t espl__max_alloc(const espl_context *ctx) { return ctx->config.max_alloc; }
+uint64_t espl__max_alloc(const espl_context *ctx) {
+    return ctx->config.max_alloc;
+}
 
 void espl__log(espl_context *ctx, espl_log_level level, const char *fmt, ...) {
     if (!ctx->config.log) return;

@@ -15,22 +15,49 @@ void espl__arena_init(espl__arena *arena, espl_context *ctx) {
     *arena = (espl__arena){.ctx = ctx};
 }
 
-void *espl__arena_alloc(espl__arena *arena, uint64_t bytes) {
+static struct espl__arena_block *new_block(espl__arena *arena, uint64_t bytes) {
+    struct espl__arena_block *b;
+    if (bytes > UINT64_MAX - sizeof *b || !(b = espl__alloc(arena->ctx, sizeof *b + bytes))) return NULL;
+    *b = (struct espl__arena_block){.size = bytes};
+    return b;
+}
+
+/* A block becomes the one that is filled, unless the one before has more room left. */
+static void add_block(espl__arena *arena, struct espl__arena_block *b) {
+    struct espl__arena_block *first = arena->blocks;
+    if (first && first->size - first->used > b->size - b->used) {
+        b->next = first->next;
+        first->next = b;
+    } else {
+        b->next = first;
+        arena->blocks = b;
+    }
+}
+
+void espl__arena_reserve(espl__arena *arena, uint64_t bytes) {
+    struct espl__arena_block *b = bytes <= espl__max_alloc(arena->ctx) ? new_block(arena, bytes) : NULL;
+    if (b) add_block(arena, b);
+}
+
+void *espl__arena_raw(espl__arena *arena, uint64_t bytes) {
     uint64_t align = bytes >= 256 ? 64 : 16;
     struct espl__arena_block *b = arena->blocks;
     uint64_t start = b ? (b->used + align - 1) / align * align : 0;
     if (!b || bytes > b->size || start > b->size - bytes) {
-        uint64_t size = ESPL_MAX(bytes, BLOCK_BYTES);
-        if (size > UINT64_MAX - sizeof *b) return NULL;
-        b = espl__alloc(arena->ctx, sizeof *b + size);
+        b = new_block(arena, ESPL_MAX(bytes, BLOCK_BYTES));
         if (!b) return NULL;
-        *b = (struct espl__arena_block){.next = arena->blocks, .size = size};
-        arena->blocks = b;
-        start = 0;
+        b->used = bytes;
+        add_block(arena, b);
+        return b->data;
     }
     b->used = start + bytes;
-    memset(b->data + start, 0, (size_t)bytes);
     return b->data + start;
+}
+
+void *espl__arena_alloc(espl__arena *arena, uint64_t bytes) {
+    void *p = espl__arena_raw(arena, bytes);
+    if (p) memset(p, 0, (size_t)bytes);
+    return p;
 }
 
 char *espl__arena_strndup(espl__arena *arena, const char *text, size_t length) {

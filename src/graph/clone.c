@@ -20,10 +20,24 @@ static bool copy_attr(espl_graph *to, espl__node *node, const espl__attr *a) {
     return false;
 }
 
+enum { LENT_BYTES = 4096 }; /* smaller constants are copied: operators look at them at any time */
+
+static espl_tensor *lent_tensor(espl_graph *to, const espl_tensor *from) {
+    espl_tensor *t = espl__arena_alloc(&to->arena, sizeof *t);
+    if (t) *t = *from;
+    return t;
+}
+
 static bool copy_value(espl_graph *to, const espl__value *v) {
-    espl__value *c =
-        v->constant ? espl__graph_constant(to, v->name, v->constant) : espl__graph_value(to, v->name);
+    espl__value *c = espl__graph_value(to, v->name);
     if (!c) return false;
+    if (v->constant) {
+        c->lent = to->lender && espl__tensor_bytes(v->constant) >= LENT_BYTES;
+        c->constant =
+            c->lent ? lent_tensor(to, v->constant)
+                    : espl__graph_tensor(to, v->constant->dtype, &v->constant->shape, v->constant->data);
+        if (!c->constant) return false;
+    }
     c->dtype = v->dtype;
     c->shape = v->shape;
     c->known_rank = v->known_rank;
@@ -50,10 +64,12 @@ static bool copy_node(espl_graph *to, const espl__node *n) {
     return true;
 }
 
-espl_status espl__graph_clone(const espl_graph *graph, espl_graph **out, espl_diag *diag) {
+static espl_status copy_graph(const espl_graph *graph, const espl_graph *lender, espl_graph **out,
+                              espl_diag *diag) {
     espl_graph *g;
     espl_status status = espl__graph_create(graph->arena.ctx, &g, diag);
     if (status != ESPL_OK) return status;
+    g->lender = lender;
     bool good = (g->name = espl__arena_strdup(&g->arena, graph->name)) != NULL &&
                 (g->file = espl__arena_strdup(&g->arena, graph->file)) != NULL;
     g->opset = graph->opset;
@@ -74,4 +90,24 @@ espl_status espl__graph_clone(const espl_graph *graph, espl_graph **out, espl_di
     for (int i = 0; i < g->output_count; i++) g->outputs[i] = g->values[graph->outputs[i]->id];
     *out = g;
     return ESPL_OK;
+}
+
+espl_status espl__graph_clone(const espl_graph *graph, espl_graph **out, espl_diag *diag) {
+    return copy_graph(graph, NULL, out, diag);
+}
+
+espl_status espl__graph_share(const espl_graph *graph, espl_graph **out, espl_diag *diag) {
+    return copy_graph(graph, graph, out, diag);
+}
+
+void espl__graph_unlend(espl_graph *g) {
+    for (int i = 0; i < g->value_count; i++) {
+        if (g->values[i]->lent) g->values[i]->constant->data = NULL;
+        g->values[i]->lent = false;
+    }
+    g->lender = NULL;
+}
+
+void espl__graph_drop(const espl_graph *g, const void *bytes, uint64_t count) {
+    espl__file_drop(g->lender ? &g->lender->bytes : &g->bytes, bytes, count);
 }

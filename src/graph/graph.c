@@ -24,6 +24,7 @@ void espl_graph_destroy(espl_graph **graph) {
     espl__free(ctx, g->values);
     espl__free(ctx, g->nodes);
     espl__arena_free(&g->arena);
+    espl__file_unmap(&g->bytes);
     espl__free(ctx, g);
     *graph = NULL;
 }

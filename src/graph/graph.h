@@ -26,7 +26,8 @@ struct espl__value {
     int id;               /* index into graph->values */
     espl__node *producer; /* NULL for inputs and constants */
     int producer_index;
-    espl_tensor *constant; /* NULL unless constant; arena-owned data */
+    espl_tensor *constant; /* NULL unless constant; its data are in the arena, in the graph's file, or lent */
+    bool lent;             /* the data are those of graph->lender */
     espl__quant quant;     /* format F32: none */
     bool is_input;
     int origin; /* id of the value in the graph that this one was cloned from */
@@ -73,6 +74,8 @@ struct espl__node {
 
 struct espl_graph {
     espl__arena arena;
+    espl__mapping bytes;      /* the file that large constants were left in; none: no data */
+    const espl_graph *lender; /* NULL: no value's data are lent */
     char *name;
     char *file; /* where it came from, for messages; "" if nowhere */
     int opset;  /* of the default domain */
@@ -87,6 +90,12 @@ struct espl_graph {
 espl_status espl__graph_create(espl_context *ctx, espl_graph **out, espl_diag *diag);
 /* A deep copy with the same ids; constants' data are copied too. */
 espl_status espl__graph_clone(const espl_graph *graph, espl_graph **out, espl_diag *diag);
+/* The same, but the data of large constants stay where they are: `graph` lends them and must live until
+ * unlend, which takes away what is still lent. */
+espl_status espl__graph_share(const espl_graph *graph, espl_graph **out, espl_diag *diag);
+void espl__graph_unlend(espl_graph *graph);
+/* These bytes of a constant will not be read soon: if they are in a file, their pages leave memory. */
+void espl__graph_drop(const espl_graph *graph, const void *bytes, uint64_t count);
 
 /* All of these return NULL (or false) without memory. Names are copied. A value without a name gets a fresh
  * one. */

@@ -167,13 +167,35 @@ const espl__kernels *espl__kernels_own(espl__cpu level);
 
 /* --- packing, shared by all sets -------------------------------------------------------------- */
 
-/* w: [channels][segments][k] s8, k elements a segment; packed: [blocks][segments][ceil(k/4)][16][4], zero-filled,
- * and ESPL__PACK_SLACK bytes that kernels may read but not use. */
+/* Packed weights: [blocks][segments][ceil(k / 4)][16][4] s8 or [blocks][segments][k][16] f32 with k elements a segment;
+ * what a last block or word has too many is 0. Behind those of s8 are ESPL__PACK_SLACK bytes that kernels may read but
+ * not use. */
 enum { ESPL__PACK_SLACK = 1024 };
 size_t espl__pack_s8_bytes(int64_t channels, int64_t segments, int64_t k);
-void espl__pack_s8(const int8_t *w, int64_t channels, int64_t segments, int64_t k, int8_t *packed);
-/* w: [channels][segments][k] f32; packed: [blocks][segments][k][16]. */
 size_t espl__pack_f32_bytes(int64_t channels, int64_t segments, int64_t k);
+/* From w: [channels][segments][k]. */
+void espl__pack_s8(const int8_t *w, int64_t channels, int64_t segments, int64_t k, int8_t *packed);
 void espl__pack_f32(const float *w, int64_t channels, int64_t segments, int64_t k, float *packed);
+
+/* Where the weights stand in a tensor of another order: the k elements of a segment are `taps` runs of `stored` inputs
+ * (a multiple of 4 for s8 with several taps), of which the first `real` are there and the others 0. Strides in elements,
+ * from one channel, segment, tap, input to the next. */
+typedef struct espl__weight_order {
+    int64_t channels, segments, taps, stored, real;
+    int64_t by_channel, by_segment, by_tap, by_input;
+} espl__weight_order;
+/* A part of them: blocks of 16 channels, and inputs of every run; input0 is a multiple of 4, input1 too or `stored`. */
+typedef struct espl__weight_part {
+    int64_t block0, block1, input0, input1;
+} espl__weight_part;
+espl__weight_order espl__weight_rows(int64_t channels, int64_t segments, int64_t k);
+espl__weight_part espl__weight_all(const espl__weight_order *order);
+/* w and packed are those of the whole. `flip` is xored to every code: 0x80 makes s8 of u8 codes with zero point 128. */
+void espl__pack_s8_part(const espl__weight_order *order, const void *w, uint8_t flip, const espl__weight_part *part,
+                        int8_t *packed);
+void espl__pack_f32_part(const espl__weight_order *order, const float *w, const espl__weight_part *part, float *packed);
+/* Adds each channel's codes of the part to sums[channel]. */
+void espl__weight_sums(const espl__weight_order *order, const void *w, uint8_t flip, const espl__weight_part *part,
+                       int32_t *sums);
 
 #endif

@@ -15,56 +15,68 @@ static float half_to_float(uint16_t h) {
     return f;
 }
 
-static bool element(const espl_tensor *t, int64_t i, float *out) {
-    uint32_t bits;
+static float bfloat_to_float(uint16_t h) {
+    uint32_t bits = (uint32_t)h << 16;
+    float f;
+    memcpy(&f, &bits, 4);
+    return f;
+}
+
+/* Elements [from, from + n) as f32. */
+static bool read_run(const espl_tensor *t, int64_t from, int64_t n, float *out) {
+#define RUN(type, expression)                         \
+    do {                                              \
+        const type *e = (const type *)t->data + from; \
+        for (int64_t i = 0; i < n; i++) {             \
+            const type x = e[i];                      \
+            out[i] = (expression);                    \
+        }                                             \
+        return true;                                  \
+    } while (0)
     switch (t->dtype) {
         case ESPL_F32:
-            *out = ((const float *)t->data)[i];
-            return true;
+            RUN(float, x);
         case ESPL_F64:
-            *out = (float)((const double *)t->data)[i];
-            return true;
+            RUN(double, (float)x);
         case ESPL_F16:
-            *out = half_to_float(((const uint16_t *)t->data)[i]);
-            return true;
+            RUN(uint16_t, half_to_float(x));
         case ESPL_BF16:
-            bits = (uint32_t)((const uint16_t *)t->data)[i] << 16;
-            memcpy(out, &bits, 4);
-            return true;
+            RUN(uint16_t, bfloat_to_float(x));
         case ESPL_U8:
-            *out = (float)((const uint8_t *)t->data)[i];
-            return true;
+            RUN(uint8_t, (float)x);
         case ESPL_S8:
-            *out = (float)((const int8_t *)t->data)[i];
-            return true;
+            RUN(int8_t, (float)x);
         case ESPL_S32:
-            *out = (float)((const int32_t *)t->data)[i];
-            return true;
+            RUN(int32_t, (float)x);
         default:
             return false;
     }
+#undef RUN
+}
+
+bool espl__constant_read(const espl__value *v, float *out) {
+    const espl_tensor *t = v->constant;
+    const espl__quant *q = &v->quant;
+    int64_t count = espl_shape_count(&t->shape), inner = 1;
+    if (!espl__is_quantized(v)) return read_run(t, 0, count, out);
+    if (q->axis >= 0)
+        for (int d = q->axis + 1; d < t->shape.rank; d++) inner *= t->shape.dim[d];
+    else
+        inner = count;
+    for (int64_t i = 0, c = 0; i < count; i += inner, c = (c + 1) % q->count) {
+        float zero = (float)(q->zero ? q->zero[c] : 0), scale = q->scale[c];
+        if (!read_run(t, i, inner, out + i)) return false;
+        for (int64_t j = i; j < i + inner; j++) out[j] = (out[j] - zero) * scale;
+    }
+    return true;
 }
 
 const espl_tensor *espl__constant_f32(espl_graph *g, const espl__value *v) {
     const espl_tensor *t = v->constant;
-    const espl__quant *q = &v->quant;
     if (!t) return NULL;
     if (t->dtype == ESPL_F32 && !espl__is_quantized(v)) return t;
     espl_tensor *out = espl__graph_tensor(g, ESPL_F32, &t->shape, NULL);
-    if (!out) return NULL;
-    int64_t count = espl_shape_count(&t->shape), inner = 1;
-    if (q->axis >= 0)
-        for (int d = q->axis + 1; d < t->shape.rank; d++) inner *= t->shape.dim[d];
-    for (int64_t i = 0; i < count; i++) {
-        float x;
-        if (!element(t, i, &x)) return NULL;
-        if (espl__is_quantized(v)) {
-            int64_t c = q->axis >= 0 ? i / inner % q->count : 0;
-            x = (x - (float)(q->zero ? q->zero[c] : 0)) * q->scale[c];
-        }
-        ((float *)out->data)[i] = x;
-    }
-    return out;
+    return out && espl__constant_read(v, out->data) ? out : NULL;
 }
 
 espl_tensor *espl__constant_codes(espl_graph *g, const espl_tensor *numbers, const espl__quant *q) {

@@ -38,6 +38,8 @@ ESPL_NODISCARD espl_status espl__evaluate(espl_context *ctx, espl_graph *graph, 
 /* The f32 values of a constant, whatever its element type or quantization, as an arena tensor of type F32.
  * NULL without memory or if the type has no f32 reading. Returns the constant itself if it is plain f32. */
 const espl_tensor *espl__constant_f32(espl_graph *graph, const espl__value *value);
+/* The same into memory of the caller's; false if the type has no f32 reading. */
+bool espl__constant_read(const espl__value *value, float *out);
 /* The codes of an f32 tensor on a grid of u8 or s8, as an arena tensor of that type. NULL without memory. */
 espl_tensor *espl__constant_codes(espl_graph *graph, const espl_tensor *numbers, const espl__quant *grid);
 

@@ -9,7 +9,8 @@
 enum {
     CONTAINER_VERSION = 1,
     CONTAINER_HEADER = 20, /* magic 4, version 2, flags 2, CRC-32 4, length of the rest 8; little-endian */
-    CONTAINER_MAX_STRING = 4096
+    CONTAINER_MAX_STRING = 4096,
+    CONTAINER_LARGE = 4096 /* bytes of a constant from which on it is worth to leave it in the file */
 };
 
 /* Flags of a value. */

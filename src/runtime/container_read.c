@@ -6,6 +6,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+enum { LARGE_FILE = 1 << 20 }; /* the constants of smaller ones are copied */
+
 typedef struct reader {
     const uint8_t *p, *end, *start;
     espl_graph *g;
@@ -13,10 +15,10 @@ typedef struct reader {
     const espl__op **ops;
     char **attrs;
     uint64_t op_count, attr_count;
-    bool *derived;    /* by value: its scales follow from others */
-    bool *tabled;     /* by value: stored as a table and indices */
-    uint64_t claimed; /* bytes that the constants so far must have in the file */
-    bool bad;
+    bool *derived;          /* by value: its scales follow from others */
+    bool *tabled;           /* by value: stored as a table and indices */
+    uint64_t claimed;       /* bytes that the constants so far must have in the file */
+    bool bad, left_in_file; /* left_in_file: some constant was */
 } reader;
 
 static uint64_t left(const reader *r) {
@@ -152,7 +154,7 @@ static espl_status get_quant(reader *r, espl__value *v, bool derived, espl_diag 
 static uint64_t least_bytes(espl_dtype type, const espl_shape *shape, unsigned flags) {
     uint64_t count = (uint64_t)espl_shape_count(shape);
     if (type == ESPL_S64 || flags & VALUE_TABLE) return count; /* one byte an element or more */
-    if (type == ESPL_S8) return count / 4; /* codes of two bits */
+    if (type == ESPL_S8) return count / 4;                     /* codes of two bits */
     return count > UINT64_MAX / 8 ? UINT64_MAX : count * espl_dtype_bytes(type);
 }
 
@@ -167,8 +169,9 @@ static espl_status get_constant(reader *r, espl__value *v, unsigned flags, espl_
     if (bytes > all - r->claimed) r->bad = true;
     if (r->bad) return ESPL_OK;
     r->claimed += bytes;
-    v->constant = espl__graph_tensor(r->g, type, &shape, NULL);
-    if (!v->constant) return espl__nomem(diag, bytes);
+    v->constant = espl__arena_alloc(&r->g->arena, sizeof *v->constant);
+    if (!v->constant) return espl__nomem(diag, sizeof *v->constant);
+    *v->constant = (espl_tensor){type, shape, NULL};
     v->shape = shape;
     v->known_rank = true;
     return ESPL_OK;
@@ -219,25 +222,42 @@ static void get_table(reader *r, espl_tensor *t) {
     }
 }
 
-static void get_data(reader *r, espl__value *v) {
+/* Elements that stand in a large file as they do in memory stay there, unless they are few or lie askew. */
+static bool leave_in_file(reader *r, espl_tensor *t) {
+    uint64_t bytes = espl__tensor_bytes(t);
+    if ((uint64_t)(r->end - r->start) < LARGE_FILE || bytes < CONTAINER_LARGE || bytes > left(r) ||
+        (uintptr_t)r->p % espl_dtype_bytes(t->dtype) != 0)
+        return false;
+    t->data = (void *)r->p;
+    r->p += bytes;
+    r->left_in_file = true;
+    return true;
+}
+
+static espl_status get_data(reader *r, espl__value *v, espl_diag *diag) {
     espl_tensor *t = v->constant;
     int64_t count = espl_shape_count(&t->shape);
     int bits = espl__is_quantized(v) ? espl_format_bits(v->quant.format) : 32;
-    if (r->tabled[v->id]) {
+    bool table = r->tabled[v->id], packed = bits < 8 && t->dtype == ESPL_S8, ints = t->dtype == ESPL_S64;
+    if (!table && !packed && !ints && leave_in_file(r, t)) return ESPL_OK;
+    t->data = espl__arena_alloc(&r->g->arena, ESPL_MAX(espl__tensor_bytes(t), 1));
+    if (!t->data) return espl__nomem(diag, espl__tensor_bytes(t));
+    if (table) {
         get_table(r, t);
-    } else if (bits < 8 && t->dtype == ESPL_S8) {
+    } else if (packed) {
         uint64_t bytes = espl__codes_bytes(count, bits);
         if (bytes > left(r)) {
             r->bad = true;
-            return;
+            return ESPL_OK;
         }
         espl__codes_unpack(r->p, count, bits, t->data);
         r->p += bytes;
-    } else if (t->dtype == ESPL_S64) {
+    } else if (ints) {
         for (int64_t i = 0; i < count && !r->bad; i++) ((int64_t *)t->data)[i] = get_int(r);
     } else {
         get_bytes(r, t->data, espl__tensor_bytes(t));
     }
+    return ESPL_OK;
 }
 
 static espl_status get_attr(reader *r, espl__node *n, espl_diag *diag) {
@@ -402,7 +422,7 @@ static espl_status get_graph(reader *r, espl_diag *diag) {
     ESPL_TRY(get_io(r, diag));
     if (!r->bad) fix_bias_scales(r);
     for (int i = 0; i < r->g->value_count && !r->bad; i++)
-        if (r->g->values[i]->constant) get_data(r, r->g->values[i]);
+        if (r->g->values[i]->constant) ESPL_TRY(get_data(r, r->g->values[i], diag));
     if (r->p != r->end) r->bad = true;
 done:
     return status;
@@ -417,40 +437,42 @@ bool espl_model_probe(const char *path) {
     return n == 4 && memcmp(magic, CONTAINER_MAGIC, 4) == 0;
 }
 
-espl_status espl_model_read(espl_context *ctx, const char *path, espl_graph **out, espl_diag *diag) {
-    espl_status status = ESPL_OK;
-    uint8_t *bytes = NULL;
-    uint64_t size = 0, length;
+/* Version, length and checksum. */
+static espl_status check_header(const espl__mapping *file, const char *path, espl_diag *diag) {
+    uint64_t length;
     uint32_t crc;
     uint16_t version;
+    if (file->length < CONTAINER_HEADER || memcmp(file->data, CONTAINER_MAGIC, 4) != 0)
+        return espl__fail(diag, ESPL_FORMAT, "%s: is not an .espl file", path);
+    memcpy(&version, file->data + 4, 2);
+    memcpy(&crc, file->data + 8, 4);
+    memcpy(&length, file->data + 12, 8);
+    if (version != CONTAINER_VERSION)
+        return espl__fail(diag, ESPL_UNSUPPORTED, "%s: has format version %d, this program reads %d", path,
+                          version, CONTAINER_VERSION);
+    if (length != file->length - CONTAINER_HEADER)
+        return espl__fail(diag, ESPL_FORMAT, "%s: is damaged (its length is wrong); copy or export it again",
+                          path);
+    if (espl__container_crc(file->data + CONTAINER_HEADER, length) != crc)
+        return espl__fail(diag, ESPL_FORMAT,
+                          "%s: is damaged (its checksum does not match); copy or export it again", path);
+    return ESPL_OK;
+}
+
+espl_status espl_model_read(espl_context *ctx, const char *path, espl_graph **out, espl_diag *diag) {
+    espl_status status = ESPL_OK;
+    espl__mapping file = {0};
     reader *r = NULL;
     *out = NULL;
-    ESPL_TRY(espl__file_read(ctx, path, 0, &bytes, &size, diag));
-    if (size < CONTAINER_HEADER || memcmp(bytes, CONTAINER_MAGIC, 4) != 0) {
-        status = espl__fail(diag, ESPL_FORMAT, "%s: is not an .espl file", path);
-        goto done;
-    }
-    memcpy(&version, bytes + 4, 2);
-    memcpy(&crc, bytes + 8, 4);
-    memcpy(&length, bytes + 12, 8);
-    if (version != CONTAINER_VERSION) {
-        status = espl__fail(diag, ESPL_UNSUPPORTED, "%s: has format version %d, this program reads %d", path,
-                            version, CONTAINER_VERSION);
-        goto done;
-    }
-    if (length != size - CONTAINER_HEADER || espl__container_crc(bytes + CONTAINER_HEADER, length) != crc) {
-        status = espl__fail(diag, ESPL_FORMAT, "%s: is damaged (%s); copy or export it again", path,
-                            length != size - CONTAINER_HEADER ? "its length is wrong"
-                                                              : "its checksum does not match");
-        goto done;
-    }
+    ESPL_TRY(espl__file_map(ctx, path, &file, diag));
+    ESPL_TRY(check_header(&file, path, diag));
     r = espl__calloc(ctx, 1, sizeof *r);
     if (!r) {
         status = espl__nomem(diag, sizeof *r);
         goto done;
     }
-    r->start = r->p = bytes + CONTAINER_HEADER;
-    r->end = bytes + size;
+    r->start = r->p = file.data + CONTAINER_HEADER;
+    r->end = file.data + file.length;
     ESPL_TRY(espl__graph_create(ctx, &r->g, diag));
     r->g->file = espl__arena_strdup(&r->g->arena, path);
     if (!r->g->file) {
@@ -460,18 +482,22 @@ espl_status espl_model_read(espl_context *ctx, const char *path, espl_graph **ou
     ESPL_TRY(get_graph(r, diag));
     if (r->bad) {
         status = espl__fail(diag, ESPL_FORMAT, "%s: is malformed at byte %" PRIu64, path,
-                            (uint64_t)(r->p - bytes));
+                            (uint64_t)(r->p - file.data));
         goto done;
     }
     ESPL_TRY(espl__graph_verify(r->g, diag));
     /* Shapes are not stored; types follow from inference. */
     ESPL_TRY(espl__pass_infer(r->g, diag));
+    if (r->left_in_file) {
+        r->g->bytes = file;
+        file = (espl__mapping){0};
+    }
     *out = r->g;
     r->g = NULL;
 done:
     if (status != ESPL_OK && diag && !strstr(diag->message, path)) espl__diag_prefix(diag, "%s", path);
     if (r) espl_graph_destroy(&r->g);
     espl__free(ctx, r);
-    espl__free(ctx, bytes);
+    espl__file_unmap(&file);
     return status;
 }

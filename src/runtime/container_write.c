@@ -10,21 +10,11 @@ typedef struct writer {
     const espl_graph *g;
     espl__buffer out;
     bool too_long; /* a string was, for the format */
+    bool align;    /* the constants begin at a multiple of four */
     names ops, attrs;
     char previous[CONTAINER_MAX_STRING +
                   1]; /* the last string: the next one names the length of the prefix they share */
 } writer;
-
-uint32_t espl__container_crc(const uint8_t *bytes, uint64_t length) {
-    uint32_t table[256], crc = 0xFFFFFFFFu;
-    for (uint32_t i = 0; i < 256; i++) {
-        uint32_t c = i;
-        for (int k = 0; k < 8; k++) c = c & 1 ? c >> 1 ^ 0xEDB88320u : c >> 1;
-        table[i] = c;
-    }
-    for (uint64_t i = 0; i < length; i++) crc = table[(crc ^ bytes[i]) & 255] ^ crc >> 8;
-    return ~crc;
-}
 
 bool espl__container_bias_scales(const espl__node *node, float *scale, int64_t count) {
     const espl__value *x = node->inputs[0], *w = node->input_count > 1 ? node->inputs[1] : NULL;
@@ -119,8 +109,8 @@ static void put_quant(writer *w, const espl__quant *q, bool derived) {
     for (int64_t i = 0; zeros && i < q->count; i++) put_int(w, q->zero[i]);
 }
 
-/* The bits of an f32 constant's distinct elements in order of appearance and, if `index` is not NULL, which of them each
- * element is. 0 if a table does not pay. */
+/* The bits of an f32 constant's distinct elements in order of appearance and, if `index` is not NULL, which
+ * of them each element is. 0 if a table does not pay. */
 static int find_table(const espl__value *v, uint32_t *table, uint8_t *index) {
     if (!v->constant || v->constant->dtype != ESPL_F32 || espl__is_quantized(v)) return 0;
     const char *data = v->constant->data;
@@ -244,6 +234,47 @@ static void put_node(writer *w, const espl__node *n) {
         if (n->attrs[i].name) put_attr(w, &n->attrs[i]);
 }
 
+/* A large constant whose elements are four bytes each in the file: a reader may use it where it stands if
+ * that is a multiple of four. */
+static bool wants_alignment(const espl__value *v) {
+    uint32_t table[CONTAINER_MAX_TABLE];
+    return v->constant && espl_dtype_bytes(v->constant->dtype) == 4 &&
+           espl__tensor_bytes(v->constant) >= CONTAINER_LARGE && !find_table(v, table, NULL);
+}
+
+/* Those constants become the first values, in the order they had; false: there are none, or no memory. */
+static bool aligned_first(espl_graph *g) {
+    espl__value **rest = espl__alloc(g->arena.ctx, sizeof *rest * (uint64_t)(g->value_count + 1));
+    int aligned = 0, others = 0;
+    for (int i = 0; rest && i < g->value_count; i++) {
+        espl__value *v = g->values[i];
+        if (wants_alignment(v))
+            g->values[aligned++] = v;
+        else
+            rest[others++] = v;
+    }
+    if (others) memcpy(g->values + aligned, rest, sizeof *rest * (size_t)others);
+    for (int i = 0; i < g->value_count; i++) g->values[i]->id = i;
+    espl__free(g->arena.ctx, rest);
+    return aligned > 0;
+}
+
+/* The outputs, their number in so many bytes that what follows begins at a multiple of four. */
+static void put_outputs_aligned(writer *w) {
+    const espl_graph *g = w->g;
+    size_t start = w->out.length;
+    put_ids(w, g->outputs, g->output_count);
+    unsigned more = (unsigned)(0 - w->out.length) & 3;
+    if (more == 0 || w->out.failed) return;
+    w->out.length = start;
+    unsigned long long v = (unsigned)g->output_count;
+    for (; v >= 128; v >>= 7) put_byte(w, (unsigned)(v & 127) | 128);
+    put_byte(w, (unsigned)v | 128);
+    while (--more) put_byte(w, 128);
+    put_byte(w, 0);
+    for (int i = 0; i < g->output_count; i++) put_uint(w, (uint64_t)g->outputs[i]->id + 1);
+}
+
 static void put_graph(writer *w) {
     const espl_graph *g = w->g;
     put_uint(w, (uint64_t)g->opset);
@@ -257,7 +288,10 @@ static void put_graph(writer *w) {
     put_uint(w, (uint64_t)g->node_count);
     for (int i = 0; i < g->node_count; i++) put_node(w, g->nodes[i]);
     put_ids(w, g->inputs, g->input_count);
-    put_ids(w, g->outputs, g->output_count);
+    if (w->align)
+        put_outputs_aligned(w);
+    else
+        put_ids(w, g->outputs, g->output_count);
     for (int i = 0; i < g->value_count; i++)
         if (g->values[i]->constant) put_data(w, g->values[i]);
 }
@@ -272,8 +306,9 @@ espl_status espl__model_bytes(espl_context *ctx, const espl_graph *graph, espl__
     if (!w) return espl__nomem(diag, sizeof *w);
     w->ctx = ctx;
     espl__buffer_init(&w->out, ctx);
-    ESPL_TRY(espl__graph_clone(graph, &copy, diag));
+    ESPL_TRY(espl__graph_share(graph, &copy, diag));
     espl__graph_sweep(copy);
+    w->align = aligned_first(copy);
     w->g = copy;
     put_bytes(w, header, CONTAINER_HEADER);
     put_graph(w);

@@ -82,6 +82,7 @@ static espl__value *lift_constant(lift *l, espl__value *v) {
     if (!t || !tensor) return NULL;
     *tensor = (espl_tensor){v->constant->dtype, t->shape, v->constant->data};
     t->constant = tensor;
+    t->lent = v->lent;
     return t;
 }
 

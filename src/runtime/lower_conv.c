@@ -230,12 +230,11 @@ void espl__lower_conv_halo(const espl__node *n, int halo[4]) {
     for (int i = 0; i < 4; i++) halo[i] = ESPL_MAX(halo[i], own[i]);
 }
 
-static espl_status depthwise_taps(espl_session *s, const espl__node *n, const void *data, bool integer,
-                                  const espl__window *g, linear_step *l, espl_diag *diag) {
+static espl_status depthwise_taps(espl_session *s, const espl__node *n, const espl__window *g, const void *w,
+                                  linear_step *l, espl_diag *diag) {
     int64_t c = n->inputs[1]->shape.dim[0], taps = g->kernel[0] * g->kernel[1];
-    const void *w = espl__weights_depthwise(s, data, integer, c, taps);
     int32_t *off = espl__arena_alloc(&s->arena, sizeof *off * (uint64_t)taps);
-    if (!w || !off) return espl__nomem(diag, 4 * (uint64_t)(taps * pad16(c)));
+    if (!off) return espl__nomem(diag, sizeof *off * (uint64_t)taps);
     for (int64_t t = 0; t < taps; t++)
         off[t] = (int32_t)(t / g->kernel[1] * g->dilation[0] * l->in.stride[2] +
                            t % g->kernel[1] * g->dilation[1] * l->in.stride[3]);
@@ -298,7 +297,7 @@ espl_status espl__lower_conv(espl_session *s, espl__node *n, bool *taken, espl_d
     int64_t groups = espl__attr_int(n, "group", 1), oc = wv->shape.dim[0], cg = wv->shape.dim[1];
     int64_t taps = g.kernel[0] * g.kernel[1];
     bool depthwise = groups > 1 && cg == 1 && oc == groups;
-    bool integer = espl__plan_store_type(x) == ESPL_U8 && espl__weights_integer(s, wv, 0, &w) &&
+    bool integer = espl__plan_store_type(x) == ESPL_U8 && espl__weights_integer(wv, 0, &w) &&
                    accumulator_fits(cg * taps) && (groups == 1 || depthwise || cg % 4 == 0) &&
                    (!depthwise || espl__plan_store_type(n->outputs[0]) == ESPL_U8 || !s->observer);
     espl__plan_fuse(s, n, integer ? FUSE_INTEGER : FUSE_FLOAT, &f);
@@ -321,44 +320,41 @@ espl_status espl__lower_conv(espl_session *s, espl__node *n, bool *taken, espl_d
     l->out = out;
     l->res = res;
     conv_rows(&g, l);
-    const espl_tensor *real = integer ? NULL : espl__constant_f32(s->graph, wv);
-    if (!integer && !real) return espl__nomem(diag, 0);
-    const void *data = integer ? (const void *)w.codes : real->data;
+    if (!integer) ESPL_TRY(espl__weights_float(s, wv, &w, diag));
     int64_t channels = depthwise ? oc : oc / groups;
+    const void *taps_packed = NULL;
     l->groups = depthwise ? 1 : (int)groups;
-    if (integer) {
-        const int64_t *sums = espl__weights_sums(s, w.codes, oc, cg * taps, cg * taps, 1);
-        if (!sums) return espl__nomem(diag, 0);
-        ESPL_TRY(
-            espl__weights_scale(s, &w, &in, &f, l->groups, channels, sums, l->u8_out, &l->res, &l->p, diag));
-    } else {
-        ESPL_TRY(espl__weights_bias(s, &f, l->groups, channels, &l->p, diag));
-    }
-    l->base.weight_bytes = (uint64_t)(oc * cg * taps) * (integer ? 1 : 4);
     if (depthwise) {
-        ESPL_TRY(depthwise_taps(s, n, data, integer, &g, l, diag));
+        if (!(taps_packed = espl__weights_depthwise(s, &w, oc, taps)))
+            ESPL_TRY(espl__nomem(diag, 4 * (uint64_t)(oc * taps)));
     } else {
         bool by_row = groups == 1 && g.dilation[1] == 1;
-        weight_order order = {.groups = groups,
-                              .channels = channels,
-                              .segments = by_row ? g.kernel[0] : taps,
-                              .taps = by_row ? g.kernel[1] : 1,
-                              .stored = groups == 1 ? in.cs : cg,
-                              .real = cg,
-                              .by_channel = cg * taps,
-                              .by_segment = by_row ? g.kernel[1] : 1,
-                              .by_tap = 1,
-                              .by_input = taps};
+        espl__weight_order order = {.channels = channels,
+                                    .segments = by_row ? g.kernel[0] : taps,
+                                    .taps = by_row ? g.kernel[1] : 1,
+                                    .stored = groups == 1 ? in.cs : cg,
+                                    .real = cg,
+                                    .by_channel = cg * taps,
+                                    .by_segment = by_row ? g.kernel[1] : 1,
+                                    .by_tap = 1,
+                                    .by_input = taps};
         l->p.channels = (int32_t)channels;
         ESPL_TRY(conv_segments(s, &g, by_row, order.taps * order.stored, l, diag));
-        ESPL_TRY(espl__weights_pack(s, &order, data, integer, &l->p, &l->w_group, diag));
+        ESPL_TRY(espl__weights_pack(s, &w, &order, groups, &l->p, &l->w_group, diag));
         l->in_group = cg * in.stride[1];
         l->out_group = channels * out.stride[1];
         l->channels_padded = pad16(channels);
         choose_sweep(l, channels);
     }
+    if (integer)
+        ESPL_TRY(espl__weights_scale(s, &w, &in, &f, l->groups, channels, l->u8_out, &l->res, &l->p, diag));
+    else
+        ESPL_TRY(espl__weights_bias(s, &f, l->groups, channels, &l->p, diag));
+    if (depthwise) ESPL_TRY(depthwise_taps(s, n, &g, taps_packed, l, diag));
+    l->base.weight_bytes = (uint64_t)(oc * cg * taps) * (integer ? 1 : 4);
     ESPL_TRY(finish(s, n, &f, l, &final, diag));
 done:
+    espl__weights_done(s, &w);
     return status;
 }
 
@@ -386,7 +382,7 @@ static espl_status lower_matrix(espl_session *s, espl__node *n, const matrix_ord
     const espl__value *bias = n->input_count > 2 ? n->inputs[2] : NULL;
     if (x->shape.rank < 1 || (bias && !bias->constant)) return ESPL_OK;
     if (bias && !per_channel(&bias->shape, channels)) return ESPL_OK;
-    bool integer = espl__plan_store_type(x) == ESPL_U8 && espl__weights_integer(s, wv, axis, &w) &&
+    bool integer = espl__plan_store_type(x) == ESPL_U8 && espl__weights_integer(wv, axis, &w) &&
                    accumulator_fits(order->k);
     espl__plan_fuse(s, n, integer ? FUSE_INTEGER : FUSE_FLOAT, &f);
     s->spatial[f.out->id] = 0; /* matrices are stored by rows, whatever their neighbours would like */
@@ -404,25 +400,20 @@ static espl_status lower_matrix(espl_session *s, espl__node *n, const matrix_ord
     l->out = out;
     l->res = res;
     l->groups = 1;
-    const espl_tensor *real = integer ? NULL : espl__constant_f32(s->graph, wv);
-    if (!integer && !real) return espl__nomem(diag, 0);
-    if (integer) {
-        const int64_t *sums =
-            espl__weights_sums(s, w.codes, channels, order->k, order->stride_c, order->stride_k);
-        if (!sums) return espl__nomem(diag, 0);
-        ESPL_TRY(espl__weights_scale(s, &w, &in, &f, 1, channels, sums, l->u8_out, &l->res, &l->p, diag));
-    } else {
-        ESPL_TRY(espl__weights_bias(s, &f, 1, channels, &l->p, diag));
-    }
+    if (!integer) ESPL_TRY(espl__weights_float(s, wv, &w, diag));
     int64_t k = integer ? (order->k + 3) / 4 * 4 : order->k;
-    weight_order whole = {.groups = 1,
-                          .channels = channels,
-                          .segments = 1,
-                          .taps = 1,
-                          .stored = k,
-                          .real = order->k,
-                          .by_channel = order->stride_c,
-                          .by_input = order->stride_k};
+    espl__weight_order whole = {.channels = channels,
+                                .segments = 1,
+                                .taps = 1,
+                                .stored = k,
+                                .real = order->k,
+                                .by_channel = order->stride_c,
+                                .by_input = order->stride_k};
+    ESPL_TRY(espl__weights_pack(s, &w, &whole, 1, &l->p, &l->w_group, diag));
+    if (integer)
+        ESPL_TRY(espl__weights_scale(s, &w, &in, &f, 1, channels, l->u8_out, &l->res, &l->p, diag));
+    else
+        ESPL_TRY(espl__weights_bias(s, &f, 1, channels, &l->p, diag));
     l->p.channels = (int32_t)channels;
     l->p.segments = 1;
     l->p.seg_off = one_segment;
@@ -432,12 +423,11 @@ static espl_status lower_matrix(espl_session *s, espl__node *n, const matrix_ord
     l->p.res_step = l->has_res ? row_stride(&res) : 0;
     flatten(l, espl_shape_count(&x->shape) / ESPL_MAX(order->k, 1), l->p.in_step, l->p.out_step,
             l->p.res_step);
-    ESPL_TRY(espl__weights_pack(s, &whole, integer ? (const void *)w.codes : real->data, integer, &l->p,
-                                &l->w_group, diag));
     l->base.weight_bytes = (uint64_t)(channels * order->k) * (integer ? 1 : 4);
     choose_sweep(l, channels);
     ESPL_TRY(finish(s, n, &f, l, &final, diag));
 done:
+    espl__weights_done(s, &w);
     return status;
 }
 

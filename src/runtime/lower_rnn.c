@@ -3,7 +3,7 @@
  * per sample, and activates the gates. src/ops/rnn.c has the formulas. Sums run in another order than there
  * (X W' + B, then H R' is added), but in the same one on every instruction set and with every number of
  * threads. */
-#include "runtime/lower.h"
+#include "runtime/weights.h"
 #include "ops/ops.h"
 #include "passes/passes.h"
 
@@ -261,21 +261,23 @@ static bool read_step(const espl__node *n, rnn_step *t) {
     return t->gates <= INT32_MAX / 8 && t->size <= INT32_MAX / 8 && t->batch <= INT32_MAX / PROJECTED_ROWS;
 }
 
-/* The matrix w[channels][k] and its bias (NULL: 0), packed. Steps are bytes from sample to sample. */
-static espl_status pack(espl_session *s, const float *w, const float *bias, int64_t channels, int64_t k,
-                        espl__conv *p, espl_diag *diag) {
+/* The matrix at w[channels][k] of `all` and its bias (NULL: 0), packed. Steps are bytes from sample to
+ * sample. */
+static espl_status pack(espl_session *s, const weights *all, const float *w, const float *bias,
+                        int64_t channels, int64_t k, espl__conv *p, espl_diag *diag) {
     static const int32_t one_segment[1];
-    uint64_t bytes = espl__pack_f32_bytes(channels, 1, k);
-    float *packed = espl__plan_weights(s, bytes);
+    weights matrix = {.value = all->value, .data = w};
+    espl__weight_order order = espl__weight_rows(channels, 1, k);
+    int64_t bytes;
+    espl_status status = espl__weights_pack(s, &matrix, &order, 1, p, &bytes, diag);
     float *b = espl__plan_weights(s, sizeof *b * (uint64_t)pad16(channels));
-    if (!packed || !b) return espl__nomem(diag, bytes);
-    espl__pack_f32(w, channels, 1, k, packed);
+    if (status != ESPL_OK || !b) return espl__nomem(diag, sizeof *b * (uint64_t)pad16(channels));
     if (bias) memcpy(b, bias, sizeof *b * (size_t)channels);
     *p = (espl__conv){.segments = 1,
                       .seg_k = (int32_t)k,
                       .seg_off = one_segment,
                       .in_step = k * (int64_t)sizeof(float),
-                      .w = packed,
+                      .w = p->w,
                       .bias = b,
                       .channels = (int32_t)channels,
                       .flo = -INFINITY,
@@ -291,19 +293,21 @@ static const float *input_bias(espl_session *s, const rnn_step *t, const float *
     return sum;
 }
 
-static espl_status pack_direction(espl_session *s, const float *w, const float *r, const float *b,
-                                  rnn_step *t, direction *d, espl_diag *diag) {
+static espl_status pack_direction(espl_session *s, const weights *all_w, const weights *all_r, const float *b,
+                                  int at, rnn_step *t, direction *d, espl_diag *diag) {
     espl_status status = ESPL_OK;
     int64_t n = t->hidden, fed = n * cells[t->kind].fed, row = t->gates * (int64_t)sizeof(float);
     const float *sum = input_bias(s, t, b);
+    const float *w = (const float *)all_w->data + at * t->gates * t->size;
+    const float *r = (const float *)all_r->data + at * t->gates * t->hidden;
     if (!sum) return espl__nomem(diag, (uint64_t)row);
-    ESPL_TRY(pack(s, w, sum, t->gates, t->size, &d->input, diag));
-    ESPL_TRY(pack(s, r, NULL, fed, n, &d->recurrent, diag));
+    ESPL_TRY(pack(s, all_w, w, sum, t->gates, t->size, &d->input, diag));
+    ESPL_TRY(pack(s, all_r, r, NULL, fed, n, &d->recurrent, diag));
     d->input.out_step = d->recurrent.out_step = row;
     d->recurrent.res_step = t->batch_first ? t->steps * row : row;
     if (t->kind != GRU) goto done;
     bool before = t->linear_before_reset;
-    ESPL_TRY(pack(s, r + fed * n, before && b ? b + t->gates + fed : NULL, n, n, &d->candidate, diag));
+    ESPL_TRY(pack(s, all_r, r + fed * n, before && b ? b + t->gates + fed : NULL, n, n, &d->candidate, diag));
     d->candidate.out_step = before ? d->candidate.in_step : row;
     d->candidate.res_step = d->recurrent.res_step;
 done:
@@ -311,19 +315,22 @@ done:
 }
 
 static espl_status pack_all(espl_session *s, const espl__node *n, rnn_step *t, espl_diag *diag) {
-    const espl_tensor *w = espl__constant_f32(s->graph, n->inputs[W]),
-                      *r = espl__constant_f32(s->graph, n->inputs[R]);
-    const espl_tensor *b = espl__in(n, B) ? espl__constant_f32(s->graph, n->inputs[B]) : NULL;
-    if (!w || !r || (espl__in(n, B) && !b)) return espl__nomem(diag, 0);
+    espl_status status = ESPL_OK;
+    weights w = {0}, r = {0}, b = {0};
+    ESPL_TRY(espl__weights_float(s, n->inputs[W], &w, diag));
+    ESPL_TRY(espl__weights_float(s, n->inputs[R], &r, diag));
+    if (espl__in(n, B)) ESPL_TRY(espl__weights_float(s, espl__in(n, B), &b, diag));
     for (int d = 0; d < t->directions; d++) {
-        const float *own_w = (const float *)w->data + d * t->gates * t->size;
-        const float *own_r = (const float *)r->data + d * t->gates * t->hidden;
-        const float *own_b = b ? (const float *)b->data + d * 2 * t->gates : NULL;
-        espl_status status = pack_direction(s, own_w, own_r, own_b, t, &t->dir[d], diag);
-        if (status != ESPL_OK) return status;
+        const float *own_b = b.data ? (const float *)b.data + d * 2 * t->gates : NULL;
+        ESPL_TRY(pack_direction(s, &w, &r, own_b, d, t, &t->dir[d], diag));
     }
-    t->base.weight_bytes = 4 * (uint64_t)(t->directions * t->gates * (t->size + t->hidden + (b ? 2 : 0)));
-    return ESPL_OK;
+    t->base.weight_bytes =
+        4 * (uint64_t)(t->directions * t->gates * (t->size + t->hidden + (b.data ? 2 : 0)));
+done:
+    espl__weights_done(s, &w);
+    espl__weights_done(s, &r);
+    espl__weights_done(s, &b);
+    return status;
 }
 
 /* Every part of the room begins with a cache line of its own. */

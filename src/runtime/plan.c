@@ -119,6 +119,33 @@ void *espl__plan_weights(espl_session *s, uint64_t bytes) {
     return p;
 }
 
+void *espl__plan_packed(espl_session *s, uint64_t bytes) {
+    char *p = espl__arena_raw(&s->arena, bytes + SLACK);
+    if (!p) return NULL;
+    memset(p + bytes, 0, SLACK);
+    s->weight_bytes += bytes;
+    return p;
+}
+
+espl_status espl__plan_settle(espl_session *s, espl_diag *diag) {
+    for (int i = 0; i < s->buffer_count; i++) {
+        buffer *b = &s->buffers[i];
+        if (!b->lent) continue;
+        const espl_tensor *t = b->lent->constant;
+        uint64_t bytes = espl__tensor_bytes(t);
+        b->data = NULL;
+        if (b->first >= 0) {
+            b->data = espl__plan_packed(s, bytes);
+            if (!b->data) return espl__nomem(diag, bytes);
+            memcpy(b->data, t->data, bytes);
+        }
+        s->graph->values[b->lent->id]->lent = false;
+        b->lent->constant->data = b->data; /* the step's reference may look at it there */
+    }
+    espl__graph_unlend(s->graph);
+    return ESPL_OK;
+}
+
 void espl__plan_use(espl_session *s, int index) {
     buffer *b = &s->buffers[index];
     int now = s->step_count - 1;
@@ -161,7 +188,8 @@ espl_status espl__plan_memory(espl_session *s, espl_diag *diag) {
     espl__free(s->ctx, order);
     if (total > most)
         return espl__fail(diag, ESPL_LIMIT,
-                          "%s: needs %" PRIu64 " MiB or more for activations, and %" PRIu64 " MiB are allowed",
+                          "%s: needs %" PRIu64 " MiB or more for activations, and %" PRIu64
+                          " MiB are allowed",
                           s->graph->file[0] ? s->graph->file : "the network", (total >> 20) + 1, most >> 20);
     s->workspace = espl__alloc(s->ctx, total + SLACK);
     if (!s->workspace) return espl__nomem(diag, total);
@@ -276,6 +304,7 @@ static espl_status constant_form(espl_session *s, const espl__value *value, espl
     }
     v.buffer = espl__plan_constant(s, data, espl__view_bytes(&v));
     if (v.buffer < 0) return espl__nomem(diag, sizeof v);
+    if (value->lent && data == t->data) s->buffers[v.buffer].lent = value;
     return espl__plan_produce(s, value, &v, diag);
 }
 

@@ -35,7 +35,7 @@ typedef struct buffer {
     uint64_t bytes, offset;
     int first, last; /* steps between which it lives */
     void *data;      /* resolved: BUFFER_CONST at once, BUFFER_WORK when planned, the others at each run */
-    void *owned;     /* memory of a constant made here */
+    const espl__value *lent; /* data are this constant's, lent by the graph that the session is made of */
 } buffer;
 
 typedef struct step step;
@@ -102,11 +102,15 @@ bool espl__view_same_layout(const view *a, const view *b);
 /* -1 without memory. */
 int espl__plan_buffer(espl_session *s, buffer_kind kind, uint64_t bytes);
 int espl__plan_constant(espl_session *s, const void *data, uint64_t bytes); /* borrowed data */
+/* After lowering: copies what steps read of the graph's constants, so that it may go. */
+espl_status espl__plan_settle(espl_session *s, espl_diag *diag);
 /* `size` bytes of zeroed step, already in the list. */
 void *espl__plan_step(espl_session *s, size_t size, const espl__node *node, const char *kernel,
                       void (*run)(const step *, espl_session *));
 /* Memory of the session's life, counted as weights. */
 void *espl__plan_weights(espl_session *s, uint64_t bytes);
+/* The same, to be written whole: not zeroed. */
+void *espl__plan_packed(espl_session *s, uint64_t bytes);
 /* The step that was added last uses this buffer. */
 void espl__plan_use(espl_session *s, int buffer);
 

@@ -29,6 +29,14 @@ static void drop_tables(espl_session *s) {
     s->done = NULL;
 }
 
+/* What weights take about: as much as they do in the graph. */
+static uint64_t weight_bytes(const espl_graph *g) {
+    uint64_t bytes = 0;
+    for (int i = 0; i < g->value_count; i++)
+        if (g->values[i]->lent) bytes += espl__tensor_bytes(g->values[i]->constant);
+    return bytes + bytes / 64;
+}
+
 espl_status espl_session_create(espl_context *ctx, const espl_graph *graph,
                                 const espl_session_options *options, espl_session **out, espl_diag *diag) {
     espl_status status = ESPL_OK;
@@ -44,12 +52,14 @@ espl_status espl_session_create(espl_context *ctx, const espl_graph *graph,
     s->observer = options->observer;
     s->observer_user = options->observer_user;
     s->threads = espl_context_threads(ctx);
-    ESPL_TRY(espl__graph_clone(graph, &s->graph, diag));
+    ESPL_TRY(espl__graph_share(graph, &s->graph, diag));
     ESPL_TRY(espl__specialise(s->graph, options->input_shapes, diag));
     ESPL_TRY(espl__lower_lift(s->graph, diag));
     ESPL_TRY(espl__pass_dead_code(s->graph, diag));
     ESPL_TRY(create_tables(s, diag));
+    espl__arena_reserve(&s->arena, weight_bytes(s->graph));
     ESPL_TRY(espl__lower_graph(s, diag));
+    ESPL_TRY(espl__plan_settle(s, diag));
     ESPL_TRY(espl__plan_memory(s, diag));
     drop_tables(s);
     *out = s;

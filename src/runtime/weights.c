@@ -5,66 +5,121 @@
 
 #include <math.h>
 
+enum { PART_BYTES = 1 << 20 }; /* of a weight tensor that are in memory while they are packed */
+
 static bool zero_points_are(const espl__quant *q, int32_t zero) {
     for (int64_t i = 0; i < q->count; i++)
         if ((q->zero ? q->zero[i] : 0) != zero) return false;
     return true;
 }
 
-bool espl__weights_integer(espl_session *s, const espl__value *w, int axis, weights *out) {
-    const espl__quant *q = &w->quant;
-    if (!w->constant || !espl__is_quantized(w) || (q->count > 1 && q->axis != axis)) return false;
-    *out = (weights){w->constant->data, q->scale, q->count, q->count > 1 ? q->axis : -1};
-    if (w->constant->dtype == ESPL_S8) return zero_points_are(q, 0);
-    if (w->constant->dtype != ESPL_U8 || !zero_points_are(q, 128)) return false;
-    int64_t count = espl_shape_count(&w->constant->shape);
-    int8_t *flipped = espl__arena_alloc(&s->arena, (uint64_t)count + 1);
-    if (!flipped) return false;
-    for (int64_t i = 0; i < count; i++) flipped[i] = (int8_t)(((const uint8_t *)w->constant->data)[i] ^ 0x80);
-    out->codes = flipped;
+bool espl__weights_integer(const espl__value *v, int axis, weights *out) {
+    const espl__quant *q = &v->quant;
+    if (!v->constant || !espl__is_quantized(v) || (q->count > 1 && q->axis != axis)) return false;
+    bool u8 = v->constant->dtype == ESPL_U8;
+    if ((!u8 && v->constant->dtype != ESPL_S8) || !zero_points_are(q, u8 ? 128 : 0)) return false;
+    *out = (weights){.value = v,
+                     .data = v->constant->data,
+                     .integer = true,
+                     .flip = u8 ? 0x80 : 0,
+                     .scale = q->scale,
+                     .axis = q->count > 1 ? q->axis : -1};
     return true;
 }
 
-/* One channel's weights in the kernels' order [segment][tap][input]; `out` is zeroed. */
-static void order_channel(const weight_order *w, const void *data, int64_t channel, bool integer, void *out) {
-    int64_t o = 0;
-    for (int64_t seg = 0; seg < w->segments; seg++)
-        for (int64_t tap = 0; tap < w->taps; tap++, o += w->stored) {
-            int64_t from = channel * w->by_channel + seg * w->by_segment + tap * w->by_tap;
-            for (int64_t i = 0; i < w->real; i++, from += w->by_input) {
-                if (integer)
-                    ((int8_t *)out)[o + i] = ((const int8_t *)data)[from];
-                else
-                    ((float *)out)[o + i] = ((const float *)data)[from];
-            }
-        }
+espl_status espl__weights_float(espl_session *s, const espl__value *v, weights *out, espl_diag *diag) {
+    *out = (weights){.value = v, .data = v->constant->data, .axis = -1};
+    if (v->constant->dtype == ESPL_F32 && !espl__is_quantized(v)) return ESPL_OK;
+    uint64_t bytes = 4 * (uint64_t)espl_shape_count(&v->shape);
+    out->made = espl__alloc(s->ctx, bytes);
+    if (!out->made) return espl__nomem(diag, bytes);
+    if (!espl__constant_read(v, out->made))
+        return espl__fail(diag, ESPL_INTERNAL, "constant '%s' has no reading as f32", v->name);
+    out->data = out->made;
+    return ESPL_OK;
 }
 
-espl_status espl__weights_pack(espl_session *s, const weight_order *w, const void *data, bool integer,
-                               espl__conv *p, int64_t *group_bytes, espl_diag *diag) {
-    int64_t k = w->taps * w->stored, each = w->segments * k;
-    size_t element = integer ? 1 : 4;
-    size_t packed = integer ? espl__pack_s8_bytes(w->channels, w->segments, k)
-                            : espl__pack_f32_bytes(w->channels, w->segments, k);
-    char *ordered = espl__calloc(s->ctx, (uint64_t)(w->channels * each) + 1, element);
-    char *to = espl__plan_weights(s, (uint64_t)w->groups * packed);
-    if (!ordered || !to) {
-        espl__free(s->ctx, ordered);
-        return espl__nomem(diag, (uint64_t)w->groups * packed);
+void espl__weights_done(espl_session *s, weights *w) {
+    espl__free(s->ctx, w->made);
+    espl__free(s->ctx, w->sums);
+    w->made = NULL;
+    w->sums = NULL;
+    if (w->value)
+        espl__graph_drop(s->graph, w->value->constant->data, espl__tensor_bytes(w->value->constant));
+}
+
+/* The part that begins where the last one ended and reads about PART_BYTES of the tensor; false: there is
+ * none. Where channels follow each other it is some inputs of all channels, else some channels with all
+ * inputs. */
+static bool next_part(const espl__weight_order *o, size_t element, espl__weight_part *part) {
+    espl__weight_part all = espl__weight_all(o);
+    int64_t runs = o->segments * o->taps, each = (int64_t)element * runs;
+    if (o->by_channel == 1) {
+        part->input0 = part->input1;
+        part->input1 =
+            ESPL_MIN(part->input0 + ESPL_MAX(PART_BYTES / (each * o->channels) / 64 * 64, 64), o->stored);
+        part->block0 = 0;
+        part->block1 = all.block1;
+        return part->input0 < o->stored;
     }
+    part->block0 = part->block1;
+    part->block1 =
+        ESPL_MIN(part->block0 + ESPL_MAX(PART_BYTES / (each * o->stored * ESPL__NR), 1), all.block1);
+    part->input0 = 0;
+    part->input1 = o->stored;
+    return part->block0 < all.block1;
+}
+
+/* One group, part by part; what was read of a file leaves memory again. */
+static void pack_group(const espl_session *s, const weights *w, const espl__weight_order *o, int64_t group,
+                       char *to) {
+    espl__weight_part part = {0};
+    size_t element = w->integer ? 1 : 4;
+    const char *from = (const char *)w->data + group * o->channels * o->by_channel * (int64_t)element;
+    while (next_part(o, element, &part)) {
+        if (w->integer) {
+            espl__pack_s8_part(o, from, w->flip, &part, (int8_t *)to);
+            espl__weight_sums(o, from, w->flip, &part, w->sums + group * o->channels);
+        } else {
+            espl__pack_f32_part(o, (const float *)(const void *)from, &part, (float *)(void *)to);
+        }
+        int64_t first = part.block0 * ESPL__NR * o->by_channel + part.input0 * o->by_input,
+                last = part.block1 * ESPL__NR * o->by_channel + part.input1 * o->by_input;
+        espl__graph_drop(s->graph, from + first * (int64_t)element, (uint64_t)(last - first) * element);
+    }
+}
+
+espl_status espl__weights_pack(espl_session *s, weights *w, const espl__weight_order *o, int64_t groups,
+                               espl__conv *p, int64_t *group_bytes, espl_diag *diag) {
+    int64_t k = o->taps * o->stored;
+    size_t packed = w->integer ? espl__pack_s8_bytes(o->channels, o->segments, k)
+                               : espl__pack_f32_bytes(o->channels, o->segments, k);
+    char *to = espl__plan_packed(s, (uint64_t)groups * packed);
+    if (w->integer) w->sums = espl__calloc(s->ctx, (uint64_t)(groups * o->channels) + 1, sizeof *w->sums);
+    if (!to || (w->integer && !w->sums)) return espl__nomem(diag, (uint64_t)groups * packed);
     p->w = to;
     *group_bytes = (int64_t)packed;
-    for (int64_t g = 0; g < w->groups; g++, to += packed) {
-        for (int64_t c = 0; c < w->channels; c++)
-            order_channel(w, data, g * w->channels + c, integer, ordered + (size_t)(c * each) * element);
-        if (integer)
-            espl__pack_s8((const int8_t *)ordered, w->channels, w->segments, k, (int8_t *)to);
-        else
-            espl__pack_f32((const float *)(const void *)ordered, w->channels, w->segments, k,
-                           (float *)(void *)to);
+    for (int64_t g = 0; g < groups; g++, to += packed) {
+        pack_group(s, w, o, g, to);
+        if (w->integer) memset(to + packed - ESPL__PACK_SLACK, 0, ESPL__PACK_SLACK);
     }
-    espl__free(s->ctx, ordered);
     return ESPL_OK;
+}
+
+const void *espl__weights_depthwise(espl_session *s, weights *w, int64_t channels, int64_t taps) {
+    int64_t padded = pad16(channels);
+    int32_t *to = espl__plan_weights(s, 4 * (uint64_t)(taps * padded));
+    if (w->integer) w->sums = espl__calloc(s->ctx, (uint64_t)channels + 1, sizeof *w->sums);
+    if (!to || (w->integer && !w->sums)) return NULL;
+    const uint8_t *codes = w->data;
+    for (int64_t c = 0; c < channels; c++)
+        for (int64_t t = 0; t < taps; t++) {
+            if (w->integer)
+                w->sums[c] += to[t * padded + c] = (int8_t)(codes[c * taps + t] ^ w->flip);
+            else
+                memcpy(&to[t * padded + c], (const float *)w->data + c * taps + t, 4);
+        }
+    return to;
 }
 
 /* True if the bias holds codes in the accumulator's own unit, up to what the rounding of a scale to f32 may
@@ -81,8 +136,8 @@ static bool in_accumulator_unit(const espl__value *bias, const weights *w, const
 }
 
 espl_status espl__weights_scale(espl_session *s, const weights *w, const view *in, const fusion *f,
-                                int64_t groups, int64_t channels, const int64_t *sums, bool u8_out,
-                                const view *res, espl__conv *p, espl_diag *diag) {
+                                int64_t groups, int64_t channels, bool u8_out, const view *res, espl__conv *p,
+                                espl_diag *diag) {
     const espl__value *bias = f->bias;
     const espl_tensor *fbias = bias ? espl__constant_f32(s->graph, bias) : NULL;
     bool exact_bias = bias && in_accumulator_unit(bias, w, in, groups * channels);
@@ -99,7 +154,7 @@ espl_status espl__weights_scale(espl_session *s, const weights *w, const view *i
     for (int64_t c = 0; c < groups * channels; c++) {
         int64_t at = c / channels * padded + c % channels;
         double unit = (double)in->scale * w->scale[w->axis < 0 ? 0 : c];
-        double start = -(double)in->zero * (double)sums[c];
+        double start = -(double)in->zero * (double)w->sums[c];
         if (exact_bias)
             start += ((const int32_t *)bias->constant->data)[c];
         else if (float_bias)
@@ -144,27 +199,4 @@ espl_status espl__weights_bias(espl_session *s, const fusion *f, int64_t groups,
     p->flo = f->residual ? f->lo2 : f->lo;
     p->fhi = f->residual ? f->hi2 : f->hi;
     return ESPL_OK;
-}
-
-const void *espl__weights_depthwise(espl_session *s, const void *data, bool integer, int64_t channels,
-                                    int64_t taps) {
-    int64_t padded = pad16(channels);
-    int32_t *w = espl__plan_weights(s, 4 * (uint64_t)(taps * padded));
-    if (!w) return NULL;
-    for (int64_t t = 0; t < taps; t++)
-        for (int64_t i = 0; i < channels; i++) {
-            if (integer)
-                w[t * padded + i] = ((const int8_t *)data)[i * taps + t];
-            else
-                memcpy(&w[t * padded + i], (const float *)data + i * taps + t, 4);
-        }
-    return w;
-}
-
-const int64_t *espl__weights_sums(espl_session *s, const int8_t *codes, int64_t channels, int64_t k,
-                                  int64_t stride_c, int64_t stride_k) {
-    int64_t *sums = espl__arena_alloc(&s->arena, sizeof *sums * (uint64_t)channels + 8);
-    for (int64_t c = 0; sums && c < channels; c++)
-        for (int64_t i = 0; i < k; i++) sums[c] += codes[c * stride_c + i * stride_k];
-    return sums;
 }

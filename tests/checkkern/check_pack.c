@@ -52,10 +52,88 @@ static void check_f32(void) {
     expect(same_bytes(&o, got), "pack_f32", 0, "%d x %d x %d", (int)s.channels, (int)s.segments, (int)s.k);
 }
 
+/* A tensor in one of the orders that layers have: channels of their own [segment][tap][input] with the inputs
+ * first or last, or a matrix whose channels follow each other. */
+static espl__weight_order random_order(int64_t unit) {
+    espl__weight_order o = {between(1, 70), between(1, 3), between(1, 3), 0, between(1, 150), 0, 0, 0, 0};
+    o.stored = between(0, 1) ? (o.real + 3) / 4 * 4 : o.real;
+    if (unit == 4 && o.taps > 1) o.stored = (o.real + 3) / 4 * 4;
+    int64_t windows = o.segments * o.taps;
+    switch (between(0, 2)) {
+        case 0: /* [channel][input][segment][tap] */
+            o.by_tap = 1, o.by_segment = o.taps, o.by_input = windows, o.by_channel = windows * o.real;
+            break;
+        case 1: /* [channel][segment][tap][input] */
+            o.by_input = 1, o.by_tap = o.real, o.by_segment = o.taps * o.real,
+            o.by_channel = windows * o.real;
+            break;
+        default: /* [segment][tap][input][channel] */
+            o.by_channel = 1, o.by_input = o.channels, o.by_tap = o.real * o.channels,
+            o.by_segment = o.taps * o.by_tap;
+    }
+    return o;
+}
+
+/* Element of the tensor for element k of a segment, -1: padding. */
+static int64_t stands_at(const espl__weight_order *o, int64_t channel, int64_t segment, int64_t k) {
+    int64_t tap = k / o->stored, i = k % o->stored;
+    if (i >= o->real) return -1;
+    return channel * o->by_channel + segment * o->by_segment + tap * o->by_tap + i * o->by_input;
+}
+
+static void expected_order(const espl__weight_order *o, const void *w, bool s8, uint8_t flip, void *want,
+                           int32_t *sums) {
+    shape s = {o->channels, o->segments, o->taps * o->stored};
+    for (int64_t c = 0; c < s.channels; c++)
+        for (int64_t g = 0; g < s.segments; g++)
+            for (int64_t k = 0; k < s.k; k++) {
+                int64_t from = stands_at(o, c, g, k), to = packed_at(s, c, g, k, s8 ? 4 : 1);
+                if (from < 0) continue;
+                if (s8)
+                    sums[c] += ((int8_t *)want)[to] = (int8_t)(((const uint8_t *)w)[from] ^ flip);
+                else
+                    ((float *)want)[to] = ((const float *)w)[from];
+            }
+}
+
+/* The whole in parts: blocks and inputs are cut somewhere. */
+static void check_order(bool s8) {
+    espl__weight_order o = random_order(s8 ? 4 : 1);
+    espl__weight_part all = espl__weight_all(&o);
+    size_t element = s8 ? 1 : 4, count = (size_t)(o.channels * o.segments * o.taps * o.real);
+    uint8_t flip = between(0, 1) ? 0x80 : 0;
+    int32_t wanted[80] = {0}, sums[80] = {0};
+    void *w = take(SLOT_IN, count * element);
+    if (!s8) fill_f32(w, (int64_t)count, 1.0f, true);
+    int64_t k = o.taps * o.stored, blocks = all.block1, cut = between(0, (int)blocks);
+    int64_t cut_input = ESPL_MIN(between(0, (int)o.stored) / 4 * 4, o.stored);
+    outputs out = take_outputs((size_t)(blocks * o.segments * (s8 ? (k + 3) / 4 * 4 : k) * 16) * element);
+    memset(out.want, 0, (size_t)(blocks * o.segments * (s8 ? (k + 3) / 4 * 4 : k) * 16) * element);
+    expected_order(&o, w, s8, flip, out.want, wanted);
+    char *got = take_again(&out);
+    for (int part = 0; part < 4; part++) {
+        espl__weight_part p = {part & 1 ? cut : 0, part & 1 ? blocks : cut, part & 2 ? cut_input : 0,
+                               part & 2 ? o.stored : cut_input};
+        if (s8) {
+            espl__pack_s8_part(&o, w, flip, &p, (int8_t *)got);
+            espl__weight_sums(&o, w, flip, &p, sums);
+        } else {
+            espl__pack_f32_part(&o, w, &p, (float *)(void *)got);
+        }
+    }
+    const char *name = s8 ? "pack_s8_part" : "pack_f32_part";
+    expect(same_bytes(&out, got), name, 0, "%d channels, %d x %d x %d of %d, by %d", (int)o.channels,
+           (int)o.segments, (int)o.taps, (int)o.real, (int)o.stored, (int)o.by_channel);
+    expect(memcmp(sums, wanted, sizeof sums) == 0, "weight_sums", 0, "%d channels, %d x %d x %d, by %d",
+           (int)o.channels, (int)o.segments, (int)o.taps, (int)o.real, (int)o.by_channel);
+}
+
 void check_packing(void) {
     for (int i = 0; i < 500; i++) {
         check_s8();
         check_f32();
+        check_order(true);
+        check_order(false);
     }
 }
 
