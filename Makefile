@@ -4,7 +4,8 @@
 #   make demo       compresses the bundled network for this machine and prints what it gained and lost
 #   make check      builds with every compiler and sanitizer and runs the tests; ends with the totals
 #   make check-long the same with the tests that take long
-#   make bench      times the kernels and, where they are present, the models of ESPL_ASSETS
+#   make bench      times the kernels, models and networks, also beside ONNX Runtime and oneDNN (an hour); WRITE=1 writes
+#                   docs/benchmarks.md
 #   make install    PREFIX=/usr/local, DESTDIR= for packagers
 #   make setup      installs what packages.txt lists and is missing (demo and check do it by themselves)
 #   make clean      removes every build folder
@@ -32,7 +33,7 @@ check-long: setup
 	@scripts/check.sh --long
 
 bench: all
-	@scripts/bench.sh
+	@WRITE=$(WRITE) scripts/bench.sh
 
 install: all
 	cmake --install $(BUILD) --prefix '$(PREFIX)'

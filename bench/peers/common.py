@@ -11,10 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnxruntime as ort
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BUILD = pathlib.Path(os.environ.get("ESPL_BUILD", ROOT / "build"))
-ASSETS = pathlib.Path(os.environ.get("ESPL_ASSETS", ROOT.parent / "shared")).resolve()
-WORK = BUILD / "bench"
+from paths import ASSETS, BUILD, ROOT, WORK
+
 ENV = dict(os.environ, ESPL_ASSETS=str(ASSETS))
 
 
@@ -231,13 +229,17 @@ class Espalier:
 
 
 def chip():
-    """The bundled profile of this machine's kind."""
-    return "x86-avx512-vnni" if "avx512_vnni" in machine()["flags"] else "x86-avx2"
+    """The bundled profile of this machine's kind, or of the kind that it is limited to."""
+    vnni = "avx512_vnni" in machine()["flags"] and os.environ.get("ESPL_CPU") not in ("avx2", "avx512")
+    return "x86-avx512-vnni" if vnni else "x86-avx2"
 
 
 def compressed(model, flavour="ort-x86", keep=False, budget=None):
     """The folder that compress makes of a model, and its report. Made again when the program is newer, unless `keep`."""
-    folder = WORK / "compressed" / f"{model.name}.{flavour}{'' if budget is None else f'.{budget:g}'}"
+    name = f"{model.name}.{flavour}" + ("" if budget is None else f".{budget:g}")
+    if os.environ.get("ESPL_CPU"):
+        name += f".{os.environ['ESPL_CPU']}"  # what pays is another thing there
+    folder = WORK / "compressed" / name
     report = folder / "report.json"
     if not report.exists() or (not keep and report.stat().st_mtime < (BUILD / "espalier").stat().st_mtime):
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -15,21 +15,20 @@ import argparse
 import ctypes
 import math
 import os
-import pathlib
 import re
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 
-LIMITS = {"amx": ("AVX512_CORE_AMX", "amx"), "vnni": ("AVX512_CORE_VNNI", "avx512vnni"),
-          "avx512": ("AVX512_CORE", "avx512"), "avx2": ("AVX2", "avx2")}
+import limit
+import paths
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("patterns", nargs="*", metavar="PATTERN")
-    parser.add_argument("--cpu", choices=LIMITS, help="the highest instruction set of both")
+    parser.add_argument("--cpu", choices=limit.LEVELS, help="the highest instruction set of both")
     parser.add_argument("--format", choices=("s8", "f32"), help="only this one")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.05, help="least length of a round")
@@ -41,7 +40,7 @@ if __name__ == "__main__":  # both libraries look at these once
     args = arguments()
     os.environ["OMP_NUM_THREADS"] = "1"
     if args.cpu:
-        os.environ["ONEDNN_MAX_CPU_ISA"], os.environ["ESPL_CPU"] = LIMITS[args.cpu]
+        limit.apply(args.cpu, mask=False)  # oneDNN can be asked
 
 import numpy as np
 import onnx
@@ -176,14 +175,11 @@ def network(p, target):
 
 def peer_library():
     """onednn.c as a shared library; None where there is no oneDNN 2.x."""
-    source, shared = pathlib.Path(__file__).with_suffix(".c"), common.WORK / "onednn.so"
     probe = "#include <oneapi/dnnl/dnnl.h>\n#if DNNL_VERSION_MAJOR != 2\n#error\n#endif\n"
-    cc = os.environ.get("CC", "cc")
-    if subprocess.run([cc, "-E", "-x", "c", "-"], input=probe, text=True, capture_output=True).returncode:
+    if subprocess.run([os.environ.get("CC", "cc"), "-E", "-x", "c", "-"], input=probe, text=True,
+                      capture_output=True).returncode:
         return None
-    common.WORK.mkdir(parents=True, exist_ok=True)
-    subprocess.run([cc, "-O2", "-shared", "-fPIC", source, "-o", shared, "-ldnnl", "-lm"], check=True)
-    library = ctypes.CDLL(str(shared))
+    library = ctypes.CDLL(str(paths.shared_library("onednn.c", "-ldnnl", "-lm")))
     library.peer_open.restype, library.peer_run.restype = ctypes.c_void_p, ctypes.c_double
     library.peer_kernel.restype = ctypes.c_char_p
     return library
@@ -264,7 +260,7 @@ def compare(library, conv, rounds, seconds):
 def rows(args, library):
     """The table's rows as they are measured, each with its ratio."""
     peaks = common.peaks()
-    level = LIMITS[args.cpu][1] if args.cpu and LIMITS[args.cpu][1] in peaks else max(peaks, key=list(peaks).index)
+    level = limit.LEVELS[args.cpu][0] if args.cpu else list(peaks)[-1]
     for form in [args.format] if args.format else ["s8", "f32"]:
         for shape, users in convolutions(args.patterns):
             conv = Conv(*shape, form == "s8")
@@ -287,7 +283,7 @@ def main(args):
         return 0
     before = common.load()
     found = list(rows(args, library))
-    limit = f" Limited to {args.cpu}." if args.cpu else ""
+    limit = f" Limited to {limit.LEVELS[args.cpu][3]}." if args.cpu else ""
     text = common.conditions(time.strftime("%Y-%m-%d"), before) + f" {args.rounds} rounds of {args.seconds:g} s.{limit}"
     for form in ("s8", "f32"):
         ratios = [ratio for ratio, row in found if row[2] == form]

@@ -7,7 +7,7 @@ NAME is a network of networks.py or a model of ESPL_ASSETS; without one, all. Th
 of at least --seconds each, and --rounds times over; a round's figure is the median of its runs, the table's figure the
 median of the rounds, and a ratio the median of the rounds' ratios, so that a change of the machine's pace in between touches
 both sides alike. Inputs and outputs are bound once on both sides. Before the clock starts, every program's outputs are
-compared with ONNX Runtime's on the f32 network; exit 1 if one is wrong.
+compared with ONNX Runtime's on the f32 network; exit 1 if one is wrong. --cpu limits both sides to an instruction set.
 
     ORT f32      ONNX Runtime on the network as it came
     ORT qdq      ONNX Runtime on what its own quantizer makes of it (QDQ, u8 activations, s8 weights per channel, MinMax)
@@ -22,6 +22,26 @@ import argparse
 import json
 import sys
 import time
+
+import limit
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1])
+    parser.add_argument("--cpu", choices=limit.LEVELS, help="the highest instruction set of both sides")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=0.3, help="least length of a round")
+    parser.add_argument("--keep", action="store_true", help="compressed files of an older program are good enough")
+    parser.add_argument("--write", action="store_true", help="puts the tables into docs/benchmarks.md")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":  # ONNX Runtime looks at the processor when it is loaded
+    args = arguments()
+    if args.cpu:
+        limit.apply(args.cpu)
 
 import numpy as np
 
@@ -104,11 +124,11 @@ def measure(made, rounds, seconds):
 class Result:
     """The rounds of one network."""
 
-    def __init__(self, case, note, programs, rounds, errors, wrong):
+    def __init__(self, case, note, programs, rounds, errors, wrong, parity):
         self.name, self.kind = case.name, "model" if isinstance(case, common.Model) else "network"
         self.note, self.programs, self.rounds = note, programs, rounds
         self.errors, self.wrong = errors, wrong
-        self.targets = {"f32": case.f32, "s8": case.s8}
+        self.targets = {"f32": 1.0, "s8": 1.0} if parity else {"f32": case.f32, "s8": case.s8}
         self.ms = dict(zip(programs, np.median(rounds, axis=0)))
 
     def ratio(self, a, b):
@@ -151,7 +171,7 @@ def run(args, threads):
         times = measure(made, args.rounds, args.seconds)
         for session in made.values():
             session.close()
-        results.append(Result(case, note, list(made), times, errors, wrong))
+        results.append(Result(case, note, list(made), times, errors, wrong, args.cpu in ("avx512", "avx2")))
         print(results[-1].line(threads), file=sys.stderr, flush=True)
     return results
 
@@ -205,21 +225,16 @@ def cases(names):
     return [c for c in map(known.get, names or known) if not isinstance(c, common.Model) or c.path.exists()]
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME")
-    parser.add_argument("--threads", nargs="+", type=int, default=[1])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=0.3, help="least length of a round")
-    parser.add_argument("--keep", action="store_true", help="compressed files of an older program are good enough")
-    parser.add_argument("--write", action="store_true", help="puts the tables into docs/benchmarks.md")
-    args = parser.parse_args()
+def main(args):
     for case in cases(args.names):  # nothing else runs while the clock does
         files(case, args.keep)
     before, begin = common.load(), time.strftime("%Y-%m-%d")
     results = {threads: run(args, threads) for threads in args.threads}
     text = common.conditions(begin, before) + f" {args.rounds} rounds of {args.seconds:g} s."
-    (common.WORK / "ort.json").write_text(json.dumps({
+    if args.cpu:
+        text += f" Both sides limited to {limit.LEVELS[args.cpu][3]}."
+    suffix = f"-{args.cpu}" if args.cpu else ""
+    (common.WORK / f"ort{suffix}.json").write_text(json.dumps({
         "machine": common.machine(), "date": begin, "load": before,
         "threads": {t: [r.data() for r in found] for t, found in results.items()}}, indent=1))
     for kind, section in (("network", "ort-networks"), ("model", "ort-models")):
@@ -228,9 +243,9 @@ def main():
             continue
         print(f"{text}\n\n{tables}\n")
         if args.write:
-            common.replace_section(common.ROOT / "docs" / "benchmarks.md", section, f"{text}\n\n{tables}")
+            common.replace_section(common.ROOT / "docs" / "benchmarks.md", section + suffix, f"{text}\n\n{tables}")
     return 1 if any(r.wrong for found in results.values() for r in found) else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(args))
