@@ -88,7 +88,7 @@ static espl_status decide(job *j, espl_diag *diag) {
                                   row->match, espl_format_name(row->format));
         }
         if (!espl__is_layer(n)) continue;
-        if (n->op->quant == ESPL__QUANT_FLOAT)
+        if (!espl__ptq_computes(n))
             j->why[i] = d->weights == ESPL_FORMAT_F32
                             ? NULL
                             : "stored as integers, computed in f32: no integer kernel";

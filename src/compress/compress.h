@@ -27,6 +27,8 @@ ESPL_NODISCARD espl_status espl__calibrate(espl_context *ctx, const espl_graph *
                                            int64_t step, int64_t count, range *ranges, espl_progress progress,
                                            void *user, espl_diag *diag);
 
+/* Whether the layer can be computed in integers. */
+bool espl__ptq_computes(const espl__node *node);
 /* Post-training quantization: gives `graph` the encodings that `decisions` ask for. */
 ESPL_NODISCARD espl_status espl__ptq_apply(espl_graph *graph, const range *ranges, const decision *decisions,
                                            espl_flavour flavour, espl_diag *diag);

@@ -157,7 +157,7 @@ bool espl__attr_set_tensor(espl_graph *graph, espl__node *node, const char *name
 /* How quantization treats an operator. */
 typedef enum espl__quant_role {
     ESPL__QUANT_FLOAT,   /* computed in f32: a float island between dequantize and quantize */
-    ESPL__QUANT_COMPUTE, /* has integer arithmetic of its own: Conv, Gemm, MatMul, Add, pooling, ... */
+    ESPL__QUANT_COMPUTE, /* has integer arithmetic of its own: Conv, Gemm, MatMul, LSTM, Add, pooling, ... */
     ESPL__QUANT_MOVE,    /* only moves elements (Reshape, Transpose, MaxPool, ...): input and output share one
                             grid */
     ESPL__QUANT_UNARY, /* elementwise function of one input: a 256-entry table when both sides have 8 bits */

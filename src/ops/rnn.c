@@ -412,7 +412,7 @@ static int weight_axis(const espl__node *node, int input) {
                                       .eval = eval,                       \
                                       .scratch_bytes = scratch_bytes,     \
                                       .macs = macs,                       \
-                                      .quant = ESPL__QUANT_FLOAT,         \
+                                      .quant = ESPL__QUANT_COMPUTE,       \
                                       .weight_inputs = 1u << W | 1u << R, \
                                       .bias_inputs = 1u << B,             \
                                       .weight_axis = weight_axis};

@@ -28,6 +28,8 @@ void espl__lower_conv_halo(const espl__node *node, int halo[4]);
 /* The one input that varies if the node is an elementwise function of it (scalar constants beside it), else
  * -1. */
 int espl__plan_unary_input(const espl__node *node);
+/* An LSTM, GRU or RNN that has kernels, for which constant weights and the usual cell are needed. */
+bool espl__plan_recurrent(const espl__node *node);
 /* The Add of a constant per output channel that is all that reads a MatMul's output, and so is its bias;
  * NULL: none. */
 espl__node *espl__plan_bias_add(const espl_graph *graph, const espl__node *node);

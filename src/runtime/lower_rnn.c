@@ -1,8 +1,5 @@
-/* LSTM, GRU and RNN with constant weights, in f32. The products X W' do not wait for each other: they are
- * made for many steps at once, biases included; each step then adds the product of its state and R, one row
- * per sample, and activates the gates. src/ops/rnn.c has the formulas. Sums run in another order than there
- * (X W' + B, then H R' is added), but in the same one on every instruction set and with every number of
- * threads. */
+/* LSTM, GRU and RNN with constant weights: which of them have kernels, and their matrices, packed. */
+#include "runtime/rnn.h"
 #include "runtime/weights.h"
 #include "ops/ops.h"
 #include "passes/passes.h"
@@ -11,205 +8,23 @@
 #include <strings.h>
 
 enum {
-    PARALLEL_MACS = 150000, /* below this a wake costs more than it gains */
-    PROJECTED_ROWS =
-        64 /* rows of X W' that are made at once: weights are reused, the rows stay in the cache */
+    PROJECTED_ROWS = 64,     /* of X W', made at once: weights are reused, the rows stay in the cache */
+    CHUNK_BYTES = 256 << 10, /* of weights that are read before their units' cells are finished */
+    TILE_BLOCKS = 8          /* that kernels like to read side by side */
 };
-enum { LSTM, GRU, RNN };
 enum { X, W, R, B, SEQUENCE_LENS, INITIAL_H, INITIAL_C, P };
-enum { Y, Y_H, Y_C, OUTPUTS };
 
 static const struct {
     const char *op, *activations;
     int gates, fed; /* gates; those of them whose recurrent part the state itself feeds */
 } cells[] = {
-    [LSTM] = {"LSTM", "Sigmoid,Tanh,Tanh", 4, 4},
-    [GRU] = {"GRU", "Sigmoid,Tanh", 3,
-             2}, /* the third is fed by the gated state, or gated after its product */
-    [RNN] = {"RNN", "Tanh", 1, 1},
+    [RNN_LSTM] = {"LSTM", "Sigmoid,Tanh,Tanh", 4, 4},
+    [RNN_GRU] = {"GRU", "Sigmoid,Tanh", 3,
+                 2}, /* the third is fed by the gated state, or gated after its product */
+    [RNN_RNN] = {"RNN", "Tanh", 1, 1},
 };
 
-/* The matrices of one direction. */
-typedef struct direction {
-    bool backwards;
-    espl__conv input;     /* X to all gates */
-    espl__conv recurrent; /* H to the gates it feeds, added to the input's part */
-    espl__conv candidate; /* GRU: to the third gate */
-} direction;
-
-typedef struct rnn_step {
-    step base;
-    int kind, directions;
-    bool batch_first, linear_before_reset;
-    int64_t seq, batch, size, hidden, gates; /* gates: columns, hidden times the number of gates */
-    int64_t steps;                           /* whose input parts are made at once */
-    direction dir[2];
-    view x, h0, c0;    /* buffer -1: absent */
-    view out[OUTPUTS]; /* likewise */
-    int work;          /* buffer; floats from its start: */
-    int64_t gates_at, h_at, c_at, part_at, floats;
-} rnn_step;
-
-/* Room of one run: input parts [steps][batch][gates] (or batch first), gates [batch][gates], the others
- * [batch][hidden]. */
-typedef struct room {
-    float *projected, *gates, *h, *c, *part;
-} room;
-
-/* --- products -------------------------------------------------------------------------------- */
-
-typedef struct product {
-    const espl__kernels *kernels;
-    const espl__conv *p;
-    const float *in, *add;
-    float *out;
-    int rows;
-} product;
-
-static void run_blocks(void *arg, int64_t begin, int64_t end, int thread) {
-    const product *j = arg;
-    (void)thread;
-    j->kernels->conv_f32(j->p, j->in, j->out, j->add, j->rows, (int)begin, (int)end);
-}
-
-/* out = in * matrix + bias, and + add if there is one. */
-static void multiply(const espl_session *s, const espl__conv *p, const float *in, const float *add,
-                     float *out, int64_t rows) {
-    product j = {s->kernels, p, in, add, out, (int)rows};
-    bool large = espl__mul_sat(rows * p->channels, p->seg_k) >= PARALLEL_MACS;
-    espl__parallel_for(large ? espl__context_pool(s->ctx) : NULL, pad16(p->channels) / ESPL__NR, run_blocks,
-                       &j);
-}
-
-/* The input parts of the steps [first, first + count). */
-static void project(const rnn_step *t, const espl_session *s, const direction *d, int64_t first,
-                    int64_t count, float *out) {
-    const float *x = (const float *)buffer_at(s, &t->x);
-    if (!t->batch_first || count == t->seq) {
-        multiply(s, &d->input, x + first * t->batch * t->size, NULL, out, count * t->batch);
-        return;
-    }
-    for (int64_t b = 0; b < t->batch; b++)
-        multiply(s, &d->input, x + (b * t->seq + first) * t->size, NULL, out + b * t->steps * t->gates,
-                 count);
-}
-
-/* --- one step for all samples ---------------------------------------------------------------- */
-
-static void step_lstm(const rnn_step *t, const espl__kernels *k, const room *m) {
-    int64_t n = t->hidden;
-    for (int64_t b = 0; b < t->batch; b++) {
-        float *i = m->gates + b * t->gates, *o = i + n, *f = o + n, *g = f + n, *c = m->c + b * n,
-              *h = m->h + b * n;
-        k->sigmoid_f32(i, i, 3 * n);
-        k->tanh_f32(g, g, n);
-        for (int64_t e = 0; e < n; e++) c[e] = f[e] * c[e] + i[e] * g[e];
-        k->tanh_f32(c, h, n);
-        k->mul_f32(o, h, h, n);
-    }
-}
-
-/* `projected` are the input parts of this step's first sample. */
-static void step_gru(const rnn_step *t, const espl_session *s, const direction *d, const room *m,
-                     const float *projected) {
-    const espl__kernels *k = s->kernels;
-    int64_t n = t->hidden, sample = d->recurrent.res_step / (int64_t)sizeof(float);
-    for (int64_t b = 0; b < t->batch; b++) {
-        float *z = m->gates + b * t->gates, *r = z + n;
-        k->sigmoid_f32(z, z, 2 * n);
-        if (!t->linear_before_reset) k->mul_f32(r, m->h + b * n, m->part + b * n, n);
-    }
-    if (t->linear_before_reset)
-        multiply(s, &d->candidate, m->h, NULL, m->part, t->batch);
-    else
-        multiply(s, &d->candidate, m->part, projected + 2 * n, m->gates + 2 * n, t->batch);
-    for (int64_t b = 0; b < t->batch; b++) {
-        float *z = m->gates + b * t->gates, *r = z + n, *g = r + n, *h = m->h + b * n,
-              *part = m->part + b * n;
-        if (t->linear_before_reset) {
-            k->mul_f32(r, part, part, n);
-            k->add_f32(projected + b * sample + 2 * n, part, g, n);
-        }
-        k->tanh_f32(g, g, n);
-        for (int64_t e = 0; e < n; e++) h[e] = (1.0f - z[e]) * g[e] + z[e] * h[e];
-    }
-}
-
-static void one_step(const rnn_step *t, const espl_session *s, const direction *d, const room *m,
-                     const float *projected) {
-    multiply(s, &d->recurrent, m->h, projected, m->gates, t->batch);
-    switch (t->kind) {
-        case LSTM:
-            step_lstm(t, s->kernels, m);
-            break;
-        case GRU:
-            step_gru(t, s, d, m, projected);
-            break;
-        default:
-            s->kernels->tanh_f32(m->gates, m->h, t->batch * t->hidden);
-    }
-}
-
-/* --- the whole sequence ---------------------------------------------------------------------- */
-
-/* Where sample b of direction d stands in [directions, batch, hidden], or with the batch first. */
-static int64_t state_at(const rnn_step *t, int d, int64_t b) {
-    return (t->batch_first ? b * t->directions + d : d * t->batch + b) * t->hidden;
-}
-
-static void load_state(const rnn_step *t, const espl_session *s, int d, const view *from, float *state) {
-    size_t bytes = (size_t)t->hidden * sizeof(float);
-    for (int64_t b = 0; b < t->batch; b++) {
-        if (from->buffer < 0)
-            memset(state + b * t->hidden, 0, bytes);
-        else
-            memcpy(state + b * t->hidden, (const float *)buffer_at(s, from) + state_at(t, d, b), bytes);
-    }
-}
-
-static void store_state(const rnn_step *t, const espl_session *s, int d, const float *state, const view *to) {
-    for (int64_t b = 0; b < t->batch && to->buffer >= 0; b++)
-        memcpy((float *)buffer_at(s, to) + state_at(t, d, b), state + b * t->hidden,
-               (size_t)t->hidden * sizeof(float));
-}
-
-static void store_step(const rnn_step *t, const espl_session *s, int d, int64_t time, const float *h) {
-    if (t->out[Y].buffer < 0) return;
-    float *y = (float *)buffer_at(s, &t->out[Y]);
-    for (int64_t b = 0; b < t->batch; b++) {
-        int64_t at = t->batch_first ? (b * t->seq + time) * t->directions + d
-                                    : (time * t->directions + d) * t->batch + b;
-        memcpy(y + at * t->hidden, h + b * t->hidden, (size_t)t->hidden * sizeof(float));
-    }
-}
-
-static void run_direction(const rnn_step *t, const espl_session *s, int index, const room *m) {
-    const direction *d = &t->dir[index];
-    int64_t row = t->batch_first ? t->gates : t->batch * t->gates; /* from step to step */
-    load_state(t, s, index, &t->h0, m->h);
-    if (t->kind == LSTM) load_state(t, s, index, &t->c0, m->c);
-    for (int64_t from = 0; from < t->seq; from += t->steps) {
-        int64_t count = ESPL_MIN(t->steps, t->seq - from),
-                first = d->backwards ? t->seq - from - count : from;
-        project(t, s, d, first, count, m->projected);
-        for (int64_t i = 0; i < count; i++) {
-            int64_t at = d->backwards ? count - 1 - i : i;
-            one_step(t, s, d, m, m->projected + at * row);
-            store_step(t, s, index, first + at, m->h);
-        }
-    }
-    store_state(t, s, index, m->h, &t->out[Y_H]);
-    if (t->kind == LSTM) store_state(t, s, index, m->c, &t->out[Y_C]);
-}
-
-static void run_rnn(const step *st, espl_session *s) {
-    const rnn_step *t = (const rnn_step *)st;
-    float *start = s->buffers[t->work].data;
-    room m = {start, start + t->gates_at, start + t->h_at, start + t->c_at, start + t->part_at};
-    for (int d = 0; d < t->directions; d++) run_direction(t, s, d, &m);
-}
-
-/* --- lowering -------------------------------------------------------------------------------- */
+/* --- reading the node ------------------------------------------------------------------------ */
 
 static bool is_default(const espl__node *n, const char *activations, int directions) {
     const char *given = espl__attr_string(n, "activations", "");
@@ -235,14 +50,24 @@ static bool given_as_constant(const espl__value *v) {
     return v && v->constant && v->dtype == ESPL_F32;
 }
 
+bool espl__plan_recurrent(const espl__node *n) {
+    int kind = 0,
+        directions = strcmp(espl__attr_string(n, "direction", "forward"), "bidirectional") == 0 ? 2 : 1;
+    while (kind < (int)ESPL_COUNT(cells) && !espl__node_is(n, cells[kind].op)) kind++;
+    if (kind == (int)ESPL_COUNT(cells) || !n->inputs[X] || n->inputs[X]->dtype != ESPL_F32) return false;
+    const espl__value *b = espl__in(n, B), *lengths = espl__in(n, SEQUENCE_LENS);
+    return given_as_constant(n->inputs[W]) && given_as_constant(n->inputs[R]) &&
+           (!b || given_as_constant(b)) && (!lengths || lengths->constant) && !espl__attr_find(n, "clip") &&
+           !espl__attr_int(n, "input_forget", 0) && !espl__in(n, P) &&
+           is_default(n, cells[kind].activations, directions);
+}
+
 /* Reads the node into the step; false if it is one for the reference. */
 static bool read_step(const espl__node *n, rnn_step *t) {
-    const espl__value *x = n->inputs[X], *b = espl__in(n, B);
+    const espl__value *x = n->inputs[X];
     const char *way = espl__attr_string(n, "direction", "forward");
-    if (x->dtype != ESPL_F32 || espl_shape_count(&x->shape) == 0) return false;
-    if (!given_as_constant(n->inputs[W]) || !given_as_constant(n->inputs[R]) || (b && !given_as_constant(b)))
-        return false;
-    while (strcmp(cells[t->kind].op, n->op->name) != 0) t->kind++;
+    if (!espl__plan_recurrent(n) || espl_shape_count(&x->shape) == 0) return false;
+    while (strcmp(cells[t->kind].op, n->op->name) != 0) t->kind = (rnn_kind)(t->kind + 1);
     t->directions = strcmp(way, "bidirectional") == 0 ? 2 : 1;
     t->dir[0].backwards = strcmp(way, "reverse") == 0;
     t->dir[1].backwards = true;
@@ -252,103 +77,201 @@ static bool read_step(const espl__node *n, rnn_step *t) {
     t->batch = x->shape.dim[!t->batch_first];
     t->size = x->shape.dim[2];
     t->hidden = n->inputs[R]->shape.dim[2];
-    t->gates = espl__mul_sat(t->hidden, cells[t->kind].gates);
+    t->padded = pad16(t->hidden);
+    t->units = t->padded / ESPL__NR;
+    t->fed = cells[t->kind].fed;
+    t->gates = espl__mul_sat(t->padded, cells[t->kind].gates);
     t->steps = ESPL_MIN(ESPL_MAX(PROJECTED_ROWS / t->batch, 1), t->seq);
-    if (espl__attr_find(n, "clip") || espl__attr_int(n, "input_forget", 0) || espl__in(n, P)) return false;
-    if (!is_default(n, cells[t->kind].activations, t->directions)) return false;
     if (!whole_sequences(espl__in(n, SEQUENCE_LENS), t->seq)) return false;
     /* What the kernels count with 32 bits, and the bytes of a row times the rows. */
     return t->gates <= INT32_MAX / 8 && t->size <= INT32_MAX / 8 && t->batch <= INT32_MAX / PROJECTED_ROWS;
 }
 
-/* The matrix at w[channels][k] of `all` and its bias (NULL: 0), packed. Steps are bytes from sample to
- * sample. */
-static espl_status pack(espl_session *s, const weights *all, const float *w, const float *bias,
-                        int64_t channels, int64_t k, espl__conv *p, espl_diag *diag) {
+/* --- matrices -------------------------------------------------------------------------------- */
+
+/* W or R of all directions: weights of rows of k elements. */
+typedef struct matrix {
+    weights w;
+    int64_t k;
+} matrix;
+
+static bool integer_matrix(const espl__value *v, matrix *m) {
+    m->k = v->shape.dim[2];
+    return accumulator_fits(m->k) && espl__weights_integer(v, 1, &m->w);
+}
+
+static espl_status float_matrix(espl_session *s, const espl__value *v, matrix *m, espl_diag *diag) {
+    m->k = v->shape.dim[2];
+    return espl__weights_float(s, v, &m->w, diag);
+}
+
+/* A row of the tensor: a unit of a gate of a direction. */
+static int64_t row_of(const rnn_step *t, int d, int gate, int64_t unit) {
+    return (d * cells[t->kind].gates + gate) * t->hidden + unit;
+}
+
+/* The multiplier of a channel, and what the zero point of its input adds. */
+static void fill_scale(const rnn_step *t, const matrix *m, float in_scale, int32_t in_zero, int d, int gate,
+                       int64_t unit, int64_t channel, espl__conv *p) {
+    int64_t row = row_of(t, d, gate, unit), of_scale = row - row_of(t, d, 0, 0), sum = 0;
+    const uint8_t *codes = (const uint8_t *)m->w.data + row * m->k;
+    for (int64_t i = 0; i < m->k; i++) sum += (int8_t)(codes[i] ^ m->w.flip);
+    ((int32_t *)p->bias)[channel] = (int32_t)(-in_zero * sum);
+    ((float *)p->q.mult)[channel] = (float)((double)in_scale * m->w.scale[m->w.axis < 0 ? 0 : of_scale]);
+}
+
+/* The 16 units from block u of a gate, packed into `block` of the matrix. */
+static void pack_block(const rnn_step *t, const matrix *m, int d, int gate, int64_t u, int64_t block,
+                       const espl__conv *p) {
+    int64_t unit = u * ESPL__NR, row = row_of(t, d, gate, unit);
+    espl__weight_order order = espl__weight_rows(ESPL_MIN(ESPL__NR, t->hidden - unit), 1, m->k);
+    espl__weight_part all = espl__weight_all(&order);
+    int64_t bytes = (int64_t)p->seg_k * ESPL__NR * 4; /* of a block: four codes or one float a channel */
+    char *to = (char *)p->w + block * bytes;
+    if (t->integer)
+        espl__pack_s8_part(&order, (const uint8_t *)m->w.data + row * m->k, m->w.flip, &all, (int8_t *)to);
+    else
+        espl__pack_f32_part(&order, (const float *)m->w.data + row * m->k, &all, (float *)(void *)to);
+}
+
+typedef struct grid {
+    float scale;
+    int32_t zero;
+} grid;
+
+/* Gates [first, first + count) of one direction into blocks from `block` on, unit blocks of them interleaved.
+ */
+static void pack_gates(const rnn_step *t, const matrix *m, grid in, const float *bias, int d, int first,
+                       int count, int64_t block, espl__conv *p) {
+    for (int64_t u = 0; u < t->units; u++)
+        for (int g = 0; g < count; g++, block++) {
+            pack_block(t, m, d, first + g, u, block, p);
+            float *to = t->integer ? (float *)p->fbias : (float *)p->bias;
+            for (int64_t e = 0; e < ESPL__NR && u * ESPL__NR + e < t->hidden; e++) {
+                int64_t unit = u * ESPL__NR + e, channel = block * ESPL__NR + e;
+                if (bias) to[channel] = bias[(first + g) * t->hidden + unit];
+                if (t->integer) fill_scale(t, m, in.scale, in.zero, d, first + g, unit, channel, p);
+            }
+        }
+}
+
+/* Room for a packed matrix of whole blocks; steps are those of rows that stand packed. */
+static espl_status begin_matrix(espl_session *s, const rnn_step *t, const matrix *m, int64_t channels,
+                                bool bias, espl__conv *p, espl_diag *diag) {
     static const int32_t one_segment[1];
-    weights matrix = {.value = all->value, .data = w};
-    espl__weight_order order = espl__weight_rows(channels, 1, k);
-    int64_t bytes;
-    espl_status status = espl__weights_pack(s, &matrix, &order, 1, p, &bytes, diag);
-    float *b = espl__plan_weights(s, sizeof *b * (uint64_t)pad16(channels));
-    if (status != ESPL_OK || !b) return espl__nomem(diag, sizeof *b * (uint64_t)pad16(channels));
-    if (bias) memcpy(b, bias, sizeof *b * (size_t)channels);
+    uint64_t floats = sizeof(float) * (uint64_t)channels;
+    uint64_t bytes =
+        t->integer ? espl__pack_s8_bytes(channels, 1, m->k) : espl__pack_f32_bytes(channels, 1, m->k);
     *p = (espl__conv){.segments = 1,
-                      .seg_k = (int32_t)k,
+                      .seg_k = (int32_t)(t->integer ? (m->k + 3) / 4 : m->k),
                       .seg_off = one_segment,
-                      .in_step = k * (int64_t)sizeof(float),
-                      .w = p->w,
-                      .bias = b,
+                      .w = espl__plan_packed(s, bytes),
+                      .bias = espl__plan_weights(s, floats),
                       .channels = (int32_t)channels,
                       .flo = -INFINITY,
                       .fhi = INFINITY};
+    if (t->integer) p->q.mult = espl__plan_weights(s, floats);
+    if (t->integer && bias) p->fbias = espl__plan_weights(s, floats);
+    bool good = p->w && p->bias && (!t->integer || (p->q.mult && (!bias || p->fbias)));
+    if (!good) return espl__nomem(diag, bytes);
+    if (t->integer) memset((char *)p->w + bytes - ESPL__PACK_SLACK, 0, ESPL__PACK_SLACK);
     return ESPL_OK;
 }
 
 /* What is added with the input's part: both biases, but for a recurrent one that the reset gate scales. */
 static const float *input_bias(espl_session *s, const rnn_step *t, const float *b) {
-    float *sum = espl__arena_alloc(&s->arena, sizeof *sum * (uint64_t)t->gates);
-    int64_t shared = t->kind == GRU && t->linear_before_reset ? 2 * t->hidden : t->gates;
-    for (int64_t i = 0; sum && b && i < t->gates; i++) sum[i] = i < shared ? b[i] + b[t->gates + i] : b[i];
+    int64_t gates = t->hidden * cells[t->kind].gates;
+    int64_t shared = t->kind == RNN_GRU && t->linear_before_reset ? 2 * t->hidden : gates;
+    float *sum = espl__arena_alloc(&s->arena, sizeof *sum * (uint64_t)gates);
+    for (int64_t i = 0; sum && b && i < gates; i++) sum[i] = i < shared ? b[i] + b[gates + i] : b[i];
     return sum;
 }
 
-static espl_status pack_direction(espl_session *s, const weights *all_w, const weights *all_r, const float *b,
-                                  int at, rnn_step *t, direction *d, espl_diag *diag) {
+/* b: biases of the direction, NULL: none. */
+static espl_status pack_direction(espl_session *s, rnn_step *t, const matrix *w, const matrix *r,
+                                  const float *b, int index, espl_diag *diag) {
     espl_status status = ESPL_OK;
-    int64_t n = t->hidden, fed = n * cells[t->kind].fed, row = t->gates * (int64_t)sizeof(float);
+    rnn_direction *d = &t->dir[index];
+    int64_t row = t->gates * (int64_t)sizeof(float), state = t->padded * (t->integer ? 1 : 4);
+    int fed = t->fed, rest = cells[t->kind].gates - fed;
+    grid x = {t->x.scale, t->x.zero}, h = {t->h_scale, t->h_zero};
     const float *sum = input_bias(s, t, b);
-    const float *w = (const float *)all_w->data + at * t->gates * t->size;
-    const float *r = (const float *)all_r->data + at * t->gates * t->hidden;
     if (!sum) return espl__nomem(diag, (uint64_t)row);
-    ESPL_TRY(pack(s, all_w, w, sum, t->gates, t->size, &d->input, diag));
-    ESPL_TRY(pack(s, all_r, r, NULL, fed, n, &d->recurrent, diag));
+    ESPL_TRY(begin_matrix(s, t, w, t->gates, true, &d->input, diag));
+    pack_gates(t, w, x, sum, index, 0, fed, 0, &d->input);
+    pack_gates(t, w, x, sum, index, fed, rest, t->units * fed, &d->input);
+    d->input.in_step = row_stride(&t->x);
+    ESPL_TRY(begin_matrix(s, t, r, t->padded * fed, false, &d->recurrent, diag));
+    pack_gates(t, r, h, NULL, index, 0, fed, 0, &d->recurrent);
+    d->recurrent.in_step = state;
     d->input.out_step = d->recurrent.out_step = row;
     d->recurrent.res_step = t->batch_first ? t->steps * row : row;
-    if (t->kind != GRU) goto done;
+    if (rest == 0) goto done;
     bool before = t->linear_before_reset;
-    ESPL_TRY(pack(s, all_r, r + fed * n, before && b ? b + t->gates + fed : NULL, n, n, &d->candidate, diag));
-    d->candidate.out_step = before ? d->candidate.in_step : row;
+    ESPL_TRY(begin_matrix(s, t, r, t->padded, before, &d->candidate, diag));
+    pack_gates(t, r, h, before && b ? b + (fed + rest) * t->hidden : NULL, index, fed, rest, 0,
+               &d->candidate);
+    d->candidate.in_step = state;
+    d->candidate.out_step = before ? t->padded * (int64_t)sizeof(float) : row;
     d->candidate.res_step = d->recurrent.res_step;
 done:
     return status;
 }
 
-static espl_status pack_all(espl_session *s, const espl__node *n, rnn_step *t, espl_diag *diag) {
+static espl_status pack_all(espl_session *s, const espl__node *n, rnn_step *t, matrix *w, matrix *r,
+                            espl_diag *diag) {
     espl_status status = ESPL_OK;
-    weights w = {0}, r = {0}, b = {0};
-    ESPL_TRY(espl__weights_float(s, n->inputs[W], &w, diag));
-    ESPL_TRY(espl__weights_float(s, n->inputs[R], &r, diag));
-    if (espl__in(n, B)) ESPL_TRY(espl__weights_float(s, espl__in(n, B), &b, diag));
-    for (int d = 0; d < t->directions; d++) {
-        const float *own_b = b.data ? (const float *)b.data + d * 2 * t->gates : NULL;
-        ESPL_TRY(pack_direction(s, &w, &r, own_b, d, t, &t->dir[d], diag));
+    weights b = {0};
+    int64_t gates = t->hidden * cells[t->kind].gates;
+    if (!t->integer) {
+        ESPL_TRY(float_matrix(s, n->inputs[W], w, diag));
+        ESPL_TRY(float_matrix(s, n->inputs[R], r, diag));
     }
-    t->base.weight_bytes =
-        4 * (uint64_t)(t->directions * t->gates * (t->size + t->hidden + (b.data ? 2 : 0)));
+    if (espl__in(n, B)) ESPL_TRY(espl__weights_float(s, n->inputs[B], &b, diag));
+    for (int d = 0; d < t->directions; d++) {
+        const float *own = b.data ? (const float *)b.data + d * 2 * gates : NULL;
+        ESPL_TRY(pack_direction(s, t, w, r, own, d, diag));
+    }
+    t->base.weight_bytes = (uint64_t)(t->directions * gates) *
+                           ((uint64_t)(t->size + t->hidden) * (t->integer ? 1 : 4) + (b.data ? 8 : 0));
+    int64_t unit = t->fed * ESPL__NR * t->hidden * (t->integer ? 1 : 4), tile = TILE_BLOCKS / t->fed;
+    t->chunk = ESPL_MAX(CHUNK_BYTES / unit / tile, 1) * tile;
 done:
-    espl__weights_done(s, &w);
-    espl__weights_done(s, &r);
+    espl__weights_done(s, &w->w);
+    espl__weights_done(s, &r->w);
     espl__weights_done(s, &b);
     return status;
 }
 
+/* --- planning -------------------------------------------------------------------------------- */
+
 /* Every part of the room begins with a cache line of its own. */
-static int64_t reserve(rnn_step *t, int64_t floats) {
-    int64_t at = t->floats;
-    t->floats += (floats + 15) / 16 * 16;
+static int64_t reserve(rnn_step *t, int64_t bytes) {
+    int64_t at = t->bytes;
+    t->bytes += (bytes + 63) / 64 * 64;
     return at;
 }
 
 static espl_status plan_room(espl_session *s, rnn_step *t, espl_diag *diag) {
-    int64_t state = t->batch * t->hidden;
-    reserve(t, t->steps * t->batch * t->gates);
-    t->gates_at = reserve(t, t->batch * t->gates);
-    t->h_at = reserve(t, state);
-    t->c_at = reserve(t, t->kind == LSTM ? state : 0);
-    t->part_at = reserve(t, t->kind == GRU ? state : 0);
-    t->work = espl__plan_buffer(s, BUFFER_WORK, sizeof(float) * (uint64_t)t->floats);
-    return t->work < 0 ? espl__nomem(diag, sizeof(float) * (uint64_t)t->floats) : ESPL_OK;
+    int64_t count = t->batch * t->padded, state = count * (int64_t)sizeof(float);
+    int64_t row = t->gates * (int64_t)sizeof(float);
+    reserve(t, t->steps * t->batch * row);
+    t->gates_at = reserve(t, t->batch * row);
+    for (int i = 0; i < 2; i++) t->state_at[i] = reserve(t, state);
+    t->c_at = reserve(t, t->kind == RNN_LSTM ? state : 0);
+    t->part_at = reserve(t, t->kind == RNN_GRU ? state : 0);
+    t->codes_at = reserve(t, t->integer ? count : 0);
+    t->mult_at = reserve(t, t->moving ? row : 0);
+    t->work = espl__plan_buffer(s, BUFFER_WORK, (uint64_t)t->bytes);
+    return t->work < 0 ? espl__nomem(diag, (uint64_t)t->bytes) : ESPL_OK;
+}
+
+static void choose_state_grid(const espl__node *n, rnn_step *t) {
+    t->h_scale = 1;
+    t->h_zero = 128;
+    t->moving = t->integer;
+    for (int i = RNN_Y; i <= RNN_Y_H && t->moving; i++)
+        if (espl__out(n, i) && espl__plan_grid(espl__out(n, i), &t->h_scale, &t->h_zero)) t->moving = false;
 }
 
 static espl_status require_state(espl_session *s, const espl__node *n, int input, view *out,
@@ -384,7 +307,7 @@ done:
 }
 
 static void use_views(espl_session *s, const rnn_step *t) {
-    const view *views[] = {&t->x, &t->h0, &t->c0, &t->out[Y], &t->out[Y_H], &t->out[Y_C]};
+    const view *views[] = {&t->x, &t->h0, &t->c0, &t->out[RNN_Y], &t->out[RNN_Y_H], &t->out[RNN_Y_C]};
     for (size_t i = 0; i < ESPL_COUNT(views); i++)
         if (views[i]->buffer >= 0) espl__plan_use(s, views[i]->buffer);
     espl__plan_use(s, t->work);
@@ -393,21 +316,27 @@ static void use_views(espl_session *s, const rnn_step *t) {
 espl_status espl__lower_rnn(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {
     espl_status status = ESPL_OK;
     rnn_step plan = {0};
+    matrix w = {0}, r = {0};
     if (!read_step(n, &plan)) return ESPL_OK;
     *taken = true;
-    ESPL_TRY(espl__plan_require(s, n, n->inputs[X], ESPL_F32, WANT_ROWS, 1, &plan.x, diag));
+    plan.integer = espl__plan_store_type(n->inputs[X]) == ESPL_U8 && integer_matrix(n->inputs[W], &w) &&
+                   integer_matrix(n->inputs[R], &r);
+    choose_state_grid(n, &plan);
+    espl_dtype type = plan.integer ? ESPL_U8 : ESPL_F32;
+    ESPL_TRY(espl__plan_require(s, n, n->inputs[X], type, WANT_ROWS, plan.integer ? 4 : 1, &plan.x, diag));
     ESPL_TRY(require_state(s, n, INITIAL_H, &plan.h0, diag));
     ESPL_TRY(require_state(s, n, INITIAL_C, &plan.c0, diag));
-    for (int i = 0; i < OUTPUTS; i++) ESPL_TRY(plan_rows(s, espl__out(n, i), &plan.out[i], diag));
-    rnn_step *t = espl__plan_step(s, sizeof *t, n, "rnn_f32", run_rnn);
+    for (int i = 0; i < RNN_OUTPUTS; i++) ESPL_TRY(plan_rows(s, espl__out(n, i), &plan.out[i], diag));
+    rnn_step *t = espl__plan_step(s, sizeof *t, n, plan.integer ? "rnn_u8" : "rnn_f32", espl__rnn_run);
     if (!t) return espl__nomem(diag, sizeof *t);
     plan.base = t->base;
     *t = plan;
     t->base.macs = n->op->macs(n);
-    ESPL_TRY(pack_all(s, n, t, diag));
+    t->base.format = t->integer ? "s8" : "f32";
+    ESPL_TRY(pack_all(s, n, t, &w, &r, diag));
     ESPL_TRY(plan_room(s, t, diag));
     use_views(s, t);
-    for (int i = 0; i < OUTPUTS; i++) ESPL_TRY(produce_rows(s, n, espl__out(n, i), &t->out[i], diag));
+    for (int i = 0; i < RNN_OUTPUTS; i++) ESPL_TRY(produce_rows(s, n, espl__out(n, i), &t->out[i], diag));
 done:
     return status;
 }

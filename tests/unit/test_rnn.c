@@ -16,11 +16,20 @@ static const char *const directions[] = {"forward", "reverse", "bidirectional"};
 typedef struct layer {
     int kind, direction; /* of the names above */
     bool batch_first, linear_before_reset, bias, state, spelled_out;
-    int outputs; /* bits: Y, Y_h, Y_c */
+    bool integer, own_grid; /* s8 weights and a grid for x; one for Y and so for the state */
+    int outputs;            /* bits: Y, Y_h, Y_c */
     int64_t seq, batch, size, hidden;
 } layer;
 
-static int64_t ways(const layer *l) { return l->direction == 2 ? 2 : 1; }
+/* Grids of x and Y: normal numbers, and states below 1. */
+#define X_SCALE 0.03f
+#define X_ZERO 131
+#define Y_SCALE (1.0f / 127)
+#define Y_ZERO 128
+
+static int64_t ways(const layer *l) {
+    return l->direction == 2 ? 2 : 1;
+}
 
 static void set_text(rig *r, espl__node *n, const char *name, const char *text) {
     assert_true(espl__attr_set_string(r->g, n, name, text));
@@ -67,6 +76,10 @@ static espl__node *build(rig *r, const layer *l) {
     for (int i = 0; i < n->output_count; i++)
         if (n->outputs[i]) out[outputs++] = n->outputs[i];
     outputs_are(r, inputs, in, outputs, out);
+    if (!l->integer) return n;
+    quantize_value(r, in[0], ESPL_FORMAT_U8, X_SCALE, X_ZERO);
+    for (int i = 1; i <= 2; i++) quantize_constant_of(r, n->inputs[i], 1, ESPL_FORMAT_S8);
+    if (l->own_grid && n->outputs[0]) quantize_value(r, n->outputs[0], ESPL_FORMAT_U8, Y_SCALE, Y_ZERO);
     return n;
 }
 
@@ -184,15 +197,19 @@ static void every_cpu_and_thread_count_agrees(void **state) {
     (void)state;
     espl_context *ctx = new_context(1);
     for (int kind = 0; kind < KINDS; kind++)
-        for (int large = 0; large < 2; large++) {
+        for (int mix = 0; mix < 6; mix++) {
+            int large = mix & 1, arithmetic = mix >> 1; /* f32; integers with either grid of the state */
             rig r;
             rig_begin(&r, ctx, (uint64_t)kind);
-            /* The large one has several batches of projected rows, and products that are cut among the threads. */
+            /* The large one has several batches of projected rows, and products that are cut among the
+             * threads. */
             layer l = {.kind = kind,
                        .direction = 2,
                        .bias = true,
                        .outputs = 3,
                        .linear_before_reset = large == 0,
+                       .integer = arithmetic > 0,
+                       .own_grid = arithmetic > 1,
                        .seq = large ? 9 : 3,
                        .batch = large ? 8 : 1,
                        .size = large ? 30 : 7,
@@ -213,12 +230,12 @@ static void every_cpu_and_thread_count_agrees(void **state) {
     espl_context_destroy(&ctx);
 }
 
-static void running_allocates_nothing(void **state) {
-    (void)state;
+static void runs_without_allocation(bool integer) {
     espl_context *ctx = new_context(2);
     rig r;
     rig_begin(&r, ctx, 1);
     layer l = {.kind = GRU,
+               .integer = integer,
                .direction = 2,
                .batch_first = true,
                .outputs = 3,
@@ -236,6 +253,12 @@ static void running_allocates_nothing(void **state) {
     espl_session_destroy(&s);
     espl_graph_destroy(&r.g);
     espl_context_destroy(&ctx);
+}
+
+static void running_allocates_nothing(void **state) {
+    (void)state;
+    runs_without_allocation(false);
+    runs_without_allocation(true);
 }
 
 /* --- what has no kernel ---------------------------------------------------------------------- */
@@ -342,6 +365,80 @@ static void round_to(espl_tensor *t, float scale, int zero) {
     }
 }
 
+/* Integers against the reference on the same rounded x and weights: what is left is the rounding of the
+ * state. */
+static void expect_near(rig *r, espl__node *n, run_io *x, double tolerance) {
+    espl_tensor expected[3];
+    for (int i = 1; i <= 2; i++) make_float(r, n->inputs[i]);
+    round_to(&x->in[0], X_SCALE, X_ZERO);
+    run_reference_of(r->ctx, r->g, x->in, expected);
+    for (int i = 0; i < x->outputs; i++) {
+        double error = difference(&x->out[i], &expected[i]);
+        if (!(error <= tolerance)) {
+            print_graph(r->g);
+            fail_msg("output %d is off by %g", i, error);
+        }
+        espl_tensor_free(r->ctx, &expected[i]);
+    }
+}
+
+static void random_layers_run_on_integers(void **state) {
+    (void)state;
+    espl_context *ctx = new_context(1);
+    uint64_t before = espl_context_memory(ctx, NULL);
+    for (uint64_t seed = 0; seed < 400; seed++) {
+        rig r;
+        rig_begin(&r, ctx, seed + 1000);
+        layer l = random_layer(&r);
+        l.integer = true;
+        l.own_grid = !l.state && chance(&r, 50);
+        espl__node *n = build(&r, &l);
+        espl_session *s = session_of(ctx, r.g);
+        run_io x = io_of(s, 5);
+        run_session(s, &x);
+        assert_string_equal(kernel_of(s, kinds[l.kind]), "rnn_u8");
+        expect_near(&r, n, &x, 0.05);
+        io_free(&x);
+        espl_session_destroy(&s);
+        espl_graph_destroy(&r.g);
+    }
+    assert_int_equal(espl_context_memory(ctx, NULL), before);
+    espl_context_destroy(&ctx);
+}
+
+/* One unit that sees nothing but its state: the state's grid shows. */
+static void the_state_has_its_grid(void **state) {
+    (void)state;
+    espl_context *ctx = new_context(1);
+    for (int own = 0; own < 2; own++) {
+        rig r;
+        rig_begin(&r, ctx, 1);
+        layer l = {.kind = RNN,
+                   .integer = true,
+                   .own_grid = own,
+                   .state = true,
+                   .outputs = 3,
+                   .seq = 1,
+                   .batch = 1,
+                   .size = 1,
+                   .hidden = 1};
+        espl__node *n = build(&r, &l);
+        ((int8_t *)n->inputs[1]->constant->data)[0] = 0;
+        ((int8_t *)n->inputs[2]->constant->data)[0] = 127;
+        ((float *)n->inputs[2]->quant.scale)[0] = 1.0f / 127;
+        espl_session *s = session_of(ctx, r.g);
+        run_io x = io_of(s, 5);
+        ((float *)x.in[1].data)[0] = 2.5f; /* more than a grid of 1/127 holds */
+        run_session(s, &x);
+        float last = ((const float *)x.out[1].data)[0];
+        assert_true(fabs(last - tanh(own ? 1.0 : 2.5)) < 1e-5);
+        io_free(&x);
+        espl_session_destroy(&s);
+        espl_graph_destroy(&r.g);
+    }
+    espl_context_destroy(&ctx);
+}
+
 /* Values of 8 bits before and behind the layer: it is an island of floats. */
 static void quantized_activations(void **state) {
     (void)state;
@@ -417,8 +514,7 @@ static void failing_free(void *user, void *ptr) {
     free(ptr);
 }
 
-static void memory_runs_out_cleanly(void **state) {
-    (void)state;
+static void run_out_of_memory(bool integer) {
     int failures = 0;
     for (bool done = false; !done; failures++) {
         failing f = {.left = -1};
@@ -428,6 +524,7 @@ static void memory_runs_out_cleanly(void **state) {
         rig r;
         rig_begin(&r, ctx, 4);
         layer l = {.kind = GRU,
+                   .integer = integer,
                    .direction = 2,
                    .bias = true,
                    .state = true,
@@ -437,7 +534,7 @@ static void memory_runs_out_cleanly(void **state) {
                    .size = 40,
                    .hidden = 80};
         espl__node *n = build(&r, &l);
-        for (int i = 1; i <= 2; i++) quantize_constant_of(&r, n->inputs[i], 1, ESPL_FORMAT_S8);
+        for (int i = 1; i <= 2 && !integer; i++) quantize_constant_of(&r, n->inputs[i], 1, ESPL_FORMAT_S8);
         espl_session *s = NULL;
         espl_diag diag = {0};
         f.left = failures;
@@ -454,6 +551,12 @@ static void memory_runs_out_cleanly(void **state) {
         assert_int_equal(f.live, 0);
     }
     assert_true(failures > 10);
+}
+
+static void memory_runs_out_cleanly(void **state) {
+    (void)state;
+    run_out_of_memory(false);
+    run_out_of_memory(true);
 }
 
 /* --- a real model ---------------------------------------------------------------------------- */
@@ -512,6 +615,8 @@ int main(void) {
         cmocka_unit_test(running_allocates_nothing),
         cmocka_unit_test(odd_layers_go_to_the_reference),
         cmocka_unit_test(quantized_weights),
+        cmocka_unit_test(random_layers_run_on_integers),
+        cmocka_unit_test(the_state_has_its_grid),
         cmocka_unit_test(quantized_activations),
         cmocka_unit_test(other_layouts_behind),
         cmocka_unit_test(memory_runs_out_cleanly),

@@ -41,7 +41,7 @@ static void join(ptq *p, const espl__value *a, const espl__value *b) {
 
 /* --- what kind of work a node is ------------------------------------------------------------------- */
 
-typedef enum work { WORK_FLOAT, WORK_LAYER, WORK_MATMUL, WORK_CHAIN, WORK_MOVE } work;
+typedef enum work { WORK_FLOAT, WORK_LAYER, WORK_RECURRENT, WORK_MATMUL, WORK_CHAIN, WORK_MOVE } work;
 
 static bool is_f32(const espl__value *v) {
     return v && v->dtype == ESPL_F32;
@@ -54,9 +54,16 @@ static bool integer_layer(const espl__node *n) {
     return espl__node_is(n, "Conv") || espl__node_is(n, "MatMul");
 }
 
+bool espl__ptq_computes(const espl__node *n) {
+    bool recurrent = espl__node_is(n, "LSTM") || espl__node_is(n, "GRU") || espl__node_is(n, "RNN");
+    return recurrent ? espl__plan_recurrent(n) : n->op->quant != ESPL__QUANT_FLOAT;
+}
+
 static work kind_of(const ptq *p, const espl__node *n) {
     const decision *d = &p->decisions[n->id];
     if (n->op->quant == ESPL__QUANT_MOVE && is_f32(n->inputs[0])) return WORK_MOVE;
+    if (d->integer && d->weights != ESPL_FORMAT_F32 && espl__plan_recurrent(n) && !n->inputs[0]->constant)
+        return WORK_RECURRENT;
     if (!d->integer || n->output_count != 1 || !is_f32(n->outputs[0])) return WORK_FLOAT;
     if (integer_layer(n) && is_f32(n->inputs[0]) && is_f32(n->inputs[1])) {
         const espl__value *w = n->inputs[1];
@@ -120,6 +127,7 @@ static void mark_available(ptq *p) {
                 for (int k = 0; k < n->output_count; k++)
                     if (n->outputs[k]) p->available[n->outputs[k]->id] = p->available[n->inputs[0]->id];
                 break;
+            case WORK_RECURRENT: /* its cells are computed in f32 */
             case WORK_FLOAT:
                 break;
         }
@@ -134,6 +142,7 @@ static void mark_wanted(ptq *p) {
         for (int k = 0; k < n->output_count; k++) out |= n->outputs[k] && p->wanted[n->outputs[k]->id];
         switch (kind_of(p, n)) {
             case WORK_LAYER:
+            case WORK_RECURRENT:
                 p->wanted[first->id] = true;
                 break;
             case WORK_MATMUL:
