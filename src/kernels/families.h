@@ -10,7 +10,8 @@
     X(dwconv, ref, REF)              \
     X(gemv, ref, REF)                \
     X(eltwise, ref, REF)             \
-    X(right, ref, REF)
+    X(right, ref, REF)               \
+    X(transpose, ref, REF)
 
 #if defined(__x86_64__)
 #define ESPL__KERNEL_FAMILIES(X)       \
@@ -22,6 +23,7 @@
     X(gemv_f32, avx2, AVX2)            \
     X(eltwise, avx2, AVX2)             \
     X(right, avx2, AVX2)               \
+    X(transpose, avx2, AVX2)           \
     X(conv_u8, avx512, AVX512)         \
     X(conv_f32, avx512, AVX512)        \
     X(dwconv, avx512, AVX512)          \

@@ -1,12 +1,18 @@
-/* Four ways to walk the two views, chosen when planned:
- *  runs:    both are contiguous along the innermost dimension: one kernel call a run;
- *  gather:  only dst is: elements are gathered into a small buffer first;
- *  scatter: src is contiguous along another, longer dimension: runs go to the small buffer and are spread
- * from there; planes:  three planes become u8 pixels of four bytes (an image on its way into the first
- * layer): the same, but whole pixels are written. */
+/* Five ways to walk the two views, chosen when planned:
+ *  runs:      both are contiguous along the innermost dimension: one kernel call a run;
+ *  transpose: they are contiguous along different dimensions: blocks of both are converted and transposed;
+ *  gather:    only dst is contiguous: elements are gathered into a small buffer first;
+ *  scatter:   only src is: runs go to the small buffer and are spread from there;
+ *  planes:    three planes become u8 pixels of four bytes (an image on its way into the first layer). */
 #include "runtime/convert.h"
 
-enum { CHUNK = 2048 };
+enum {
+    CHUNK = 2048,
+    SIDE = 64,       /* elements of a transposed block along dst */
+    RUN = 128,       /* and along src */
+    WORTH = 8,       /* shorter sides are not worth transposing */
+    PARALLEL = 65536 /* elements from which threads share the outermost dimension */
+};
 
 static void swap_dims(convert *c, int a, int b) {
     int64_t d = c->dim[a], s = c->src[a], t = c->dst[a];
@@ -65,6 +71,23 @@ static void choose_planes(convert *c, const view *dst) {
         }
 }
 
+/* Innermost is then the dimension dst is contiguous along, before it the one of src. */
+static void choose_transpose(convert *c) {
+    int last = c->rank - 1, along_src = -1, along_dst = -1;
+    for (int d = 0; d <= last; d++) {
+        if (c->src[d] == c->src_bytes && c->dim[d] >= WORTH) along_src = d;
+        if (c->dst[d] == c->dst_bytes && c->dim[d] >= WORTH) along_dst = d;
+    }
+    bool sizes = c->op == CONVERT_COPY ? c->src_bytes == 1 || c->src_bytes == 4 : true;
+    if (c->mode == CONVERT_PLANES || along_src < 0 || along_dst < 0 || along_src == along_dst || !sizes)
+        return;
+    for (int d = along_src; d < last; d++) swap_dims(c, d, d + 1);
+    if (along_dst > along_src) along_dst--;
+    for (int d = along_dst; d < last - 1; d++) swap_dims(c, d, d + 1);
+    swap_dims(c, last - 1, last);
+    c->mode = CONVERT_TRANSPOSE;
+}
+
 bool espl__convert_plan(convert *c, const view *src, const view *dst) {
     *c = (convert){.src_bytes = (int)espl_dtype_bytes(src->type),
                    .dst_bytes = (int)espl_dtype_bytes(dst->type)};
@@ -98,6 +121,7 @@ bool espl__convert_plan(convert *c, const view *src, const view *dst) {
             break;
         }
     choose_planes(c, dst);
+    choose_transpose(c);
     return true;
 }
 
@@ -149,6 +173,37 @@ static void planes(const convert *c, const espl__kernels *k, const char *src, ch
     }
 }
 
+/* One block: `rows` runs of src, `columns` elements each. Bytes are what is cheap to transpose, so floats are
+ * made last and taken first. */
+static void transpose_block(const convert *c, const espl__kernels *k, const char *src, char *dst, int rows,
+                            int columns) {
+    _Alignas(64) char small[SIDE * RUN * 4];
+    int last = c->rank - 1;
+    int64_t by_row = c->src[last], by_column = c->dst[last - 1];
+    if (c->op == CONVERT_COPY) {
+        if (c->src_bytes == 1)
+            k->transpose_8(src, by_row, dst, by_column, rows, columns);
+        else
+            k->transpose_32(src, by_row, dst, by_column, rows, columns);
+    } else if (c->op == CONVERT_DEQUANTIZE) {
+        k->transpose_8(src, by_row, small, SIDE, rows, columns);
+        for (int i = 0; i < columns; i++) run(c, k, small + i * SIDE, dst + i * by_column, rows);
+    } else {
+        for (int r = 0; r < rows; r++) run(c, k, src + r * by_row, small + r * RUN, columns);
+        k->transpose_8(small, RUN, dst, by_column, rows, columns);
+    }
+}
+
+/* The last two dimensions: along src, along dst. */
+static void transpose(const convert *c, const espl__kernels *k, const char *src, char *dst) {
+    int last = c->rank - 1;
+    for (int64_t i = 0; i < c->dim[last - 1]; i += RUN)
+        for (int64_t j = 0; j < c->dim[last]; j += SIDE)
+            transpose_block(c, k, src + i * c->src_bytes + j * c->src[last],
+                            dst + i * c->dst[last - 1] + j * c->dst_bytes,
+                            (int)ESPL_MIN(c->dim[last] - j, SIDE), (int)ESPL_MIN(c->dim[last - 1] - i, RUN));
+}
+
 static void innermost(const convert *c, const espl__kernels *k, const char *src, char *dst) {
     _Alignas(64) char small[CHUNK * 8];
     int last = c->rank - 1;
@@ -177,9 +232,11 @@ void espl__convert_run(const convert *c, const espl__kernels *k, const char *src
     for (;;) {
         if (c->mode == CONVERT_PLANES)
             planes(c, k, src, dst);
+        else if (c->mode == CONVERT_TRANSPOSE)
+            transpose(c, k, src, dst);
         else
             innermost(c, k, src, dst);
-        int d = c->rank - (c->mode == CONVERT_PLANES ? 3 : 2);
+        int d = c->rank - (c->mode == CONVERT_PLANES || c->mode == CONVERT_TRANSPOSE ? 3 : 2);
         for (; d >= 0; d--) {
             src += c->src[d];
             dst += c->dst[d];
@@ -198,9 +255,30 @@ typedef struct convert_step {
     convert c;
 } convert_step;
 
+typedef struct convert_job {
+    const convert_step *step;
+    espl_session *s;
+} convert_job;
+
+/* A part of the outermost dimension. */
+static void job_part(void *arg, int64_t begin, int64_t end, int thread) {
+    const convert_job *j = arg;
+    convert part = j->step->c;
+    (void)thread;
+    part.dim[0] = end - begin;
+    espl__convert_run(&part, j->s->kernels, buffer_at(j->s, &j->step->src) + begin * part.src[0],
+                      buffer_at(j->s, &j->step->dst) + begin * part.dst[0]);
+}
+
 static void run_convert(const step *st, espl_session *s) {
     const convert_step *cs = (const convert_step *)st;
-    espl__convert_run(&cs->c, s->kernels, buffer_at(s, &cs->src), buffer_at(s, &cs->dst));
+    convert_job job = {cs, s};
+    bool whole = cs->c.work < PARALLEL || (cs->c.mode == CONVERT_PLANES && cs->c.rank < 3);
+    espl__pool *pool = whole ? NULL : espl__context_pool(s->ctx);
+    if (pool)
+        espl__parallel_for(pool, cs->c.dim[0], job_part, &job);
+    else
+        espl__convert_run(&cs->c, s->kernels, buffer_at(s, &cs->src), buffer_at(s, &cs->dst));
 }
 
 espl_status espl__plan_convert(espl_session *s, const espl__node *node, const view *src, const view *dst,

@@ -273,30 +273,32 @@ static const uint8_t *rows_u8[POOL];
 static const float *rows_f32[POOL];
 
 /* X(kernel, bytes moved an element, arguments) */
-#define ELTWISE(X)                                               \
-    X(add_u8, 3, (&qadd, now.in, now.res, now.out, N))           \
-    X(lut_u8, 2, (now.w, now.in, now.out, N))                    \
-    X(requant_u8, 2, (0.7f, 3, 5, now.in, now.out, N))           \
-    X(quantize, 5, (9.0f, 3, 0, 255, F32(now.in), now.out, N))   \
-    X(dequantize, 5, (0.1f, 3, now.in, F32(now.out), N))         \
-    X(max_u8, POOL + 1, (rows_u8, POOL, now.out, 64))            \
-    X(max_f32, 4 * POOL + 4, (rows_f32, POOL, F32(now.out), 64)) \
-    X(sum_u8, POOL + 4, (rows_u8, POOL, (int32_t *)now.out, 64)) \
-    X(sum_f32, 4 * POOL + 4, (rows_f32, POOL, F32(now.out), 64)) \
-    X(add_f32, 12, (F32(now.in), F32(now.res), F32(now.out), N)) \
-    X(mul_f32, 12, (F32(now.in), F32(now.res), F32(now.out), N)) \
-    X(clamp_f32, 8, (0.0f, 6.0f, F32(now.in), F32(now.out), N))  \
-    X(exp_f32, 8, (F32(now.in), F32(now.out), N))                \
-    X(sigmoid_f32, 8, (F32(now.in), F32(now.out), N))            \
-    X(tanh_f32, 8, (F32(now.in), F32(now.out), N))               \
-    X(affine_f32, 8, (0.5f, 0.1f, F32(now.in), F32(now.out), N)) \
-    X(erf_f32, 8, (F32(now.in), F32(now.out), N))                \
-    X(gelu_f32, 8, (F32(now.in), F32(now.out), N))               \
-    X(gelu_tanh_f32, 8, (F32(now.in), F32(now.out), N))          \
-    X(softmax_f32, 8, (0.5f, F32(now.in), F32(now.out), N))      \
-    X(layernorm_f32, 8, (&layernorm, F32(now.in), F32(now.out), N)) \
+#define ELTWISE(X)                                                                    \
+    X(add_u8, 3, (&qadd, now.in, now.res, now.out, N))                                \
+    X(lut_u8, 2, (now.w, now.in, now.out, N))                                         \
+    X(requant_u8, 2, (0.7f, 3, 5, now.in, now.out, N))                                \
+    X(quantize, 5, (9.0f, 3, 0, 255, F32(now.in), now.out, N))                        \
+    X(dequantize, 5, (0.1f, 3, now.in, F32(now.out), N))                              \
+    X(max_u8, POOL + 1, (rows_u8, POOL, now.out, 64))                                 \
+    X(max_f32, 4 * POOL + 4, (rows_f32, POOL, F32(now.out), 64))                      \
+    X(sum_u8, POOL + 4, (rows_u8, POOL, (int32_t *)now.out, 64))                      \
+    X(sum_f32, 4 * POOL + 4, (rows_f32, POOL, F32(now.out), 64))                      \
+    X(add_f32, 12, (F32(now.in), F32(now.res), F32(now.out), N))                      \
+    X(mul_f32, 12, (F32(now.in), F32(now.res), F32(now.out), N))                      \
+    X(clamp_f32, 8, (0.0f, 6.0f, F32(now.in), F32(now.out), N))                       \
+    X(exp_f32, 8, (F32(now.in), F32(now.out), N))                                     \
+    X(sigmoid_f32, 8, (F32(now.in), F32(now.out), N))                                 \
+    X(tanh_f32, 8, (F32(now.in), F32(now.out), N))                                    \
+    X(affine_f32, 8, (0.5f, 0.1f, F32(now.in), F32(now.out), N))                      \
+    X(erf_f32, 8, (F32(now.in), F32(now.out), N))                                     \
+    X(gelu_f32, 8, (F32(now.in), F32(now.out), N))                                    \
+    X(gelu_tanh_f32, 8, (F32(now.in), F32(now.out), N))                               \
+    X(softmax_f32, 8, (0.5f, F32(now.in), F32(now.out), N))                           \
+    X(layernorm_f32, 8, (&layernorm, F32(now.in), F32(now.out), N))                   \
     X(pack_u8, 2, (now.in, 128, 1, 128, 128, (int8_t *)now.out, (int32_t *)now.mult)) \
-    X(pack_f32, 8, (F32(now.in), 4, 512, 128, 128, F32(now.out)))
+    X(pack_f32, 8, (F32(now.in), 4, 512, 128, 128, F32(now.out)))                     \
+    X(transpose_8, 2, (now.in, 128, now.out, 128, 128, 128))                          \
+    X(transpose_32, 8, (now.in, 512, now.out, 512, 128, 128))
 
 #define BENCH_ELTWISE(kernel, bytes, args)                                                          \
     static void run_##kernel(const bench_args *a) {                                                 \

@@ -204,3 +204,35 @@ void check_pack_f32(void) {
         }
     }
 }
+
+/* --- transposition
+ * ------------------------------------------------------------------------------------------ */
+
+static void check_transpose(const char *kernel, int bytes) {
+    for (int i = 0; i < 600; i++) {
+        const int rows = between(1, 70), columns = between(1, 70);
+        const ptrdiff_t in_step = bytes * (columns + between(0, 5)),
+                        out_step = bytes * (rows + between(0, 5));
+        uint8_t *in = take(SLOT_IN, (size_t)(in_step * (rows - 1) + bytes * columns));
+        outputs o = take_outputs((size_t)(out_step * (columns - 1) + bytes * rows));
+        for (int r = 0; r < rows; r++)
+            for (int c = 0; c < columns; c++)
+                for (int b = 0; b < bytes; b++)
+                    ((uint8_t *)o.want)[c * out_step + r * bytes + b] = in[r * in_step + c * bytes + b];
+        for (int level = 0; level <= (int)espl__cpu_machine(); level++) {
+            const espl__kernels *set = espl__kernels_own((espl__cpu)level);
+            if (bytes == 1 ? !set->transpose_8 : !set->transpose_32) continue;
+            uint8_t *got = take_again(&o);
+            (bytes == 1 ? set->transpose_8 : set->transpose_32)(in, in_step, got, out_step, rows, columns);
+            expect(same_bytes(&o, got), kernel, level, "%d x %d", rows, columns);
+        }
+    }
+}
+
+void check_transpose_8(void) {
+    check_transpose("transpose_8", 1);
+}
+
+void check_transpose_32(void) {
+    check_transpose("transpose_32", 4);
+}

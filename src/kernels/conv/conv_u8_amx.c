@@ -23,6 +23,7 @@ enum {
     TILE = 16 * 64,   /* bytes of a tile */
     COPY = 64 * 1024, /* room for copied pixels */
     FEW = 3,          /* so few pixels are left to vectors */
+    SHORT = 48,       /* and sums of so few products */
     NARROW = 12       /* rows of fewer pixels are better copied, several to a tile */
 };
 
@@ -178,7 +179,7 @@ static bool choose(const espl__conv *p, const uint8_t *in, int pixels, manner *m
     const int64_t k = (int64_t)p->segments * p->seg_k * 4, row = (k + LINE - 1) / LINE * LINE;
     const int width = p->width && p->width < pixels ? p->width : pixels;
     const bool whole = whole_lines(p, in), room = row * ROWS <= COPY;
-    if (pixels <= FEW || k == 0 || !(whole || room)) return false;
+    if (pixels <= FEW || k <= SHORT || !(whole || room)) return false;
     m->copied = !whole || (width < NARROW && width < pixels && room);
     m->tiles = !m->copied || row * ROWS * 2 <= COPY ? 2 : 1;
     m->row_bytes = (ptrdiff_t)row;
