@@ -559,6 +559,51 @@ static void memory_runs_out_cleanly(void **state) {
     run_out_of_memory(true);
 }
 
+/* --- ONNX Runtime's outputs ------------------------------------------------------------------ */
+
+/* Layers in QDQ form from tests/oracle/make_rnn_fixtures.py; only the state's rounding is ours alone. */
+static void fixtures_agree_with_onnx_runtime(void **state) {
+    (void)state;
+    static const struct {
+        const char *name, *op;
+        double tolerance;
+    } rows[] = {{"lstm", "LSTM", 0.01},
+                {"lstm_two_ways", "LSTM", 0.01},
+                {"gru", "GRU", 0.01},
+                {"gru_linear", "GRU", 0.01},
+                {"rnn_reverse", "RNN", 0.02}};
+    espl_context *ctx = new_context(1);
+    for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
+        const char *at = ESPL_SOURCE_DIR "/tests/fixtures/rnn";
+        char path[4096];
+        espl_graph *g = NULL;
+        espl_tensor t;
+        snprintf(path, sizeof path, "%s/%s.onnx", at, rows[i].name);
+        assert_int_equal(espl_onnx_read(ctx, path, &g, NULL), ESPL_OK);
+        assert_int_equal(espl__passes_run(g, NULL), ESPL_OK);
+        espl_session *s = session_of(ctx, g);
+        assert_string_equal(kernel_of(s, rows[i].op), "rnn_u8");
+        run_io x = io_of(s, 1);
+        snprintf(path, sizeof path, "%s/%s.in.pb", at, rows[i].name);
+        assert_int_equal(espl_onnx_read_tensor(ctx, path, &t, NULL), ESPL_OK);
+        assert_int_equal(bytes_of(&t), bytes_of(&x.in[0]));
+        memcpy(x.in[0].data, t.data, bytes_of(&t));
+        espl_tensor_free(ctx, &t);
+        run_session(s, &x);
+        for (int o = 0; o < x.outputs; o++) {
+            snprintf(path, sizeof path, "%s/%s.out%d.pb", at, rows[i].name, o);
+            assert_int_equal(espl_onnx_read_tensor(ctx, path, &t, NULL), ESPL_OK);
+            double error = difference(&x.out[o], &t);
+            if (!(error <= rows[i].tolerance)) fail_msg("%s: output %d is off by %g", rows[i].name, o, error);
+            espl_tensor_free(ctx, &t);
+        }
+        io_free(&x);
+        espl_session_destroy(&s);
+        espl_graph_destroy(&g);
+    }
+    espl_context_destroy(&ctx);
+}
+
 /* --- a real model ---------------------------------------------------------------------------- */
 
 static void read_tensors(espl_context *ctx, const char *folder, const char *what, int count,
@@ -620,6 +665,7 @@ int main(void) {
         cmocka_unit_test(quantized_activations),
         cmocka_unit_test(other_layouts_behind),
         cmocka_unit_test(memory_runs_out_cleanly),
+        cmocka_unit_test(fixtures_agree_with_onnx_runtime),
         cmocka_unit_test(speech_model_verifies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
