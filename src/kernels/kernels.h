@@ -112,6 +112,7 @@ typedef struct espl__layernorm {
  *  pack_u8, pack_f32: a matrix that is known only now as the weights of conv_*: element (k, column) lies at
  *               b + k * by_k + column * by_column bytes. To [columns / 16][k / 4][16][4] s8 (the codes with the sign
  *               bit flipped) and their sums per column, padded to 16; to [columns / 16][k][16] f32. Zero-filled.
+ *  row_sums_u8: sums of the k codes of each of `rows` rows, `step` bytes apart.
  *  transpose_8, transpose_32: row r, column c of elements of 1 or 4 bytes to row c, column r; steps from row to row in
  *               bytes. */
 #define ESPL__KERNEL_LIST(X)                                                                                          \
@@ -153,6 +154,7 @@ typedef struct espl__layernorm {
     X(layernorm_f32, (const espl__layernorm *p, const float *in, float *out, int64_t n))                              \
     X(pack_u8, (const uint8_t *b, ptrdiff_t by_k, ptrdiff_t by_column, int64_t k, int64_t columns, int8_t *packed,    \
                 int32_t *sums))                                                                                       \
+    X(row_sums_u8, (const uint8_t *in, ptrdiff_t step, int64_t rows, int64_t k, int32_t *sums))                       \
     X(pack_f32, (const float *b, ptrdiff_t by_k, ptrdiff_t by_column, int64_t k, int64_t columns, float *packed)) \
     X(transpose_8, (const void *in, ptrdiff_t in_step, void *out, ptrdiff_t out_step, int rows, int columns)) \
     X(transpose_32, (const void *in, ptrdiff_t in_step, void *out, ptrdiff_t out_step, int rows, int columns))

@@ -323,7 +323,8 @@ static espl_status lower_node(espl_session *s, espl__node *n, espl_diag *diag) {
     bool taken = false;
     espl_status status = ESPL_OK;
     lower_fn lower = find_lowering(n);
-    if (lower) status = lower(s, n, &taken, diag);
+    status = espl__lower_rows(s, n, &taken, diag);
+    if (lower && status == ESPL_OK && !taken) status = lower(s, n, &taken, diag);
     if (status == ESPL_OK && !taken) status = espl__lower_reference(s, n, diag);
     for (int i = 0; i < n->output_count && status == ESPL_OK; i++)
         status = observe(s, n, n->outputs[i], diag);

@@ -7,6 +7,10 @@
 espl_status espl__lower_graph(espl_session *s, espl_diag *diag);
 /* Before everything else: work over one dimension becomes work over two. */
 espl_status espl__lower_lift(espl_graph *graph, espl_diag *diag);
+/* Layer normalisation and Gelu that are written out as many nodes become one; grids go before what only moves. */
+espl_status espl__lower_recognise(espl_graph *graph, espl_diag *diag);
+/* Work on rows: takes this node and those behind it that can follow in the same pass. */
+espl_status espl__lower_rows(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
 /* How a value is stored: U8 if it is quantized to one grid of 8 bits, else its own type. */
 espl_dtype espl__plan_store_type(const espl__value *value);
 /* MatMul whose right side is no constant. */

@@ -3,12 +3,18 @@
 #include "ops/ops.h"
 #include "passes/passes.h"
 
+/* What is stored in this view needs no other codes to be y. */
+static bool same_store(const espl__value *y, const view *v) {
+    float scale;
+    int32_t zero;
+    if (espl__plan_store_type(y) != v->type) return false;
+    return !espl__plan_grid(y, &scale, &zero) || (scale == v->scale && zero == v->zero);
+}
+
 /* Reshape, Flatten, Squeeze, Unsqueeze, Identity: the same rows under another shape. */
 espl_status espl__lower_view(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {
     espl_status status = ESPL_OK;
     const espl__value *x = n->inputs[0], *y = n->outputs[0];
-    float scale;
-    int32_t zero;
     view in, out, same;
     *taken = true;
     ESPL_TRY(espl__plan_require(s, n, x, espl__plan_store_type(x), WANT_ROWS, 1, &in, diag));
@@ -18,9 +24,7 @@ espl_status espl__lower_view(espl_session *s, espl__node *n, bool *taken, espl_d
     same.quantized = in.quantized;
     same.scale = in.scale;
     same.zero = in.zero;
-    bool kept = espl__plan_store_type(y) == in.type &&
-                (!espl__plan_grid(y, &scale, &zero) || (scale == in.scale && zero == in.zero));
-    if (kept) return espl__plan_produce(s, y, &same, diag);
+    if (same_store(y, &in)) return espl__plan_produce(s, y, &same, diag);
     ESPL_TRY(espl__plan_output(s, y, espl__plan_store_type(y), &out, diag));
     ESPL_TRY(espl__plan_convert(s, n, &same, &out, diag));
     ESPL_TRY(espl__plan_produce(s, y, &out, diag));
@@ -51,6 +55,10 @@ espl_status espl__lower_transpose(espl_session *s, espl__node *n, bool *taken, e
     for (int i = 0; i < rank; i++) {
         turned.dim[i] = in.dim[perm[i]];
         turned.stride[i] = in.stride[perm[i]];
+    }
+    if (same_store(n->outputs[0], &in)) { /* whoever reads it copies it, or takes its strides as they are */
+        turned.nhwc = false;
+        return espl__plan_produce(s, n->outputs[0], &turned, diag);
     }
     ESPL_TRY(move_to_output(s, n, 0, &turned, diag));
 done:

@@ -271,13 +271,22 @@ espl_status espl__plan_finish(espl_session *s, const espl__node *node, const esp
     return status == ESPL_OK ? espl__plan_produce(s, value, final, diag) : status;
 }
 
+/* Row after row, with room for cs elements each. */
+static bool in_rows(const view *v) {
+    int64_t stride = (int64_t)espl_dtype_bytes(v->type);
+    for (int d = v->rank - 1; d >= 0; d--) {
+        if (v->dim[d] != 1 && v->stride[d] != stride) return false;
+        stride *= d == v->rank - 1 ? v->cs : v->dim[d];
+    }
+    return true;
+}
+
 static bool form_fits(const view *v, espl_dtype type, want layout, int multiple) {
     if (v->type != type) return false;
     if (layout == WANT_ANY) return true;
     if (layout == WANT_NHWC) return v->nhwc;
     if (espl__view_is_dense(v)) return v->rank == 0 || v->dim[v->rank - 1] % multiple == 0;
-    return !v->nhwc && v->rank > 0 && v->cs % multiple == 0 && multiple > 1 &&
-           v->stride[v->rank - 1] == (int64_t)espl_dtype_bytes(type);
+    return !v->nhwc && v->rank > 0 && v->cs % multiple == 0 && multiple > 1 && in_rows(v);
 }
 
 /* The first form of a constant. */

@@ -296,6 +296,7 @@ static const float *rows_f32[POOL];
     X(softmax_f32, 8, (0.5f, F32(now.in), F32(now.out), N))                           \
     X(layernorm_f32, 8, (&layernorm, F32(now.in), F32(now.out), N))                   \
     X(pack_u8, 2, (now.in, 128, 1, 128, 128, (int8_t *)now.out, (int32_t *)now.mult)) \
+    X(row_sums_u8, 1, (now.in, 128, 128, 128, (int32_t *)now.mult))                   \
     X(pack_f32, 8, (F32(now.in), 4, 512, 128, 128, F32(now.out)))                     \
     X(transpose_8, 2, (now.in, 128, now.out, 128, 128, 128))                          \
     X(transpose_32, 8, (now.in, 512, now.out, 512, 128, 128))

@@ -236,3 +236,23 @@ void check_transpose_8(void) {
 void check_transpose_32(void) {
     check_transpose("transpose_32", 4);
 }
+
+void check_row_sums_u8(void) {
+    for (int i = 0; i < 1000; i++) {
+        int64_t rows = between(1, 20), k = between(1, 300);
+        ptrdiff_t step = k + between(0, 5);
+        const uint8_t *in = take(SLOT_IN, (size_t)((rows - 1) * step + k));
+        outputs o = take_outputs((size_t)rows * 4);
+        for (int64_t r = 0; r < rows; r++) {
+            ((int32_t *)o.want)[r] = 0;
+            for (int64_t c = 0; c < k; c++) ((int32_t *)o.want)[r] += in[r * step + c];
+        }
+        for (int level = 0; level <= (int)espl__cpu_machine(); level++) {
+            const espl__kernels *set = espl__kernels_own((espl__cpu)level);
+            if (!set->row_sums_u8) continue;
+            int32_t *got = take_again(&o);
+            set->row_sums_u8(in, step, rows, k, got);
+            expect(same_bytes(&o, got), "row_sums_u8", level, "%d rows of %d", (int)rows, (int)k);
+        }
+    }
+}

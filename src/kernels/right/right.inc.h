@@ -85,4 +85,12 @@ static void pack_f32(const float *b, ptrdiff_t by_k, ptrdiff_t by_column, int64_
     }
 }
 
-const espl__kernels SET = {.pack_u8 = pack_u8, .pack_f32 = pack_f32};
+static void row_sums_u8(const uint8_t *in, ptrdiff_t step, int64_t rows, int64_t k, int32_t *sums) {
+    for (int64_t r = 0; r < rows; r++, in += step) {
+        uint32_t sum = 0;
+        for (int64_t i = 0; i < k; i++) sum += in[i];
+        sums[r] = (int32_t)sum;
+    }
+}
+
+const espl__kernels SET = {.pack_u8 = pack_u8, .pack_f32 = pack_f32, .row_sums_u8 = row_sums_u8};
