@@ -171,6 +171,17 @@ static void arena_gives_zeroed_aligned_disjoint_memory(void **state) {
     for (int i = 0; i < COUNT; i++)
         for (uint32_t k = 0; k < size[i]; k++)
             if (p[i][k] != (i & 127) + 1) fail_msg("allocation %d was overwritten", i);
+    /* A reserve is used up before more is taken, also when small blocks were there first. */
+    espl__arena_reserve(&arena, 1 << 20);
+    uint64_t taken = espl_context_allocations(f->ctx);
+    char *raw = espl__arena_raw(&arena, 900000), *more = espl__arena_alloc(&arena, 100000);
+    assert_true(raw && more && (more >= raw + 900000 || raw >= more + 100000));
+    assert_int_equal((uintptr_t)raw % 64, 0);
+    assert_int_equal(espl_context_allocations(f->ctx), taken);
+    memset(raw, 0xff, 900000);
+    for (int i = 0; i < 100000; i++) assert_int_equal(more[i], 0);
+    espl__arena_reserve(&arena, UINT64_MAX); /* there is none: nothing happens */
+    assert_non_null(espl__arena_raw(&arena, 300000));
     char *s = espl__arena_strdup(&arena, "espalier");
     assert_string_equal(s, "espalier");
     assert_string_equal(espl__arena_strndup(&arena, "espalier", 4), "espa");
@@ -443,6 +454,42 @@ static void unreadable_files_are_named(void **state) {
     assert_int_equal(espl__file_read(f->ctx, "/dev/zero", 0, &data, &length, NULL), ESPL_IO);
 }
 
+/* Large files are mapped, small ones read; bytes that were dropped come back. */
+static void files_are_mapped(void **state) {
+    fixture *f = *state;
+    char path[256];
+    espl_diag diag = {0};
+    espl__mapping m;
+    in(f, "mapped", path);
+    static const size_t sizes[] = {0, 1, 5000, 3000017};
+    uint64_t used = espl_context_memory(f->ctx, NULL);
+    for (size_t s = 0; s < ESPL_COUNT(sizes); s++) {
+        uint8_t *bytes = espl__alloc(f->ctx, sizes[s]);
+        espl__rng rng = espl__rng_seed(s, 0);
+        for (size_t i = 0; i < sizes[s]; i++) bytes[i] = (uint8_t)espl__rng_u32(&rng);
+        assert_int_equal(espl__file_write(f->ctx, path, bytes, sizes[s], NULL), ESPL_OK);
+        assert_int_equal(espl__file_map(f->ctx, path, &m, NULL), ESPL_OK);
+        assert_int_equal(unlink(path), 0);
+        assert_int_equal(m.length, sizes[s]);
+        assert_int_equal(m.mapped, sizes[s] > 1 << 20);
+        if (sizes[s]) assert_memory_equal(m.data, bytes, sizes[s]);
+        espl__file_drop(&m, m.data + sizes[s] / 3, sizes[s]); /* more than there is */
+        espl__file_drop(&m, m.data, 1);
+        espl__file_drop(&m, bytes, sizes[s]); /* elsewhere: left alone */
+        espl__file_drop(&m, m.data + sizes[s], 100);
+        if (sizes[s]) assert_memory_equal(m.data, bytes, sizes[s]);
+        espl__file_unmap(&m);
+        assert_null(m.data);
+        espl__free(f->ctx, bytes);
+    }
+    assert_int_equal(espl_context_memory(f->ctx, NULL), used);
+    assert_int_equal(espl__file_map(f->ctx, path, &m, &diag), ESPL_IO);
+    assert_non_null(strstr(diag.message, path));
+    espl__file_unmap(&m);
+    assert_int_equal(espl__file_map(f->ctx, f->folder, &m, NULL), ESPL_IO);
+    assert_int_equal(espl__file_map(f->ctx, "/dev/zero", &m, NULL), ESPL_IO);
+}
+
 static void failed_write_leaves_the_old_file(void **state) {
     fixture *f = *state;
     char path[256];
@@ -643,6 +690,7 @@ int main(void) {
         TEST(below_is_uniform),
         TEST(floats_and_normals_have_their_moments),
         TEST(files_come_back_as_written),
+        TEST(files_are_mapped),
         TEST(unreadable_files_are_named),
         TEST(failed_write_leaves_the_old_file),
         TEST(paths_are_joined),

@@ -5,8 +5,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "espalier/compress.h"
 #include "espalier/model.h"
+#include "real_models.h"
 #include "runtime/container.h"
 
 static char path[128];
@@ -94,18 +94,6 @@ static void random_graphs_come_back(void **state) {
     espl_context_destroy(&ctx);
 }
 
-static const char *models_folder(void) {
-    static char folder[4096];
-    const char *env = getenv("ESPL_ASSETS");
-    if (env && *env)
-        snprintf(folder, sizeof folder, "%s/models", env);
-    else
-        snprintf(folder, sizeof folder, "%s/../shared/models", ESPL_SOURCE_DIR);
-    if (access(folder, R_OK) == 0) return folder;
-    printf("skipped: no assets\n");
-    return NULL;
-}
-
 static const char *const models[] = {
     "dtln-lstm", "mlperf-tiny-ad_autoencoder", "mlperf-tiny-kws_dscnn", "mlperf-tiny-resnet8_cifar10",
     "mlperf-tiny-vww_mobilenet025_96", "mnist-cnn", "mnist-mlp", "mobilenet-v2-imagenet", "openwakeword-embedding",
@@ -114,15 +102,10 @@ static const char *const models[] = {
 
 static void real_models_come_back(void **state) {
     (void)state;
-    const char *folder = models_folder();
-    if (!folder) skip();
+    if (!models_folder()) skip();
     espl_context *ctx = new_context(2);
     for (size_t i = 0; i < ESPL_COUNT(models); i++) {
-        char file[4300];
-        espl_graph *g = NULL;
-        espl_diag diag = {0};
-        snprintf(file, sizeof file, "%s/%s/model.onnx", folder, models[i]);
-        if (espl_graph_read(ctx, file, &g, &diag) != ESPL_OK) fail_msg("%s", diag.message);
+        espl_graph *g = real_model(ctx, models[i]);
         round_trip(ctx, g, i);
         espl_graph_destroy(&g);
     }
@@ -331,6 +314,31 @@ static void unknown_shapes_come_back(void **state) {
     espl_context_destroy(&ctx);
 }
 
+/* --- checksum ----------------------------------------------------------------------------------------------- */
+
+/* ISO 3309 by the bit. */
+static uint32_t crc_of(const uint8_t *p, size_t n) {
+    uint32_t crc = 0xFFFFFFFFu;
+    for (size_t i = 0; i < n; i++) {
+        crc ^= p[i];
+        for (int k = 0; k < 8; k++) crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320u : 0);
+    }
+    return ~crc;
+}
+
+static void checksums_are_crc32(void **state) {
+    enum { MOST = 70000 };
+    (void)state;
+    espl__rng rng = espl__rng_seed(1, 1);
+    uint8_t *bytes = malloc(MOST);
+    for (int i = 0; i < MOST; i++) bytes[i] = (uint8_t)espl__rng_u32(&rng);
+    assert_int_equal(espl__container_crc((const uint8_t *)"123456789", 9), 0xCBF43926u); /* the known value */
+    for (size_t n = 0; n < 100; n++) assert_int_equal(espl__container_crc(bytes, n), crc_of(bytes, n));
+    for (size_t n = 1000; n < 1100; n++) assert_int_equal(espl__container_crc(bytes + n % 8, n), crc_of(bytes + n % 8, n));
+    assert_int_equal(espl__container_crc(bytes, MOST), crc_of(bytes, MOST));
+    free(bytes);
+}
+
 /* --- damage ------------------------------------------------------------------------------------------------ */
 
 typedef struct outcomes {
@@ -515,6 +523,7 @@ int main(void) {
         cmocka_unit_test(packed_weights_come_back),
         cmocka_unit_test(repeated_numbers_come_back),
         cmocka_unit_test(unknown_shapes_come_back),
+        cmocka_unit_test(checksums_are_crc32),
         cmocka_unit_test(damage_is_noticed),
         cmocka_unit_test(truncated_files_are_refused),
         cmocka_unit_test(forged_files_do_no_harm),

@@ -5,7 +5,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
-#include "compress/compress.h"
+#include "real_models.h"
 
 /* The thread sanitizer is slow and looks for other things. */
 #ifdef __SANITIZE_THREAD__
@@ -287,40 +287,6 @@ static uint64_t hash_all(int threads) {
     return h;
 }
 
-static void widen(void *user, int value, const char *name, const float *data, int64_t count) {
-    range *r = &((range *)user)[value];
-    (void)name;
-    for (int64_t i = 0; i < count; i++) {
-        r->min = fminf(r->min, data[i]);
-        r->max = fmaxf(r->max, data[i]);
-    }
-    r->seen++;
-}
-
-/* Quantizes a network on one made-up sample. */
-static void quantize_model(espl_context *ctx, espl_graph *g, espl_flavour flavour) {
-    range *ranges = calloc((size_t)g->value_count + 1, sizeof *ranges);
-    decision *decisions = calloc((size_t)g->node_count + 1, sizeof *decisions);
-    espl_session *s = NULL;
-    espl_session_options options = {.observer = widen, .observer_user = ranges};
-    assert_int_equal(espl_session_create(ctx, g, &options, &s, NULL), ESPL_OK);
-    run_io io = io_of(s, 1);
-    run_session(s, &io);
-    io_free(&io);
-    espl_session_destroy(&s);
-    for (int i = 0; i < g->node_count; i++) decisions[i] = (decision){ESPL_PATTERN_DENSE, ESPL_FORMAT_S8, true, false};
-    assert_int_equal(espl__ptq_apply(g, ranges, decisions, flavour, NULL), ESPL_OK);
-    free(ranges);
-    free(decisions);
-}
-
-static const char *models_folder(void) {
-    static char folder[4096];
-    const char *env = getenv("ESPL_ASSETS");
-    snprintf(folder, sizeof folder, "%s/models", env && *env ? env : ESPL_SOURCE_DIR "/../shared");
-    return access(folder, R_OK) == 0 ? folder : NULL;
-}
-
 /* The real models, as they are and quantized in both flavours. */
 static uint64_t hash_models(int threads) {
     static const char *const names[] = {
@@ -332,11 +298,7 @@ static uint64_t hash_models(int threads) {
     uint64_t h = 14695981039346656037u;
     for (size_t i = 0; i < ESPL_COUNT(names); i++)
         for (int flavour = -1; flavour < ESPL_FLAVOUR_COUNT; flavour++) {
-            char path[4400];
-            espl_graph *g = NULL;
-            espl_diag diag = {0};
-            snprintf(path, sizeof path, "%s/%s/model.onnx", models_folder(), names[i]);
-            if (espl_graph_read(ctx, path, &g, &diag) != ESPL_OK) fail_msg("%s", diag.message);
+            espl_graph *g = real_model(ctx, names[i]);
             if (flavour >= 0) quantize_model(ctx, g, (espl_flavour)flavour);
             h = hash_run(h, ctx, g, i);
             espl_graph_destroy(&g);
@@ -382,10 +344,7 @@ static void real_models_give_the_same_bytes(void **state) {
 #if defined __SANITIZE_THREAD__ || defined __SANITIZE_ADDRESS__
     skip(); /* the reference kernels take too long there */
 #endif
-    if (!models_folder()) {
-        printf("skipped: no assets\n");
-        skip();
-    }
+    if (!models_folder()) skip();
     compare_levels("models");
 }
 
