@@ -9,6 +9,7 @@
     X(conv, ref, REF)                \
     X(dwconv, ref, REF)              \
     X(gemv, ref, REF)                \
+    X(winograd, ref, REF)            \
     X(eltwise, ref, REF)             \
     X(right, ref, REF)               \
     X(transpose, ref, REF)
@@ -21,6 +22,7 @@
     X(dwconv, avx2, AVX2)              \
     X(gemv_u8, avx2, AVX2)             \
     X(gemv_f32, avx2, AVX2)            \
+    X(winograd, avx2, AVX2)            \
     X(eltwise, avx2, AVX2)             \
     X(right, avx2, AVX2)               \
     X(transpose, avx2, AVX2)           \
@@ -29,6 +31,7 @@
     X(dwconv, avx512, AVX512)          \
     X(gemv_u8, avx512, AVX512)         \
     X(gemv_f32, avx512, AVX512)        \
+    X(winograd, avx512, AVX512)        \
     X(eltwise, avx512, AVX512)         \
     X(right, avx512, AVX512)           \
     X(conv_u8, avx512vnni, AVX512VNNI) \

@@ -76,6 +76,27 @@ typedef struct espl__dwconv {
     float flo, fhi;
 } espl__dwconv;
 
+/* One row of tiles of Winograd's F(2x2, 3x3) (Lavin and Gray, arXiv:1509.09308): a tile is 2 x 2 output pixels, made of
+ * 4 x 4 input pixels d and the 3 x 3 taps g of a channel as Y = A' (sum over channels of (G g G') * (B' d B)) A with
+ *
+ *        1  0 -1  0           1    0    0
+ *   B' = 0  1  1  0       G = 1/2  1/2  1/2      A' = 1  1  1  0
+ *        0 -1  1  0           1/2 -1/2  1/2           0  1 -1 -1
+ *        0  1  0 -1           0    0    1
+ *
+ * The sums of the 16 elements are 16 matrix products, which conv_f32 does. Element (i, j) of the 4 x 4, tile t and
+ * channel c of either side lie at (4 i + j) * plane + t * tile + 4 c bytes. An image of odd height or width ends in
+ * tiles of which only the first row or column of outputs is there; what nothing depends on is then not read of the
+ * input either: its last row or column is taken twice. Steps are bytes. */
+typedef struct espl__winograd {
+    int32_t width;         /* output pixels of a row */
+    int32_t channels;      /* of the input, or of the output */
+    ptrdiff_t step, row;   /* from pixel to pixel and row to row of the input, or of the output */
+    ptrdiff_t res_step, res_row;
+    ptrdiff_t tile, plane;
+    float flo, fhi;        /* output: clamp after everything else */
+} espl__winograd;
+
 /* y = clamp(rne(fma(f32(a - za), sa, f32(b - zb) * sb)) + zero, lo, hi) */
 typedef struct espl__qadd {
     float sa, sb;
@@ -94,6 +115,10 @@ typedef struct espl__layernorm {
  *  conv_u8_f32: u8 x s8 -> f32.
  *  conv_f32:    f32 -> f32; out = clamp(acc + res, flo, fhi), res may be NULL.
  *  dwconv_*:    the same for depthwise.
+ *  winograd_in_f32: B' d B of a row of tiles with `rows` rows of outputs, 1 or 2; first B' d, element (i, j) = a - b or
+ *               a + b as B' says, then times B likewise.
+ *  winograd_out_f32: out = clamp(A' m A + res, flo, fhi), res may be NULL; first A' m, then times A, both
+ *               (m0 + m1) + m2 and (m1 - m2) - m3.
  *  gemv_*:      conv_* with one segment, made for one to four pixels ("rows"): weights are read once for all.
  *               gemv_u8_f32 also adds `res` (may be NULL): out = clamp(f32(acc) * mult + fbias + res, flo, fhi).
  *  add_u8:      elementwise, n elements.
@@ -125,6 +150,8 @@ typedef struct espl__layernorm {
                   int block1))                                                                                        \
     X(dwconv_f32, (const espl__dwconv *p, const float *in, float *out, const float *res, int pixels, int block0,      \
                    int block1))                                                                                       \
+    X(winograd_in_f32, (const espl__winograd *p, const float *in, float *v, int rows))                                \
+    X(winograd_out_f32, (const espl__winograd *p, const float *m, float *out, const float *res, int rows))            \
     X(gemv_u8, (const espl__conv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int rows, int block0,       \
                 int block1))                                                                                          \
     X(gemv_u8_f32, (const espl__conv *p, const uint8_t *in, float *out, const float *res, int rows, int block0,       \

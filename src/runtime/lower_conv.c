@@ -1,8 +1,7 @@
 /* Convolution, depthwise convolution, and Gemm and MatMul with constant weights: packed once, one step each.
  */
 #include "runtime/lower.h"
-#include "runtime/weights.h"
-#include "ops/ops.h"
+#include "runtime/winograd.h"
 #include "passes/passes.h"
 
 enum {
@@ -310,6 +309,10 @@ espl_status espl__lower_conv(espl_session *s, espl__node *n, bool *taken, espl_d
         ESPL_TRY(
             espl__plan_require(s, n, f.residual, integer ? ESPL_U8 : ESPL_F32, WANT_NHWC, 1, &res, diag));
     ESPL_TRY(espl__plan_store(s, f.out, integer, &out, &final, diag));
+    if (!integer && espl__winograd_pays(&g, groups, cg, oc)) {
+        status = espl__lower_winograd(s, n, &g, &f, &in, &res, &out, &final, diag);
+        goto done;
+    }
     linear_step *l = espl__plan_step(s, sizeof *l, n, "conv", run_linear);
     if (!l) return espl__nomem(diag, sizeof *l);
     l->depthwise = depthwise;

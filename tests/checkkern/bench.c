@@ -262,6 +262,35 @@ static void run_dwconv_f32(const bench_args *a) {
 BENCH_DW(dwconv_u8, 1)
 BENCH_DW(dwconv_f32, 4)
 
+/* --- Winograd's transforms ----------------------------------------------------------------------------- */
+
+/* A row of 28 tiles of 64 channels: 4 x 58 pixels and 16 planes, 61 and 115 KB. */
+enum { WINO_WIDTH = 56, WINO_CHANNELS = 64 };
+static const espl__winograd winograd = {.width = WINO_WIDTH,
+                                        .channels = WINO_CHANNELS,
+                                        .step = 4 * WINO_CHANNELS,
+                                        .row = 4 * WINO_CHANNELS * (WINO_WIDTH + 2),
+                                        .res_step = 4 * WINO_CHANNELS,
+                                        .res_row = 4 * WINO_CHANNELS * WINO_WIDTH,
+                                        .tile = 4 * WINO_CHANNELS + 64,
+                                        .plane = (4 * WINO_CHANNELS + 64) * (WINO_WIDTH / 2) + 64,
+                                        .fhi = 6.0f};
+
+/* Bytes moved: 16 elements a tile and channel on one side; 8 read (the rest the tile before has) or 4
+ * written. */
+#define BENCH_WINOGRAD(kernel, bytes, args)                                                                \
+    static void run_##kernel(const bench_args *a) {                                                        \
+        a->set->kernel args;                                                                               \
+    }                                                                                                      \
+    static void bench_##kernel(int level) {                                                                \
+        bench_args a = {espl__kernels_at((espl__cpu)level), NULL};                                         \
+        double moved = (double)WINO_CHANNELS * (WINO_WIDTH / 2) * (bytes);                                 \
+        print_rate(#kernel, level, "28 tiles of 64 channels",                                              \
+                   moved / seconds(run_##kernel, &a, level ? 0.05 : 0.01) * 1e-9, "GB/s ", 0.0);           \
+    }
+BENCH_WINOGRAD(winograd_in_f32, 4 * (16 + 8), (&winograd, F32(now.in), F32(now.out), 2))
+BENCH_WINOGRAD(winograd_out_f32, 4 * (16 + 4), (&winograd, F32(now.in), F32(now.out), NULL, 2))
+
 /* --- elementwise ------------------------------------------------------------------------------------------
  */
 

@@ -37,6 +37,9 @@ static INLINE vf vf_set1(float x) {
 static INLINE vf vf_add(vf a, vf b) {
     return _mm256_add_ps(a, b);
 }
+static INLINE vf vf_sub(vf a, vf b) {
+    return _mm256_sub_ps(a, b);
+}
 static INLINE vf vf_mul(vf a, vf b) {
     return _mm256_mul_ps(a, b);
 }

@@ -1,0 +1,290 @@
+/* Convolution by Winograd's F(2x2, 3x3) in f32 (Lavin and Gray, arXiv:1509.09308): 16 products where the
+ * direct way has 36. See kernels.h for the formula. A strip of some rows of tiles at a time: its input is
+ * transformed (V), then, for some blocks of output channels after the other, 16 matrix products V_k U_k give
+ * M, and M is transformed into the output. The strip is as long as keeps V and M in the second-level cache.
+ *
+ * No threshold here may depend on the machine or the batch: the two ways round differently, and the same
+ * input shall give the same output everywhere. */
+#include "runtime/winograd.h"
+
+#include <math.h>
+
+enum {
+    ELEMENTS = 16,           /* of a transformed tile */
+    LEAST_CHANNELS = 16,     /* of either side; with fewer, or */
+    LEAST_PAIRS = 512,       /* fewer products of both, the transforms cost more than the products saved */
+    LEAST_TILES = 25,        /* of an image; with fewer, reading the weights is the work, */
+    FEW_TILES = 16,          /* unless they are few: then so many */
+    FEW_PAIRS = 128 * 128,   /* will do */
+    STRIP_BYTES = 512 << 10, /* of V in one strip, but at least */
+    STRIP_TILES = 28,        /* so many tiles for one reading of the weights */
+    GROUP_BLOCKS = 4,        /* blocks of output channels of one M */
+    LINE = 64                /* bytes of a line of cache memory */
+};
+
+typedef struct winograd_step {
+    step base;
+    espl__winograd in_side, out_side;
+    espl__conv product;
+    view in, out, res;
+    bool has_res, by_blocks;
+    int work;                                 /* buffer: V and M of each thread */
+    int64_t v_bytes, m_bytes;                 /* of one thread */
+    int64_t tiles, tile_rows, images, height; /* tiles of a row, rows of them in an image; rows of outputs */
+    int64_t strip_rows;                       /* of tiles */
+    int64_t in_origin;
+    int64_t weight_plane; /* bytes of one of the 16 matrices */
+    const float *bias, *no_bias;
+    int channels, blocks;
+} winograd_step;
+
+typedef struct winograd_job {
+    const winograd_step *w;
+    espl_session *s;
+    int64_t begin, end; /* rows of tiles of the strip */
+} winograd_job;
+
+static char *v_of(const winograd_job *j, int thread) {
+    return (char *)j->s->buffers[j->w->work].data + thread * (j->w->v_bytes + j->w->m_bytes);
+}
+
+static char *m_of(const winograd_job *j, int thread) {
+    return v_of(j, thread) + j->w->v_bytes;
+}
+
+/* Rows of outputs that a row of tiles has. */
+static int rows_of(const winograd_step *w, int64_t tile_row) {
+    return (int)ESPL_MIN(w->height - tile_row % w->tile_rows * 2, 2);
+}
+
+/* Where a row of tiles begins in a view. */
+static char *at_row(const winograd_job *j, const view *v, int64_t tile_row) {
+    return buffer_at(j->s, v) + tile_row / j->w->tile_rows * v->stride[0] +
+           tile_row % j->w->tile_rows * 2 * v->stride[2];
+}
+
+/* Row r of tiles, of the strip that begins at j->begin. */
+static void transform_in(const winograd_job *j, int64_t r, char *v) {
+    const winograd_step *w = j->w;
+    j->s->kernels->winograd_in_f32(
+        &w->in_side, (const float *)(const void *)(at_row(j, &w->in, r) + w->in_origin),
+        (float *)(void *)(v + (r - j->begin) * w->tiles * w->in_side.tile), rows_of(w, r));
+}
+
+static void transform_out(const winograd_job *j, int64_t r, const char *m, int block, int channels) {
+    const winograd_step *w = j->w;
+    espl__winograd p = w->out_side;
+    int64_t from = (int64_t)block * ESPL__NR * 4;
+    p.channels = channels;
+    j->s->kernels->winograd_out_f32(
+        &p, (const float *)(const void *)(m + (r - j->begin) * w->tiles * p.tile),
+        (float *)(void *)(at_row(j, &w->out, r) + from),
+        w->has_res ? (const float *)(const void *)(at_row(j, &w->res, r) + from) : NULL, rows_of(w, r));
+}
+
+/* The strip's outputs of blocks [b0, b1), no more than GROUP_BLOCKS. */
+static void multiply(const winograd_job *j, const char *v, char *m, int b0, int b1) {
+    const winograd_step *w = j->w;
+    espl__conv p = w->product;
+    p.channels = ESPL_MIN(w->channels, b1 * ESPL__NR) - b0 * ESPL__NR;
+    for (int k = 0; k < ELEMENTS; k++) {
+        p.w = (const char *)w->product.w + k * w->weight_plane + b0 * (w->weight_plane / w->blocks);
+        p.bias = (k == 5 ? w->bias : w->no_bias) + b0 * ESPL__NR; /* A' adds element (1, 1) to all outputs */
+        j->s->kernels->conv_f32(&p, (const float *)(const void *)(v + k * w->in_side.plane),
+                                (float *)(void *)(m + k * w->out_side.plane), NULL,
+                                (int)((j->end - j->begin) * w->tiles), 0, b1 - b0);
+    }
+    for (int64_t r = j->begin; r < j->end; r++) transform_out(j, r, m, b0, p.channels);
+}
+
+/* Threads share rows: each has strips of its own. */
+static void job_strips(void *arg, int64_t begin, int64_t end, int thread) {
+    const winograd_job *all = arg;
+    winograd_job j = *all;
+    const winograd_step *w = j.w;
+    for (j.begin = begin; j.begin < end; j.begin = j.end) {
+        j.end = ESPL_MIN(j.begin + w->strip_rows, end);
+        for (int64_t r = j.begin; r < j.end; r++) transform_in(&j, r, v_of(&j, thread));
+        for (int b = 0; b < w->blocks; b += GROUP_BLOCKS)
+            multiply(&j, v_of(&j, thread), m_of(&j, thread), b, ESPL_MIN(b + GROUP_BLOCKS, w->blocks));
+    }
+}
+
+/* Threads share blocks of output channels: all work on one strip, in the first one's V. */
+static void job_rows(void *arg, int64_t begin, int64_t end, int thread) {
+    const winograd_job *j = arg;
+    (void)thread;
+    for (int64_t r = begin; r < end; r++) transform_in(j, j->begin + r, v_of(j, 0));
+}
+
+static void job_groups(void *arg, int64_t begin, int64_t end, int thread) {
+    const winograd_job *j = arg;
+    for (int64_t g = begin; g < end; g++)
+        multiply(j, v_of(j, 0), m_of(j, thread), (int)g * GROUP_BLOCKS,
+                 ESPL_MIN((int)(g + 1) * GROUP_BLOCKS, j->w->blocks));
+}
+
+static void run_winograd(const step *st, espl_session *s) {
+    winograd_job j = {(const winograd_step *)st, s, 0, 0};
+    const winograd_step *w = j.w;
+    espl__pool *pool = espl__context_pool(s->ctx);
+    int64_t rows = w->images * w->tile_rows;
+    if (!w->by_blocks) {
+        espl__parallel_for(pool, rows, job_strips, &j);
+        return;
+    }
+    for (j.begin = 0; j.begin < rows; j.begin = j.end) {
+        j.end = ESPL_MIN(j.begin + w->strip_rows, rows);
+        espl__parallel_for(pool, j.end - j.begin, job_rows, &j);
+        espl__parallel_for(pool, (w->blocks + GROUP_BLOCKS - 1) / GROUP_BLOCKS, job_groups, &j);
+    }
+}
+
+/* --- weights ------------------------------------------------------------------------------------------ */
+
+typedef double lanes[ESPL__NR]; /* one number of each channel of a block */
+
+/* G times a vector of three, in double: exact but for the last bits of numbers of very different size. */
+static void transform_taps(lanes *const g[3], lanes *const u[4]) {
+    for (int c = 0; c < ESPL__NR; c++) {
+        double ends = (*g[0])[c] + (*g[2])[c];
+        (*u[0])[c] = (*g[0])[c];
+        (*u[1])[c] = (ends + (*g[1])[c]) / 2;
+        (*u[2])[c] = (ends - (*g[1])[c]) / 2;
+        (*u[3])[c] = (*g[2])[c];
+    }
+}
+
+/* The taps of `count` channels, `by_channel` floats apart, for one input. */
+static void transform_kernels(const float *taps, int64_t by_channel, int64_t count, float *to,
+                              int64_t plane) {
+    lanes g[3][3], t[4][3], u[4][4];
+    memset(g, 0, sizeof g);
+    for (int64_t c = 0; c < count; c++)
+        for (int k = 0; k < 9; k++) g[k / 3][k % 3][c] = (double)taps[c * by_channel + k];
+    for (int j = 0; j < 3; j++)
+        transform_taps((lanes *const[3]){&g[0][j], &g[1][j], &g[2][j]},
+                       (lanes *const[4]){&t[0][j], &t[1][j], &t[2][j], &t[3][j]});
+    for (int i = 0; i < 4; i++)
+        transform_taps((lanes *const[3]){&t[i][0], &t[i][1], &t[i][2]},
+                       (lanes *const[4]){&u[i][0], &u[i][1], &u[i][2], &u[i][3]});
+    for (int k = 0; k < ELEMENTS; k++)
+        for (int c = 0; c < ESPL__NR; c++) to[k * plane + c] = (float)u[k / 4][k % 4][c];
+}
+
+/* w: [channels][inputs][3][3], to [16][channels / 16][inputs][16], zero-filled. What was read of a file
+ * leaves memory again. */
+static void transform_weights(const espl_session *s, const float *w, int64_t channels, int64_t inputs,
+                              float *to, int64_t plane) {
+    for (int64_t c = 0; c < channels; c += ESPL__NR, w += ESPL__NR * inputs * 9) {
+        int64_t count = ESPL_MIN(channels - c, ESPL__NR);
+        for (int64_t i = 0; i < inputs; i++, to += ESPL__NR)
+            transform_kernels(w + i * 9, inputs * 9, count, to, plane);
+        espl__graph_drop(s->graph, w, (uint64_t)(count * inputs) * 9 * sizeof *w);
+    }
+}
+
+/* --- planning ---------------------------------------------------------------------------------------------
+ */
+
+/* Counted in doubles: shapes are numbers from a file. */
+bool espl__winograd_pays(const espl__window *g, int64_t groups, int64_t inputs, int64_t channels) {
+    if (groups != 1 || ESPL_MIN(inputs, channels) < LEAST_CHANNELS) return false;
+    for (int d = 0; d < 2; d++)
+        if (g->kernel[d] != 3 || g->stride[d] != 1 || g->dilation[d] != 1) return false;
+    double pairs = (double)inputs * (double)channels,
+           tiles = ceil((double)g->out[0] / 2) * ceil((double)g->out[1] / 2);
+    return pairs >= LEAST_PAIRS && tiles >= (pairs <= FEW_PAIRS ? FEW_TILES : LEAST_TILES);
+}
+
+/* An odd number of lines: equal places of neighbours share no set of the cache. */
+static int64_t odd_lines(int64_t bytes) {
+    return (bytes + 2 * LINE - 1) / (2 * LINE) * (2 * LINE) + LINE;
+}
+
+/* Strips, and which way threads share the work: like run_linear, by what is larger. */
+static void choose_strips(winograd_step *w, int64_t inputs, int threads) {
+    int64_t rows = w->images * w->tile_rows, tile = odd_lines(inputs * 4);
+    int64_t least = ESPL_MAX(STRIP_TILES / w->tiles, 1);
+    w->strip_rows = ESPL_MAX(STRIP_BYTES / (ELEMENTS * tile * w->tiles), least);
+    int64_t input_bytes = rows * w->tiles * 4 * inputs * 4;
+    w->by_blocks = threads > 1 && (rows < 2 * threads || (w->blocks >= 2 * GROUP_BLOCKS * threads &&
+                                                          ELEMENTS * w->weight_plane > input_bytes));
+    int64_t share = w->by_blocks ? rows : (rows + threads - 1) / threads;
+    int64_t strips = ESPL_MAX((share + w->strip_rows - 1) / w->strip_rows, 1);
+    w->strip_rows = (share + strips - 1) / strips;
+    int64_t in_strip = w->strip_rows * w->tiles;
+    w->in_side.tile = tile;
+    w->in_side.plane = odd_lines(in_strip * tile);
+    w->out_side.tile = odd_lines(ESPL_MIN(w->blocks, GROUP_BLOCKS) * ESPL__NR * 4);
+    w->out_side.plane = odd_lines(in_strip * w->out_side.tile);
+    w->v_bytes = ELEMENTS * w->in_side.plane;
+    w->m_bytes = ELEMENTS * w->out_side.plane;
+}
+
+static void set_geometry(winograd_step *w, const espl__window *g) {
+    w->images = w->out.dim[0];
+    w->height = g->out[0];
+    w->tiles = (g->out[1] + 1) / 2;
+    w->tile_rows = (g->out[0] + 1) / 2;
+    w->in_origin = -(g->begin[0] * w->in.stride[2] + g->begin[1] * w->in.stride[3]);
+    w->in_side.width = w->out_side.width = (int32_t)g->out[1];
+    w->in_side.channels = (int32_t)w->in.dim[1];
+    w->in_side.step = w->in.stride[3];
+    w->in_side.row = w->in.stride[2];
+    w->out_side.step = w->out.stride[3];
+    w->out_side.row = w->out.stride[2];
+    w->out_side.res_step = w->has_res ? w->res.stride[3] : 0;
+    w->out_side.res_row = w->has_res ? w->res.stride[2] : 0;
+}
+
+static void set_product(winograd_step *w, int64_t inputs, const void *packed) {
+    static const int32_t one_segment[1];
+    w->product = (espl__conv){.segments = 1,
+                              .seg_k = (int32_t)inputs,
+                              .seg_off = one_segment,
+                              .in_step = w->in_side.tile,
+                              .out_step = w->out_side.tile,
+                              .w = packed,
+                              .flo = -INFINITY,
+                              .fhi = INFINITY};
+}
+
+espl_status espl__lower_winograd(espl_session *s, const espl__node *n, const espl__window *g, const fusion *f,
+                                 const view *in, const view *res, const view *out, const view *final,
+                                 espl_diag *diag) {
+    espl_status status = ESPL_OK;
+    weights read = {0};
+    espl__conv side = {0};
+    int64_t channels = out->dim[1], inputs = in->dim[1];
+    winograd_step *w = espl__plan_step(s, sizeof *w, n, "winograd_f32", run_winograd);
+    if (!w) return espl__nomem(diag, sizeof *w);
+    w->in = *in;
+    w->out = *out;
+    w->res = *res;
+    w->has_res = f->residual != NULL;
+    w->channels = (int)channels;
+    w->blocks = (int)(pad16(channels) / ESPL__NR);
+    w->weight_plane = (int64_t)espl__pack_f32_bytes(channels, 1, inputs);
+    set_geometry(w, g);
+    choose_strips(w, inputs, s->threads);
+    w->work = espl__plan_buffer(s, BUFFER_WORK, (uint64_t)s->threads * (uint64_t)(w->v_bytes + w->m_bytes));
+    float *packed = espl__plan_packed(s, ELEMENTS * (uint64_t)w->weight_plane);
+    w->no_bias = espl__plan_weights(s, (uint64_t)(w->blocks * ESPL__NR) * 4);
+    if (w->work < 0 || !packed || !w->no_bias) return espl__nomem(diag, ELEMENTS * (uint64_t)w->weight_plane);
+    ESPL_TRY(espl__weights_float(s, n->inputs[1], &read, diag));
+    transform_weights(s, read.data, channels, inputs, packed, w->weight_plane / 4);
+    ESPL_TRY(espl__weights_bias(s, f, 1, channels, &side, diag));
+    w->bias = side.bias;
+    w->out_side.flo = side.flo;
+    w->out_side.fhi = side.fhi;
+    set_product(w, inputs, packed);
+    w->base.macs = n->op->macs(n);
+    w->base.weight_bytes = ELEMENTS * (uint64_t)(inputs * channels) * 4;
+    const int used[] = {in->buffer, out->buffer, w->work, w->has_res ? res->buffer : in->buffer};
+    for (size_t i = 0; i < ESPL_COUNT(used); i++) espl__plan_use(s, used[i]);
+    status = espl__plan_finish(s, n, f->out, out, final, diag);
+done:
+    espl__weights_done(s, &read);
+    return status;
+}
