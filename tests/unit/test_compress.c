@@ -109,12 +109,34 @@ static bool same_bytes(espl_context *ctx, const espl_graph *a, const espl_graph 
     return same;
 }
 
+/* The .espl and the ONNX file of a graph compute what it computes. */
+static void check_files(espl_context *ctx, const espl_graph *g, espl_flavour flavour, uint64_t seed) {
+    espl_graph *back = NULL;
+    espl_diag diag = {0};
+    /* .espl */
+    if (espl_model_write(ctx, g, in_folder("random.espl"), &diag) != ESPL_OK) fail_msg("%s", diag.message);
+    if (espl_model_read(ctx, in_folder("random.espl"), &back, &diag) != ESPL_OK) fail_msg("%s", diag.message);
+    if (!same_bytes(ctx, g, back, seed)) fail_msg("seed %d: the .espl file computes something else", (int)seed);
+    espl_graph_destroy(&back);
+    /* ONNX */
+    espl_onnx_options options = {.flavour = flavour};
+    if (espl_onnx_write(ctx, g, &options, in_folder("random.onnx"), &diag) != ESPL_OK) fail_msg("seed %d: %s", (int)seed, diag.message);
+    if (espl_graph_read(ctx, in_folder("random.onnx"), &back, &diag) != ESPL_OK) fail_msg("seed %d: %s", (int)seed, diag.message);
+    if (!same_bytes(ctx, g, back, seed)) {
+        print_graph(g);
+        printf("read back from ONNX:\n");
+        print_graph(back);
+        fail_msg("seed %d, %s: the ONNX file computes something else", (int)seed, espl_flavour_name(flavour));
+    }
+    espl_graph_destroy(&back);
+}
+
 /* Quantizes a random network as random decisions say. It must stay near the f32 network, and the same integers must come
  * back from the .espl and from the ONNX file. */
 static void quantize_random(espl_context *ctx, uint64_t seed, double *worst, int *layers) {
     random_graph x;
     random_graph_of(&x, ctx, seed, 8, true);
-    espl_graph *f32 = NULL, *g = NULL, *back = NULL;
+    espl_graph *f32 = NULL, *g = NULL;
     espl_diag diag = {0};
     assert_int_equal(espl__graph_clone(x.r.g, &f32, NULL), ESPL_OK);
     if (espl__passes_run(f32, &diag) != ESPL_OK) fail_msg("%s", diag.message);
@@ -156,22 +178,7 @@ static void quantize_random(espl_context *ctx, uint64_t seed, double *worst, int
     io_free(&q);
     espl_session_destroy(&a);
     espl_session_destroy(&b);
-    /* .espl */
-    if (espl_model_write(ctx, g, in_folder("random.espl"), &diag) != ESPL_OK) fail_msg("%s", diag.message);
-    if (espl_model_read(ctx, in_folder("random.espl"), &back, &diag) != ESPL_OK) fail_msg("%s", diag.message);
-    if (!same_bytes(ctx, g, back, seed)) fail_msg("seed %d: the .espl file computes something else", (int)seed);
-    espl_graph_destroy(&back);
-    /* ONNX */
-    espl_onnx_options options = {.flavour = flavour};
-    if (espl_onnx_write(ctx, g, &options, in_folder("random.onnx"), &diag) != ESPL_OK) fail_msg("seed %d: %s", (int)seed, diag.message);
-    if (espl_graph_read(ctx, in_folder("random.onnx"), &back, &diag) != ESPL_OK) fail_msg("seed %d: %s", (int)seed, diag.message);
-    if (!same_bytes(ctx, g, back, seed)) {
-        print_graph(g);
-        printf("read back from ONNX:\n");
-        print_graph(back);
-        fail_msg("seed %d, %s: the ONNX file computes something else", (int)seed, espl_flavour_name(flavour));
-    }
-    espl_graph_destroy(&back);
+    check_files(ctx, g, flavour, seed);
     free(d);
     free(ranges);
     espl_graph_destroy(&g);
@@ -187,6 +194,59 @@ static void random_networks_are_quantized(void **state) {
     for (int i = from_seed(); i < from_seed() + seeds(120); i++) quantize_random(ctx, 9000000 + (uint64_t)i, &worst, layers);
     printf("%d of %d layers are computed in integers; the largest relative error is %.3f\n", layers[1], layers[0], worst);
     assert_true(3 * layers[1] > layers[0]);
+    assert_int_equal(espl_context_memory(ctx, NULL), empty_context(1));
+    espl_context_destroy(&ctx);
+}
+
+static espl__value *recurrent_of(rig *r, const char *op, int gates, espl__value *x, int64_t size, int64_t hidden) {
+    float spread = 1 / sqrtf((float)hidden);
+    espl__node *n = NODE(r, op, x, random_of(r, SHAPE(1, gates * hidden, size), spread),
+                         random_of(r, SHAPE(1, gates * hidden, hidden), spread));
+    n->opset = 14;
+    set_int(r, n, "hidden_size", hidden);
+    espl__value *squeezed[2] = {done_of(r, n), INTS(r, 1)};
+    return APPLY(r, "Squeeze", squeezed[0], squeezed[1]);
+}
+
+/* Two recurrent layers, the first one's output read by the second: both must run on integers. */
+static void recurrent_layers_are_quantized(void **state) {
+    (void)state;
+    espl_context *ctx = new_context(1);
+    for (uint64_t seed = 0; seed < 6; seed++) {
+        rig r;
+        rig_begin(&r, ctx, seed);
+        espl__value *x = input_of(&r, "x", ESPL_F32, SHAPE(9, 2, 12));
+        espl__value *y = recurrent_of(&r, seed & 1 ? "LSTM" : "GRU", seed & 1 ? 4 : 3, x, 12, 20);
+        IO(&r, x, recurrent_of(&r, seed & 2 ? "RNN" : "LSTM", seed & 2 ? 1 : 4, y, 20, 17));
+        espl_graph *g = NULL;
+        espl_diag diag = {0};
+        assert_int_equal(espl__graph_clone(r.g, &g, NULL), ESPL_OK);
+        espl_flavour flavour = (espl_flavour)(seed % ESPL_FLAVOUR_COUNT);
+        range *ranges = ranges_of(ctx, r.g, seed);
+        decision *d = calloc((size_t)g->node_count + 1, sizeof *d);
+        for (int i = 0; i < g->node_count; i++) d[i] = (decision){ESPL_PATTERN_DENSE, ESPL_FORMAT_S8, true, false};
+        if (espl__ptq_apply(g, ranges, d, flavour, &diag) != ESPL_OK) fail_msg("%s", diag.message);
+        check_grids(g, flavour, d);
+        espl_session *a = session_of(ctx, r.g), *b = session_of(ctx, g);
+        int integers = 0;
+        for (int i = 0; i < espl_session_layer_count(b); i++)
+            integers += strcmp(espl_session_layer(b, i).kernel, "rnn_u8") == 0;
+        assert_int_equal(integers, 2);
+        run_io p = io_of(a, seed), q = io_of(b, seed);
+        run_session(a, &p);
+        run_session(b, &q);
+        double e = relative_error(&q.out[0], &p.out[0]);
+        if (!(e > 0 && e < 0.05)) fail_msg("seed %d: errs by %g", (int)seed, e);
+        io_free(&p);
+        io_free(&q);
+        espl_session_destroy(&a);
+        espl_session_destroy(&b);
+        check_files(ctx, g, flavour, seed);
+        free(d);
+        free(ranges);
+        espl_graph_destroy(&g);
+        espl_graph_destroy(&r.g);
+    }
     assert_int_equal(espl_context_memory(ctx, NULL), empty_context(1));
     espl_context_destroy(&ctx);
 }
@@ -688,6 +748,7 @@ static int teardown(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_networks_are_quantized),
+        cmocka_unit_test(recurrent_layers_are_quantized),
         cmocka_unit_test(odd_ranges_give_valid_scales),
         cmocka_unit_test(goals_flavours_and_data),
         cmocka_unit_test(recipes_repeat_the_result),
