@@ -140,9 +140,9 @@ typedef struct grid {
 } grid;
 
 /* Gates [first, first + count) of one direction into blocks from `block` on, unit blocks of them interleaved.
- */
-static void pack_gates(const rnn_step *t, const matrix *m, grid in, const float *bias, int d, int first,
-                       int count, int64_t block, espl__conv *p) {
+ * What was read of a file leaves memory again. */
+static void pack_gates(const espl_session *s, const rnn_step *t, const matrix *m, grid in, const float *bias,
+                       int d, int first, int count, int64_t block, espl__conv *p) {
     for (int64_t u = 0; u < t->units; u++)
         for (int g = 0; g < count; g++, block++) {
             pack_block(t, m, d, first + g, u, block, p);
@@ -152,6 +152,9 @@ static void pack_gates(const rnn_step *t, const matrix *m, grid in, const float 
                 if (bias) to[channel] = bias[(first + g) * t->hidden + unit];
                 if (t->integer) fill_scale(t, m, in.scale, in.zero, d, first + g, unit, channel, p);
             }
+            int64_t row = m->k * (t->integer ? 1 : (int64_t)sizeof(float));
+            espl__graph_drop(s->graph, (const char *)m->w.data + row_of(t, d, first + g, u * ESPL__NR) * row,
+                             (uint64_t)(ESPL__NR * row));
         }
 }
 
@@ -198,18 +201,18 @@ static espl_status pack_direction(espl_session *s, rnn_step *t, const matrix *w,
     const float *sum = input_bias(s, t, b);
     if (!sum) return espl__nomem(diag, (uint64_t)row);
     ESPL_TRY(begin_matrix(s, t, w, t->gates, true, &d->input, diag));
-    pack_gates(t, w, x, sum, index, 0, fed, 0, &d->input);
-    pack_gates(t, w, x, sum, index, fed, rest, t->units * fed, &d->input);
+    pack_gates(s, t, w, x, sum, index, 0, fed, 0, &d->input);
+    pack_gates(s, t, w, x, sum, index, fed, rest, t->units * fed, &d->input);
     d->input.in_step = row_stride(&t->x);
     ESPL_TRY(begin_matrix(s, t, r, t->padded * fed, false, &d->recurrent, diag));
-    pack_gates(t, r, h, NULL, index, 0, fed, 0, &d->recurrent);
+    pack_gates(s, t, r, h, NULL, index, 0, fed, 0, &d->recurrent);
     d->recurrent.in_step = state;
     d->input.out_step = d->recurrent.out_step = row;
     d->recurrent.res_step = t->batch_first ? t->steps * row : row;
     if (rest == 0) goto done;
     bool before = t->linear_before_reset;
     ESPL_TRY(begin_matrix(s, t, r, t->padded, before, &d->candidate, diag));
-    pack_gates(t, r, h, before && b ? b + (fed + rest) * t->hidden : NULL, index, fed, rest, 0,
+    pack_gates(s, t, r, h, before && b ? b + (fed + rest) * t->hidden : NULL, index, fed, rest, 0,
                &d->candidate);
     d->candidate.in_step = state;
     d->candidate.out_step = before ? t->padded * (int64_t)sizeof(float) : row;
