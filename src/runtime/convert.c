@@ -8,8 +8,9 @@
 
 enum {
     CHUNK = 2048,
-    SIDE = 64,       /* elements of a transposed block along dst */
-    RUN = 128,       /* and along src */
+    LINE = 64,       /* of memory */
+    LONG = 256,      /* elements of a transposed block along the side that is f32, if one is */
+    SIDE = 64,       /* and along the other one */
     WORTH = 8,       /* shorter sides are not worth transposing */
     PARALLEL = 65536 /* elements from which threads share the outermost dimension */
 };
@@ -177,7 +178,7 @@ static void planes(const convert *c, const espl__kernels *k, const char *src, ch
  * made last and taken first. */
 static void transpose_block(const convert *c, const espl__kernels *k, const char *src, char *dst, int rows,
                             int columns) {
-    _Alignas(64) char small[SIDE * RUN * 4];
+    _Alignas(64) char small[SIDE * LONG];
     int last = c->rank - 1;
     int64_t by_row = c->src[last], by_column = c->dst[last - 1];
     if (c->op == CONVERT_COPY) {
@@ -186,22 +187,27 @@ static void transpose_block(const convert *c, const espl__kernels *k, const char
         else
             k->transpose_32(src, by_row, dst, by_column, rows, columns);
     } else if (c->op == CONVERT_DEQUANTIZE) {
-        k->transpose_8(src, by_row, small, SIDE, rows, columns);
-        for (int i = 0; i < columns; i++) run(c, k, small + i * SIDE, dst + i * by_column, rows);
+        k->transpose_8(src, by_row, small, LONG, rows, columns);
+        for (int i = 0; i < columns; i++) run(c, k, small + i * LONG, dst + i * by_column, rows);
     } else {
-        for (int r = 0; r < rows; r++) run(c, k, src + r * by_row, small + r * RUN, columns);
-        k->transpose_8(small, RUN, dst, by_column, rows, columns);
+        for (int r = 0; r < rows; r++) run(c, k, src + r * by_row, small + r * LONG, columns);
+        k->transpose_8(small, LONG, dst, by_column, rows, columns);
     }
 }
 
-/* The last two dimensions: along src, along dst. */
+/* The last two dimensions: along src, along dst. Blocks begin where a line of dst begins: stores that cross
+ * lines cost more than all the rest. */
 static void transpose(const convert *c, const espl__kernels *k, const char *src, char *dst) {
     int last = c->rank - 1;
-    for (int64_t i = 0; i < c->dim[last - 1]; i += RUN)
-        for (int64_t j = 0; j < c->dim[last]; j += SIDE)
+    int64_t rows = c->op == CONVERT_DEQUANTIZE ? LONG : SIDE, columns = LONG + SIDE - rows;
+    int64_t head = (int64_t)(-(uintptr_t)dst % LINE) / c->dst_bytes;
+    for (int64_t i = 0; i < c->dim[last - 1]; i += columns)
+        for (int64_t j = 0, next; j < c->dim[last]; j = next) {
+            next = ESPL_MIN(j == 0 && head ? head : j + rows, c->dim[last]);
             transpose_block(c, k, src + i * c->src_bytes + j * c->src[last],
-                            dst + i * c->dst[last - 1] + j * c->dst_bytes,
-                            (int)ESPL_MIN(c->dim[last] - j, SIDE), (int)ESPL_MIN(c->dim[last - 1] - i, RUN));
+                            dst + i * c->dst[last - 1] + j * c->dst_bytes, (int)(next - j),
+                            (int)ESPL_MIN(c->dim[last - 1] - i, columns));
+        }
 }
 
 static void innermost(const convert *c, const espl__kernels *k, const char *src, char *dst) {

@@ -279,7 +279,9 @@ static espl_status lower_outputs(espl_session *s, espl_diag *diag) {
     for (int i = 0; i < s->graph->output_count; i++) {
         const espl__value *v = s->graph->outputs[i];
         view from, to = espl__view_rows(&v->shape, v->dtype, 0);
-        espl_status status = espl__plan_require(s, v->producer, v, v->dtype, WANT_ANY, 1, &from, diag);
+        /* Codes leave their layout and become floats in one go. */
+        espl_status status =
+            espl__plan_require(s, v->producer, v, espl__plan_store_type(v), WANT_ANY, 1, &from, diag);
         if (status != ESPL_OK) return status;
         if (s->buffers[from.buffer].kind == BUFFER_OUTPUT && s->buffers[from.buffer].index == i) continue;
         to.buffer = espl__plan_buffer(s, BUFFER_OUTPUT, espl__view_bytes(&to));

@@ -48,7 +48,7 @@ static void quantize_plain(float inverse, int32_t zero, int32_t lo, int32_t hi, 
     for (int64_t i = 0; i < n; i++) out[i] = (uint8_t)espl__requantize(in[i] * inverse, zero, lo, hi);
 }
 
-static void dequantize(float scale, int32_t zero, const uint8_t *in, float *out, int64_t n) {
+static void dequantize_plain(float scale, int32_t zero, const uint8_t *in, float *out, int64_t n) {
     NO_CARRY
     for (int64_t i = 0; i < n; i++) out[i] = (float)(in[i] - zero) * scale;
 }
@@ -329,7 +329,7 @@ const espl__kernels SET = {
     .lut_u8 = LUT_U8,
     .requant_u8 = OWN(requant_u8),
     .quantize = OWN(quantize),
-    .dequantize = dequantize,
+    .dequantize = OWN(dequantize),
     .max_u8 = max_u8,
     .max_f32 = max_f32,
     .sum_u8 = sum_u8,

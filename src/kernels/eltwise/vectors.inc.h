@@ -51,6 +51,18 @@ static void quantize(float inverse, int32_t zero, int32_t lo, int32_t hi, const 
     quantize_plain(inverse, zero, lo, hi, in + i, out + i, n - i);
 }
 
+/* Four bytes go out for one that comes in, so it is the stores that must not cross lines: the first elements,
+ * up to where a line begins, are done apart. */
+static void dequantize(float scale, int32_t zero, const uint8_t *in, float *out, int64_t n) {
+    const vf s = vf_set1(scale);
+    const vi z = vi_set1(zero);
+    int64_t i = (int64_t)((64 - ((uintptr_t)out & 63)) & 63) / 4;
+    if ((uintptr_t)out % 4 != 0 || i > n) i = 0;
+    dequantize_plain(scale, zero, in, out, i);
+    for (; i + VL <= n; i += VL) vf_store(out + i, vf_mul(vf_of(vi_sub(vi_load_u8(in + i), z)), s));
+    dequantize_plain(scale, zero, in + i, out + i, n - i);
+}
+
 /* --- reductions over rows: a vector of channels stays in a register while the rows go by ------------------
  */
 
@@ -125,8 +137,7 @@ static int64_t squares_lanes(float shift, const float *in, int64_t n, float lane
     UNROLL
     for (int v = 0; v < LANES / VL; v++) acc[v] = vf_load(lane + v * VL);
     int64_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        UNROLL for (int v = 0; v < LANES / VL; v++) {
+    for (; i + LANES <= n; i += LANES) UNROLL for (int v = 0; v < LANES / VL; v++) {
             const vf d = vf_add(vf_load(in + i + v * VL), by);
             acc[v] = vf_fma(d, d, acc[v]);
         }
