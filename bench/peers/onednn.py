@@ -283,8 +283,9 @@ def main(args):
         return 0
     before = common.load()
     found = list(rows(args, library))
-    limit = f" Limited to {limit.LEVELS[args.cpu][3]}." if args.cpu else ""
-    text = common.conditions(time.strftime("%Y-%m-%d"), before) + f" {args.rounds} rounds of {args.seconds:g} s.{limit}"
+    text = common.conditions(time.strftime("%Y-%m-%d"), before) + f" {args.rounds} rounds of {args.seconds:g} s."
+    if args.cpu:
+        text += f" Both sides limited to {limit.LEVELS[args.cpu][3]}."
     for form in ("s8", "f32"):
         ratios = [ratio for ratio, row in found if row[2] == form]
         if ratios:

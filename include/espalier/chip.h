@@ -97,6 +97,9 @@ typedef struct espl_chip_layer {
     uint64_t resident_bytes; /* weights of the whole network, which share the memories; 0: this layer's */
 } espl_chip_layer;
 
+/* The least that the layer takes, in seconds: for its multiplications (INFINITY if the chip cannot run the formats) and for
+ * its bytes on their way through the memories. */
+void espl_chip_layer_limits(const espl_chip *chip, const espl_chip_layer *layer, double *compute, double *memory);
 /* Roofline: max(compute, slowest memory) + start-up, in seconds. INFINITY if the chip cannot run the formats. */
 double espl_chip_layer_seconds(const espl_chip *chip, const espl_chip_layer *layer);
 /* Energy of MACs and bytes moved, in joules. INFINITY if the chip cannot run the formats, NAN if the profile

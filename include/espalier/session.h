@@ -50,10 +50,12 @@ typedef struct espl_layer {
     const char *name;   /* of the node; borrowed */
     const char *op;     /* "Conv" */
     const char *kernel; /* what runs it: "conv_u8", "reference", ... */
+    const char *isa;    /* the instruction set of that kernel: "avx2", ...; "" if it is none of the kernels */
     const char *format; /* of the arithmetic: "s8" or "f32" */
     int node;           /* its place in the graph */
     int64_t macs;
     uint64_t weight_bytes;
+    uint64_t activation_bytes; /* of the buffers that it reads and writes */
     double seconds;      /* sum over profiled runs, conversions before it included */
     double best_seconds; /* of one run, undisturbed: the sum of its steps' shortest times */
     int64_t runs;

@@ -7,7 +7,9 @@
 
 #include "chip/chip.h"
 
-static bool is_narrow_integer(espl_format format) { return format >= ESPL_FORMAT_S2 && format <= ESPL_FORMAT_S7; }
+static bool is_narrow_integer(espl_format format) {
+    return format >= ESPL_FORMAT_S2 && format <= ESPL_FORMAT_S7;
+}
 
 bool espl_chip_find_compute(const espl_chip *chip, espl_format weights, espl_format activations,
                             espl_chip_compute *out) {
@@ -35,11 +37,17 @@ double espl_chip_pattern_speedup(const espl_chip *chip, espl_pattern pattern) {
     return 1;
 }
 
-static bool holds_weights(const memory_row *m) { return m->holds != HOLDS_ACTIVATIONS; }
-static bool holds_activations(const memory_row *m) { return m->holds != HOLDS_WEIGHTS; }
+static bool holds_weights(const memory_row *m) {
+    return m->holds != HOLDS_ACTIVATIONS;
+}
+static bool holds_activations(const memory_row *m) {
+    return m->holds != HOLDS_WEIGHTS;
+}
 
 /* Work is divided, so private memories of several cores add up. */
-static double capacity(const memory_row *m, int cores) { return (double)m->bytes * (m->shared ? 1 : cores); }
+static double capacity(const memory_row *m, int cores) {
+    return (double)m->bytes * (m->shared ? 1 : cores);
+}
 
 static double bytes_per_s(const memory_row *m, int cores) {
     double rate = m->gb_per_s * 1e9;
@@ -87,7 +95,8 @@ static double bytes_through(const memory_row *m, uint32_t level, const homes *h,
     return bytes;
 }
 
-static homes homes_of(const espl_chip *chip, const espl_chip_layer *layer, double *weights, double *activations) {
+static homes homes_of(const espl_chip *chip, const espl_chip_layer *layer, double *weights,
+                      double *activations) {
     *weights = (double)layer->weight_bytes;
     *activations = (double)layer->input_bytes + (double)layer->output_bytes;
     double resident = ESPL_MAX((double)layer->resident_bytes, *weights);
@@ -99,20 +108,28 @@ static double macs_done(const espl_chip *chip, const espl_chip_layer *layer) {
     return (double)ESPL_MAX(layer->macs, 0) / espl_chip_pattern_speedup(chip, layer->pattern);
 }
 
-double espl_chip_layer_seconds(const espl_chip *chip, const espl_chip_layer *layer) {
+void espl_chip_layer_limits(const espl_chip *chip, const espl_chip_layer *layer, double *compute,
+                            double *memory) {
     const profile *p = chip->profile;
     espl_chip_compute row;
-    if (!espl_chip_find_compute(chip, layer->weight_format, layer->activation_format, &row)) return INFINITY;
     int cores = cores_of(chip, layer);
-    double seconds = macs_done(chip, layer) / (row.macs_per_cycle * p->clock_ghz * 1e9 * cores);
+    *compute = INFINITY;
+    if (espl_chip_find_compute(chip, layer->weight_format, layer->activation_format, &row))
+        *compute = macs_done(chip, layer) / (row.macs_per_cycle * p->clock_ghz * 1e9 * cores);
     double weights, activations;
+    *memory = 0;
     homes h = homes_of(chip, layer, &weights, &activations);
     for (uint32_t i = 0; i < p->memory_count; i++) {
         const memory_row *m = &p->memories[i];
         double moving = bytes_through(m, i, &h, weights, activations) / bytes_per_s(m, cores);
-        seconds = ESPL_MAX(seconds, moving);
+        *memory = ESPL_MAX(*memory, moving);
     }
-    return seconds + p->layer_start_us * 1e-6;
+}
+
+double espl_chip_layer_seconds(const espl_chip *chip, const espl_chip_layer *layer) {
+    double compute, memory;
+    espl_chip_layer_limits(chip, layer, &compute, &memory);
+    return ESPL_MAX(compute, memory) + chip->profile->layer_start_us * 1e-6;
 }
 
 double espl_chip_layer_joules(const espl_chip *chip, const espl_chip_layer *layer) {

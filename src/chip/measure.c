@@ -31,9 +31,10 @@ static double time_call(void (*fn)(void *), void *arg) {
     return best;
 }
 
-/* --- MAC rate: one row of a 1x1 convolution whose weights, input and output stay in the first cache --- */
+/* --- MAC rate: rows as deep as a 3x3 layer of 256 channels in u8, of 64 in f32. All that they touch fits the second cache;
+ * the epilogue, which long sums hardly notice, is in the time. --- */
 
-enum { PIXELS = 28, CHANNELS = 64, K_U8 = 256, K_F32 = 64 };
+enum { PIXELS = 64, CHANNELS = 64, K_U8 = 2304, K_F32 = 576 };
 
 typedef struct row_job {
     espl__conv conv;

@@ -2,6 +2,7 @@
 #include "kernels/kernels.h"
 
 #include <pthread.h>
+#include <string.h>
 
 #include "kernels/families.h"
 
@@ -40,6 +41,17 @@ const espl__kernels *espl__kernels_own(espl__cpu level) {
 const espl__kernels *espl__kernels_at(espl__cpu level) {
     (void)pthread_once(&once, build);
     return &complete[level];
+}
+
+espl__cpu espl__kernels_origin(espl__cpu level, const char *name) {
+    for (int l = (int)level; l >= 0; l--) {
+        const espl__kernels *set = espl__kernels_own((espl__cpu)l);
+#define X(kernel, args) \
+    if (set->kernel && !strcmp(name, #kernel)) return (espl__cpu)l;
+        ESPL__KERNEL_LIST(X)
+#undef X
+    }
+    return ESPL__CPU_COUNT;
 }
 
 const espl__kernels *espl__kernels_get(void) {

@@ -197,6 +197,8 @@ const espl__kernels *espl__kernels_get(void);
 const espl__kernels *espl__kernels_at(espl__cpu level);
 /* What one instruction set defines, without inheritance; NULL entries are inherited. */
 const espl__kernels *espl__kernels_own(espl__cpu level);
+/* Whose code a set's kernel of this name is; ESPL__CPU_COUNT if there is no such kernel. */
+espl__cpu espl__kernels_origin(espl__cpu level, const char *name);
 
 /* --- packing, shared by all sets -------------------------------------------------------------- */
 

@@ -151,6 +151,7 @@ void espl__plan_use(espl_session *s, int index) {
     int now = s->step_count - 1;
     if (b->first < 0) b->first = now;
     b->last = now;
+    s->steps[now]->activation_bytes += b->bytes;
 }
 
 static int by_size(const void *a, const void *b) {

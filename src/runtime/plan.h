@@ -44,7 +44,7 @@ struct step {
     const char *kernel, *format;
     const espl__node *node;
     int64_t macs;
-    uint64_t weight_bytes;
+    uint64_t weight_bytes, activation_bytes; /* the latter of the buffers it uses */
     double seconds, best; /* sum over profiled runs, shortest of them */
     int64_t runs;
 };

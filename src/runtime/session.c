@@ -185,10 +185,13 @@ espl_layer espl_session_layer(const espl_session *s, int index) {
         l.runs = st->runs;
         l.macs += st->macs;
         l.weight_bytes += st->weight_bytes;
+        l.activation_bytes += st->activation_bytes;
         if (st->macs < most || (st->macs == most && i + 1 < end)) continue;
         most = st->macs;
         l.kernel = st->kernel;
         l.format = st->format;
     }
+    espl__cpu isa = espl__kernels_origin(espl__cpu_level(), l.kernel);
+    l.isa = isa == ESPL__CPU_COUNT ? "" : espl__cpu_level_name(isa);
     return l;
 }

@@ -199,6 +199,17 @@ static void roofline_by_hand(void **state) {
     espl_chip_layer f32 = {
         .macs = 2000000, .weight_format = ESPL_FORMAT_F32, .activation_format = ESPL_FORMAT_F32};
     close_to(espl_chip_layer_seconds(chip, &f32), 1.001e-3);
+    /* The two limits apart: 1e6 MAC at 1e9 a second, and no bytes. */
+    double compute, memory;
+    espl_chip_layer_limits(chip, &f32, &compute, &memory);
+    close_to(compute, 1e-3);
+    assert_true(memory == 0);
+    /* The row with weights in mid: 10 us for the bytes, 1 us for the products. */
+    espl_chip_layer both = {.macs = 20000, .weight_format = ESPL_FORMAT_S8, .activation_format = ESPL_FORMAT_U8,
+                            .weight_bytes = 50000, .input_bytes = 500, .output_bytes = 500};
+    espl_chip_layer_limits(chip, &both, &compute, &memory);
+    close_to(compute, 1e-6);
+    close_to(memory, 10e-6);
     assert_true(isnan(espl_chip_layer_joules(chip, &f32))); /* the row has no pj_per_mac */
     f32.weight_format = ESPL_FORMAT_S8;
     assert_true(isinf(espl_chip_layer_seconds(chip, &f32)) && isinf(espl_chip_layer_joules(chip, &f32)));

@@ -1,10 +1,12 @@
 /* Sessions against the operators' plain references and an oracle for quantized graphs, over random graphs. */
 #define _GNU_SOURCE
+#include "base/cpu.h"
 #include "graph_oracle.h"
 
 #include <pthread.h>
 #include <unistd.h>
 
+#include "kernels/kernels.h"
 #include "real_models.h"
 
 /* The thread sanitizer is slow and looks for other things. */
@@ -698,6 +700,12 @@ static void layers_are_counted(void **state) {
         assert_non_null(l.op);
         assert_non_null(l.kernel);
         assert_int_equal(l.runs, 2);
+        /* Work runs on code of the set in use or of one below it. */
+        if (l.macs) {
+            assert_true(*l.isa && espl__kernels_origin(espl__cpu_level(), l.kernel) <= espl__cpu_level());
+            assert_string_equal(l.isa, espl__cpu_level_name(espl__kernels_origin(espl__cpu_level(), l.kernel)));
+            assert_true(l.activation_bytes > 0 && l.weight_bytes > 0);
+        }
         macs += l.macs;
     }
     assert_int_equal(macs, 900 * (48 * 108 + 48 * 9 + 48 * 48) + 144 * 32 * 108 + 32 * 144 * 40);

@@ -44,7 +44,7 @@ static const option options[] = {
 /* What is known of one layer. */
 typedef struct layer_time {
     espl_layer layer;
-    double ms, share, gops, peak_share; /* 0: not known */
+    double ms, share, gops, peak_share, memory_share; /* 0: not known */
 } layer_time;
 
 static double total_ms(const espl_session *session) {
@@ -56,14 +56,21 @@ static double total_ms(const espl_session *session) {
     return sum;
 }
 
+static uint64_t layer_bytes(const espl_layer *l) {
+    return l->weight_bytes + l->activation_bytes;
+}
+
 static layer_time layer_at(cli *c, const espl_session *session, int index, double total,
                            const espl_chip *host) {
     layer_time t = {.layer = espl_session_layer(session, index)};
     if (t.layer.runs) t.ms = 1e3 * t.layer.seconds / (double)t.layer.runs;
     if (total > 0) t.share = t.ms / total;
     if (t.ms > 0) t.gops = 2e-6 * (double)t.layer.macs / t.ms;
-    double peak = peak_gops(host, t.layer.format, espl_context_threads(c->ctx));
-    if (peak > 0) t.peak_share = t.gops / peak;
+    uint64_t workspace, weights;
+    double compute, memory;
+    espl_session_memory(session, &workspace, &weights);
+    layer_limits(host, &t.layer, weights, espl_context_threads(c->ctx), &compute, &memory);
+    if (t.ms > 0) t.peak_share = compute / t.ms, t.memory_share = memory / t.ms;
     return t;
 }
 
@@ -77,9 +84,10 @@ static int64_t total_macs(const espl_session *session) {
 
 static espl_status print_layers(cli *c, const espl_session *session, const espl_chip *host) {
     static const column columns[] = {
-        {"layer", COLUMN_NAME},  {"op", COLUMN_TAIL},      {"kernel", COLUMN_TAIL},
-        {"format", COLUMN_TEXT}, {"ms", COLUMN_NUMBER},    {"share", COLUMN_NUMBER},
-        {"MACs", COLUMN_NUMBER}, {"GOP/s", COLUMN_NUMBER}, {"of peak", COLUMN_NUMBER}};
+        {"layer", COLUMN_NAME},  {"op", COLUMN_TAIL},       {"kernel", COLUMN_TAIL},
+        {"isa", COLUMN_TEXT},    {"ms", COLUMN_NUMBER},     {"share", COLUMN_NUMBER},
+        {"MACs", COLUMN_NUMBER}, {"GOP/s", COLUMN_NUMBER},  {"of peak", COLUMN_NUMBER},
+        {"GB/s", COLUMN_NUMBER}, {"of peak", COLUMN_NUMBER}};
     table *t = table_new(columns, COUNT(columns));
     double total = total_ms(session);
     for (int i = 0; i < espl_session_layer_count(session); i++) {
@@ -89,12 +97,15 @@ static espl_status print_layers(cli *c, const espl_session *session, const espl_
                                         : cell_format("#%d", l.layer.node).text);
         table_add(t, l.layer.op);
         table_add(t, l.layer.kernel);
-        table_add(t, l.layer.format);
+        table_add(t, *l.layer.isa ? l.layer.isa : "-");
         table_cell(t, cell_ms(l.ms));
         table_cell(t, cell_percent(l.share));
         table_cell(t, cell_count(l.layer.macs, true));
         table_cell(t, l.layer.macs ? cell_format("%.1f", l.gops) : cell_format("-"));
-        table_cell(t, l.layer.macs && l.peak_share > 0 ? cell_percent(l.peak_share) : cell_format("-"));
+        table_cell(t, l.peak_share > 0 ? cell_percent(l.peak_share) : cell_format("-"));
+        table_cell(t, l.ms > 0 ? cell_format("%.1f", 1e-6 * (double)layer_bytes(&l.layer) / l.ms)
+                               : cell_format("-"));
+        table_cell(t, l.memory_share > 0 ? cell_percent(l.memory_share) : cell_format("-"));
     }
     bool good = table_print(t, stdout, TABLE_WIDTH);
     table_free(t);
@@ -133,12 +144,15 @@ static json_t *layers_value(cli *c, const espl_session *session, const espl_chip
         put(row, "name", text_value(l.layer.name));
         put(row, "op", text_value(l.layer.op));
         put(row, "kernel", text_value(l.layer.kernel));
+        put(row, "isa", text_value(l.layer.isa));
         put(row, "format", text_value(l.layer.format));
         put(row, "ms", number_value(l.ms));
         put(row, "share", number_value(l.share));
         put(row, "macs", json_integer(l.layer.macs));
         put(row, "gops", number_value(l.gops));
         put(row, "peak_share", l.peak_share > 0 ? number_value(l.peak_share) : json_null());
+        put(row, "bytes", json_integer((json_int_t)layer_bytes(&l.layer)));
+        put(row, "memory_share", l.memory_share > 0 ? number_value(l.memory_share) : json_null());
         push(rows, row);
     }
     return rows;
@@ -200,9 +214,11 @@ const command command_bench = {
     .about =
         "Times one inference of a model (.onnx or .espl) on random input: median, minimum and 90th "
         "percentile. "
-        "With --layers also every layer: its time and share, the kernel that ran it, its rate in billions of "
-        "operations a second (a MAC is two) and that rate's share of what this machine reaches at best, "
-        "which is "
-        "measured once and kept in ~/.cache/espalier/host.yaml (espalier chip probe measures it again).",
+        "With --layers also every layer: its time and share, the kernel that ran it and that kernel's "
+        "instruction set, its rate in billions of operations a second (a MAC is two), the bytes of weights "
+        "and "
+        "activations that it passes a second, and how much of its time this machine would need at least for "
+        "those operations and for those bytes. What the machine reaches is measured once and kept in "
+        "~/.cache/espalier/host.yaml (espalier chip probe measures it again).",
     .example = "espalier bench examples/digits.onnx\nespalier bench model.espl --threads 1 --layers",
 };

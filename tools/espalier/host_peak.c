@@ -1,5 +1,6 @@
 #include "host_peak.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,4 +100,22 @@ double peak_gops(const espl_chip *host, const char *name, int threads) {
         return 0;
     int cores = threads < espl_chip_cores(host) ? threads : espl_chip_cores(host);
     return 2 * best.macs_per_cycle * espl_chip_clock_ghz(host) * cores;
+}
+
+void layer_limits(const espl_chip *host, const espl_layer *layer, uint64_t resident_bytes, int threads,
+                  double *compute_ms, double *memory_ms) {
+    espl_format format;
+    *compute_ms = *memory_ms = 0;
+    if (!host || !layer->format || !espl_format_parse(layer->format, &format)) return;
+    espl_chip_layer l = {.macs = layer->macs,
+                         .weight_format = format,
+                         .activation_format =
+                             espl_chip_supports(host, format, format) ? format : ESPL_FORMAT_U8,
+                         .weight_bytes = layer->weight_bytes,
+                         .input_bytes = layer->activation_bytes,
+                         .cores = threads,
+                         .resident_bytes = resident_bytes};
+    espl_chip_layer_limits(host, &l, compute_ms, memory_ms);
+    *compute_ms = isfinite(*compute_ms) ? 1e3 * *compute_ms : 0;
+    *memory_ms *= 1e3;
 }

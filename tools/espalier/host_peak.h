@@ -4,6 +4,7 @@
 
 #include "cli.h"
 #include "espalier/chip.h"
+#include "espalier/session.h"
 
 /* The profile of this machine, from the cache or measured now; freed by the caller. */
 ESPL_NODISCARD espl_status host_chip(cli *c, espl_chip **out);
@@ -12,5 +13,9 @@ void keep_host_chip(cli *c, const espl_chip *chip);
 /* Billions of operations a second (a MAC is two) that `threads` cores reach at this format; 0 if not known.
  */
 double peak_gops(const espl_chip *host, const char *format, int threads);
+/* The least that a layer takes on `threads` cores, in milliseconds, for its multiplications and for its
+ * bytes, among weights of resident_bytes in all; 0 if not known. */
+void layer_limits(const espl_chip *host, const espl_layer *layer, uint64_t resident_bytes, int threads,
+                  double *compute_ms, double *memory_ms);
 
 #endif
