@@ -340,7 +340,7 @@ static double check_unary_ref(const char *name, unary_fn *fn, double exact(doubl
     }
 
 static double gelu_of(double x) {
-    return isinf(x) && x < 0 ? NAN : 0.5 * x * erfc(-x * 0.70710678118654752440);
+    return isinf(x) && x < 0 ? 0.0 : 0.5 * x * erfc(-x * 0.70710678118654752440);
 }
 static double gelu_tanh_of(double x) {
     return isinf(x) && x < 0 ? NAN

@@ -147,6 +147,33 @@ static void clamp_f32(float lo, float hi, const float *in, float *out, int64_t n
 
 /* --- exp and its kin ------------------------------------------------------------------------------ */
 
+#define LOG2_E 0x1.715476p+0f
+#define LN2_HIGH 0x1.62e4p-1f /* 16 bits: n times it is exact */
+#define LN2_LOW 0x1.7f7d1cp-20f
+#define TWO_ROOT_2_PI 0x1.988454p+0f
+
+/* Polynomials, the highest power first: weighted minimax fits.
+ *   exp_q   (exp(r) - 1 - r) / r^2 on |r| < ln(2)/2; exp has a relative error of 3.3e-9
+ *   tanh_p  (tanh(x) - x) / x^3 in x^2 on |x| < 0.625; 4.9e-9
+ *   erf_p   erf(x) / x - 1 in x^2 on |x| < 1; 1.3e-9
+ *   erf_q   log(1 - erf(a)) on 1 <= a <= 4, weighted so that erf has an error of 1.1e-9
+ *   gelu_q  log(2 Phi(-a)) / a on 0 <= a <= 9, weighted so that 2 Phi has an error of 2.3e-8; it goes on to
+ * fall behind */
+static const float exp_q[] = {0x1.6a1a5ep-10f, 0x1.123fd2p-7f, 0x1.555916p-5f, 0x1.55548ap-3f,
+                              0x1.fffffcp-2f};
+static const float tanh_p[] = {-0x1.72c4bap-8f, 0x1.5179bap-6f, -0x1.b822cep-5f, 0x1.11066cp-3f,
+                               -0x1.555530p-2f};
+static const float erf_p[] = {0x1.496a22p-14f, -0x1.a3f6fap-11f, 0x1.5405b0p-8f, -0x1.b7f90cp-6f,
+                              0x1.ce2cf8p-4f,  -0x1.81273ep-2f,  0x1.06eba8p-3f};
+static const float erf_q[] = {0x1.852d66p-13f, -0x1.814cecp-9f, 0x1.65422cp-6f,  -0x1.a60a88p-4f,
+                              -0x1.46c584p-1f, -0x1.2085b2p+0f, -0x1.72e5f2p-12f};
+
+static const float gelu_q[] = {-0x1.07bce2p-19f, 0x1.c9ec9ep-16f, -0x1.0ea31ap-13f, -0x1.8e1d6cp-14f,
+                               0x1.40dd18p-8f,   -0x1.2a1648p-5f, -0x1.45f024p-2f,  -0x1.98846cp-1f};
+
+#ifdef VECTORS
+#include "kernels/eltwise/functions.inc.h"
+#else
 static inline float power_of_two(int32_t n) {
     uint32_t bits = (uint32_t)(n + 127) << 23;
     float x;
@@ -154,29 +181,34 @@ static inline float power_of_two(int32_t n) {
     return x;
 }
 
-/* exp(r), |r| < ln(2)/2: 1 + r + r^2 q(r), q the weighted minimax fit of degree 4, relative error 3.3e-9. */
+static inline float polynomial(float x, const float *c, int degree) {
+    float p = c[0];
+    for (int i = 1; i <= degree; i++) p = fmaf(p, x, c[i]);
+    return p;
+}
+
+/* exp(r) = 1 + r + r^2 q(r) */
 static inline float exp_reduced(float r) {
-    float q = 0x1.6a1a5ep-10f;
-    q = fmaf(q, r, 0x1.123fd2p-7f);
-    q = fmaf(q, r, 0x1.555916p-5f);
-    q = fmaf(q, r, 0x1.55548ap-3f);
-    q = fmaf(q, r, 0x1.fffffcp-2f);
+    float q = polynomial(r, exp_q, ESPL_COUNT(exp_q) - 1);
     return fmaf(q * r, r, r) + 1.0f;
 }
 
-/* exp(x) = 2^n * exp(r), n = rne(x / ln 2), r = x - n ln 2 in two steps (Cody and Waite). The power is
- * applied in two halves, so that the result is rounded once where it is subnormal and becomes infinite where
- * it must. NaN comes out as NaN. */
+/* exp(x) = 2^n exp(r), n = rne(x / ln 2), r = x - n ln 2 in two steps (Cody and Waite): n, and r in place of
+ * x. */
+static inline int32_t exp_reduce(float *x) {
+    float t = *x * LOG2_E;
+    int32_t n = espl__rne(t == t ? t : 0.0f);
+    *x = fmaf((float)n, -LN2_LOW, fmaf((float)n, -LN2_HIGH, *x));
+    return n;
+}
+
+/* The power is applied in two halves, so that the result is rounded once where it is subnormal and becomes
+ * infinite where it must. NaN comes out as NaN. */
 static inline float exp_one(float x) {
     x = -104.0f > x ? -104.0f : x; /* below half of the smallest subnormal */
     x = 89.0f < x ? 89.0f : x;
-    float t = x * 0x1.715476p+0f;
-    int32_t n = espl__rne(t == t ? t : 0.0f);
-    float r = fmaf((float)n, -0x1.62e4p-1f, x); /* ln 2 in 16 bits: n times it is exact */
-    r = fmaf((float)n, -0x1.7f7d1cp-20f, r);
-    float y = exp_reduced(r);
-    int32_t half = n >> 1;
-    return y * power_of_two(half) * power_of_two(n - half);
+    int32_t n = exp_reduce(&x), half = n >> 1;
+    return exp_reduced(x) * power_of_two(half) * power_of_two(n - half);
 }
 
 /* From exp(-|x|), which cannot overflow, so that the left tail keeps its precision. */
@@ -185,89 +217,60 @@ static inline float sigmoid_one(float x) {
     return (x < 0.0f ? e : 1.0f) / (1.0f + e);
 }
 
-/* |x| < 0.625: x + x^3 p(x^2), p the minimax fit of degree 4, relative error 4.9e-9; else 1 - 2 / (exp(2|x|)
- * + 1). */
+/* |x| < 0.625: x + x^3 p(x^2); else 1 - 2 / (exp(2|x|) + 1). */
 static inline float tanh_one(float x) {
     float a = fabsf(x), s = x * x;
-    float p = -0x1.72c4bap-8f;
-    p = fmaf(p, s, 0x1.5179bap-6f);
-    p = fmaf(p, s, -0x1.b822cep-5f);
-    p = fmaf(p, s, 0x1.11066cp-3f);
-    p = fmaf(p, s, -0x1.555530p-2f);
-    float small = fmaf(x * s, p, x);
+    float small = fmaf(x * s, polynomial(s, tanh_p, ESPL_COUNT(tanh_p) - 1), x);
     float large = copysignf(1.0f - 2.0f / (exp_one(2.0f * a) + 1.0f), x);
     return a < 0.625f ? small : large;
 }
 
-/* |x| < 1: x + x p(x^2), p the weighted minimax fit of degree 6, relative error 1.3e-9; else 1 - exp(q(|x|)),
- * q the fit of degree 6 to log(1 - erf), weighted so that the error of the result is 1.1e-9. From 4 on erf is
- * 1 in f32. exp(t) is taken as in exp_one; t lies in [-18, -1], so that one power of two does. */
+/* |x| < 1: x + x p(x^2); else 1 - exp(q(|x|)), q in [-18, -1]. From 4 on erf is 1 in f32. */
 static inline float erf_one(float x) {
     float a = fabsf(x), s = x * x;
-    float p = 0x1.496a22p-14f;
-    p = fmaf(p, s, -0x1.a3f6fap-11f);
-    p = fmaf(p, s, 0x1.5405b0p-8f);
-    p = fmaf(p, s, -0x1.b7f90cp-6f);
-    p = fmaf(p, s, 0x1.ce2cf8p-4f);
-    p = fmaf(p, s, -0x1.81273ep-2f);
-    p = fmaf(p, s, 0x1.06eba8p-3f);
-    float small = fmaf(p, x, x);
-    float b = 4.0f < a ? 4.0f : a;
-    float t = 0x1.852d66p-13f;
-    t = fmaf(t, b, -0x1.814cecp-9f);
-    t = fmaf(t, b, 0x1.65422cp-6f);
-    t = fmaf(t, b, -0x1.a60a88p-4f);
-    t = fmaf(t, b, -0x1.46c584p-1f);
-    t = fmaf(t, b, -0x1.2085b2p+0f);
-    t = fmaf(t, b, -0x1.72e5f2p-12f);
-    int32_t n = espl__rne(t * 0x1.715476p+0f);
-    float r = fmaf((float)n, -0x1.62e4p-1f, t);
-    r = fmaf((float)n, -0x1.7f7d1cp-20f, r);
-    float large = copysignf(1.0f - exp_reduced(r) * power_of_two(n), x);
+    float small = fmaf(polynomial(s, erf_p, ESPL_COUNT(erf_p) - 1), x, x);
+    float t = polynomial(4.0f < a ? 4.0f : a, erf_q, ESPL_COUNT(erf_q) - 1);
+    int32_t n = exp_reduce(&t);
+    float large = copysignf(1.0f - exp_reduced(t) * power_of_two(n), x);
     return a < 1.0f ? small : large;
 }
 
-/* x Phi(x) = x / 2 (1 + erf(x / sqrt 2)) */
+/* x Phi(x): Phi(-a) is a half of exp(a q(a)), and Phi(a) what it lacks to 1, so that both tails come out
+ * right: max(x, 0) - a Phi(-a). Phi(-64) is 0 in f32. */
 static inline float gelu_one(float x) {
-    float half = 0.5f * x;
-    return fmaf(half, erf_one(x * 0x1.6a09e6p-1f), half);
+    float a = fabsf(x);
+    a = 64.0f < a ? 64.0f : a;
+    float e = exp_one(a * polynomial(a, gelu_q, ESPL_COUNT(gelu_q) - 1));
+    return (x > 0.0f ? x : 0.0f) - 0.5f * a * e;
 }
 
 /* Hendrycks and Gimpel's x / 2 (1 + tanh u), u = sqrt(2 / pi) (x + 0.044715 x^3), which is x sigmoid(2 u) */
 static inline float gelu_tanh_one(float x) {
     float u = fmaf(0.044715f * x * x, x, x);
-    return x * sigmoid_one(2.0f * 0.79788456f * u);
+    return x * sigmoid_one(TWO_ROOT_2_PI * u);
 }
 
-static void exp_f32(const float *in, float *out, int64_t n) {
-    NO_CARRY
-    for (int64_t i = 0; i < n; i++) out[i] = exp_one(in[i]);
-}
+#define MAP(name)                                                    \
+    static void name##_f32(const float *in, float *out, int64_t n) { \
+        for (int64_t i = 0; i < n; i++) out[i] = name##_one(in[i]);  \
+    }
 
-static void sigmoid_f32(const float *in, float *out, int64_t n) {
-    NO_CARRY
-    for (int64_t i = 0; i < n; i++) out[i] = sigmoid_one(in[i]);
+static void exp_scaled(float largest, float scale, const float *in, float *out, int64_t n,
+                       float lane[LANES]) {
+    memset(lane, 0, LANES * sizeof *lane);
+    for (int64_t i = 0; i < n; i++) {
+        out[i] = exp_one((in[i] - largest) * scale);
+        lane[i % LANES] += out[i];
+    }
 }
+#endif
 
-static void tanh_f32(const float *in, float *out, int64_t n) {
-    NO_CARRY
-    for (int64_t i = 0; i < n; i++) out[i] = tanh_one(in[i]);
-}
-
-static void erf_f32(const float *in, float *out, int64_t n) {
-    NO_CARRY
-    for (int64_t i = 0; i < n; i++) out[i] = erf_one(in[i]);
-}
-
-static void gelu_f32(const float *in, float *out, int64_t n) {
-    NO_CARRY
-    for (int64_t i = 0; i < n; i++) out[i] = gelu_one(in[i]);
-}
-
-static void gelu_tanh_f32(const float *in, float *out, int64_t n) {
-    NO_CARRY
-    for (int64_t i = 0; i < n; i++) out[i] = gelu_tanh_one(in[i]);
-}
+MAP(exp)
+MAP(sigmoid)
+MAP(tanh)
+MAP(erf)
+MAP(gelu)
+MAP(gelu_tanh)
 
 /* --- one row ------------------------------------------------------------------------------------------ */
 
@@ -303,10 +306,9 @@ static float squares_of(float shift, const float *in, int64_t n) {
 }
 
 static void softmax_f32(float scale, const float *in, float *out, int64_t n) {
-    float largest = max_of(in, n);
-    NO_CARRY
-    for (int64_t i = 0; i < n; i++) out[i] = exp_one((in[i] - largest) * scale);
-    float factor = 1.0f / sum_of(out, n);
+    float lane[LANES];
+    exp_scaled(max_of(in, n), scale, in, out, n, lane);
+    float factor = 1.0f / tree(lane);
     NO_CARRY
     for (int64_t i = 0; i < n; i++) out[i] *= factor;
 }

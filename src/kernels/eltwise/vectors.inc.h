@@ -116,7 +116,9 @@ static void sum_f32(const float *const *in, int count, float *out, int64_t chann
 
 /* --- reductions of one array ---------------------------------------------------------------------------- */
 
-#define VECTOR_LANES(name, step)                                                                         \
+/* The last group is filled with what changes nothing: no sum is ever -0, to which +0 would make a difference.
+ */
+#define VECTOR_LANES(name, step, filler)                                                                 \
     static int64_t name(const float *in, int64_t n, float lane[LANES]) {                                 \
         vf acc[LANES / VL];                                                                              \
         UNROLL                                                                                           \
@@ -125,11 +127,18 @@ static void sum_f32(const float *const *in, int count, float *out, int64_t chann
         for (; i + LANES <= n; i += LANES)                                                               \
             UNROLL for (int v = 0; v < LANES / VL; v++) acc[v] = step(acc[v], vf_load(in + i + v * VL)); \
         UNROLL                                                                                           \
+        for (int v = 0; v < LANES / VL; v++) {                                                           \
+            const int valid = (int)(n - i) - v * VL;                                                     \
+            if (valid <= 0) break;                                                                       \
+            const vf x = vf_load_part(in + i + v * VL, valid);                                           \
+            acc[v] = step(acc[v], vf_first(x, vf_set1(filler), valid));                                  \
+        }                                                                                                \
+        UNROLL                                                                                           \
         for (int v = 0; v < LANES / VL; v++) vf_store(lane + v * VL, acc[v]);                            \
-        return i;                                                                                        \
+        return n;                                                                                        \
     }
-VECTOR_LANES(max_lanes, vf_larger)
-VECTOR_LANES(sum_lanes, vf_add)
+VECTOR_LANES(max_lanes, vf_larger, -INFINITY)
+VECTOR_LANES(sum_lanes, vf_add, 0.0f)
 
 static int64_t squares_lanes(float shift, const float *in, int64_t n, float lane[LANES]) {
     const vf by = vf_set1(shift);
@@ -142,6 +151,13 @@ static int64_t squares_lanes(float shift, const float *in, int64_t n, float lane
             acc[v] = vf_fma(d, d, acc[v]);
         }
     UNROLL
+    for (int v = 0; v < LANES / VL; v++) {
+        const int valid = (int)(n - i) - v * VL;
+        if (valid <= 0) break;
+        const vf d = vf_add(vf_load_part(in + i + v * VL, valid), by);
+        acc[v] = vf_first(vf_fma(d, d, acc[v]), acc[v], valid);
+    }
+    UNROLL
     for (int v = 0; v < LANES / VL; v++) vf_store(lane + v * VL, acc[v]);
-    return i;
+    return n;
 }

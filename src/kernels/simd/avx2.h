@@ -63,6 +63,32 @@ static INLINE vi vi_rne(vf a) {
     return _mm256_cvtps_epi32(a);
 } /* INT32_MIN for NaN and what does not fit */
 
+static INLINE vf vf_div(vf a, vf b) {
+    return _mm256_div_ps(a, b);
+}
+static INLINE vf vf_abs(vf a) {
+    return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a);
+}
+static INLINE vf vf_copysign(vf a, vf sign) {
+    const vf bit = _mm256_set1_ps(-0.0f);
+    return _mm256_or_ps(_mm256_andnot_ps(bit, a), _mm256_and_ps(bit, sign));
+}
+static INLINE vf vf_rint(vf a) {
+    return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+static INLINE vf vf_power_of_two(vi n) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(vi_add(n, vi_set1(127)), 23));
+}
+/* a * 2^n, rounded once; n is a whole number and a near 1, so that the first half is exact. */
+static INLINE vf vf_scale(vf a, vf n) {
+    const vi whole = vi_rne(n), half = _mm256_srai_epi32(whole, 1);
+    return vf_mul(vf_mul(a, vf_power_of_two(half)), vf_power_of_two(vi_sub(whole, half)));
+}
+/* a < b ? x : y */
+static INLINE vf vf_if_less(vf a, vf b, vf x, vf y) {
+    return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ));
+}
+
 /* Partial vectors: the lanes from `valid` on (there may be no other) are neither read nor written. */
 static INLINE vi lanes(int valid) {
     return _mm256_cmpgt_epi32(vi_set1(valid), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
@@ -75,6 +101,10 @@ static INLINE void vf_store_part(float *to, vf x, int valid) {
         _mm256_storeu_ps(to, x);
     else
         _mm256_maskstore_ps(to, lanes(valid), x);
+}
+/* The first `valid` lanes of x, the others of y. */
+static INLINE vf vf_first(vf x, vf y, int valid) {
+    return _mm256_blendv_ps(y, x, _mm256_castsi256_ps(lanes(valid)));
 }
 static INLINE vi vi_load_u8(const uint8_t *from) {
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)from));

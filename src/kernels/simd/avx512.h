@@ -73,12 +73,39 @@ static INLINE vi vi_rne(vf a) {
     return _mm512_cvtps_epi32(a);
 } /* INT32_MIN for NaN and what does not fit */
 
+static INLINE vf vf_div(vf a, vf b) {
+    return _mm512_div_ps(a, b);
+}
+static INLINE vf vf_abs(vf a) {
+    return _mm512_abs_ps(a);
+}
+static INLINE vf vf_copysign(vf a, vf sign) {
+    const __m512i x = _mm512_ternarylogic_epi32(_mm512_castps_si512(a), _mm512_castps_si512(sign),
+                                                _mm512_set1_epi32(INT32_MIN), 0xD8);
+    return _mm512_castsi512_ps(x);
+}
+static INLINE vf vf_rint(vf a) {
+    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+/* a * 2^n, rounded once; n is a whole number. */
+static INLINE vf vf_scale(vf a, vf n) {
+    return _mm512_scalef_ps(a, n);
+}
+/* a < b ? x : y */
+static INLINE vf vf_if_less(vf a, vf b, vf x, vf y) {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x);
+}
+
 /* Partial vectors: the lanes from `valid` on (there may be no other) are neither read nor written. */
 static INLINE vf vf_load_part(const float *from, int valid) {
     return _mm512_maskz_loadu_ps(lanes(valid), from);
 }
 static INLINE void vf_store_part(float *to, vf x, int valid) {
     _mm512_mask_storeu_ps(to, lanes(valid), x);
+}
+/* The first `valid` lanes of x, the others of y. */
+static INLINE vf vf_first(vf x, vf y, int valid) {
+    return _mm512_mask_mov_ps(y, lanes(valid), x);
 }
 static INLINE vi vi_load_u8(const uint8_t *from) {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)from));
