@@ -145,10 +145,15 @@ static int trimmed(espl__value *const *values, int count) {
     return count;
 }
 
+/* Attributes of our own are for the runtime. */
+static bool is_written(const espl__attr *a) {
+    return a->name && strncmp(a->name, "espl_", 5) != 0;
+}
+
 static espl_status write_node(espl__writer *w, const espl__node *n) {
     espl_status status = ESPL_OK;
     int inputs = trimmed(n->inputs, n->input_count), outputs = trimmed(n->outputs, n->output_count), attrs = 0;
-    for (int i = 0; i < n->attr_count; i++) attrs += n->attrs[i].name != NULL;
+    for (int i = 0; i < n->attr_count; i++) attrs += is_written(&n->attrs[i]);
     for (int i = 0; i < inputs; i++)
         if (n->inputs[i] && n->inputs[i]->constant) ESPL_TRY(espl__writer_constant(w, n->inputs[i]));
     const char *name = node_name(w, n);
@@ -158,7 +163,7 @@ static espl_status write_node(espl__writer *w, const espl__node *n) {
     for (int i = 0; i < inputs; i++) out->input[i] = (char *)(n->inputs[i] ? espl__writer_read(w, n->inputs[i]) : "");
     for (int i = 0; i < outputs; i++) out->output[i] = (char *)(n->outputs[i] ? w->name[n->outputs[i]->id] : "");
     for (int i = 0, j = 0; i < n->attr_count; i++)
-        if (n->attrs[i].name && !write_attr(w, out, j++, &n->attrs[i])) return espl__nomem(w->diag, 0);
+        if (is_written(&n->attrs[i]) && !write_attr(w, out, j++, &n->attrs[i])) return espl__nomem(w->diag, 0);
     for (int i = 0; i < outputs; i++)
         if (n->outputs[i]) ESPL_TRY(espl__writer_round(w, n->outputs[i]));
 done:

@@ -1,4 +1,5 @@
-/* MatMul, by NumPy's rules: batches broadcast, a 1-D operand gains a dimension of 1 that the result loses. */
+/* MatMul, by NumPy's rules: batches broadcast, a 1-D operand gains a dimension of 1 that the result loses.
+ * MatMulInteger does the same with codes of 8 bits less their zero points, into s32. */
 #include "ops/ops.h"
 
 #include <inttypes.h>
@@ -122,4 +123,76 @@ const espl__op espl__op_MatMul = {
     .name = "MatMul", .domain = "", .min_inputs = 2, .max_inputs = 2, .min_outputs = 1, .max_outputs = 1,
     .since = 1, .until = 21, .infer = infer, .eval = eval, .macs = macs, .quant = ESPL__QUANT_COMPUTE,
     .weight_inputs = 1u << 0 | 1u << 1, .weight_axis = weight_axis,
+};
+
+/* --- codes ------------------------------------------------------------------------------------ */
+
+#define CODES (ESPL__T(U8) | ESPL__T(S8))
+
+/* A zero point for all, or one for each of `count` rows or columns. */
+static espl_status check_zero(const espl__node *node, int input, int64_t count, espl_diag *diag) {
+    const espl__value *z = espl__in(node, input);
+    if (!z || !z->known_rank || espl_shape_count(&z->shape) == 1) return ESPL_OK;
+    if (z->shape.rank == 1 && espl__dims_agree(z->shape.dim[0], count)) return ESPL_OK;
+    return espl__fail(diag, ESPL_UNSUPPORTED,
+                      "MatMulInteger: a zero point needs one element, or one for each of %" PRId64 " %s", count,
+                      input == 2 ? "rows" : "columns");
+}
+
+static espl_status infer_integer(const espl__node *node, espl_diag *diag) {
+    espl_status status;
+    matmul_dims d;
+    espl_shape y;
+    ESPL_TRY(espl__op_begin(node, diag));
+    for (int i = 0; i < 2; i++) {
+        ESPL_TRY(espl__check_dtype(node, i, CODES, diag));
+        ESPL_TRY(espl__check_same_dtype(node, i, i + 2, diag));
+    }
+    const espl__value *a = espl__in(node, 0), *b = espl__in(node, 1);
+    if (!a->known_rank || !b->known_rank) return espl__set_unknown(node, 0, ESPL_S32);
+    ESPL_TRY(resolve(&a->shape, &b->shape, &d, &y, diag));
+    ESPL_TRY(check_zero(node, 2, d.m, diag));
+    ESPL_TRY(check_zero(node, 3, d.n, diag));
+    status = espl__set_out(node, 0, ESPL_S32, &y, diag);
+done:
+    return status;
+}
+
+static int code_at(const espl_tensor *t, int64_t i) {
+    return t->dtype == ESPL_S8 ? ((const int8_t *)t->data)[i] : ((const uint8_t *)t->data)[i];
+}
+
+static int zero_at(const espl__node *node, const espl_tensor *in, int input, int64_t i) {
+    if (node->input_count <= input || !in[input].data) return 0;
+    return code_at(&in[input], espl_shape_count(&in[input].shape) == 1 ? 0 : i);
+}
+
+static void eval_integer(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
+    (void)scratch;
+    matmul_dims d;
+    espl_shape shape;
+    espl__rows rows;
+    if (resolve(&in[0].shape, &in[1].shape, &d, &shape, NULL) != ESPL_OK) return;
+    const espl_shape *operands[] = {&d.batch_a, &d.batch_b};
+    espl__rows_begin(&rows, &d.batch, operands, 2);
+    if (d.m == 0 || d.n == 0) return;
+    for (; !rows.done; espl__rows_next(&rows))
+        for (int64_t r = 0; r < rows.n; r++) {
+            int64_t at_a = (rows.offset[0] + r * rows.step[0]) * d.m * d.k;
+            int64_t at_b = (rows.offset[1] + r * rows.step[1]) * d.k * d.n;
+            int32_t *y = (int32_t *)out[0].data + (rows.out + r) * d.m * d.n;
+            for (int64_t i = 0; i < d.m; i++)
+                for (int64_t j = 0; j < d.n; j++) {
+                    int64_t sum = 0;
+                    int za = zero_at(node, in, 2, i), zb = zero_at(node, in, 3, j);
+                    for (int64_t k = 0; k < d.k; k++)
+                        sum += (code_at(&in[0], at_a + i * d.k + k) - za) * (code_at(&in[1], at_b + k * d.n + j) - zb);
+                    y[i * d.n + j] = (int32_t)(uint32_t)(uint64_t)sum;
+                }
+        }
+}
+
+const espl__op espl__op_MatMulInteger = {
+    .name = "MatMulInteger", .domain = "", .min_inputs = 2, .max_inputs = 4, .min_outputs = 1, .max_outputs = 1,
+    .since = 10, .until = 21, .infer = infer_integer, .eval = eval_integer, .macs = macs,
 };

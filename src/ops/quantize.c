@@ -1,5 +1,7 @@
 /* QuantizeLinear and DequantizeLinear, one scale for the tensor or one per index of an axis.
- *   q = saturate(rne(x / scale) + zero),   x = (q - zero) * scale */
+ *   q = saturate(rne(x / scale) + zero),   x = (q - zero) * scale
+ * DynamicQuantizeLinear finds scale and zero from the range of x, widened to hold 0:
+ *   scale = (max - min) / 255, or 1 if there is no range,   zero = saturate(rne(-min / scale)) */
 #include "ops/ops.h"
 
 #include <inttypes.h>
@@ -144,4 +146,39 @@ const espl__op espl__op_QuantizeLinear = {
 const espl__op espl__op_DequantizeLinear = {
     .name = "DequantizeLinear", .domain = "", .min_inputs = 2, .max_inputs = 3, .min_outputs = 1, .max_outputs = 1,
     .since = 10, .until = 21, .infer = infer_dequantize, .eval = eval_dequantize,
+};
+
+/* --- a grid for every run -------------------------------------------------------------------- */
+
+static espl_status infer_dynamic(const espl__node *node, espl_diag *diag) {
+    static const espl_shape scalar = {0};
+    espl_status status;
+    ESPL_TRY(espl__op_begin(node, diag));
+    ESPL_TRY(espl__check_dtype(node, 0, ESPL__T(F32), diag));
+    ESPL_TRY(espl__set_like_input(node, ESPL_U8, diag));
+    ESPL_TRY(espl__set_out(node, 1, ESPL_F32, &scalar, diag));
+    ESPL_TRY(espl__set_out(node, 2, ESPL_U8, &scalar, diag));
+done:
+    return status;
+}
+
+static void eval_dynamic(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
+    (void)scratch;
+    int64_t count = espl_shape_count(&in[0].shape);
+    const float *x = in[0].data;
+    float lo = 0, hi = 0, scale;
+    for (int64_t i = 0; i < count; i++) {
+        lo = x[i] < lo ? x[i] : lo;
+        hi = x[i] > hi ? x[i] : hi;
+    }
+    scale = hi > lo ? (hi - lo) / 255 : 1;
+    float zero = fminf(fmaxf(rintf(-lo / scale), 0), 255);
+    if (out[0].data) quantize_row(&in[0], &out[0], 0, count, scale, zero);
+    if (node->output_count > 1 && out[1].data) *(float *)out[1].data = scale;
+    if (node->output_count > 2 && out[2].data) *(uint8_t *)out[2].data = (uint8_t)zero;
+}
+
+const espl__op espl__op_DynamicQuantizeLinear = {
+    .name = "DynamicQuantizeLinear", .domain = "", .min_inputs = 1, .max_inputs = 1, .min_outputs = 3, .max_outputs = 3,
+    .since = 11, .until = 21, .infer = infer_dynamic, .eval = eval_dynamic,
 };

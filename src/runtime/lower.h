@@ -15,6 +15,8 @@ espl_status espl__lower_rows(espl_session *s, espl__node *node, bool *taken, esp
 espl_dtype espl__plan_store_type(const espl__value *value);
 /* MatMul whose right side is no constant. */
 espl_status espl__lower_matmul_dynamic(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
+/* MatMul of f32 rows and s8 weights whose node allows to round the rows by their own range in every run. */
+espl_status espl__lower_matmul_rounded(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
 /* Channels as kernels see them: whole blocks. */
 static inline int64_t pad16(int64_t n) {
     return (n + ESPL__NR - 1) / ESPL__NR * ESPL__NR;

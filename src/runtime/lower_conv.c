@@ -449,6 +449,10 @@ espl_status espl__lower_matmul(espl_session *s, espl__node *n, bool *taken, espl
     const espl__value *w = n->inputs[1];
     if (!w->constant) return espl__lower_matmul_dynamic(s, n, taken, diag);
     if (w->shape.rank != 2 || espl_shape_count(&n->inputs[0]->shape) == 0) return ESPL_OK;
+    if (espl__attr_int(n, "espl_dynamic", 0)) {
+        espl_status status = espl__lower_matmul_rounded(s, n, taken, diag);
+        if (status != ESPL_OK || *taken) return status;
+    }
     matrix_order order = {1, w->shape.dim[1], w->shape.dim[0]};
     return lower_matrix(s, n, &order, 1, w->shape.dim[1], taken, diag);
 }
