@@ -17,7 +17,7 @@ enum {
     FEW_TILES = 16,          /* unless they are few: then so many */
     FEW_PAIRS = 128 * 128,   /* will do */
     STRIP_BYTES = 512 << 10, /* of V in one strip, but at least */
-    STRIP_TILES = 28,        /* so many tiles for one reading of the weights */
+    STRIP_TILES = 49,        /* so many tiles for one reading of the weights */
     GROUP_BLOCKS = 4,        /* blocks of output channels of one M */
     LINE = 64                /* bytes of a line of cache memory */
 };
