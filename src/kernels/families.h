@@ -33,7 +33,6 @@
     X(gemv_f32, avx512, AVX512)        \
     X(winograd, avx512, AVX512)        \
     X(eltwise, avx512, AVX512)         \
-    X(right, avx512, AVX512)           \
     X(conv_u8, avx512vnni, AVX512VNNI) \
     X(dwconv, avx512vnni, AVX512VNNI)  \
     X(gemv_u8, avx512vnni, AVX512VNNI) \

@@ -46,11 +46,26 @@ static int64_t batch_offset(const view *v, int64_t batch) {
     return at;
 }
 
+/* Columns that lie in one piece: what would be rows of 16 columns in a row. */
+static void transpose_right(const matmul_job *j, const char *from, ptrdiff_t by_column, char *place) {
+    const matmul_step *t = j->t;
+    const int64_t row = ESPL__NR * (int64_t)sizeof(float), block = t->k * row;
+    for (int64_t c = 0; c < t->n; c += ESPL__NR, place += block, from += ESPL__NR * by_column) {
+        const int64_t width = ESPL_MIN(t->n - c, ESPL__NR);
+        if (width < ESPL__NR) memset(place, 0, (size_t)block);
+        j->s->kernels->transpose_32(from, by_column, place, row, (int)width, (int)t->k);
+    }
+}
+
 static void pack_right(const matmul_job *j, int64_t batch, char *place) {
     const matmul_step *t = j->t;
     const view *b = &t->b;
     const char *from = buffer_at(j->s, b) + batch_offset(b, batch);
     ptrdiff_t by_k = b->stride[b->rank - 2], by_column = b->stride[b->rank - 1];
+    if (!t->u8_in && by_k == (ptrdiff_t)sizeof(float)) {
+        transpose_right(j, from, by_column, place);
+        return;
+    }
     if (!t->u8_in) {
         j->s->kernels->pack_f32((const float *)(const void *)from, by_k, by_column, t->k, t->n,
                                 (float *)(void *)place);

@@ -274,27 +274,30 @@ MAP(gelu_tanh)
 
 /* --- one row ------------------------------------------------------------------------------------------ */
 
+#ifndef VECTORS
+#define PLAIN_TREE(name, step)                                                \
+    static float name(float lane[LANES]) {                                    \
+        for (int w = LANES / 2; w; w /= 2)                                    \
+            for (int j = 0; j < w; j++) lane[j] = step(lane[j], lane[j + w]); \
+        return lane[0];                                                       \
+    }
+PLAIN_TREE(tree_sum, plus_f32)
+PLAIN_TREE(tree_larger, larger_f32)
+#endif
+
 static float max_of(const float *in, int64_t n) {
     float lane[LANES];
     for (int j = 0; j < LANES; j++) lane[j] = -INFINITY;
     int64_t i = max_lanes(in, n, lane);
     for (int j = 0; i + j < n; j++) lane[j] = larger_f32(lane[j], in[i + j]);
-    for (int w = LANES / 2; w; w /= 2)
-        for (int j = 0; j < w; j++) lane[j] = larger_f32(lane[j], lane[j + w]);
-    return lane[0];
-}
-
-static float tree(float lane[LANES]) {
-    for (int w = LANES / 2; w; w /= 2)
-        for (int j = 0; j < w; j++) lane[j] += lane[j + w];
-    return lane[0];
+    return tree_larger(lane);
 }
 
 static float sum_of(const float *in, int64_t n) {
     float lane[LANES] = {0};
     int64_t i = sum_lanes(in, n, lane);
     for (int j = 0; i + j < n; j++) lane[j] += in[i + j];
-    return tree(lane);
+    return tree_sum(lane);
 }
 
 /* Sum of (in + shift)^2. */
@@ -302,13 +305,13 @@ static float squares_of(float shift, const float *in, int64_t n) {
     float lane[LANES] = {0};
     int64_t i = squares_lanes(shift, in, n, lane);
     for (int j = 0; i + j < n; j++) lane[j] = fmaf(in[i + j] + shift, in[i + j] + shift, lane[j]);
-    return tree(lane);
+    return tree_sum(lane);
 }
 
 static void softmax_f32(float scale, const float *in, float *out, int64_t n) {
     float lane[LANES];
     exp_scaled(max_of(in, n), scale, in, out, n, lane);
-    float factor = 1.0f / tree(lane);
+    float factor = 1.0f / tree_sum(lane);
     NO_CARRY
     for (int64_t i = 0; i < n; i++) out[i] *= factor;
 }

@@ -1,6 +1,7 @@
 /* Elementwise kernels in the vector words, for every instruction set that has them. Codes leave four vectors
  * at a time. */
 #include "kernels/simd/requant.inc.h"
+#include "kernels/simd/tree.h"
 
 enum { CODES = 4 * VL };
 
