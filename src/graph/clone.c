@@ -105,6 +105,7 @@ void espl__graph_unlend(espl_graph *g) {
         if (g->values[i]->lent) g->values[i]->constant->data = NULL;
         g->values[i]->lent = false;
     }
+    if (g->lender) espl__file_drop(&g->lender->bytes, g->lender->bytes.data, g->lender->bytes.length);
     g->lender = NULL;
 }
 

@@ -91,7 +91,7 @@ espl_status espl__graph_create(espl_context *ctx, espl_graph **out, espl_diag *d
 /* A deep copy with the same ids; constants' data are copied too. */
 espl_status espl__graph_clone(const espl_graph *graph, espl_graph **out, espl_diag *diag);
 /* The same, but the data of large constants stay where they are: `graph` lends them and must live until
- * unlend, which takes away what is still lent. */
+ * unlend, which takes away what is still lent and lets the pages of a file leave memory. */
 espl_status espl__graph_share(const espl_graph *graph, espl_graph **out, espl_diag *diag);
 void espl__graph_unlend(espl_graph *graph);
 /* These bytes of a constant will not be read soon: if they are in a file, their pages leave memory. */

@@ -33,8 +33,7 @@ espl__weight_part espl__weight_all(const espl__weight_order *o) {
     return (espl__weight_part){0, blocks_of(o->channels), 0, o->stored};
 }
 
-/* --- tiles: `n` inputs of `channels` channels, [n / 4][16][4] or [n][16], of which the first `real` exist
- * ----------- */
+/* --- tiles: `n` inputs of `channels` channels, [n / 4][16][4] or [n][16]; the first `real` exist --- */
 
 static void tile_s8_any(const espl__weight_order *o, const uint8_t *from, int64_t channels, int64_t real,
                         int64_t n, uint8_t flip, uint8_t *to) {
@@ -111,8 +110,7 @@ static void tile_f32(const espl__weight_order *o, const void *from, int64_t chan
         for (int64_t i = 0; i < real; i++) out[i * ESPL__NR + c] = w[i * o->by_input];
 }
 
-/* --- the walk over tiles
- * ------------------------------------------------------------------------------------------ */
+/* --- the walk over tiles ----------------------------------------------------------------------------- */
 
 typedef void (*tile_fn)(const espl__weight_order *o, const void *from, int64_t channels, int64_t real,
                         int64_t n, uint8_t flip, void *to);
@@ -166,8 +164,7 @@ void espl__pack_f32(const float *w, int64_t channels, int64_t segments, int64_t 
     espl__pack_f32_part(&o, w, &all, packed);
 }
 
-/* --- sums of codes
- * ------------------------------------------------------------------------------------------------ */
+/* --- sums of codes ----------------------------------------------------------------------------------- */
 
 static int32_t sum_of(const uint8_t *w, int64_t n, int64_t step, uint8_t flip) {
     int32_t sum = 0;

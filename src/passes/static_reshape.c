@@ -24,7 +24,7 @@ static bool only_batch_unknown(const espl_graph *g) {
 static espl_status probe(const espl_graph *g, int64_t batch, espl_graph **clone, espl__node ***nodes,
                          espl_diag *diag) {
     espl_context *ctx = g->arena.ctx;
-    espl_status status = espl__graph_clone(g, clone, diag);
+    espl_status status = espl__graph_share(g, clone, diag);
     espl_shape *shapes = espl__calloc(ctx, (uint64_t)g->input_count + 1, sizeof *shapes);
     *nodes = espl__calloc(ctx, (uint64_t)g->node_count + 1, sizeof **nodes);
     if (status == ESPL_OK && (!shapes || !*nodes)) status = espl__nomem(diag, sizeof **nodes);
