@@ -59,16 +59,18 @@ typedef struct espl__conv {
 } espl__conv;
 
 /* Bytes from pixel 0 to pixel i. */
-static inline ptrdiff_t espl__pixel_at(const espl__conv *p, int i, ptrdiff_t step, ptrdiff_t row) {
-    return p->width ? i / p->width * row + i % p->width * step : i * step;
+static inline ptrdiff_t espl__pixel_at(int32_t width, int i, ptrdiff_t step, ptrdiff_t row) {
+    return width ? i / width * row + i % width * step : i * step;
 }
 
-/* Depthwise convolution of one row of output pixels: out[p][c] = sum over taps of in[p][c] * w[tap][c].
+/* Depthwise convolution of rows of output pixels: out[p][c] = sum over taps of in[p][c] * w[tap][c].
  * Weights: [taps][channels padded to 16]; s32 for u8 activations (they hold s8 values), f32 for f32. */
 typedef struct espl__dwconv {
     int32_t taps;
     const int32_t *tap_off; /* bytes from the pixel's base */
     ptrdiff_t in_step, out_step, res_step;
+    int32_t width; /* as in espl__conv */
+    ptrdiff_t in_row, out_row, res_row;
     const void *w;
     const void *bias;
     int32_t channels;

@@ -8,6 +8,7 @@ enum {
     PARALLEL_MACS = 150000, /* below this a wake costs more than it gains */
     ROW_PIXELS = 56,        /* a row of pixels that are in no rows: several tiles of every kernel */
     BAND_BYTES = 256 << 10, /* input of one call of a kernel: it stays in the second-level cache */
+    BAND_LINES = 384,       /* lines of memory in half of the first-level cache */
     BLOCK_UNIT = 2,         /* blocks that kernels take together */
     GROUP_WEIGHT_BYTES =
         256 << 10, /* weights of one sweep over the rows: they stay in the second-level cache */
@@ -38,8 +39,8 @@ typedef struct linear_job {
     espl_session *s;
 } linear_job;
 
-static void depthwise_row(const linear_step *l, const espl__kernels *k, const char *in, char *out,
-                          const char *res, int pixels) {
+static void depthwise(const linear_step *l, const espl__kernels *k, const char *in, char *out,
+                      const char *res, int pixels) {
     if (l->u8_in)
         k->dwconv_u8(&l->d, (const uint8_t *)in, (uint8_t *)out, (const uint8_t *)res, pixels, 0, l->blocks);
     else
@@ -74,14 +75,11 @@ static void band(const linear_job *j, int64_t r0, int64_t r1, int b0, int b1) {
     const char *in = buffer_at(j->s, &l->in) + image * l->in_image + y * l->in_row + l->in_origin;
     char *out = buffer_at(j->s, &l->out) + image * l->out_image + y * l->out_row;
     const char *res = l->has_res ? buffer_at(j->s, &l->res) + image * l->res_image + y * l->res_row : NULL;
-    if (l->depthwise) {
-        for (int64_t r = r0; r < r1; r++, in += l->in_row, out += l->out_row, res += res ? l->res_row : 0)
-            depthwise_row(l, j->s->kernels, in, out, res,
-                          (int)(r == l->rows - 1 ? l->last_pixels : l->pixels));
-        return;
-    }
     int64_t pixels = (r1 - r0 - 1) * l->pixels + (r1 == l->rows ? l->last_pixels : l->pixels);
-    convolve(l, j->s->kernels, in, out, res, (int)pixels, b0, b1);
+    if (l->depthwise)
+        depthwise(l, j->s->kernels, in, out, res, (int)pixels);
+    else
+        convolve(l, j->s->kernels, in, out, res, (int)pixels, b0, b1);
 }
 
 /* For each group of blocks, whose weights stay in the second-level cache, all rows, in bands that stay there
@@ -237,11 +235,27 @@ static espl_status depthwise_taps(espl_session *s, const espl__node *n, const es
     for (int64_t t = 0; t < taps; t++)
         off[t] = (int32_t)(t / g->kernel[1] * g->dilation[0] * l->in.stride[2] +
                            t % g->kernel[1] * g->dilation[1] * l->in.stride[3]);
-    l->d = (espl__dwconv){(int32_t)taps, off,        l->p.in_step, l->p.out_step, l->p.res_step, w,
-                          l->p.bias,     (int32_t)c, l->p.q,       l->p.flo,      l->p.fhi};
+    l->d = (espl__dwconv){.taps = (int32_t)taps,
+                          .tap_off = off,
+                          .in_step = l->p.in_step,
+                          .out_step = l->p.out_step,
+                          .res_step = l->p.res_step,
+                          .width = l->rows_per_image ? (int32_t)l->pixels : 0,
+                          .in_row = l->in_row,
+                          .out_row = l->out_row,
+                          .res_row = l->res_row,
+                          .w = w,
+                          .bias = l->p.bias,
+                          .channels = (int32_t)c,
+                          .q = l->p.q,
+                          .flo = l->p.flo,
+                          .fhi = l->p.fhi};
     l->blocks = (int)(pad16(c) / ESPL__NR);
     l->group_blocks = l->blocks;
-    l->band_rows = l->rows;
+    /* Kernels do all rows of a few channels before the next: the lines that these have in a band fit the
+     * first-level cache. */
+    int64_t input_rows = ESPL_MAX(BAND_LINES * l->in.stride[3] / ESPL_MAX(l->in.stride[2], 1), 1);
+    l->band_rows = ESPL_MAX((input_rows - g->kernel[0] + 1) / g->stride[0], 1);
     return ESPL_OK;
 }
 

@@ -234,18 +234,18 @@ static void prepare_dw(const conv_shape *s, int unit) {
     for (int t = 0; t < s->k * s->k; t++)
         now.off[t] = (int32_t)(t / s->k * in_width * pixel + t % s->k * pixel);
     now.out_row = (ptrdiff_t)now.pixels * pixel;
+    now.dw.width = now.pixels;
+    now.dw.in_row = now.in_row;
+    now.dw.out_row = now.dw.res_row = now.out_row;
 }
 
 static void run_dwconv_u8(const bench_args *a) {
-    for (int r = 0; r < now.rows; r++)
-        a->set->dwconv_u8(&now.dw, now.in + r * now.in_row, now.out + r * now.out_row, NULL, now.pixels, 0,
-                          now.blocks);
+    a->set->dwconv_u8(&now.dw, now.in, now.out, NULL, now.rows * now.pixels, 0, now.blocks);
 }
 
 static void run_dwconv_f32(const bench_args *a) {
-    for (int r = 0; r < now.rows; r++)
-        a->set->dwconv_f32(&now.dw, (const float *)(now.in + r * now.in_row),
-                           (float *)(now.out + r * now.out_row), NULL, now.pixels, 0, now.blocks);
+    a->set->dwconv_f32(&now.dw, (const float *)now.in, (float *)now.out, NULL, now.rows * now.pixels, 0,
+                       now.blocks);
 }
 
 #define BENCH_DW(kernel, unit)                                                                         \
@@ -278,15 +278,15 @@ static const espl__winograd winograd = {.width = WINO_WIDTH,
 
 /* Bytes moved: 16 elements a tile and channel on one side; 8 read (the rest the tile before has) or 4
  * written. */
-#define BENCH_WINOGRAD(kernel, bytes, args)                                                                \
-    static void run_##kernel(const bench_args *a) {                                                        \
-        a->set->kernel args;                                                                               \
-    }                                                                                                      \
-    static void bench_##kernel(int level) {                                                                \
-        bench_args a = {espl__kernels_at((espl__cpu)level), NULL};                                         \
-        double moved = (double)WINO_CHANNELS * (WINO_WIDTH / 2) * (bytes);                                 \
-        print_rate(#kernel, level, "28 tiles of 64 channels",                                              \
-                   moved / seconds(run_##kernel, &a, level ? 0.05 : 0.01) * 1e-9, "GB/s ", 0.0);           \
+#define BENCH_WINOGRAD(kernel, bytes, args)                                                      \
+    static void run_##kernel(const bench_args *a) {                                              \
+        a->set->kernel args;                                                                     \
+    }                                                                                            \
+    static void bench_##kernel(int level) {                                                      \
+        bench_args a = {espl__kernels_at((espl__cpu)level), NULL};                               \
+        double moved = (double)WINO_CHANNELS * (WINO_WIDTH / 2) * (bytes);                       \
+        print_rate(#kernel, level, "28 tiles of 64 channels",                                    \
+                   moved / seconds(run_##kernel, &a, level ? 0.05 : 0.01) * 1e-9, "GB/s ", 0.0); \
     }
 BENCH_WINOGRAD(winograd_in_f32, 4 * (16 + 8), (&winograd, F32(now.in), F32(now.out), 2))
 BENCH_WINOGRAD(winograd_out_f32, 4 * (16 + 4), (&winograd, F32(now.in), F32(now.out), NULL, 2))

@@ -83,7 +83,7 @@ static void random_shape(conv_case *c, int unit, bool large, bool gemv) {
     p->seg_off = c->seg_off;
     size_t after = 0, before = (size_t)-low;
     for (int i = 0; i < c->pixels; i++)
-        after = ESPL_MAX(after, (size_t)(espl__pixel_at(p, i, p->in_step, p->in_row) + reach));
+        after = ESPL_MAX(after, (size_t)(espl__pixel_at(p->width, i, p->in_step, p->in_row) + reach));
     c->in = (uint8_t *)take(SLOT_IN, before + after) + before;
     if (unit == 4)
         fill_f32((float *)((uint8_t *)c->in - before), (int64_t)(before + after) / 4, 1.0f, c->hostile);
@@ -94,7 +94,7 @@ static void extreme_inputs(const conv_case *c, int8_t *w, size_t w_bytes) {
     const espl__conv *p = &c->p;
     for (int s = 0; s < p->segments; s++)
         for (int i = 0; i < c->pixels; i++)
-            memset((uint8_t *)c->in + espl__pixel_at(p, i, p->in_step, p->in_row) + c->seg_off[s], 255,
+            memset((uint8_t *)c->in + espl__pixel_at(p->width, i, p->in_step, p->in_row) + c->seg_off[s], 255,
                    (size_t)p->seg_k * 4);
     for (size_t i = 0; i < w_bytes; i++) w[i] = one_in(3) ? 127 : -128;
 }
@@ -122,11 +122,12 @@ static void random_outputs(conv_case *c, int unit, bool residual) {
     p->res_row = p->res_step * (width + (one_in(2) ? 0 : between(0, 3)));
     c->res = NULL;
     if (residual) {
-        size_t bytes = (size_t)(espl__pixel_at(p, last, p->res_step, p->res_row) + unit * p->channels);
+        size_t bytes = (size_t)(espl__pixel_at(p->width, last, p->res_step, p->res_row) + unit * p->channels);
         c->res = take(SLOT_RES, bytes);
         if (unit == 4) fill_f32((float *)c->res, (int64_t)bytes / 4, 1.0f, c->hostile);
     }
-    c->out = take_outputs((size_t)(espl__pixel_at(p, last, p->out_step, p->out_row) + unit * p->channels));
+    c->out =
+        take_outputs((size_t)(espl__pixel_at(p->width, last, p->out_step, p->out_row) + unit * p->channels));
 }
 
 #define CASE_FORMAT "%d x %d groups, %d channels, %d pixels in rows of %d, blocks %d to %d%s"
@@ -145,9 +146,9 @@ static int64_t exact_sum(const conv_case *c, int pixel, int channel) {
             size_t group =
                 ((size_t)(channel / 16) * (size_t)p->segments + (size_t)s) * (size_t)p->seg_k + (size_t)k / 4;
             int8_t w = ((const int8_t *)p->w)[group * 64 + (size_t)(channel % 16) * 4 + (size_t)k % 4];
-            sum +=
-                (int64_t)w *
-                ((const uint8_t *)c->in)[espl__pixel_at(p, pixel, p->in_step, p->in_row) + p->seg_off[s] + k];
+            sum += (int64_t)w *
+                   ((const uint8_t *)
+                        c->in)[espl__pixel_at(p->width, pixel, p->in_step, p->in_row) + p->seg_off[s] + k];
         }
     return sum;
 }
@@ -184,7 +185,7 @@ static int last_channel(const conv_case *c) {
 }
 
 static ptrdiff_t at(const conv_case *c, int pixel, ptrdiff_t step, ptrdiff_t row) {
-    return espl__pixel_at(&c->p, pixel, step, row);
+    return espl__pixel_at(c->p.width, pixel, step, row);
 }
 
 /* Whether the reference wrote the blocks' channels of each pixel and nothing else. */
@@ -193,7 +194,7 @@ static bool wrote_its_own(const conv_case *c, int unit) {
     if (memcmp(blank - MARGIN, want - MARGIN, MARGIN) != 0) return false;
     size_t from = 0; /* behind what the pixel before may write */
     for (int i = 0; i < c->pixels; i++) {
-        size_t base = (size_t)espl__pixel_at(&c->p, i, c->p.out_step, c->p.out_row);
+        size_t base = (size_t)espl__pixel_at(c->p.width, i, c->p.out_step, c->p.out_row);
         size_t begin = base + (size_t)(first_channel(c) * unit);
         if (memcmp(blank + from, want + from, begin - from) != 0) return false;
         from = base + (size_t)(last_channel(c) * unit);
@@ -403,12 +404,17 @@ static void random_dw(dw_case *c, int unit) {
     c->hostile = one_in(4);
     p->channels = one_in(2) ? between(1, 40) : one_in(8) ? between(160, 600) : between(1, 160);
     int padded = round16(p->channels), blocks = padded / 16;
-    c->pixels = between(1, 37);
+    c->pixels = between(1, one_in(4) ? 80 : 37);
     c->block0 = one_in(2) ? 0 : between(0, blocks - 1);
     c->block1 = one_in(2) ? blocks : between(c->block0 + 1, blocks);
     int64_t low, high;
     random_taps(c, unit, &low, &high);
-    size_t after = (size_t)(p->in_step * (c->pixels - 1) + high + unit * p->channels), before = (size_t)-low;
+    p->width = one_in(2) ? 0 : between(1, 40);
+    p->in_row = unit * between(0, 900);
+    size_t after = 0, before = (size_t)-low;
+    for (int i = 0; i < c->pixels; i++)
+        after = ESPL_MAX(
+            after, (size_t)(espl__pixel_at(p->width, i, p->in_step, p->in_row) + high + unit * p->channels));
     uint8_t *in = take(SLOT_IN, before + after);
     c->in = in + before;
     if (unit == 4) fill_f32((float *)in, (int64_t)(before + after) / 4, 1.0f, c->hostile);
@@ -424,15 +430,26 @@ static void random_dw(dw_case *c, int unit) {
     p->bias = bias;
     p->out_step = unit * (p->channels + (one_in(2) ? 0 : between(0, 20)));
     p->res_step = unit * (p->channels + (one_in(2) ? 0 : between(0, 20)));
-    size_t res_bytes = (size_t)(p->res_step * (c->pixels - 1) + unit * p->channels);
+    const int width = p->width ? p->width : c->pixels, last = c->pixels - 1;
+    p->out_row = p->out_step * (width + (one_in(2) ? 0 : between(0, 3)));
+    p->res_row = p->res_step * (width + (one_in(2) ? 0 : between(0, 3)));
+    size_t res_bytes = (size_t)(espl__pixel_at(p->width, last, p->res_step, p->res_row) + unit * p->channels);
     c->res = one_in(2) ? take(SLOT_RES, res_bytes) : NULL;
     if (c->res && unit == 4) fill_f32((float *)c->res, (int64_t)res_bytes / 4, 1.0f, c->hostile);
-    c->out = take_outputs((size_t)(p->out_step * (c->pixels - 1) + unit * p->channels));
+    c->out =
+        take_outputs((size_t)(espl__pixel_at(p->width, last, p->out_step, p->out_row) + unit * p->channels));
+}
+
+static ptrdiff_t dw_at(const dw_case *c, int pixel, ptrdiff_t step, ptrdiff_t row) {
+    return espl__pixel_at(c->p.width, pixel, step, row);
 }
 
 /* The fields that tell which outputs are the case's own. */
 static conv_case as_conv(const dw_case *c) {
-    return (conv_case){.p = {.channels = c->p.channels, .out_step = c->p.out_step},
+    return (conv_case){.p = {.channels = c->p.channels,
+                             .out_step = c->p.out_step,
+                             .width = c->p.width,
+                             .out_row = c->p.out_row},
                        .pixels = c->pixels,
                        .block0 = c->block0,
                        .block1 = c->block1,
@@ -452,10 +469,13 @@ void check_dwconv_u8(void) {
             random_output(&own, &pixel, &channel);
             int64_t sum = ((const int32_t *)c.p.bias)[channel];
             for (int t = 0; t < c.p.taps; t++)
-                sum += (int64_t)((const uint8_t *)c.in)[pixel * c.p.in_step + c.tap_off[t] + channel] *
-                       ((const int32_t *)c.p.w)[t * round16(c.p.channels) + channel];
-            const uint8_t *res = c.res ? (const uint8_t *)c.res + pixel * c.p.res_step + channel : NULL;
-            int code = ((const uint8_t *)c.out.want)[pixel * c.p.out_step + channel];
+                sum +=
+                    (int64_t)((const uint8_t *)
+                                  c.in)[dw_at(&c, pixel, c.p.in_step, c.p.in_row) + c.tap_off[t] + channel] *
+                    ((const int32_t *)c.p.w)[t * round16(c.p.channels) + channel];
+            const uint8_t *res =
+                c.res ? (const uint8_t *)c.res + dw_at(&c, pixel, c.p.res_step, c.p.res_row) + channel : NULL;
+            int code = ((const uint8_t *)c.out.want)[dw_at(&c, pixel, c.p.out_step, c.p.out_row) + channel];
             expect(is_code(&c.p.q, (double)sum * c.p.q.mult[channel], res, code), "dwconv_u8", 0,
                    DW_FORMAT ": code %d", DW_ARGS(c), code);
         }
@@ -481,14 +501,17 @@ void check_dwconv_f32(void) {
             random_output(&own, &pixel, &channel);
             double sum = ((const float *)c.p.bias)[channel], size = fabs(sum);
             for (int t = 0; t < c.p.taps; t++) {
-                const float *x = (const float *)((const char *)c.in + pixel * c.p.in_step + c.tap_off[t]);
+                const float *x = (const float *)((const char *)c.in +
+                                                 dw_at(&c, pixel, c.p.in_step, c.p.in_row) + c.tap_off[t]);
                 double term =
                     (double)x[channel] * ((const float *)c.p.w)[t * round16(c.p.channels) + channel];
                 sum += term;
                 size += fabs(term);
             }
-            double r = c.res ? ((const float *)c.res)[pixel * (c.p.res_step / 4) + channel] : 0.0;
-            float y = ((const float *)c.out.want)[pixel * (c.p.out_step / 4) + channel];
+            double r = c.res
+                           ? ((const float *)c.res)[dw_at(&c, pixel, c.p.res_step, c.p.res_row) / 4 + channel]
+                           : 0.0;
+            float y = ((const float *)c.out.want)[dw_at(&c, pixel, c.p.out_step, c.p.out_row) / 4 + channel];
             expect(is_close(sum + r, size + fabs(r), c.p.taps + 2, c.p.flo, c.p.fhi, y), "dwconv_f32", 0,
                    DW_FORMAT ": %g, not %g", DW_ARGS(c), (double)y, sum + r);
         }

@@ -34,9 +34,9 @@ static void conv_u8(const espl__conv *p, const uint8_t *in, uint8_t *out, const 
     for (int i = 0; i < pixels; i++)
         for (int b = block0; b < block1; b++) {
             int32_t acc[ESPL__NR];
-            accumulate_u8(p, in + espl__pixel_at(p, i, p->in_step, p->in_row), b, acc);
-            uint8_t *o = out + espl__pixel_at(p, i, p->out_step, p->out_row);
-            const uint8_t *r = res ? res + espl__pixel_at(p, i, p->res_step, p->res_row) : NULL;
+            accumulate_u8(p, in + espl__pixel_at(p->width, i, p->in_step, p->in_row), b, acc);
+            uint8_t *o = out + espl__pixel_at(p->width, i, p->out_step, p->out_row);
+            const uint8_t *r = res ? res + espl__pixel_at(p->width, i, p->res_step, p->res_row) : NULL;
             for (int c = 0, base = b * ESPL__NR; c < valid_channels(p->channels, b); c++)
                 o[base + c] = epilogue_u8(&p->q, base + c, acc[c], r ? r + base + c : NULL);
         }
@@ -47,8 +47,9 @@ static void conv_u8_f32(const espl__conv *p, const uint8_t *in, float *out, int 
     for (int i = 0; i < pixels; i++)
         for (int b = block0; b < block1; b++) {
             int32_t acc[ESPL__NR];
-            accumulate_u8(p, in + espl__pixel_at(p, i, p->in_step, p->in_row), b, acc);
-            float *o = (float *)((char *)out + espl__pixel_at(p, i, p->out_step, p->out_row)) + b * ESPL__NR;
+            accumulate_u8(p, in + espl__pixel_at(p->width, i, p->in_step, p->in_row), b, acc);
+            float *o =
+                (float *)((char *)out + espl__pixel_at(p->width, i, p->out_step, p->out_row)) + b * ESPL__NR;
             for (int c = 0, base = b * ESPL__NR; c < valid_channels(p->channels, b); c++) {
                 float x = (float)acc[c] * p->q.mult[base + c];
                 if (p->fbias) x = x + p->fbias[base + c];
@@ -62,12 +63,15 @@ static void conv_f32(const espl__conv *p, const float *in, float *out, const flo
     for (int i = 0; i < pixels; i++)
         for (int b = block0; b < block1; b++) {
             float acc[ESPL__NR];
-            accumulate_f32(p, (const float *)((const char *)in + espl__pixel_at(p, i, p->in_step, p->in_row)),
-                           b, acc);
-            float *o = (float *)((char *)out + espl__pixel_at(p, i, p->out_step, p->out_row)) + b * ESPL__NR;
+            accumulate_f32(
+                p, (const float *)((const char *)in + espl__pixel_at(p->width, i, p->in_step, p->in_row)), b,
+                acc);
+            float *o =
+                (float *)((char *)out + espl__pixel_at(p->width, i, p->out_step, p->out_row)) + b * ESPL__NR;
             const float *r = (const float *)(const void *)res;
             if (res)
-                r = (const float *)((const char *)res + espl__pixel_at(p, i, p->res_step, p->res_row)) +
+                r = (const float *)((const char *)res +
+                                    espl__pixel_at(p->width, i, p->res_step, p->res_row)) +
                     b * ESPL__NR;
             for (int c = 0; c < valid_channels(p->channels, b); c++)
                 o[c] = epilogue_f32(r ? acc[c] + r[c] : acc[c], p->flo, p->fhi);

@@ -88,7 +88,7 @@ static void copy_pixels(const espl__conv *p, const uint8_t *in, int first, int c
     const int seg = p->seg_k * 4, whole = seg / LINE * LINE;
     const __mmask64 rest = mask(seg - whole);
     for (int i = first; i < first + count; i++, to += row_bytes) {
-        const uint8_t *pixel = in + espl__pixel_at(p, i, p->in_step, p->in_row);
+        const uint8_t *pixel = in + espl__pixel_at(p->width, i, p->in_step, p->in_row);
         uint8_t *o = to;
         for (int s = 0; s < p->segments; s++, o += seg - whole) {
             const uint8_t *x = pixel + p->seg_off[s];
@@ -149,8 +149,8 @@ static INLINE void finish_tile(const espl__conv *p, finish_fn *finish, const int
     while (count > 0) {
         const int to_end = p->width ? p->width - first % p->width : count;
         const int n = count < to_end ? count : to_end;
-        finish(p, sums, block, nrb, n, out + espl__pixel_at(p, first, p->out_step, p->out_row),
-               res ? res + espl__pixel_at(p, first, p->res_step, p->res_row) : NULL);
+        finish(p, sums, block, nrb, n, out + espl__pixel_at(p->width, first, p->out_step, p->out_row),
+               res ? res + espl__pixel_at(p->width, first, p->res_step, p->res_row) : NULL);
         sums += n * nrb * ESPL__NR;
         first += n;
         count -= n;
@@ -205,7 +205,7 @@ static INLINE void run(const manner *m, finish_fn *finish, const espl__conv *p, 
         for (int t = 0; t < m->tiles && d.left > 0; t++) {
             a.first[t] = d.first;
             a.count[t] = next_tile(&d);
-            a.at[t] = in + espl__pixel_at(p, a.first[t], p->in_step, p->in_row);
+            a.at[t] = in + espl__pixel_at(p->width, a.first[t], p->in_step, p->in_row);
             if (!m->copied) continue;
             uint8_t *to = copy + t * ROWS * m->row_bytes;
             copy_pixels(p, in, a.first[t], a.count[t], m->row_bytes, to);

@@ -1,8 +1,8 @@
 /* Depthwise convolution with vpdpbusd, 64 channels at a time. It wants four taps of one channel in four
  * neighbouring bytes: two rounds of in-lane unpacking bring four vectors of 64 channels there, as four
  * vectors of 16 channels whose order is that of the unpacking. Weights, bias and multipliers are put in the
- * same order once a row, and packing the sums to bytes undoes it. A 3x3 window at stride 1 moves one column a
- * pixel, so only the new column is unpacked. */
+ * same order once a call, and packing the sums to bytes undoes it. A 3x3 window at stride 1 moves one column
+ * a pixel, at stride 2 two, so only the new ones are unpacked. */
 #include <stdbool.h>
 
 #define ESPL__VNNI
@@ -43,7 +43,7 @@ static INLINE quad reorder(const char *from) {
     return q;
 }
 
-/* What a row needs of up to 64 channels. */
+/* What all rows need of up to 64 channels. */
 typedef struct {
     int c, valid; /* the first channel and how many there are */
     quad w[MAX_GROUPS], bias, mult;
@@ -94,38 +94,30 @@ static INLINE void dot_quad(quad *acc, const quad *x, const quad *w) {
     for (int i = 0; i < 4; i++) acc->v[i] = _mm512_dpbusd_epi32(acc->v[i], x->v[i], w->v[i]);
 }
 
-/* --- a 3x3 window at stride 1 -------------------------------------------------------------------------- */
-
-/* Whether the nine taps are three rows of three neighbouring pixels. */
-static bool is_window(const espl__dwconv *p) {
-    if (p->taps != 9) return false;
-    for (int t = 0; t < 9; t++)
-        if (p->tap_off[t] != p->tap_off[t / 3 * 3] + t % 3 * p->in_step) return false;
-    return true;
-}
+/* --- a 3x3 window at stride 1 or 2
+ * -------------------------------------------------------------------------- */
 
 static INLINE quad column(const uint8_t *in, const int32_t rows[3], bool full, int valid) {
     return interleave(load_channels(in + rows[0], full, valid), load_channels(in + rows[1], full, valid),
                       load_channels(in + rows[2], full, valid), _mm512_setzero_si512());
 }
 
-static INLINE void window_row(const espl__dwconv *p, plan *q, const uint8_t *in, uint8_t *out, int pixels,
-                              bool full) {
+static INLINE void window_row(const espl__dwconv *p, const plan *q, ptrdiff_t step, const uint8_t *in,
+                              uint8_t *out, int pixels, bool full, int S) {
     const int32_t rows[3] = {p->tap_off[0], p->tap_off[3], p->tap_off[6]};
     const bounds b = bounds_of(p->q.zero, p->q.lo, p->q.hi);
-    for (int t = 0; t < 3; t++)
-        q->w[t] = interleave(tap_bytes(p, q, t), tap_bytes(p, q, 3 + t), tap_bytes(p, q, 6 + t), vi_set1(0));
-    quad left = column(in, rows, full, q->valid), middle = column(in + p->in_step, rows, full, q->valid);
-    in += 2 * p->in_step;
+    quad left = column(in, rows, full, q->valid), middle = left;
+    if (S == 1) middle = column(in + step, rows, full, q->valid);
     for (int i = 0; i < pixels; i++, in += p->in_step, out += p->out_step) {
-        const quad right = column(in, rows, full, q->valid);
+        if (S == 2) middle = column(in + step, rows, full, q->valid);
+        const quad right = column(in + 2 * step, rows, full, q->valid);
         quad acc = q->bias;
         dot_quad(&acc, &left, &q->w[0]);
         dot_quad(&acc, &middle, &q->w[1]);
         dot_quad(&acc, &right, &q->w[2]);
         store_channels(out, codes_of(&acc, &q->mult, b), full, q->valid);
-        left = middle;
-        middle = right;
+        left = S == 1 ? middle : right;
+        if (S == 1) middle = right;
     }
 }
 
@@ -137,9 +129,6 @@ static INLINE void any_row(const espl__dwconv *p, plan *q, const uint8_t *in, ui
     const int groups = (p->taps + 3) / 4;
     int32_t off[MAX_GROUPS * 4];
     for (int t = 0; t < groups * 4; t++) off[t] = p->tap_off[t < p->taps ? t : 0];
-    for (int g = 0; g < groups; g++)
-        q->w[g] = interleave(tap_bytes(p, q, g * 4), tap_bytes(p, q, g * 4 + 1), tap_bytes(p, q, g * 4 + 2),
-                             tap_bytes(p, q, g * 4 + 3));
     for (int i = 0; i < pixels; i++, in += p->in_step, out += p->out_step) {
         quad acc = q->bias;
         for (int g = 0; g < groups; g++) {
@@ -153,25 +142,49 @@ static INLINE void any_row(const espl__dwconv *p, plan *q, const uint8_t *in, ui
     }
 }
 
+/* The weights as the rows' functions take them: columns of a window, or fours of any taps. */
+static INLINE void interleave_taps(const espl__dwconv *p, plan *q, bool window) {
+    for (int t = 0; window && t < 3; t++)
+        q->w[t] = interleave(tap_bytes(p, q, t), tap_bytes(p, q, 3 + t), tap_bytes(p, q, 6 + t), vi_set1(0));
+    for (int t = 0; !window && t < p->taps; t += 4)
+        q->w[t / 4] = interleave(tap_bytes(p, q, t), tap_bytes(p, q, t + 1), tap_bytes(p, q, t + 2),
+                                 tap_bytes(p, q, t + 3));
+}
+
+static void wide_row(const espl__dwconv *p, plan *q, ptrdiff_t step, int stride, const uint8_t *in,
+                     uint8_t *out, int pixels) {
+    const bool full = q->valid == WIDE;
+    if (stride == 1 && full)
+        window_row(p, q, step, in, out, pixels, true, 1);
+    else if (stride == 1)
+        window_row(p, q, step, in, out, pixels, false, 1);
+    else if (stride == 2 && full)
+        window_row(p, q, step, in, out, pixels, true, 2);
+    else if (stride == 2)
+        window_row(p, q, step, in, out, pixels, false, 2);
+    else if (full)
+        any_row(p, q, in, out, pixels, true);
+    else
+        any_row(p, q, in, out, pixels, false);
+}
+
 /* Returns the first channel that is left. One block alone is better off with 16 channels a vector. */
 static int wide(const espl__dwconv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int pixels, int c,
                 int last) {
     if (res || p->taps > MAX_GROUPS * 4 || p->taps == 0 || pixels == 0) return c;
-    const bool window = is_window(p);
+    const ptrdiff_t step = window_step(p);
+    const int stride = step && p->in_step == step ? 1 : step && p->in_step == 2 * step ? 2 : 0;
     plan q;
     for (; c + ESPL__NR < last; c += q.valid) {
         q.c = c;
         q.valid = last - c < WIDE ? last - c : WIDE;
         q.bias = values_of(&q, p->bias);
         q.mult = values_of(&q, p->q.mult);
-        if (window && q.valid == WIDE)
-            window_row(p, &q, in + c, out + c, pixels, true);
-        else if (window)
-            window_row(p, &q, in + c, out + c, pixels, false);
-        else if (q.valid == WIDE)
-            any_row(p, &q, in + c, out + c, pixels, true);
-        else
-            any_row(p, &q, in + c, out + c, pixels, false);
+        interleave_taps(p, &q, stride != 0);
+        for (int y = 0; y < rows_of(p, pixels); y++) {
+            const row r = row_at(p, in + c, out + c, NULL, pixels, y);
+            wide_row(p, &q, step, stride, (const uint8_t *)r.in, (uint8_t *)r.out, r.pixels);
+        }
     }
     return c;
 }
