@@ -1,7 +1,7 @@
 /* Elementwise work, softmax and layer normalisation on tensors in rows. A chain of such nodes is one step:
- * each thread takes one row after the other through all of them in a buffer of its own, so that the row stays
- * in the first-level cache. A value that others read too is stored on the way; one that is rounded to a grid
- * is rounded on the way. */
+ * each thread takes a unit, one row or a few, after the other through all of them in a buffer of its own, so
+ * that it stays in the first-level cache. A value that others read too is stored on the way; one that is
+ * rounded to a grid is rounded on the way. */
 #include "runtime/lower.h"
 #include "ops/ops.h"
 
@@ -10,8 +10,7 @@
 enum {
     MAX_LINKS = 12,
     MAX_STAGES = 2 * MAX_LINKS, /* each link itself, and a rounding */
-    UNIT = 1024,                /* elements of a row where the work has none of its own */
-    SHORT_ROW = 256,            /* shorter rows with a vector operand are taken several at a time */
+    UNIT = 1024,                /* elements the kernels get at once: as many rows as fit */
     PARALLEL_ELEMENTS = 16384,  /* below this a wake costs more than it gains */
     LINE = 64
 };
@@ -29,7 +28,7 @@ typedef enum stage_kind {
 
 typedef struct stage {
     stage_kind kind;
-    bool vector, stored; /* the operand is one row; the result goes to `out` */
+    bool vector, stored; /* the operand is the same for every unit; the result goes to `out` */
     float a, b;          /* scale and shift, or bounds; grid: inverse and scale */
     int32_t zero;
     size_t function; /* where in espl__kernels */
@@ -40,8 +39,9 @@ typedef struct stage {
 typedef struct rows_step {
     step base;
     view in;
-    int64_t rows, unit, last; /* elements of a row, and of the last one */
-    int scratch;              /* buffer: for each thread two rows of f32 and one of codes */
+    int64_t rows, unit, last; /* elements of a unit, and of the last one */
+    int64_t width;            /* elements of a row of the tensor */
+    int scratch;              /* buffer: for each thread two units of f32 and one of codes */
     int64_t room, share;      /* elements that one has room for; bytes of one thread */
     int count;
     stage stages[MAX_STAGES];
@@ -54,13 +54,13 @@ typedef struct rows_job {
     espl_session *s;
 } rows_job;
 
-static void *row_of(const espl_session *s, const view *v, int64_t at) {
+static void *element_at(const espl_session *s, const view *v, int64_t at) {
     return buffer_at(s, v) + at * (int64_t)espl_dtype_bytes(v->type);
 }
 
-/* The row at `at` of an operand as floats; codes are unpacked into `room`. */
-static const float *operand_row(const stage *g, const espl_session *s, int64_t at, float *room, int64_t n) {
-    const void *from = row_of(s, &g->operand, g->vector ? 0 : at);
+/* An operand from element `at` on as floats; codes are unpacked into `room`. */
+static const float *operand_at(const stage *g, const espl_session *s, int64_t at, float *room, int64_t n) {
+    const void *from = element_at(s, &g->operand, g->vector ? 0 : at);
     if (g->operand.type == ESPL_F32) return from;
     s->kernels->dequantize(g->operand.scale, g->operand.zero, from, room, n);
     return room;
@@ -74,27 +74,27 @@ static function_fn *function_at(const espl__kernels *k, size_t offset) {
     return f;
 }
 
-static void one_row(const rows_job *j, int64_t at, int64_t n, char *scratch) {
+static void one_unit(const rows_job *j, int64_t at, int64_t n, char *scratch) {
     const rows_step *t = j->t;
     const espl_session *s = j->s;
     const espl__kernels *k = s->kernels;
     float *row = (float *)(void *)scratch, *other = row + t->room;
     uint8_t *codes = (uint8_t *)(other + t->room);
-    const float *x = row_of(s, &t->in, at);
+    const float *x = element_at(s, &t->in, at);
     if (t->in.type == ESPL_U8) {
-        k->dequantize(t->in.scale, t->in.zero, row_of(s, &t->in, at), row, n);
+        k->dequantize(t->in.scale, t->in.zero, element_at(s, &t->in, at), row, n);
         x = row;
     }
     for (int i = 0; i < t->count; i++) {
         const stage *g = &t->stages[i];
-        float *y = g->stored && g->kind != STAGE_ROUND ? row_of(s, &g->out, at) : row;
+        float *y = g->stored && g->kind != STAGE_ROUND ? element_at(s, &g->out, at) : row;
         uint8_t *q;
         switch (g->kind) {
             case STAGE_ADD:
-                k->add_f32(x, operand_row(g, s, at, other, n), y, n);
+                k->add_f32(x, operand_at(g, s, at, other, n), y, n);
                 break;
             case STAGE_MUL:
-                k->mul_f32(x, operand_row(g, s, at, other, n), y, n);
+                k->mul_f32(x, operand_at(g, s, at, other, n), y, n);
                 break;
             case STAGE_AFFINE:
                 k->affine_f32(g->a, g->b, x, y, n);
@@ -106,13 +106,13 @@ static void one_row(const rows_job *j, int64_t at, int64_t n, char *scratch) {
                 function_at(k, g->function)(x, y, n);
                 break;
             case STAGE_SOFTMAX:
-                k->softmax_f32(g->a, x, y, n);
+                for (int64_t r = 0; r < n; r += t->width) k->softmax_f32(g->a, x + r, y + r, t->width);
                 break;
             case STAGE_LAYERNORM:
-                k->layernorm_f32(&g->norm, x, y, n);
+                for (int64_t r = 0; r < n; r += t->width) k->layernorm_f32(&g->norm, x + r, y + r, t->width);
                 break;
             case STAGE_ROUND:
-                q = g->stored ? row_of(s, &g->out, at) : codes;
+                q = g->stored ? element_at(s, &g->out, at) : codes;
                 k->quantize(g->a, g->zero, 0, 255, x, q, n);
                 if (i + 1 < t->count) k->dequantize(g->b, g->zero, q, row, n);
                 y = row;
@@ -122,18 +122,18 @@ static void one_row(const rows_job *j, int64_t at, int64_t n, char *scratch) {
     }
 }
 
-static void job_rows(void *arg, int64_t begin, int64_t end, int thread) {
+static void job_units(void *arg, int64_t begin, int64_t end, int thread) {
     const rows_job *j = arg;
     const rows_step *t = j->t;
     char *scratch = (char *)j->s->buffers[t->scratch].data + thread * t->share;
     for (int64_t r = begin; r < end; r++)
-        one_row(j, r * t->unit, r == t->rows - 1 ? t->last : t->unit, scratch);
+        one_unit(j, r * t->unit, r == t->rows - 1 ? t->last : t->unit, scratch);
 }
 
 static void run_rows(const step *st, espl_session *s) {
     rows_job job = {(const rows_step *)st, s};
     bool large = job.t->rows * job.t->unit >= PARALLEL_ELEMENTS;
-    espl__parallel_for(large ? espl__context_pool(s->ctx) : NULL, job.t->rows, job_rows, &job);
+    espl__parallel_for(large ? espl__context_pool(s->ctx) : NULL, job.t->rows, job_units, &job);
 }
 
 /* --- which nodes ---------------------------------------------------------------------------------------- */
@@ -312,16 +312,12 @@ static bool is_reduction(const link *l) {
     return l->kind == STAGE_SOFTMAX || l->kind == STAGE_LAYERNORM;
 }
 
-/* How many elements the kernels get at once. */
+/* How many elements the kernels get at once: whole rows if they mean something to the work. */
 static int64_t choose_unit(const link *links, int count, const espl__value *v) {
     int64_t width = width_of(v), total = espl_shape_count(&v->shape);
-    bool vectors = false;
-    for (int i = 0; i < count; i++) {
-        if (is_reduction(&links[i])) return width;
-        vectors |= links[i].vector;
-    }
-    if (!vectors) return ESPL_MIN(total, UNIT);
-    return width >= SHORT_ROW ? width : ESPL_MIN(2 * SHORT_ROW / width * width, total);
+    bool by_rows = false;
+    for (int i = 0; i < count; i++) by_rows |= is_reduction(&links[i]) || links[i].vector;
+    return ESPL_MIN(by_rows ? ESPL_MAX(UNIT / width, 1) * width : UNIT, total);
 }
 
 /* A constant vector, as often as it fits into `unit`. */
@@ -364,10 +360,10 @@ static espl_status plan_link(espl_session *s, const link *l, int64_t unit, rows_
     }
     if (l->operand) ESPL_TRY(plan_operand(s, l, unit, g, diag));
     if (l->kind == STAGE_LAYERNORM) {
-        g->norm = (espl__layernorm){repeated(s, l->scale, unit, diag), NULL, l->a};
-        if (l->bias) g->norm.bias = repeated(s, l->bias, unit, diag);
+        g->norm = (espl__layernorm){repeated(s, l->scale, t->width, diag), NULL, l->a};
+        if (l->bias) g->norm.bias = repeated(s, l->bias, t->width, diag);
         if (!g->norm.scale || (l->bias && !g->norm.bias))
-            return espl__nomem(diag, sizeof(float) * (uint64_t)unit);
+            return espl__nomem(diag, sizeof(float) * (uint64_t)t->width);
     }
     if (is_u8(y)) {
         g = &t->stages[t->count++];
@@ -408,7 +404,7 @@ static const link *principal(const link *links, int count) {
 static espl_status plan_rows(espl_session *s, const espl__value *v, const link *links, int count,
                              espl_diag *diag) {
     espl_status status = ESPL_OK;
-    rows_step plan = {.unit = choose_unit(links, count, v)}, *t;
+    rows_step plan = {.unit = choose_unit(links, count, v), .width = width_of(v)}, *t;
     int64_t total = espl_shape_count(&v->shape);
     bool integer = is_u8(v);
     plan.rows = (total + plan.unit - 1) / plan.unit;
