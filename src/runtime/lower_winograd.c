@@ -28,8 +28,9 @@ typedef struct winograd_step {
     espl__conv product;
     view in, out, res;
     bool has_res, by_blocks;
-    int work;                                 /* buffer: V and M of each thread */
-    int64_t v_bytes, m_bytes;                 /* of one thread */
+    int work;                                 /* buffer: all V, then all M */
+    int v_count;                              /* one for each thread, or one for all */
+    int64_t v_bytes, m_bytes;                 /* of one */
     int64_t tiles, tile_rows, images, height; /* tiles of a row, rows of them in an image; rows of outputs */
     int64_t strip_rows;                       /* of tiles */
     int64_t in_origin;
@@ -45,11 +46,11 @@ typedef struct winograd_job {
 } winograd_job;
 
 static char *v_of(const winograd_job *j, int thread) {
-    return (char *)j->s->buffers[j->w->work].data + thread * (j->w->v_bytes + j->w->m_bytes);
+    return (char *)j->s->buffers[j->w->work].data + thread * j->w->v_bytes;
 }
 
 static char *m_of(const winograd_job *j, int thread) {
-    return v_of(j, thread) + j->w->v_bytes;
+    return v_of(j, j->w->v_count) + thread * j->w->m_bytes;
 }
 
 /* Rows of outputs that a row of tiles has. */
@@ -208,8 +209,11 @@ static void choose_strips(winograd_step *w, int64_t inputs, int threads) {
     int64_t least = ESPL_MAX(STRIP_TILES / w->tiles, 1);
     w->strip_rows = ESPL_MAX(STRIP_BYTES / (ELEMENTS * tile * w->tiles), least);
     int64_t input_bytes = rows * w->tiles * 4 * inputs * 4;
-    w->by_blocks = threads > 1 && (rows < 2 * threads || (w->blocks >= 2 * GROUP_BLOCKS * threads &&
-                                                          ELEMENTS * w->weight_plane > input_bytes));
+    int64_t groups = (w->blocks + GROUP_BLOCKS - 1) / GROUP_BLOCKS;
+    w->by_blocks =
+        threads > 1 && groups >= threads &&
+        (rows < 2 * threads || (groups >= 2 * threads && ELEMENTS * w->weight_plane > input_bytes));
+    w->v_count = w->by_blocks ? 1 : threads;
     int64_t share = w->by_blocks ? rows : (rows + threads - 1) / threads;
     int64_t strips = ESPL_MAX((share + w->strip_rows - 1) / w->strip_rows, 1);
     w->strip_rows = (share + strips - 1) / strips;
@@ -268,7 +272,8 @@ espl_status espl__lower_winograd(espl_session *s, const espl__node *n, const esp
     w->weight_plane = (int64_t)espl__pack_f32_bytes(channels, 1, inputs);
     set_geometry(w, g);
     choose_strips(w, inputs, s->threads);
-    w->work = espl__plan_buffer(s, BUFFER_WORK, (uint64_t)s->threads * (uint64_t)(w->v_bytes + w->m_bytes));
+    w->work =
+        espl__plan_buffer(s, BUFFER_WORK, (uint64_t)(w->v_count * w->v_bytes + s->threads * w->m_bytes));
     float *packed = espl__plan_packed(s, ELEMENTS * (uint64_t)w->weight_plane);
     w->no_bias = espl__plan_weights(s, (uint64_t)(w->blocks * ESPL__NR) * 4);
     if (w->work < 0 || !packed || !w->no_bias) return espl__nomem(diag, ELEMENTS * (uint64_t)w->weight_plane);
