@@ -34,7 +34,7 @@ static double time_call(void (*fn)(void *), void *arg) {
 /* --- MAC rate: rows as deep as a 3x3 layer of 256 channels in u8, of 64 in f32. All that they touch fits the second cache;
  * the epilogue, which long sums hardly notice, is in the time. --- */
 
-enum { PIXELS = 64, CHANNELS = 64, K_U8 = 2304, K_F32 = 576 };
+enum { PIXELS = 64, CHANNELS = 64, K_U8 = 2304, K_F32 = 576, LINE = 64 };
 
 typedef struct row_job {
     espl__conv conv;
@@ -61,13 +61,14 @@ espl_status espl__measure_macs(espl_context *ctx, bool quantized, double *macs_p
     float mult[CHANNELS];
     int32_t zeros[CHANNELS] = {0}; /* the bias, as s32 or as f32 */
     for (int i = 0; i < CHANNELS; i++) mult[i] = 1.0f / 4096;
-    uint8_t *weights = espl__calloc(ctx, 1, weight_bytes), *in = espl__calloc(ctx, 1, in_bytes + 64);
+    uint8_t *weights = espl__calloc(ctx, 1, weight_bytes), *in = espl__calloc(ctx, 1, in_bytes + 2 * LINE);
     uint8_t *out = espl__calloc(ctx, 1, out_bytes + 64);
     if (!weights || !in || !out) {
         status = espl__nomem(diag, weight_bytes);
         goto done;
     }
-    row_job job = {.in = in, .out = out};
+    /* As activations lie: from the beginning of a line on. */
+    row_job job = {.in = in + (-(uintptr_t)in & (LINE - 1)), .out = out};
     job.conv = (espl__conv){.segments = 1, .seg_k = quantized ? k / 4 : k, .seg_off = seg_off,
                             .in_step = (ptrdiff_t)k * (ptrdiff_t)element,
                             .out_step = (ptrdiff_t)CHANNELS * (ptrdiff_t)element, .w = weights, .bias = zeros,
