@@ -31,6 +31,8 @@ typedef struct stage {
     bool vector, stored; /* the operand is the same for every unit; the result goes to `out` */
     float a, b;          /* scale and shift, or bounds; grid: inverse and scale */
     int32_t zero;
+    int64_t period,
+        modulus;     /* row i meets row i / period % modulus of the operand; 0: its own element each */
     size_t function; /* where in espl__kernels */
     espl__layernorm norm;
     view operand, out;
@@ -66,6 +68,22 @@ static const float *operand_at(const stage *g, const espl_session *s, int64_t at
     return room;
 }
 
+/* A sum or product with an operand, which may have fewer rows. */
+static void binary(const rows_step *t, const stage *g, const espl_session *s, const float *x, float *y,
+                   int64_t at, int64_t n, float *room) {
+    const espl__kernels *k = s->kernels;
+    void (*f)(const float *, const float *, float *, int64_t) =
+        g->kind == STAGE_ADD ? k->add_f32 : k->mul_f32;
+    if (!g->period) {
+        f(x, operand_at(g, s, at, room, n), y, n);
+        return;
+    }
+    for (int64_t r = 0; r < n; r += t->width) {
+        int64_t row = (at + r) / t->width / g->period % g->modulus;
+        f(x + r, operand_at(g, s, row * t->width, room, t->width), y + r, t->width);
+    }
+}
+
 typedef void function_fn(const float *in, float *out, int64_t n);
 
 static function_fn *function_at(const espl__kernels *k, size_t offset) {
@@ -91,10 +109,8 @@ static void one_unit(const rows_job *j, int64_t at, int64_t n, char *scratch) {
         uint8_t *q;
         switch (g->kind) {
             case STAGE_ADD:
-                k->add_f32(x, operand_at(g, s, at, other, n), y, n);
-                break;
             case STAGE_MUL:
-                k->mul_f32(x, operand_at(g, s, at, other, n), y, n);
+                binary(t, g, s, x, y, at, n, other);
                 break;
             case STAGE_AFFINE:
                 k->affine_f32(g->a, g->b, x, y, n);
@@ -144,7 +160,8 @@ typedef struct link {
     stage_kind kind;
     const espl__value *operand;      /* of ADD and MUL */
     const espl__value *scale, *bias; /* of LAYERNORM */
-    bool vector, store;              /* store: others read the result too */
+    int64_t period, modulus;
+    bool vector, store; /* store: others read the result too */
     float a, b;
     size_t function;
     const char *kernel;
@@ -179,26 +196,40 @@ static bool softmax_of_rows(const espl__node *n, const espl__value *v) {
            (axis < 0 ? axis + v->shape.rank : axis) == v->shape.rank - 1;
 }
 
-/* x / c and x * c. The reciprocal has to be exact, or nobody may see the product: softmax multiplies by it
- * inside. */
-static bool scale_link(const espl_session *s, const espl__value *c, bool divides, link *l) {
-    const espl__value *y = l->node->outputs[0];
-    const espl__node *next = espl__is_quantized(y) ? NULL : espl__graph_only_reader(s->graph, y);
+/* x / c and x * c. Where the quotient is rounded to a grid the reciprocal has to be exact. */
+static bool scale_link(const espl__value *c, bool divides, link *l) {
     float x = *(const float *)c->constant->data;
     l->kind = STAGE_AFFINE;
     l->kernel = "affine_f32";
     l->a = divides ? 1.0f / x : x;
-    return !divides || is_power_of_two(x) || (next && softmax_of_rows(next, y) && isfinite(l->a) && l->a > 0);
+    return !divides || is_power_of_two(x) || (isnormal(l->a) && !is_u8(l->node->outputs[0]));
+}
+
+/* Whole rows of `from` repeat over `to`: dimensions of 1, then equal ones, then of 1, then the row. */
+static bool repeats_rows(const espl_shape *from, const espl_shape *to, link *l) {
+    int last = to->rank - 1, offset = to->rank - from->rank, phase = 0;
+    if (offset < 0 || from->rank < 1 || from->dim[from->rank - 1] != to->dim[last]) return false;
+    l->period = l->modulus = 1;
+    for (int d = last - 1; d >= 0; d--) {
+        int64_t own = d >= offset ? from->dim[d - offset] : 1;
+        if (to->dim[d] == 1) continue;
+        if ((own != 1) != (phase == 1)) phase++;
+        if (phase > 2 || (own != 1 && own != to->dim[d])) return false;
+        if (phase == 0) l->period *= to->dim[d];
+        if (phase == 1) l->modulus *= to->dim[d];
+    }
+    return true;
 }
 
 static bool operand_link(const espl_session *s, const espl__value *v, const espl__value *other, link *l) {
     bool same = espl_shape_equal(&other->shape, &v->shape), codes = is_u8(v) && is_u8(l->node->outputs[0]);
     l->operand = other;
     if (other == v || other->dtype != ESPL_F32) return false;
-    if (l->kind == STAGE_ADD && codes && is_u8(other)) return false; /* has a kernel of its own */
-    if (!other->constant) return same && s->forms[other->id] && !s->spatial[other->id];
+    if (!other->constant && (!s->forms[other->id] || s->spatial[other->id])) return false;
+    /* What has a kernel of its own. */
+    if (l->kind == STAGE_ADD && codes && is_u8(other) && (same || other->constant)) return false;
     l->vector = is_vector(other, width_of(v)) && other->shape.rank <= v->shape.rank;
-    return l->vector || same;
+    return l->vector || same || repeats_rows(&other->shape, &v->shape, l);
 }
 
 static bool binary_link(const espl_session *s, const espl__value *v, link *l) {
@@ -209,12 +240,12 @@ static bool binary_link(const espl_session *s, const espl__value *v, link *l) {
     if (!other) return false;
     if (is_number(other)) {
         float x = *(const float *)other->constant->data;
-        if (mul || (espl__node_is(n, "Div") && side == 0)) return scale_link(s, other, !mul, l);
-        if (!add && !(espl__node_is(n, "Sub") && side == 0)) return false;
+        if (mul || (espl__node_is(n, "Div") && side == 0)) return scale_link(other, !mul, l);
+        if (!add && !espl__node_is(n, "Sub")) return false;
         l->kind = STAGE_AFFINE;
         l->kernel = "affine_f32";
-        l->a = 1;
-        l->b = add ? x : -x;
+        l->a = add || side == 0 ? 1 : -1;
+        l->b = add || side == 1 ? x : -x;
         return true;
     }
     l->kind = add ? STAGE_ADD : STAGE_MUL;
@@ -316,7 +347,7 @@ static bool is_reduction(const link *l) {
 static int64_t choose_unit(const link *links, int count, const espl__value *v) {
     int64_t width = width_of(v), total = espl_shape_count(&v->shape);
     bool by_rows = false;
-    for (int i = 0; i < count; i++) by_rows |= is_reduction(&links[i]) || links[i].vector;
+    for (int i = 0; i < count; i++) by_rows |= is_reduction(&links[i]) || links[i].vector || links[i].period;
     return ESPL_MIN(by_rows ? ESPL_MAX(UNIT / width, 1) * width : UNIT, total);
 }
 
@@ -356,7 +387,12 @@ static espl_status plan_link(espl_session *s, const link *l, int64_t unit, rows_
         *g = (stage){.kind = STAGE_SOFTMAX, .a = g->a};
     else if (l->kind != STAGE_ROUND) {
         g = &t->stages[t->count++];
-        *g = (stage){.kind = l->kind, .a = l->a, .b = l->b, .function = l->function};
+        *g = (stage){.kind = l->kind,
+                     .a = l->a,
+                     .b = l->b,
+                     .period = l->period,
+                     .modulus = l->modulus,
+                     .function = l->function};
     }
     if (l->operand) ESPL_TRY(plan_operand(s, l, unit, g, diag));
     if (l->kind == STAGE_LAYERNORM) {
