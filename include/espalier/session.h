@@ -54,7 +54,7 @@ typedef struct espl_layer {
     const char *format; /* of the arithmetic: "s8" or "f32" */
     int node;           /* its place in the graph */
     int64_t macs;
-    uint64_t weight_bytes;
+    uint64_t weight_bytes;     /* that a run reads: recurrent weights count once for every step */
     uint64_t activation_bytes; /* of the buffers that it reads and writes */
     double seconds;      /* sum over profiled runs, conversions before it included */
     double best_seconds; /* of one run, undisturbed: the sum of its steps' shortest times */

@@ -235,8 +235,11 @@ static espl_status pack_all(espl_session *s, const espl__node *n, rnn_step *t, m
         const float *own = b.data ? (const float *)b.data + d * 2 * gates : NULL;
         ESPL_TRY(pack_direction(s, t, w, r, own, d, diag));
     }
-    t->base.weight_bytes = (uint64_t)(t->directions * gates) *
-                           ((uint64_t)(t->size + t->hidden) * (t->integer ? 1 : 4) + (b.data ? 8 : 0));
+    uint64_t times = (uint64_t)((t->seq + t->steps - 1) / t->steps);
+    uint64_t read =
+        (uint64_t)t->size * times + (uint64_t)t->hidden * (uint64_t)t->seq; /* columns of W and R */
+    t->base.weight_bytes =
+        (uint64_t)(t->directions * gates) * (read * (t->integer ? 1 : 4) + (b.data ? 8 : 0));
     int64_t unit = t->fed * ESPL__NR * t->hidden * (t->integer ? 1 : 4), tile = TILE_BLOCKS / t->fed;
     t->chunk = ESPL_MAX(CHUNK_BYTES / unit / tile, 1) * tile;
 done:
