@@ -17,6 +17,10 @@ espl_dtype espl__plan_store_type(const espl__value *value);
 espl_status espl__lower_matmul_dynamic(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
 /* MatMul of f32 rows and s8 weights whose node allows to round the rows by their own range in every run. */
 espl_status espl__lower_matmul_rounded(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
+enum {
+    PARALLEL_MACS = 150000, /* below this a wake of the pool costs more than it gains */
+    GEMV_ROWS = 4           /* rows of a matrix product up to which the gemv kernels run: with more, weights are reused */
+};
 /* Channels as kernels see them: whole blocks. */
 static inline int64_t pad16(int64_t n) {
     return (n + ESPL__NR - 1) / ESPL__NR * ESPL__NR;

@@ -5,14 +5,12 @@
 #include "passes/passes.h"
 
 enum {
-    PARALLEL_MACS = 150000, /* below this a wake costs more than it gains */
     ROW_PIXELS = 56,        /* a row of pixels that are in no rows: several tiles of every kernel */
     BAND_BYTES = 256 << 10, /* input of one call of a kernel: it stays in the second-level cache */
     BAND_LINES = 384,       /* lines of memory in half of the first-level cache */
     BLOCK_UNIT = 2,         /* blocks that kernels take together */
     GROUP_WEIGHT_BYTES =
         256 << 10, /* weights of one sweep over the rows: they stay in the second-level cache */
-    GEMV_ROWS = 4, /* of a matrix product; with more of them the weights are reused */
     MAX_HALO = 512 /* pixels of padding on one side */
 };
 

@@ -13,10 +13,7 @@
 
 #include <math.h>
 
-enum {
-    PARALLEL_MACS = 150000, /* below this a wake costs more than it gains */
-    CHUNK = 32
-}; /* rows between the kernel and their rounding */
+enum { CHUNK = 32 }; /* rows between the kernel and their rounding */
 
 typedef struct matmul_step {
     step base;

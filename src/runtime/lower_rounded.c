@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-enum { PARALLEL_MACS = 150000, GEMV_ROWS = 4, LANES = 16 };
+enum { LANES = 16 };
 
 typedef struct rounded_step {
     step base;

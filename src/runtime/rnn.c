@@ -8,11 +8,6 @@
 #include <float.h>
 #include <math.h>
 
-enum {
-    PARALLEL_MACS = 150000, /* below this a wake costs more than it gains */
-    GEMV_ROWS = 4           /* with more rows the weights are reused */
-};
-
 /* Room of one run: input parts [steps][batch][gates] (or batch first), gates [batch][gates], states, c, part
  * and codes [batch][padded], multipliers of the recurrent matrix and then of the candidate's. */
 typedef struct room {
