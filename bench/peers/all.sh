@@ -3,11 +3,11 @@
 # short rounds, to see that everything works. Nothing else should run on the machine. ESPL_BUILD names another build folder.
 set -eu
 cd "$(dirname "$0")/../.."
-write='' ort='' onednn=''
+write='' ort='' memory='' onednn=''
 for option in "$@"; do
     case $option in
         --write) write=--write ;;
-        --quick) ort='--rounds 3 --seconds 0.1' onednn='--rounds 3 --seconds 0.02' ;;
+        --quick) ort='--rounds 3 --seconds 0.1' memory='--rounds 1' onednn='--rounds 3 --seconds 0.02' ;;
         *) echo "usage: bench/peers/all.sh [--write] [--quick]" >&2; exit 2 ;;
     esac
 done
@@ -20,6 +20,7 @@ run() {
 run limits.py
 run ort.py --threads 1 2 $ort
 for cpu in vnni avx2; do run ort.py --cpu $cpu $ort; done
+run memory.py $memory
 run onednn.py $onednn
 for cpu in vnni avx2; do run onednn.py --cpu $cpu $onednn; done
 run kernels.py

@@ -233,7 +233,7 @@ class Ours:
             self.session.run()
             runs += 1
         layer = next(l for l in self.session.layers() if l.name == b"target")
-        self.kernel = layer.kernel.decode()
+        self.kernel = f"{layer.kernel.decode()}:{layer.isa.decode()}"
         return layer.best_seconds
 
     def close(self):
