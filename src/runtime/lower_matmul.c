@@ -254,6 +254,7 @@ espl_status espl__lower_matmul_dynamic(espl_session *s, espl__node *n, bool *tak
     ESPL_TRY(plan_epilogue(s, &f, t, diag));
     t->base.macs = n->op->macs(n);
     t->base.format = integer ? "s8" : "f32";
+    t->base.core = !integer ? "conv_f32" : t->u8_out ? "conv_u8" : "conv_u8_f32";
     espl__plan_use(s, a.buffer);
     espl__plan_use(s, b.buffer);
     espl__plan_use(s, out.buffer);

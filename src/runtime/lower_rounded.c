@@ -96,6 +96,7 @@ espl_status espl__lower_matmul_rounded(espl_session *s, espl__node *n, bool *tak
     ESPL_TRY(espl__plan_store(s, f.out, false, &out, &final, diag));
     rounded_step *t = espl__plan_step(s, sizeof *t, n, "matmul_rounded", run_rounded);
     if (!t) ESPL_TRY(espl__nomem(diag, sizeof *t));
+    t->base.core = "conv_u8_f32";
     t->in = in;
     t->out = out;
     t->rows = rows;

@@ -263,6 +263,7 @@ espl_status espl__lower_winograd(espl_session *s, const espl__node *n, const esp
     int64_t channels = out->dim[1], inputs = in->dim[1];
     winograd_step *w = espl__plan_step(s, sizeof *w, n, "winograd_f32", run_winograd);
     if (!w) return espl__nomem(diag, sizeof *w);
+    w->base.core = "conv_f32";
     w->in = *in;
     w->out = *out;
     w->res = *res;

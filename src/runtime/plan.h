@@ -42,6 +42,7 @@ typedef struct step step;
 struct step {
     void (*run)(const step *s, espl_session *session);
     const char *kernel, *format;
+    const char *core; /* the row of ESPL__KERNEL_LIST that does most of it, where `kernel` is a name for several */
     const espl__node *node;
     int64_t macs;
     uint64_t weight_bytes, activation_bytes; /* the latter of the buffers it uses */

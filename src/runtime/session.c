@@ -178,6 +178,7 @@ espl_layer espl_session_layer(const espl_session *s, int index) {
     const espl__node *n = s->steps[begin]->node;
     espl_layer l = {.name = n ? n->name : "", .op = n ? n->op->name : "input", .node = n ? n->origin : -1};
     int64_t most = -1;
+    const char *core = "";
     for (int i = begin; i < end; i++) {
         const step *st = s->steps[i];
         l.seconds += st->seconds;
@@ -189,9 +190,10 @@ espl_layer espl_session_layer(const espl_session *s, int index) {
         if (st->macs < most || (st->macs == most && i + 1 < end)) continue;
         most = st->macs;
         l.kernel = st->kernel;
+        core = st->core ? st->core : st->kernel;
         l.format = st->format;
     }
-    espl__cpu isa = espl__kernels_origin(espl__cpu_level(), l.kernel);
+    espl__cpu isa = espl__kernels_origin(espl__cpu_level(), core);
     l.isa = isa == ESPL__CPU_COUNT ? "" : espl__cpu_level_name(isa);
     return l;
 }
