@@ -217,6 +217,93 @@ static void find_layernorm(finder *f, espl__node *n) {
     }
 }
 
+/* --- BatchNormalization ------------------------------------------------------------------------------------
+ */
+
+static const float *vector_of(const espl__node *n, int input, int64_t count) {
+    const espl__value *v = n->input_count > input ? n->inputs[input] : NULL;
+    bool plain = v && v->constant && v->dtype == ESPL_F32 && !espl__is_quantized(v);
+    return plain && espl_shape_count(&v->shape) == count ? v->constant->data : NULL;
+}
+
+static bool same_grid(const espl__value *a, const espl__value *b) {
+    const espl__quant *p = &a->quant, *q = &b->quant;
+    return p->format == q->format && p->count == 1 && q->count == 1 && p->scale[0] == q->scale[0] &&
+           (p->zero ? p->zero[0] : 0) == (q->zero ? q->zero[0] : 0);
+}
+
+/* A Transpose that moves axis `from` to place `to`, and rounds nothing. */
+static espl__node *turned(espl__node *n, int from, int to, int64_t *perm) {
+    if (!espl__node_is(n, "Transpose") || n->mark == -1) return NULL;
+    const espl__value *x = n->inputs[0], *y = n->outputs[0];
+    if (espl__attr_ints(n, "perm", perm, ESPL_MAX_RANK) != x->shape.rank || perm[to] != from) return NULL;
+    if (espl__is_quantized(x) != espl__is_quantized(y)) return NULL;
+    return !espl__is_quantized(x) || same_grid(x, y) ? n : NULL;
+}
+
+/* The Transposes around a normalisation of channels that stand last before and behind. */
+static bool turned_and_back(const finder *f, const espl__node *n, espl__value **x, espl__node **last) {
+    int64_t there[ESPL_MAX_RANK], back[ESPL_MAX_RANK];
+    const espl__value *t = n->inputs[0], *y = n->outputs[0];
+    int rank = t->shape.rank;
+    espl__node *before = t->uses == 1 ? turned(t->producer, rank - 1, 1, there) : NULL;
+    espl__node *after = y->uses == 1 ? turned(espl__graph_only_reader(f->g, y), 1, rank - 1, back) : NULL;
+    if (!before || !after) return false;
+    for (int d = 0; d < rank; d++)
+        if (there[back[d]] != d) return false;
+    *x = before->inputs[0];
+    *last = after;
+    return true;
+}
+
+static espl__value *new_vector(finder *f, int64_t count, float **data) {
+    espl_tensor *t = espl__graph_tensor(f->g, ESPL_F32, &(espl_shape){1, {count}}, NULL);
+    espl__value *v = t ? espl__graph_constant(f->g, NULL, t) : NULL;
+    f->no_memory |= !v;
+    if (v) *data = v->constant->data;
+    return v;
+}
+
+/* x * factor + shift, both vectors along the last axis, in place of what `last` makes. */
+static void replace_by_affine(finder *f, espl__node *last, espl__value *x, espl__value *factor,
+                              espl__value *shift) {
+    espl__node *mul = espl__graph_node(f->g, espl__op_find("", "Mul"), last->name, 2, 1, 0), *add;
+    espl__value *product = espl__graph_value(f->g, NULL);
+    f->no_memory |= !mul || !product;
+    if (f->no_memory || !replace(f, last, "Add", (espl__value *[]){product, shift}, 2, 0, &add)) return;
+    product->dtype = ESPL_F32;
+    product->shape = x->shape;
+    product->known_rank = true;
+    product->origin = -1;
+    mul->origin = add->origin;
+    mul->opset = add->opset = 14;
+    mul->inputs[0] = x;
+    mul->inputs[1] = factor;
+    espl__node_set_output(mul, 0, product);
+}
+
+static void find_batchnorm(finder *f, espl__node *n) {
+    espl__value *x = n->input_count > 4 ? n->inputs[0] : NULL;
+    espl__node *last = n;
+    if (!espl__node_is(n, "BatchNormalization") || espl__attr_int(n, "training_mode", 0) || x->shape.rank < 2)
+        return;
+    int64_t channels = x->shape.dim[1];
+    const float *p[4];
+    for (int i = 0; i < 4; i++)
+        if (!(p[i] = vector_of(n, i + 1, channels))) return;
+    if (x->shape.rank > 2 && !turned_and_back(f, n, &x, &last)) return;
+    float *factor = NULL, *shift = NULL;
+    espl__value *by = new_vector(f, channels, &factor), *plus = new_vector(f, channels, &shift);
+    if (!by || !plus || !factor || !shift) return;
+    double epsilon = espl__attr_float(n, "epsilon", 1e-5f);
+    for (int64_t c = 0; c < channels; c++) {
+        double a = p[0][c] / sqrt(p[3][c] + epsilon);
+        factor[c] = (float)a;
+        shift[c] = (float)(p[1][c] - p[2][c] * a);
+    }
+    replace_by_affine(f, last, x, by, plus);
+}
+
 /* --- grids -----------------------------------------------------------------------------------------------
  */
 
@@ -240,6 +327,7 @@ espl_status espl__lower_recognise(espl_graph *g, espl_diag *diag) {
         if (g->nodes[i]->output_count == 1 && g->nodes[i]->mark != -1) {
             find_gelu(&f, g->nodes[i]);
             if (g->nodes[i]->mark != -1) find_layernorm(&f, g->nodes[i]);
+            if (g->nodes[i]->mark != -1) find_batchnorm(&f, g->nodes[i]);
         }
     for (int i = nodes - 1; i >= 0 && !f.no_memory; i--)
         if (g->nodes[i]->output_count > 0 && g->nodes[i]->mark != -1) hoist_grid(&f, g->nodes[i]);

@@ -227,6 +227,48 @@ static void a_column_is_no_scale(void **state) {
     espl_context_destroy(&ctx);
 }
 
+/* --- batch normalisation of channels that stand last ------------------------------------------------------- */
+
+/* `back`: the second Transpose undoes the first. */
+static void batchnorm_graph(rig *r, bool back, bool plain) {
+    espl__value *x = input_of(r, "x", ESPL_F32, plain ? SHAPE(4, 6) : SHAPE(2, 6, 6)), *h = x;
+    espl__node *n;
+    if (!plain) {
+        n = NODE(r, "Transpose", x);
+        SET_INTS(r, n, "perm", 0, 2, 1);
+        h = done_of(r, n);
+    }
+    espl__value *variance = random_of(r, SHAPE(6), 1);
+    for (int i = 0; i < 6; i++) ((float *)variance->constant->data)[i] = 0.1f + fabsf(((float *)variance->constant->data)[i]);
+    h = APPLY(r, "BatchNormalization", h, random_of(r, SHAPE(6), 1), random_of(r, SHAPE(6), 1), random_of(r, SHAPE(6), 1), variance);
+    if (!plain) {
+        n = NODE(r, "Transpose", h);
+        if (back)
+            SET_INTS(r, n, "perm", 0, 2, 1);
+        else
+            SET_INTS(r, n, "perm", 2, 0, 1);
+        h = done_of(r, n);
+    }
+    IO(r, x, h);
+}
+
+static void batchnorm_between_transposes(void **state) {
+    (void)state;
+    espl_context *ctx = new_context(1);
+    for (int i = 0; i < 3; i++) {
+        rig r;
+        rig_begin(&r, ctx, 1);
+        batchnorm_graph(&r, i != 1, i == 2);
+        espl_session *s = session_of(ctx, r.g);
+        assert_int_equal(count_of(s, "BatchNormalization"), i == 1);
+        assert_int_equal(count_of(s, "Transpose"), i == 1 ? 2 : 0);
+        expect_references(&r, s, 1e-5);
+        espl_session_destroy(&s);
+        espl_graph_destroy(&r.g);
+    }
+    espl_context_destroy(&ctx);
+}
+
 /* --- chains on rows ---------------------------------------------------------------------------------------- */
 
 static espl__value *random_link(rig *r, espl__value *v, espl__value *first) {
@@ -451,6 +493,7 @@ int main(void) {
         cmocka_unit_test(layernorm_is_recognised),
         cmocka_unit_test(what_is_nearly_layernorm_is_not),
         cmocka_unit_test(a_column_is_no_scale),
+        cmocka_unit_test(batchnorm_between_transposes),
         cmocka_unit_test(random_chains),
         cmocka_unit_test(attention_copies_no_heads),
         cmocka_unit_test(quantized_attention),
