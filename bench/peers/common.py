@@ -143,8 +143,8 @@ class Layer(ctypes.Structure):
     """espl_layer of espalier/session.h."""
     _fields_ = [("name", ctypes.c_char_p), ("op", ctypes.c_char_p), ("kernel", ctypes.c_char_p),
                 ("isa", ctypes.c_char_p), ("format", ctypes.c_char_p), ("node", ctypes.c_int), ("macs", ctypes.c_int64),
-                ("weight_bytes", ctypes.c_uint64), ("activation_bytes", ctypes.c_uint64), ("seconds", ctypes.c_double), ("best_seconds", ctypes.c_double),
-                ("runs", ctypes.c_int64)]
+                ("weight_bytes", ctypes.c_uint64), ("activation_bytes", ctypes.c_uint64), ("seconds", ctypes.c_double),
+                ("best_seconds", ctypes.c_double), ("runs", ctypes.c_int64)]
 
 
 DTYPES = [np.float32, np.uint8, np.int8, np.uint16, np.int16, np.int32, np.int64, np.bool_]

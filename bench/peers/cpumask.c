@@ -1,7 +1,8 @@
-/* Makes the libraries of this process believe that the processor lacks vector extensions, for comparisons at a lower
- * instruction set. Linux on x86-64, where the processor can refuse CPUID to user programs ("cpuid_fault" in
- * /proc/cpuinfo): then every CPUID is a fault, and the handler answers it with the bits left out. What a process starts
- * by exec sees the processor as it is. Libraries that have looked already, the C library among them, keep what they saw. */
+/* Makes the libraries of this process believe that the processor lacks vector extensions, for comparisons at
+ * a lower instruction set. Linux on x86-64, where the processor can refuse CPUID to user programs
+ * ("cpuid_fault" in /proc/cpuinfo): then every CPUID is a fault, and the handler answers it with the bits
+ * left out. What a process starts by exec sees the processor as it is. Libraries that have looked already,
+ * the C library among them, keep what they saw. */
 #define _GNU_SOURCE
 #include <cpuid.h>
 #include <errno.h>
@@ -17,20 +18,26 @@ enum { ARCH_SET_CPUID = 0x1012 }; /* asm/prctl.h */
 enum { EAX, EBX, ECX, EDX };
 #define BIT(n) (UINT32_C(1) << (n))
 
-/* Register `reg` of CPUID leaf 7, subleaf `sub`, and what a level and all below it do not have. The levels count down:
- * 3 no AMX and nothing newer than Cascade Lake, 2 no VNNI, 1 no AVX-512. */
+/* Register `reg` of CPUID leaf 7, subleaf `sub`, and what a level and all below it do not have. The levels
+ * count down: 3 no AMX and nothing newer than Cascade Lake, 2 no VNNI, 1 no AVX-512. */
 static const struct {
     int level, sub, reg;
     uint32_t bits;
 } masks[] = {
-    {3, 0, EDX, BIT(8) | BIT(22) | BIT(23) | BIT(24) | BIT(25)},         /* VP2INTERSECT, AMX-BF16, FP16, AMX-TILE, -INT8 */
-    {3, 0, ECX, BIT(1) | BIT(6) | BIT(8) | BIT(9) | BIT(10) | BIT(12) | BIT(14)}, /* VBMI, VBMI2, GFNI, VAES, VPCLMULQDQ,
-                                                                                    BITALG, VPOPCNTDQ */
-    {3, 0, EBX, BIT(21)},                                                /* IFMA */
-    {3, 1, EAX, BIT(4) | BIT(5) | BIT(21) | BIT(23)},                    /* AVX-VNNI, BF16, AMX-FP16, AVX-IFMA */
-    {3, 1, EDX, BIT(4) | BIT(5) | BIT(8) | BIT(10) | BIT(19)},           /* AVX-VNNI-INT8, NE-CONVERT, AMX-COMPLEX, AVX10 */
-    {2, 0, ECX, BIT(11)},                                                /* AVX512-VNNI */
-    {1, 0, EBX, BIT(16) | BIT(17) | BIT(26) | BIT(27) | BIT(28) | BIT(30) | BIT(31)}, /* F, DQ, PF, ER, CD, BW, VL */
+    /* VP2INTERSECT, AMX-BF16, AVX512-FP16, AMX-TILE, AMX-INT8 */
+    {3, 0, EDX, BIT(8) | BIT(22) | BIT(23) | BIT(24) | BIT(25)},
+    /* VBMI, VBMI2, GFNI, VAES, VPCLMULQDQ, BITALG, VPOPCNTDQ */
+    {3, 0, ECX, BIT(1) | BIT(6) | BIT(8) | BIT(9) | BIT(10) | BIT(12) | BIT(14)},
+    /* IFMA */
+    {3, 0, EBX, BIT(21)},
+    /* AVX-VNNI, BF16, AMX-FP16, AVX-IFMA */
+    {3, 1, EAX, BIT(4) | BIT(5) | BIT(21) | BIT(23)},
+    /* AVX-VNNI-INT8, AVX-NE-CONVERT, AMX-COMPLEX, AVX-VNNI-INT16, AVX10 */
+    {3, 1, EDX, BIT(4) | BIT(5) | BIT(8) | BIT(10) | BIT(19)},
+    /* AVX512-VNNI */
+    {2, 0, ECX, BIT(11)},
+    /* F, DQ, PF, ER, CD, BW, VL */
+    {1, 0, EBX, BIT(16) | BIT(17) | BIT(26) | BIT(27) | BIT(28) | BIT(30) | BIT(31)},
 };
 
 static int lowest;
@@ -62,8 +69,8 @@ static void on_fault(int signal_number, siginfo_t *info, void *context) {
     errno = saved;
 }
 
-/* 3: as a machine with AVX-512 and VNNI; 2: with AVX-512; 1: with AVX2. Threads that exist already are not reached.
- * Nonzero if the processor or the kernel cannot do it. */
+/* 3: as a machine with AVX-512 and VNNI; 2: with AVX-512; 1: with AVX2. Threads that exist already are not
+ * reached. Nonzero if the processor or the kernel cannot do it. */
 int cpumask_limit(int level) {
     struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER};
     lowest = level;
