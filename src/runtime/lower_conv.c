@@ -108,7 +108,7 @@ static void job_blocks(void *arg, int64_t begin, int64_t end, int thread) {
 static void run_linear(const step *st, espl_session *s) {
     linear_job job = {(const linear_step *)st, s};
     const linear_step *l = job.l;
-    espl__pool *pool = l->base.macs >= PARALLEL_MACS ? espl__context_pool(s->ctx) : NULL;
+    espl__pool *pool = pool_for(s, l->base.macs, l->u8_in && !l->depthwise);
     int64_t threads = espl__pool_threads(pool), units = (l->blocks + BLOCK_UNIT - 1) / BLOCK_UNIT;
     bool by_blocks = !l->depthwise && units >= threads &&
                      (l->rows < 2 * threads || (units >= 2 * threads && l->weights_larger));
@@ -138,8 +138,7 @@ static void job_gemv(void *arg, int64_t begin, int64_t end, int thread) {
 
 static void run_gemv(const step *st, espl_session *s) {
     linear_job job = {(const linear_step *)st, s};
-    espl__pool *pool = st->macs >= PARALLEL_MACS ? espl__context_pool(s->ctx) : NULL;
-    espl__parallel_for(pool, job.l->blocks, job_gemv, &job);
+    espl__parallel_for(pool_for(s, st->macs, false), job.l->blocks, job_gemv, &job);
 }
 
 static void use_gemv(linear_step *l) {

@@ -137,7 +137,7 @@ static void job(void *arg, int64_t begin, int64_t end, int thread) {
 static void run_matmul(const step *st, espl_session *s) {
     const matmul_step *t = (const matmul_step *)st;
     matmul_job j = {t, s, -1};
-    espl__pool *pool = st->macs >= PARALLEL_MACS ? espl__context_pool(s->ctx) : NULL;
+    espl__pool *pool = pool_for(s, st->macs, t->u8_in);
     if (t->batches >= espl__pool_threads(pool)) {
         espl__parallel_for(pool, t->batches, job, &j);
         return;

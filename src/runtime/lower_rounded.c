@@ -73,8 +73,8 @@ static void run_rounded(const step *st, espl_session *s) {
     p.bias = bias;
     p.q.mult = mult;
     rounded_job job = {s, &p, work, (float *)(void *)buffer_at(s, &t->out), (int)t->rows};
-    espl__pool *pool = st->macs >= PARALLEL_MACS ? espl__context_pool(s->ctx) : NULL;
-    espl__parallel_for(pool, pad16(p.channels) / ESPL__NR, run_blocks, &job);
+    espl__parallel_for(pool_for(s, st->macs, t->rows > GEMV_ROWS), pad16(p.channels) / ESPL__NR, run_blocks,
+                       &job);
 }
 
 espl_status espl__lower_matmul_rounded(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {

@@ -55,8 +55,8 @@ static void project_blocks(void *arg, int64_t begin, int64_t end, int thread) {
 static void project_rows(const rnn_step *t, const espl_session *s, const espl__conv *p, const char *in,
                          float *out, int64_t rows) {
     projection j = {t, s, p, in, out, rows};
-    bool large = espl__mul_sat(rows * t->gates, t->size) >= PARALLEL_MACS;
-    espl__parallel_for(large ? espl__context_pool(s->ctx) : NULL, t->gates / ESPL__NR, project_blocks, &j);
+    espl__pool *pool = pool_for(s, espl__mul_sat(rows * t->gates, t->size), false);
+    espl__parallel_for(pool, t->gates / ESPL__NR, project_blocks, &j);
 }
 
 /* The input parts of the steps [first, first + count). */
@@ -242,10 +242,10 @@ static void run_cells(void *arg, int64_t begin, int64_t end, int thread) {
 
 static void run_part(cells *j, bool candidate) {
     const rnn_step *t = j->t;
-    bool large = espl__mul_sat(t->batch * t->gates, t->hidden) >= PARALLEL_MACS;
+    espl__pool *pool = pool_for(j->s, espl__mul_sat(t->batch * t->gates, t->hidden), false);
     j->candidate = candidate;
     code(j);
-    espl__parallel_for(large ? espl__context_pool(j->s->ctx) : NULL, t->units, run_cells, j);
+    espl__parallel_for(pool, t->units, run_cells, j);
 }
 
 static void one_step(cells *j) {
