@@ -7,7 +7,8 @@
 espl_status espl__lower_graph(espl_session *s, espl_diag *diag);
 /* Before everything else: work over one dimension becomes work over two. */
 espl_status espl__lower_lift(espl_graph *graph, espl_diag *diag);
-/* Layer normalisation and Gelu that are written out as many nodes become one; grids go before what only moves. */
+/* Layer normalisation and Gelu that are written out as many nodes become one; grids go before what only
+ * moves. */
 espl_status espl__lower_recognise(espl_graph *graph, espl_diag *diag);
 /* Work on rows: takes this node and those behind it that can follow in the same pass. */
 espl_status espl__lower_rows(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
@@ -17,12 +18,16 @@ espl_dtype espl__plan_store_type(const espl__value *value);
 espl_status espl__lower_matmul_dynamic(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
 /* MatMul of f32 rows and s8 weights whose node allows to round the rows by their own range in every run. */
 espl_status espl__lower_matmul_rounded(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
-enum { GEMV_ROWS = 4 }; /* rows of a product up to which the gemv kernels run: with more, weights are reused */
-/* The threads for a step of so many products; NULL if waking them costs more than it gains. `dense`: products of integers
- * that use each weight for many pixels, which run many times faster than any others. */
+enum {
+    GEMV_ROWS = 4
+}; /* rows of a product up to which the gemv kernels run: with more, weights are reused */
+/* The threads for a step of so many products; NULL if waking them costs more than it gains. `dense`: products
+ * of integers that use each weight for many pixels, which run many times faster than any others. */
 static inline espl__pool *pool_for(const espl_session *s, int64_t macs, bool dense) {
     enum { LEAST = 150000 }; /* about 3 us */
-    int faster = !dense || espl__cpu_level() < ESPL__CPU_AVX512VNNI ? 1 : espl__cpu_level() < ESPL__CPU_AMX ? 4 : 12;
+    int faster = !dense || espl__cpu_level() < ESPL__CPU_AVX512VNNI ? 1
+                 : espl__cpu_level() < ESPL__CPU_AMX                ? 4
+                                                                    : 12;
     return macs >= (int64_t)LEAST * faster ? espl__context_pool(s->ctx) : NULL;
 }
 /* Channels as kernels see them: whole blocks. */
