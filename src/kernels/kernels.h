@@ -51,6 +51,7 @@ typedef struct espl__conv {
     int32_t width; /* pixels of a row; 0: all of them, and the next three are not used */
     ptrdiff_t in_row, out_row, res_row;
     const void *w;
+    const void *next; /* weights that the next call reads, NULL if not known: a hint, they may be fetched meanwhile */
     const void *bias; /* int32_t or float, padded to a multiple of 16 */
     int32_t channels;
     espl__epilogue_u8 q; /* u8 -> u8; for u8 -> f32 only q.mult is used: out = f32(acc) * mult + fbias */

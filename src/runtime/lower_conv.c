@@ -45,9 +45,11 @@ static void depthwise(const linear_step *l, const espl__kernels *k, const char *
         k->dwconv_f32(&l->d, (const float *)in, (float *)out, (const float *)res, pixels, 0, l->blocks);
 }
 
+/* `on`: the blocks behind these come next. */
 static void convolve(const linear_step *l, const espl__kernels *k, const char *in, char *out, const char *res,
-                     int pixels, int b0, int b1) {
+                     int pixels, int b0, int b1, bool on) {
     espl__conv p = l->p;
+    if (on && l->groups == 1 && !l->u8_in) p.next = (const char *)p.w + b1 * (l->w_group / l->blocks);
     for (int g = 0; g < l->groups; g++) {
         if (l->u8_in && l->u8_out)
             k->conv_u8(&p, (const uint8_t *)in, (uint8_t *)out, (const uint8_t *)res, pixels, b0, b1);
@@ -77,7 +79,7 @@ static void band(const linear_job *j, int64_t r0, int64_t r1, int b0, int b1) {
     if (l->depthwise)
         depthwise(l, j->s->kernels, in, out, res, (int)pixels);
     else
-        convolve(l, j->s->kernels, in, out, res, (int)pixels, b0, b1);
+        convolve(l, j->s->kernels, in, out, res, (int)pixels, b0, b1, r1 == l->rows && b1 < l->blocks);
 }
 
 /* For each group of blocks, whose weights stay in the second-level cache, all rows, in bands that stay there

@@ -88,8 +88,13 @@ static void multiply(const winograd_job *j, const char *v, char *m, int b0, int 
     const winograd_step *w = j->w;
     espl__conv p = w->product;
     p.channels = ESPL_MIN(w->channels, b1 * ESPL__NR) - b0 * ESPL__NR;
+    const int64_t block = w->weight_plane / w->blocks;
+    const char *first = w->product.w;
     for (int k = 0; k < ELEMENTS; k++) {
-        p.w = (const char *)w->product.w + k * w->weight_plane + b0 * (w->weight_plane / w->blocks);
+        p.w = first + k * w->weight_plane + b0 * block;
+        p.next = k + 1 < ELEMENTS ? (const char *)p.w + w->weight_plane
+                 : b1 < w->blocks ? first + b1 * block
+                                  : NULL;
         p.bias = (k == 5 ? w->bias : w->no_bias) + b0 * ESPL__NR; /* A' adds element (1, 1) to all outputs */
         j->s->kernels->conv_f32(&p, (const float *)(const void *)(v + k * w->in_side.plane),
                                 (float *)(void *)(m + k * w->out_side.plane), NULL,

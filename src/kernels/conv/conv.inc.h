@@ -11,8 +11,10 @@
 #include "kernels/conv/finish.inc.h"
 
 /* Leaves the sums of MR pixels x NRB blocks from `block` on in `sums`, [pixel][block][16]. Every GROUP pixels
- * of the input start `group_step` bytes after the ones before. */
-typedef void tile_fn(const espl__conv *p, const char *in, ptrdiff_t group_step, int block, void *sums);
+ * of the input start `group_step` bytes after the ones before. Meanwhile the weights `ahead` bytes behind the
+ * ones in use may be fetched. */
+typedef void tile_fn(const espl__conv *p, const char *in, ptrdiff_t group_step, int block, ptrdiff_t ahead,
+                     void *sums);
 
 /* --- walking the input and the weights --------------------------------------------------------- */
 
@@ -77,8 +79,8 @@ static INLINE void tile_u8(const espl__conv *p, const char *in, ptrdiff_t group_
 #endif
 
 #ifdef CONV_F32
-static INLINE void tile_f32(const espl__conv *p, const char *in, ptrdiff_t group_step, int block, vf *sums,
-                            int MR, int NRB) {
+static INLINE void tile_f32(const espl__conv *p, const char *in, ptrdiff_t group_step, int block,
+                            ptrdiff_t ahead, vf *sums, int MR, int NRB) {
     const int NV = NRB * VPB;
     vf acc[32];
     const ptrdiff_t w_block = (ptrdiff_t)p->segments * p->seg_k * ESPL__NR * 4;
@@ -92,6 +94,7 @@ static INLINE void tile_f32(const espl__conv *p, const char *in, ptrdiff_t group
         pixels_start(&at, in + p->seg_off[s], group_step, MR);
         for (int k = p->seg_k; k > 0; k--) {
             vf wv[8 * VPB];
+            if (MR * NV > 8) __builtin_prefetch(w + ahead, 0, 2);
             UNROLL
             for (int n = 0; n < NV; n++)
                 wv[n] = vf_load((const float *)(w + step_at(w_step, n / VPB) + n % VPB * VL * 4));
@@ -121,16 +124,36 @@ static INLINE void tile_f32(const espl__conv *p, const char *in, ptrdiff_t group
     }
 typedef tile_fn *tile_table[9][MR_1];
 
+/* While tiles are computed, the weights that are read next go to the second-level cache, a line for each k:
+ * memory is too slow to deliver them in the time of the first tile alone. The tiles that share the weights in
+ * use take turns, for one block of the next ones each. */
+typedef struct {
+    ptrdiff_t next, block_bytes; /* of weights: from those in use to the next ones; of one block */
+    int done, blocks;
+} fetch;
+
+static INLINE ptrdiff_t fetch_ahead(fetch *f) {
+    return f->done < f->blocks ? f->next + f->done++ * f->block_bytes : 0;
+}
+
+static INLINE fetch fetch_of(const espl__conv *p, int block, int nrb, int block1) {
+    const ptrdiff_t bytes = (ptrdiff_t)p->segments * p->seg_k * ESPL__NR * 4;
+    if (block + nrb < block1) return (fetch){nrb * bytes, bytes, 0, nrb};
+    if (!p->next) return (fetch){0, 0, 0, 0};
+    return (fetch){(const char *)p->next - ((const char *)p->w + block * bytes), bytes, 0, nrb};
+}
+
 /* The blocks from `block` on, for one row: tiles of nearly equal width, no ragged last one. */
 static INLINE void run_row(tile_fn *const *tiles, int mr_max, finish_fn *finish, const espl__conv *p,
-                           const char *in, char *out, const char *res, int pixels, int block, int nrb) {
+                           const char *in, char *out, const char *res, int pixels, int block, int nrb,
+                           fetch *f) {
     _Alignas(64) int32_t sums[32 * VL];
     const int count = (pixels + mr_max - 1) / mr_max;
     const int width = count ? pixels / count : 0, wider = pixels - width * count;
     ptrdiff_t first = 0;
     for (int t = 0; t < count; t++) {
         const int mr = width + (t < wider);
-        tiles[mr - 1](p, in + first * p->in_step, GROUP * p->in_step, block, sums);
+        tiles[mr - 1](p, in + first * p->in_step, GROUP * p->in_step, block, fetch_ahead(f), sums);
         finish(p, sums, block, nrb, mr, out + first * p->out_step, res ? res + first * p->res_step : NULL);
         first += mr;
     }
@@ -138,9 +161,9 @@ static INLINE void run_row(tile_fn *const *tiles, int mr_max, finish_fn *finish,
 
 /* Two rows of GROUP pixels in one tile: what a narrow image needs to keep the units busy. */
 static INLINE void run_pair(tile_fn *const *tiles, finish_fn *finish, const espl__conv *p, const char *in,
-                            char *out, const char *res, int block, int nrb) {
+                            char *out, const char *res, int block, int nrb, fetch *f) {
     _Alignas(64) int32_t sums[32 * VL];
-    tiles[2 * GROUP - 1](p, in, p->in_row, block, sums);
+    tiles[2 * GROUP - 1](p, in, p->in_row, block, fetch_ahead(f), sums);
     finish(p, sums, block, nrb, GROUP, out, res);
     finish(p, sums + GROUP * nrb * ESPL__NR, block, nrb, GROUP, out + p->out_row,
            res ? res + p->res_row : NULL);
@@ -154,16 +177,18 @@ static INLINE void run(const tile_table tiles, finish_fn *finish, const espl__co
     const bool narrow = width == GROUP && pixels >= 2 * GROUP && MR_2 >= 2 * GROUP;
     for (int block = block0; block < block1;) {
         const int nrb = narrow ? (block1 - block > 1 ? 2 : 1) : blocks_per_tile(width, block1 - block);
+        fetch f = fetch_of(p, block, nrb, block1);
         ptrdiff_t y = 0;
         for (int left = pixels; left > 0; y++, left -= width) {
             const char *x = in + y * p->in_row, *r = res ? res + y * p->res_row : NULL;
             char *o = out + y * p->out_row;
             if (narrow && left >= 2 * GROUP) {
-                run_pair(tiles[nrb], finish, p, x, o, r, block, nrb);
+                run_pair(tiles[nrb], finish, p, x, o, r, block, nrb, &f);
                 y++;
                 left -= GROUP;
             } else {
-                run_row(tiles[nrb], mr_max[nrb], finish, p, x, o, r, left < width ? left : width, block, nrb);
+                run_row(tiles[nrb], mr_max[nrb], finish, p, x, o, r, left < width ? left : width, block, nrb,
+                        &f);
             }
         }
         block += nrb;
@@ -173,7 +198,8 @@ static INLINE void run(const tile_table tiles, finish_fn *finish, const espl__co
 #ifdef CONV_U8
 #define DEFINE(MR, NRB)                                                                               \
     static void u8_##MR##x##NRB(const espl__conv *p, const char *in, ptrdiff_t group_step, int block, \
-                                void *sums) {                                                         \
+                                ptrdiff_t ahead, void *sums) {                                        \
+        (void)ahead;                                                                                  \
         tile_u8(p, in, group_step, block, sums, MR, NRB);                                             \
     }
 TILES(DEFINE)
@@ -196,8 +222,8 @@ static void conv_u8_f32(const espl__conv *p, const uint8_t *in, float *out, int 
 #ifdef CONV_F32
 #define DEFINE(MR, NRB)                                                                                \
     static void f32_##MR##x##NRB(const espl__conv *p, const char *in, ptrdiff_t group_step, int block, \
-                                 void *sums) {                                                         \
-        tile_f32(p, in, group_step, block, sums, MR, NRB);                                             \
+                                 ptrdiff_t ahead, void *sums) {                                        \
+        tile_f32(p, in, group_step, block, ahead, sums, MR, NRB);                                      \
     }
 TILES(DEFINE)
 #undef DEFINE
