@@ -339,7 +339,10 @@ espl_status espl__lower_rnn(espl_session *s, espl__node *n, bool *taken, espl_di
     *t = plan;
     t->base.macs = n->op->macs(n);
     t->base.format = t->integer ? "s8" : "f32";
-    t->base.core = t->integer ? "conv_u8_f32" : "conv_f32";
+    if (t->batch <= GEMV_ROWS)
+        t->base.core = t->integer ? "gemv_u8_f32" : "gemv_f32";
+    else
+        t->base.core = t->integer ? "conv_u8_f32" : "conv_f32";
     ESPL_TRY(pack_all(s, n, t, &w, &r, diag));
     ESPL_TRY(plan_room(s, t, diag));
     use_views(s, t);
