@@ -135,7 +135,7 @@ typedef struct espl__layernorm {
  *  affine_f32:  out = fma(in, scale, shift).
  *  exp_f32, sigmoid_f32, tanh_f32, erf_f32: the project's own functions, same bits everywhere; in and out may be equal.
  *  gelu_f32, gelu_tanh_f32: x Phi(x) = x / 2 (1 + erf(x / sqrt 2)), and its approximation by tanh.
- *  softmax_f32: of scale * in, one row; scale > 0.
+ *  softmax_f32: of scale * in, one row; scale > 0. What is below e^-80 of the largest is 0.
  *  layernorm_f32: one row, see espl__layernorm.
  *  pack_u8, pack_f32: a matrix that is known only now as the weights of conv_*: element (k, column) lies at
  *               b + k * by_k + column * by_column bytes. To [columns / 16][k / 4][16][4] s8 (the codes with the sign

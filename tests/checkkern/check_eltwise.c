@@ -369,7 +369,7 @@ void check_softmax_f32(void) {
         for (int k = 0; !hostile && k < n; k++) {
             double x = exp((in[k] - largest) * scale) / sum, y = ((float *)o.want)[k];
             /* in - largest is rounded: half a unit of its last place moves exp by that much. */
-            double allowed = x * (fabs(in[k] - largest) * scale * 0x1p-23 + (8 + n / 16.0) * 0x1p-23) + 1e-44;
+            double allowed = x * (fabs(in[k] - largest) * scale * 0x1p-23 + (8 + n / 16.0) * 0x1p-23) + 1.9e-35; /* e^-80 */
             expect(fabs(x - y) <= allowed, "softmax_f32", 0, "%g, not %g", y, x);
         }
         COMPARE(softmax_f32, same_floats, &o, (scale, in, got, n), n)

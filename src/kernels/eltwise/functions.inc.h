@@ -61,7 +61,8 @@ static INLINE vf gelu_tanh_v(vf x) {
     }
 
 static INLINE vf exp_scaled_v(const float *in, int valid, vf largest, vf scale) {
-    return exp_v(vf_mul(vf_sub(vf_load_part(in, valid), largest), scale));
+    const vf x = vf_mul(vf_sub(vf_load_part(in, valid), largest), scale), least = vf_set1(SOFTMAX_LEAST);
+    return vf_if_less(x, least, vf_set1(0.0f), exp_within(vf_min(vf_set1(89.0f), vf_max(least, x))));
 }
 
 /* The sums of every 16th element go to `lane`. */
