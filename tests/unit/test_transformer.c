@@ -2,6 +2,7 @@
  * products of two activations. Compared with the operators' references node by node, or with double precision. */
 #include "graph_oracle.h"
 
+#include "espalier/onnx.h"
 #include "runtime/plan.h"
 
 static int count_of(const espl_session *s, const char *op) {
@@ -486,6 +487,50 @@ static void products_of_codes(void **state) {
     espl_context_destroy(&ctx);
 }
 
+/* --- PyTorch's exports ---------------------------------------------------------------------------------------- */
+
+static void read_into(espl_context *ctx, const char *name, espl_tensor *to) {
+    char path[4096];
+    espl_tensor t;
+    snprintf(path, sizeof path, ESPL_SOURCE_DIR "/tests/fixtures/transformer/%s.npy", name);
+    assert_int_equal(espl_npy_read(ctx, path, &t, NULL), ESPL_OK);
+    assert_int_equal(bytes_of(&t), bytes_of(to));
+    memcpy(to->data, t.data, bytes_of(to));
+    espl_tensor_free(ctx, &t);
+}
+
+/* Layers from tests/oracle/make_transformer_fixtures.py: everything is recognised, and they compute what they should. */
+static void exports_agree_with_pytorch(void **state) {
+    static const char *const names[] = {"post_norm", "pre_norm"};
+    (void)state;
+    espl_context *ctx = new_context(1);
+    for (size_t i = 0; i < ESPL_COUNT(names); i++) {
+        char path[4096];
+        espl_graph *g = NULL;
+        snprintf(path, sizeof path, ESPL_SOURCE_DIR "/tests/fixtures/transformer/%s.onnx", names[i]);
+        assert_int_equal(espl_onnx_read(ctx, path, &g, NULL), ESPL_OK);
+        assert_int_equal(espl__passes_run(g, NULL), ESPL_OK);
+        espl_session *s = session_of(ctx, g);
+        assert_int_equal(count_of(s, "LayerNormalization"), 2);
+        assert_int_equal(count_of(s, "Gelu"), 1);
+        assert_int_equal(count_of(s, "ReduceMean") + count_of(s, "Erf") + count_of(s, "Tanh"), 0);
+        assert_int_equal(steps_of(s, "reference"), 0);
+        run_io x = io_of(s, 1);
+        espl_tensor expected = x.out[0];
+        expected.data = calloc(1, bytes_of(&expected));
+        for (int k = 0; k < x.inputs; k++) read_into(ctx, espl_session_input_name(s, k), &x.in[k]);
+        read_into(ctx, names[i], &expected);
+        run_session(s, &x);
+        double error = difference(&x.out[0], &expected);
+        if (!(error <= 1e-6)) fail_msg("%s is off by %g", names[i], error);
+        free(expected.data);
+        io_free(&x);
+        espl_session_destroy(&s);
+        espl_graph_destroy(&g);
+    }
+    espl_context_destroy(&ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gelu_is_recognised),
@@ -498,6 +543,7 @@ int main(void) {
         cmocka_unit_test(attention_copies_no_heads),
         cmocka_unit_test(quantized_attention),
         cmocka_unit_test(products_of_codes),
+        cmocka_unit_test(exports_agree_with_pytorch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
