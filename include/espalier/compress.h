@@ -103,6 +103,8 @@ typedef struct espl_result {
 ESPL_NODISCARD espl_status espl_compress(espl_context *ctx, const espl_graph *graph, const espl_compress_options *options,
                                          espl_result **out, espl_diag *diag);
 void espl_result_destroy(espl_result **result);
+/* Whether espl_result_write could write into `folder`, which is worth asking before long work. Leaves nothing behind. */
+ESPL_NODISCARD espl_status espl_result_check_folder(espl_context *ctx, const char *folder, espl_diag *diag);
 /* Writes model.espl, model.onnx, recipe.yaml and report.json (`report`: its text) into `folder`, all or nothing. */
 ESPL_NODISCARD espl_status espl_result_write(espl_context *ctx, espl_result *result, const char *folder, const char *report,
                                              espl_diag *diag);

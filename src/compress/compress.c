@@ -540,6 +540,14 @@ static espl_status write_into(espl_context *ctx, espl_result *r, const char *fol
     return status;
 }
 
+espl_status espl_result_check_folder(espl_context *ctx, const char *folder, espl_diag *diag) {
+    char *temporary = NULL;
+    espl_status status = espl__dir_begin(ctx, folder, &temporary, diag);
+    if (status == ESPL_OK) espl__dir_abort(ctx, temporary);
+    espl__free(ctx, temporary);
+    return status;
+}
+
 espl_status espl_result_write(espl_context *ctx, espl_result *result, const char *folder, const char *report,
                               espl_diag *diag) {
     static const char *const names[] = {"model.espl", "model.onnx", "recipe.yaml", "report.json"};

@@ -104,6 +104,7 @@ static void job_free(job *j) {
 static espl_status open_all(cli *c, const compress_options *o, job *j) {
     /* The model first: a mistake in its name should not wait for a measurement of the machine. */
     espl_status status = espl_graph_read(c->ctx, c->operands[0], &j->graph, &c->diag);
+    if (status == ESPL_OK) status = espl_result_check_folder(c->ctx, o->folder, &c->diag);
     if (status == ESPL_OK) status = espl_dataset_open(c->ctx, o->data, &j->data, &c->diag);
     if (status == ESPL_OK && o->calib) status = espl_dataset_open(c->ctx, o->calib, &j->calib, &c->diag);
     if (status == ESPL_OK) status = bind_shapes(c, j->graph, &o->shapes, j->data, &j->shapes);
