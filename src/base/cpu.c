@@ -52,8 +52,13 @@ espl__cpu espl__cpu_machine(void) {
 #endif
 }
 
+static atomic_int cached = -1;
+
+void espl__cpu_use(espl__cpu level) {
+    atomic_store(&cached, (int)level);
+}
+
 espl__cpu espl__cpu_level(void) {
-    static atomic_int cached = -1;
     int level = atomic_load(&cached);
     if (level >= 0) return (espl__cpu)level;
     level = (int)espl__cpu_machine();

@@ -19,6 +19,8 @@ typedef enum espl__cpu {
 
 /* The level in use: what the machine has, capped by ESPL_CPU. An unknown ESPL_CPU is ignored. */
 espl__cpu espl__cpu_level(void);
+/* For tests: sessions from now on use this level, which the machine must have. */
+void espl__cpu_use(espl__cpu level);
 /* What the machine has, whatever ESPL_CPU says. */
 espl__cpu espl__cpu_machine(void);
 const char *espl__cpu_level_name(espl__cpu level);

@@ -23,6 +23,10 @@ static void merge(espl__kernels *to, const espl__kernels *from) {
     if (from->name) to->name = from->name;
     ESPL__KERNEL_LIST(X)
 #undef X
+    if (from->conv_u8) { /* they belong together */
+        to->prepare_room = from->prepare_room;
+        to->prepare = from->prepare;
+    }
 }
 
 static void build(void) {

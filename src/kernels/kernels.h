@@ -52,7 +52,8 @@ typedef struct espl__conv {
     ptrdiff_t in_row, out_row, res_row;
     const void *w;
     const void *next; /* weights that the next call reads, NULL if not known: a hint, they may be fetched meanwhile */
-    const void *bias; /* int32_t or float, padded to a multiple of 16 */
+    const void *const *prepared; /* conv_u8*: NULL, or what prepare made of each block, instead of w */
+    const void *bias;            /* int32_t or float, padded to a multiple of 16 */
     int32_t channels;
     espl__epilogue_u8 q; /* u8 -> u8; for u8 -> f32 only q.mult is used: out = f32(acc) * mult + fbias */
     const float *fbias;  /* u8 -> f32 only; NULL: none */
@@ -193,6 +194,12 @@ typedef struct espl__kernels {
 #define X(name, args) void(*name) args;
     ESPL__KERNEL_LIST(X)
 #undef X
+    /* Weights in the order that this set's conv_u8 and conv_u8_f32 like best; NULL: they read the packed ones
+     * only. Made of the packed ones and of segments, seg_k and seg_off. prepare_room: bytes that a block
+     * needs while it is prepared, 0 if it cannot be. prepare: writes a block (aligned to 4 bytes) and gives
+     * the bytes that count. */
+    size_t (*prepare_room)(const espl__conv *p);
+    size_t (*prepare)(const espl__conv *p, int block, void *to);
 } espl__kernels;
 
 /* The set for the CPU level in use, and the set of any level the machine has (for checkkern). */

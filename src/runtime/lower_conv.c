@@ -61,7 +61,10 @@ static void convolve(const linear_step *l, const espl__kernels *k, const char *i
         in += l->in_group;
         out += l->out_group;
         if (res) res += l->out_group;
-        p.w = (const char *)p.w + l->w_group;
+        if (p.prepared)
+            p.prepared += l->channels_padded / ESPL__NR;
+        else
+            p.w = (const char *)p.w + l->w_group;
         p.bias = (const int32_t *)p.bias + l->channels_padded;
         if (p.q.mult) p.q.mult += l->channels_padded;
         if (p.fbias) p.fbias += l->channels_padded;
@@ -143,6 +146,11 @@ static void run_gemv(const step *st, espl_session *s) {
     espl__parallel_for(pool_for(s, st->macs, false), job.l->blocks, job_gemv, &job);
 }
 
+static bool is_gemv(const linear_step *l) {
+    return l->rows_per_image == 0 && l->groups == 1 && l->p.segments == 1 && l->rows == 1 &&
+           l->last_pixels <= GEMV_ROWS;
+}
+
 static void use_gemv(linear_step *l) {
     l->base.run = run_gemv;
     l->base.kernel = l->u8_in ? (l->u8_out ? "gemv_u8" : "gemv_u8_f32") : "gemv_f32";
@@ -158,8 +166,7 @@ static espl_status finish(espl_session *s, const espl__node *n, const fusion *f,
     l->base.kernel = l->depthwise ? (l->u8_in ? "dwconv_u8" : "dwconv_f32")
                      : l->u8_in   ? (l->u8_out ? "conv_u8" : "conv_u8_f32")
                                   : "conv_f32";
-    bool matrix = l->rows_per_image == 0 && l->groups == 1 && l->p.segments == 1;
-    if (matrix && l->rows == 1 && l->last_pixels <= GEMV_ROWS) use_gemv(l);
+    if (is_gemv(l)) use_gemv(l);
     return espl__plan_finish(s, n, f->out, &l->out, final, diag);
 }
 
@@ -356,7 +363,7 @@ espl_status espl__lower_conv(espl_session *s, espl__node *n, bool *taken, espl_d
                                     .by_input = taps};
         l->p.channels = (int32_t)channels;
         ESPL_TRY(conv_segments(s, &g, by_row, order.taps * order.stored, l, diag));
-        ESPL_TRY(espl__weights_pack(s, &w, &order, groups, &l->p, &l->w_group, diag));
+        ESPL_TRY(espl__weights_pack(s, &w, &order, groups, !is_gemv(l), &l->p, &l->w_group, diag));
         l->in_group = cg * in.stride[1];
         l->out_group = channels * out.stride[1];
         l->channels_padded = pad16(channels);
@@ -425,11 +432,6 @@ static espl_status lower_matrix(espl_session *s, espl__node *n, const matrix_ord
                                 .real = order->k,
                                 .by_channel = order->stride_c,
                                 .by_input = order->stride_k};
-    ESPL_TRY(espl__weights_pack(s, &w, &whole, 1, &l->p, &l->w_group, diag));
-    if (integer)
-        ESPL_TRY(espl__weights_scale(s, &w, &in, &f, 1, channels, l->u8_out, &l->res, &l->p, diag));
-    else
-        ESPL_TRY(espl__weights_bias(s, &f, 1, channels, &l->p, diag));
     l->p.channels = (int32_t)channels;
     l->p.segments = 1;
     l->p.seg_off = one_segment;
@@ -439,6 +441,11 @@ static espl_status lower_matrix(espl_session *s, espl__node *n, const matrix_ord
     l->p.res_step = l->has_res ? row_stride(&res) : 0;
     flatten(l, espl_shape_count(&x->shape) / ESPL_MAX(order->k, 1), l->p.in_step, l->p.out_step,
             l->p.res_step);
+    ESPL_TRY(espl__weights_pack(s, &w, &whole, 1, !is_gemv(l), &l->p, &l->w_group, diag));
+    if (integer)
+        ESPL_TRY(espl__weights_scale(s, &w, &in, &f, 1, channels, l->u8_out, &l->res, &l->p, diag));
+    else
+        ESPL_TRY(espl__weights_bias(s, &f, 1, channels, &l->p, diag));
     l->base.weight_bytes = (uint64_t)(channels * order->k) * (integer ? 1 : 4);
     choose_sweep(l, channels);
     ESPL_TRY(finish(s, n, &f, l, &final, diag));

@@ -102,7 +102,7 @@ espl_status espl__lower_matmul_rounded(espl_session *s, espl__node *n, bool *tak
     t->rows = rows;
     t->k = k;
     espl__weight_order order = {channels, 1, 1, row, k, 1, 0, 0, channels};
-    ESPL_TRY(espl__weights_pack(s, &w, &order, 1, &t->p, &unused, diag));
+    ESPL_TRY(espl__weights_pack(s, &w, &order, 1, false, &t->p, &unused, diag));
     ESPL_TRY(espl__weights_scale(s, &w, &unit, &f, 1, channels, false, NULL, &t->p, diag));
     t->p.segments = 1;
     t->p.seg_off = one_segment;

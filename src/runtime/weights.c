@@ -5,7 +5,10 @@
 
 #include <math.h>
 
-enum { PART_BYTES = 1 << 20 }; /* of a weight tensor that are in memory while they are packed */
+enum {
+    PART_BYTES = 1 << 20, /* of a weight tensor that are in memory while they are packed */
+    PARTS = 64            /* blocks that are prepared together, at most */
+};
 
 static bool zero_points_are(const espl__quant *q, int32_t zero) {
     for (int64_t i = 0; i < q->count; i++)
@@ -89,16 +92,69 @@ static void pack_group(const espl_session *s, const weights *w, const espl__weig
     }
 }
 
+/* The blocks of one group in the order of the kernels, some at a time: how long they get is known behind
+ * that. */
+static espl_status prepare_blocks(espl_session *s, const espl__conv *p, int64_t blocks, const void **prepared,
+                                  espl_diag *diag) {
+    const size_t room = s->kernels->prepare_room(p);
+    size_t start[PARTS];
+    const int64_t most = ESPL_MIN(ESPL_MAX(PART_BYTES / (int64_t)room, 1), PARTS);
+    char *scratch = espl__alloc(s->ctx, (uint64_t)ESPL_MIN(most, blocks) * room);
+    if (!scratch) return espl__nomem(diag, (uint64_t)most * room);
+    for (int64_t first = 0; first < blocks; first += most) {
+        const int64_t count = ESPL_MIN(most, blocks - first);
+        size_t used = 0;
+        for (int64_t b = first; b < first + count; b++) {
+            start[b - first] = used;
+            used += s->kernels->prepare(p, (int)b, scratch + used);
+        }
+        char *to = espl__plan_packed(s, used);
+        if (!to) {
+            espl__free(s->ctx, scratch);
+            return espl__nomem(diag, used);
+        }
+        memcpy(to, scratch, used);
+        for (int64_t b = first; b < first + count; b++) prepared[b] = to + start[b - first];
+    }
+    espl__free(s->ctx, scratch);
+    return ESPL_OK;
+}
+
+/* Packs the groups one after the other for the kernels to prepare, and keeps only what they made. */
+static espl_status pack_prepared(espl_session *s, weights *w, const espl__weight_order *o, int64_t groups,
+                                 espl__conv *p, size_t packed, espl_diag *diag) {
+    espl_status status = ESPL_OK;
+    const int64_t blocks = pad16(o->channels) / ESPL__NR;
+    const void **prepared = espl__arena_alloc(&s->arena, (uint64_t)(groups * blocks) * sizeof *prepared);
+    char *group = espl__alloc(s->ctx, packed);
+    if (!prepared || !group) ESPL_TRY(espl__nomem(diag, packed));
+    espl__conv one = *p;
+    one.w = group;
+    for (int64_t g = 0; g < groups; g++) {
+        pack_group(s, w, o, g, group);
+        ESPL_TRY(prepare_blocks(s, &one, blocks, prepared + g * blocks, diag));
+    }
+    p->prepared = prepared;
+done:
+    espl__free(s->ctx, group);
+    return status;
+}
+
 espl_status espl__weights_pack(espl_session *s, weights *w, const espl__weight_order *o, int64_t groups,
-                               espl__conv *p, int64_t *group_bytes, espl_diag *diag) {
+                               bool prepare, espl__conv *p, int64_t *group_bytes, espl_diag *diag) {
     int64_t k = o->taps * o->stored;
     size_t packed = w->integer ? espl__pack_s8_bytes(o->channels, o->segments, k)
                                : espl__pack_f32_bytes(o->channels, o->segments, k);
-    char *to = espl__plan_packed(s, (uint64_t)groups * packed);
-    if (w->integer) w->sums = espl__calloc(s->ctx, (uint64_t)(groups * o->channels) + 1, sizeof *w->sums);
-    if (!to || (w->integer && !w->sums)) return espl__nomem(diag, (uint64_t)groups * packed);
-    p->w = to;
     *group_bytes = (int64_t)packed;
+    if (w->integer) {
+        w->sums = espl__calloc(s->ctx, (uint64_t)(groups * o->channels) + 1, sizeof *w->sums);
+        if (!w->sums) return espl__nomem(diag, (uint64_t)(groups * o->channels) * sizeof *w->sums);
+        if (prepare && s->kernels->prepare && s->kernels->prepare_room(p) > 0)
+            return pack_prepared(s, w, o, groups, p, packed, diag);
+    }
+    char *to = espl__plan_packed(s, (uint64_t)groups * packed);
+    if (!to) return espl__nomem(diag, (uint64_t)groups * packed);
+    p->w = to;
     for (int64_t g = 0; g < groups; g++, to += packed) {
         pack_group(s, w, o, g, to);
         if (w->integer) memset(to + packed - ESPL__PACK_SLACK, 0, ESPL__PACK_SLACK);

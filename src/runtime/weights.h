@@ -23,9 +23,11 @@ espl_status espl__weights_float(espl_session *s, const espl__value *value, weigh
 /* After packing: frees what was made on the way, and lets the pages go that the weights were read from. */
 void espl__weights_done(espl_session *s, weights *w);
 
-/* Packs `groups` groups of the order, channel after channel in the tensor, and sets p->w and *group_bytes. */
+/* Packs `groups` groups of the order, channel after channel in the tensor, and sets p->w and *group_bytes.
+ * With `prepare`, for which p's segments must be there, perhaps p->prepared instead of p->w: conv_u8 and
+ * conv_u8_f32 then are the only kernels that can read the weights. */
 espl_status espl__weights_pack(espl_session *s, weights *w, const espl__weight_order *order, int64_t groups,
-                               espl__conv *p, int64_t *group_bytes, espl_diag *diag);
+                               bool prepare, espl__conv *p, int64_t *group_bytes, espl_diag *diag);
 /* Depthwise weights [channels][taps] as [taps][channels padded to 16], s32 or f32; NULL: no memory. */
 const void *espl__weights_depthwise(espl_session *s, weights *w, int64_t channels, int64_t taps);
 /* Bias and multipliers of a packed integer layer, and its epilogue if it stores u8, padded to 16 channels a

@@ -104,7 +104,11 @@ static void random_weights_u8(conv_case *c) {
     int blocks = round16(p->channels) / 16;
     size_t w_bytes = (size_t)blocks * (size_t)p->segments * (size_t)p->seg_k * 64 + ESPL__PACK_SLACK;
     int8_t *w = take(SLOT_W, w_bytes);
-    if (one_in(8)) extreme_inputs(c, w, w_bytes);
+    if (one_in(8))
+        extreme_inputs(c, w, w_bytes);
+    else if (one_in(2)) /* as trained: most are small, or none but a few is there */
+        for (size_t i = 0, shift = (size_t)between(1, 8); i < w_bytes; i++)
+            if (!one_in(9)) w[i] = (int8_t)(w[i] / (1 << shift));
     int32_t *bias = take(SLOT_BIAS, (size_t)blocks * 16 * sizeof *bias);
     int range = one_in(4) ? 1 << 29 : 1 << 12;
     for (int i = 0; i < blocks * 16; i++) bias[i] = between(-range, range);
@@ -225,6 +229,34 @@ static bool run_u8_f32(const conv_case *c, bool gemv, int level, void *out) {
     RUN_CASE(conv_u8_f32, &c->p, c->in, out, c->pixels, c->block0, c->block1);
 }
 
+/* The case with its weights as the level's kernels like them best, each block in as much room as it was
+ * promised and all of them up to a forbidden page; false: the level prepares none. */
+static bool prepared(const conv_case *c, int level, conv_case *to) {
+    static const void *blocks[64];
+    const espl__kernels *own = espl__kernels_own((espl__cpu)level);
+    const int count = round16(c->p.channels) / 16;
+    const size_t room = own->prepare ? own->prepare_room(&c->p) : 0;
+    if (room == 0) return false;
+    size_t used = 0, start[64];
+    uint8_t *all = malloc(room * (size_t)count);
+    if (!all) exit(2);
+    for (int b = 0; b < count; b++) {
+        uint8_t *block = take(SLOT_PREPARED, room);
+        const size_t bytes = own->prepare(&c->p, b, block);
+        expect(bytes <= room, "prepare", level, "%zu bytes of %zu", bytes, room);
+        memcpy(all + used, block, bytes);
+        start[b] = used;
+        used += bytes;
+    }
+    const uint8_t *place = memcpy(take(SLOT_PREPARED, used), all, used);
+    for (int b = 0; b < count; b++) blocks[b] = place + start[b];
+    free(all);
+    *to = *c;
+    to->p.w = NULL;
+    to->p.prepared = blocks;
+    return true;
+}
+
 static bool run_f32(const conv_case *c, bool gemv, int level, void *out) {
     if (gemv) RUN_CASE(gemv_f32, &c->p, c->in, out, c->res, c->pixels, c->block0, c->block1);
     RUN_CASE(conv_f32, &c->p, c->in, out, c->res, c->pixels, c->block0, c->block1);
@@ -251,6 +283,10 @@ static void compare_u8(const char *kernel, bool gemv) {
             uint8_t *got = take_again(&c.out);
             if (run_u8(&c, gemv, level, got))
                 expect(same_bytes(&c.out, got), kernel, level, CASE_FORMAT, CASE_ARGS(c));
+            conv_case other;
+            if (gemv || !prepared(&c, level, &other)) continue;
+            run_u8(&other, false, level, got = take_again(&c.out));
+            expect(same_bytes(&c.out, got), kernel, level, CASE_FORMAT ", prepared", CASE_ARGS(c));
         }
     }
 }
@@ -297,6 +333,10 @@ static void compare_u8_f32(const char *kernel, bool gemv) {
             float *got = take_again(&c.out);
             if (run_u8_f32(&c, gemv, level, got))
                 expect(same_floats(&c.out, got), kernel, level, CASE_FORMAT, CASE_ARGS(c));
+            conv_case other;
+            if (gemv || !prepared(&c, level, &other)) continue;
+            run_u8_f32(&other, false, level, got = take_again(&c.out));
+            expect(same_floats(&c.out, got), kernel, level, CASE_FORMAT ", prepared", CASE_ARGS(c));
         }
     }
 }

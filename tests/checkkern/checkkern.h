@@ -25,6 +25,7 @@ enum {
     SLOT_B,
     SLOT_RES,
     SLOT_W,
+    SLOT_PREPARED,
     SLOT_BIAS,
     SLOT_MULT,
     SLOT_FBIAS,

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #include "espalier/session.h"
+#include "base/cpu.h"
 #include "graph/graph.h"
 #include "passes/passes.h"
 
@@ -213,6 +214,15 @@ static inline espl_session *session_of(espl_context *ctx, const espl_graph *g) {
     espl_session *s = NULL;
     espl_diag diag = {0};
     if (espl_session_create(ctx, g, NULL, &s, &diag) != ESPL_OK) fail_msg("session: %s", diag.message);
+    return s;
+}
+
+/* The same on one instruction set, whatever ESPL_CPU says. */
+static inline espl_session *session_at(espl_context *ctx, const espl_graph *g, espl__cpu level) {
+    const espl__cpu own = espl__cpu_level();
+    espl__cpu_use(level);
+    espl_session *s = session_of(ctx, g);
+    espl__cpu_use(own);
     return s;
 }
 

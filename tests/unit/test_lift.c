@@ -183,8 +183,7 @@ static void integers_equal_two_dimensions(void **state) {
             rig r;
             rig_begin(&r, ctx, 5);
             (void)quantized_net(&r, flat);
-            espl_session *s = session_of(ctx, r.g);
-            s->kernels = espl__kernels_at((espl__cpu)level);
+            espl_session *s = session_at(ctx, r.g, (espl__cpu)level);
             assert_int_equal(steps_of(s, "conv_u8"), 2);
             assert_int_equal(steps_of(s, "dwconv_u8"), 1);
             assert_int_equal(steps_of(s, "reference"), 0);

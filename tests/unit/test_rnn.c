@@ -182,8 +182,7 @@ static run_io run_at(rig *r, espl__cpu level, int threads) {
     espl_context *ctx = new_context(threads);
     espl_graph *copy = NULL;
     assert_int_equal(espl__graph_clone(r->g, &copy, NULL), ESPL_OK);
-    espl_session *s = session_of(ctx, copy);
-    s->kernels = espl__kernels_at(level);
+    espl_session *s = session_at(ctx, copy, level);
     run_io x = io_of(s, 9);
     run_session(s, &x);
     run_session(s, &x); /* the state begins anew */

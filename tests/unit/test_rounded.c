@@ -105,8 +105,7 @@ static void every_cpu_and_thread_count_agrees(void **state) {
             for (int threads = 1; threads <= 3; threads++) {
                 espl_context *ctx = new_context(threads);
                 espl_graph *g = graph_of(ctx, rows[i].name, true);
-                espl_session *s = session_of(ctx, g);
-                s->kernels = espl__kernels_at((espl__cpu)level);
+                espl_session *s = session_at(ctx, g, (espl__cpu)level);
                 run_io got = run_on(ctx, s, rows[i].name);
                 if (level == 0 && threads == 1)
                     expected = got;

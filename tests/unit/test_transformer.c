@@ -419,8 +419,7 @@ static void quantized_attention(void **state) {
                 for (int i = 0; wide && i < r.g->node_count; i++)
                     if (r.g->nodes[i]->outputs[0] != y) out[outputs++] = r.g->nodes[i]->outputs[0];
                 outputs_are(&r, 1, &x, outputs, out);
-                espl_session *s = session_of(ctx, r.g);
-                s->kernels = espl__kernels_at((espl__cpu)level);
+                espl_session *s = session_at(ctx, r.g, (espl__cpu)level);
                 assert_int_equal(steps_of(s, "matmul_u8"), 2);
                 run_io io = io_of(s, 3);
                 run_session(s, &io);

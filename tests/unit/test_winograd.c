@@ -107,8 +107,7 @@ static void random_layers(void **state) {
 
 static run_io run_at(const espl_graph *g, espl__cpu level, int threads) {
     espl_context *ctx = new_context(threads);
-    espl_session *s = session_of(ctx, g);
-    s->kernels = espl__kernels_at(level);
+    espl_session *s = session_at(ctx, g, level);
     run_io x = io_of(s, 9);
     run_session(s, &x);
     uint64_t allocations = espl_context_allocations(ctx);

@@ -1,5 +1,5 @@
 /* Integer convolution in 256 bits: a block is two registers, and 4 pixels x 1 block with split bytes fill the
- * 16 there are. */
+ * 16 there are. Prepared weights need no splitting. */
 #include "kernels/simd/avx2.h"
 #include "kernels/conv/tiles.h"
 
@@ -17,5 +17,11 @@ static inline int blocks_per_tile(int pixels, int blocks) {
 
 #define CONV_U8
 #include "kernels/conv/conv.inc.h"
+#include "kernels/conv/chains.inc.h"
 
-const espl__kernels espl__conv_u8_avx2 = {.conv_u8 = conv_u8, .conv_u8_f32 = conv_u8_f32};
+const espl__kernels espl__conv_u8_avx2 = {
+    .conv_u8 = conv_chains,
+    .conv_u8_f32 = conv_chains_f32,
+    .prepare_room = prepare_room,
+    .prepare = prepare,
+};

@@ -1,5 +1,5 @@
 /* Integer convolution in 512 bits without VNNI: four widening products a lane take two vpmaddwd and two
- * additions, and the bytes of a pixel are split once for all blocks of a tile. */
+ * additions, and the bytes of a pixel are split once for all blocks of a tile. Prepared weights need less. */
 #include "kernels/simd/avx512.h"
 #include "kernels/conv/tiles.h"
 
@@ -18,5 +18,11 @@ static inline int blocks_per_tile(int pixels, int blocks) {
 
 #define CONV_U8
 #include "kernels/conv/conv.inc.h"
+#include "kernels/conv/chains.inc.h"
 
-const espl__kernels espl__conv_u8_avx512 = {.conv_u8 = conv_u8, .conv_u8_f32 = conv_u8_f32};
+const espl__kernels espl__conv_u8_avx512 = {
+    .conv_u8 = conv_chains,
+    .conv_u8_f32 = conv_chains_f32,
+    .prepare_room = prepare_room,
+    .prepare = prepare,
+};

@@ -134,6 +134,27 @@ static INLINE vi v8_min(vi a, vi b) {
 static INLINE vi v16_set1(int x) {
     return _mm256_set1_epi16((int16_t)x);
 }
+/* Each byte plus the other's, 255 at most; whether no byte passes `most`. */
+static INLINE vi v8_adds(vi a, vi b) {
+    return _mm256_adds_epu8(a, b);
+}
+static INLINE bool v8_within(vi a, vi most) {
+    return _mm256_movemask_epi8(_mm256_cmpeq_epi8(v8_max(a, most), most)) == -1;
+}
+/* Neighbours of u8 times s8, added in 16 bits; it saturates. */
+static INLINE vi v8_pairs(vi x, vi w) {
+    return _mm256_maddubs_epi16(x, w);
+}
+static INLINE vi v16_add(vi a, vi b) {
+    return _mm256_add_epi16(a, b);
+}
+/* Of each pair of s8 the sum of the positive ones and the negated sum of the negative ones, 255 at most, as
+ * bytes in any order. */
+static INLINE vi v8_pair_sums(vi w) {
+    const vi zero = vi_set1(0), one = v8_set1(1);
+    const vi plus = _mm256_max_epi8(w, zero), minus = _mm256_sub_epi8(zero, _mm256_min_epi8(w, zero));
+    return _mm256_packus_epi16(v8_pairs(plus, one), v8_pairs(minus, one));
+}
 
 /* Four vectors to bytes in their order, saturated to 0..255 after `add` (16 bits a lane). */
 static INLINE vi narrow(const vi y[4], vi add) {
@@ -164,7 +185,8 @@ static INLINE void store_parts(uint8_t *to, ptrdiff_t step, vi x, int H, int cou
 
 /* --- four u8 times four s8 a lane -------------------------------------------------------------------- */
 
-/* vpmaddubsw would saturate, so the bytes are widened: even and odd ones apart. */
+/* vpmaddubsw could saturate, so the bytes are widened: even and odd ones apart. (conv/chains.inc.h sorts
+ * weights so that it does not.) */
 typedef struct {
     vi even, odd;
 } x_operand;

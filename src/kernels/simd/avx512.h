@@ -139,6 +139,27 @@ static INLINE vi v8_min(vi a, vi b) {
 static INLINE vi v16_set1(int x) {
     return _mm512_set1_epi16((int16_t)x);
 }
+/* Each byte plus the other's, 255 at most; whether no byte passes `most`. */
+static INLINE vi v8_adds(vi a, vi b) {
+    return _mm512_adds_epu8(a, b);
+}
+static INLINE bool v8_within(vi a, vi most) {
+    return _mm512_cmpgt_epu8_mask(a, most) == 0;
+}
+/* Neighbours of u8 times s8, added in 16 bits; it saturates. */
+static INLINE vi v8_pairs(vi x, vi w) {
+    return _mm512_maddubs_epi16(x, w);
+}
+static INLINE vi v16_add(vi a, vi b) {
+    return _mm512_add_epi16(a, b);
+}
+/* Of each pair of s8 the sum of the positive ones and the negated sum of the negative ones, 255 at most, as
+ * bytes in any order. */
+static INLINE vi v8_pair_sums(vi w) {
+    const vi zero = vi_set1(0), one = v8_set1(1);
+    const vi plus = _mm512_max_epi8(w, zero), minus = _mm512_sub_epi8(zero, _mm512_min_epi8(w, zero));
+    return _mm512_packus_epi16(v8_pairs(plus, one), v8_pairs(minus, one));
+}
 
 /* Four vectors to bytes, saturated to 0..255 after `add` (16 bits a lane); each 128 bits hold 4 lanes of
  * every vector. */
