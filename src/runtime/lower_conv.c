@@ -9,6 +9,7 @@ enum {
     BAND_BYTES = 256 << 10, /* input of one call of a kernel: it stays in the second-level cache */
     BAND_LINES = 384,       /* lines of memory in half of the first-level cache */
     BLOCK_UNIT = 2,         /* blocks that kernels take together */
+    FETCH = 3,              /* what reading from another core costs, where reading weights costs 1 */
     GROUP_WEIGHT_BYTES =
         256 << 10, /* weights of one sweep over the rows: they stay in the second-level cache */
     MAX_HALO = 512 /* pixels of padding on one side */
@@ -177,7 +178,7 @@ static void choose_sweep(linear_step *l, int64_t channels) {
     l->blocks = (int)all;
     l->group_blocks = (int)ESPL_MAX(GROUP_WEIGHT_BYTES / bytes / 4 * 4, 4);
     l->band_rows = ESPL_MAX(BAND_BYTES / ESPL_MAX(l->in_row, 1) / 2 * 2, 1);
-    l->weights_larger = l->w_group * l->groups > l->rows * l->in_row;
+    l->weights_larger = l->w_group * l->groups > FETCH * l->rows * l->in_row;
     l->p.width = l->rows_per_image ? (int32_t)l->pixels : 0;
     l->p.in_row = l->in_row;
     l->p.out_row = l->out_row;
