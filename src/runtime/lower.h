@@ -5,6 +5,8 @@
 #include "runtime/plan.h"
 
 espl_status espl__lower_graph(espl_session *s, espl_diag *diag);
+/* After it: tells each linear layer which one's weights are read next. */
+void espl__lower_link(espl_session *s);
 /* Before everything else: work over one dimension becomes work over two. */
 espl_status espl__lower_lift(espl_graph *graph, espl_diag *diag);
 /* Layer normalisation and Gelu that are written out as many nodes become one; grids go before what only

@@ -17,8 +17,10 @@ enum {
 
 /* --- one linear layer ---------------------------------------------------------------------------------- */
 
-typedef struct linear_step {
+typedef struct linear_step linear_step;
+struct linear_step {
     step base;
+    const linear_step *following; /* whose weights are read after these; NULL: not known */
     espl__conv p;
     espl__dwconv d;
     bool depthwise, has_res, u8_in, u8_out;
@@ -31,12 +33,36 @@ typedef struct linear_step {
     int64_t out_row, out_image, res_row, res_image;
     int groups, blocks, group_blocks; /* convolution groups; blocks of 16 channels; blocks of one sweep */
     int64_t in_group, out_group, w_group, channels_padded; /* steps from group to group */
-} linear_step;
+};
 
 typedef struct linear_job {
     const linear_step *l;
     espl_session *s;
+    int threads;
 } linear_job;
+
+/* Threads share what is larger: each takes a part of the weights, or of the pixels. */
+static int block_units(const linear_step *l) {
+    return (l->blocks + BLOCK_UNIT - 1) / BLOCK_UNIT;
+}
+static bool share_blocks(const linear_step *l, int threads) {
+    return !l->depthwise && block_units(l) >= threads &&
+           (l->rows < 2 * (int64_t)threads || (block_units(l) >= 2 * threads && l->weights_larger));
+}
+
+/* The weights of block b; NULL if they do not lie in blocks. */
+static const void *weights_of(const linear_step *l, int b) {
+    if (l->depthwise || l->groups != 1 || l->p.prepared) return NULL;
+    return (const char *)l->p.w + b * (l->w_group / l->blocks);
+}
+
+/* What a thread reads first of the layer behind this one. */
+static const void *following_weights(const linear_job *j, int thread) {
+    const linear_step *f = j->l->following;
+    if (!f) return NULL;
+    int first = share_blocks(f, j->threads) ? block_units(f) * thread / j->threads * BLOCK_UNIT : 0;
+    return weights_of(f, first);
+}
 
 static void depthwise(const linear_step *l, const espl__kernels *k, const char *in, char *out,
                       const char *res, int pixels) {
@@ -46,11 +72,11 @@ static void depthwise(const linear_step *l, const espl__kernels *k, const char *
         k->dwconv_f32(&l->d, (const float *)in, (float *)out, (const float *)res, pixels, 0, l->blocks);
 }
 
-/* `on`: the blocks behind these come next. */
+/* `next`: the weights that are read afterwards. */
 static void convolve(const linear_step *l, const espl__kernels *k, const char *in, char *out, const char *res,
-                     int pixels, int b0, int b1, bool on) {
+                     int pixels, int b0, int b1, const void *next) {
     espl__conv p = l->p;
-    if (on && l->groups == 1 && !l->u8_in) p.next = (const char *)p.w + b1 * (l->w_group / l->blocks);
+    p.next = next;
     for (int g = 0; g < l->groups; g++) {
         if (l->u8_in && l->u8_out)
             k->conv_u8(&p, (const uint8_t *)in, (uint8_t *)out, (const uint8_t *)res, pixels, b0, b1);
@@ -73,7 +99,7 @@ static void convolve(const linear_step *l, const espl__kernels *k, const char *i
 }
 
 /* Rows [r0, r1) of one image, blocks [b0, b1). */
-static void band(const linear_job *j, int64_t r0, int64_t r1, int b0, int b1) {
+static void band(const linear_job *j, int64_t r0, int64_t r1, int b0, int b1, const void *next) {
     const linear_step *l = j->l;
     int64_t image = l->rows_per_image ? r0 / l->rows_per_image : 0, y = r0 - image * l->rows_per_image;
     const char *in = buffer_at(j->s, &l->in) + image * l->in_image + y * l->in_row + l->in_origin;
@@ -83,45 +109,53 @@ static void band(const linear_job *j, int64_t r0, int64_t r1, int b0, int b1) {
     if (l->depthwise)
         depthwise(l, j->s->kernels, in, out, res, (int)pixels);
     else
-        convolve(l, j->s->kernels, in, out, res, (int)pixels, b0, b1, r1 == l->rows && b1 < l->blocks);
+        convolve(l, j->s->kernels, in, out, res, (int)pixels, b0, b1, next);
 }
 
 /* For each group of blocks, whose weights stay in the second-level cache, all rows, in bands that stay there
  * too. */
-static void sweep(const linear_job *j, int64_t r0, int64_t r1, int b0, int b1) {
+static void sweep(const linear_job *j, int64_t r0, int64_t r1, int b0, int b1, int thread) {
     const linear_step *l = j->l;
-    for (int b = b0; b < b1; b += l->group_blocks)
-        for (int64_t r = r0, next; r < r1; r = next) {
-            int64_t end = l->rows_per_image ? (r / l->rows_per_image + 1) * l->rows_per_image : r1;
-            next = ESPL_MIN(ESPL_MIN(r + l->band_rows, end), r1);
-            band(j, r, next, b, ESPL_MIN(b + l->group_blocks, b1));
+    for (int b = b0, end; b < b1; b = end) {
+        end = ESPL_MIN(b + l->group_blocks, b1);
+        const void *next = end < b1 ? weights_of(l, end) : following_weights(j, thread);
+        for (int64_t r = r0, r_end; r < r1; r = r_end) {
+            int64_t image_end = l->rows_per_image ? (r / l->rows_per_image + 1) * l->rows_per_image : r1;
+            r_end = ESPL_MIN(ESPL_MIN(r + l->band_rows, image_end), r1);
+            band(j, r, r_end, b, end, r_end == r1 ? next : NULL);
         }
+    }
 }
 
 static void job_rows(void *arg, int64_t begin, int64_t end, int thread) {
     const linear_job *j = arg;
-    (void)thread;
-    sweep(j, begin, end, 0, j->l->blocks);
+    sweep(j, begin, end, 0, j->l->blocks, thread);
 }
 
 static void job_blocks(void *arg, int64_t begin, int64_t end, int thread) {
     const linear_job *j = arg;
-    (void)thread;
-    sweep(j, 0, j->l->rows, (int)begin * BLOCK_UNIT, ESPL_MIN((int)end * BLOCK_UNIT, j->l->blocks));
+    sweep(j, 0, j->l->rows, (int)begin * BLOCK_UNIT, ESPL_MIN((int)end * BLOCK_UNIT, j->l->blocks), thread);
 }
 
-/* Threads share what is larger: each takes half of the weights, or half of the pixels. */
 static void run_linear(const step *st, espl_session *s) {
-    linear_job job = {(const linear_step *)st, s};
-    const linear_step *l = job.l;
+    const linear_step *l = (const linear_step *)st;
     espl__pool *pool = pool_for(s, l->base.macs, l->u8_in && !l->depthwise);
-    int64_t threads = espl__pool_threads(pool), units = (l->blocks + BLOCK_UNIT - 1) / BLOCK_UNIT;
-    bool by_blocks = !l->depthwise && units >= threads &&
-                     (l->rows < 2 * threads || (units >= 2 * threads && l->weights_larger));
-    if (by_blocks)
-        espl__parallel_for(pool, units, job_blocks, &job);
+    linear_job job = {l, s, espl__pool_threads(pool)};
+    if (share_blocks(l, job.threads))
+        espl__parallel_for(pool, block_units(l), job_blocks, &job);
     else
         espl__parallel_for(pool, l->rows, job_rows, &job);
+}
+
+void espl__lower_link(espl_session *s) {
+    linear_step *last = NULL;
+    for (int i = 0; i < s->step_count; i++) {
+        if (s->steps[i]->run != run_linear) continue;
+        linear_step *l = (linear_step *)s->steps[i];
+        if (l->depthwise) continue;
+        if (last && last->u8_in == l->u8_in) last->following = l;
+        last = l;
+    }
 }
 
 /* A matrix times so few rows that reading the weights is the work: all rows at once, blocks cut among
@@ -143,7 +177,7 @@ static void job_gemv(void *arg, int64_t begin, int64_t end, int thread) {
 }
 
 static void run_gemv(const step *st, espl_session *s) {
-    linear_job job = {(const linear_step *)st, s};
+    linear_job job = {(const linear_step *)st, s, 1};
     espl__parallel_for(pool_for(s, st->macs, false), job.l->blocks, job_gemv, &job);
 }
 

@@ -100,8 +100,23 @@ static void copy_pixels(const espl__conv *p, const uint8_t *in, int first, int c
 
 /* --- products ------------------------------------------------------------------------------------------ */
 
+/* The weights that are read next, fetched into the second-level cache a few lines a step. */
+typedef struct fetch {
+    const char *at;
+    ptrdiff_t left; /* bytes */
+} fetch;
+
+static INLINE void fetch_some(fetch *f) {
+    enum { LINES = 6 };
+    if (f->left <= 0) return;
+    UNROLL
+    for (int i = 0; i < LINES; i++) __builtin_prefetch(f->at + i * LINE, 0, 2);
+    f->at += LINES * LINE;
+    f->left -= LINES * LINE;
+}
+
 static INLINE void products(const stripe *a, const int8_t *w, ptrdiff_t w_block, const int32_t *bias,
-                            int32_t *sums, const int TILES, const int NRB) {
+                            int32_t *sums, fetch *f, const int TILES, const int NRB) {
     settle(bias);
     _tile_loadd(0, bias, 0);
     if (NRB > 1) _tile_loadd(1, bias + ESPL__NR, 0);
@@ -118,6 +133,7 @@ static INLINE void products(const stripe *a, const int8_t *w, ptrdiff_t w_block,
             if (NRB > 1) _tile_dpbusd(1, 4, 7);
             if (TILES > 1) _tile_dpbusd(2, 5, 6);
             if (TILES > 1 && NRB > 1) _tile_dpbusd(3, 5, 7);
+            fetch_some(f);
             x0 += LINE;
             x1 += LINE;
             w += TILE;
@@ -132,15 +148,15 @@ static INLINE void products(const stripe *a, const int8_t *w, ptrdiff_t w_block,
 }
 
 static void multiply(const stripe *a, const int8_t *w, ptrdiff_t w_block, const int32_t *bias, int32_t *sums,
-                     int nrb) {
+                     int nrb, fetch *f) {
     if (a->count[1] && nrb > 1)
-        products(a, w, w_block, bias, sums, 2, 2);
+        products(a, w, w_block, bias, sums, f, 2, 2);
     else if (a->count[1])
-        products(a, w, w_block, bias, sums, 2, 1);
+        products(a, w, w_block, bias, sums, f, 2, 1);
     else if (nrb > 1)
-        products(a, w, w_block, bias, sums, 1, 2);
+        products(a, w, w_block, bias, sums, f, 1, 2);
     else
-        products(a, w, w_block, bias, sums, 1, 1);
+        products(a, w, w_block, bias, sums, f, 1, 1);
 }
 
 /* Pixels of copied tiles may lie in several rows. */
@@ -198,6 +214,7 @@ static INLINE void run(const manner *m, finish_fn *finish, const espl__conv *p, 
         a.lines = (int)(m->row_bytes / LINE);
         for (int i = 1; i <= m->tiles * ROWS; i++) vi_store(copy + i * m->row_bytes - LINE, vi_set1(0));
     }
+    fetch f = {p->next, p->next ? (block1 - block0) * w_block : 0};
     dealer d = {.width = !m->copied && p->width ? p->width : pixels, .left = pixels};
     int rows0 = 0, rows1 = 0;
     while (d.left > 0) {
@@ -220,7 +237,7 @@ static INLINE void run(const manner *m, finish_fn *finish, const espl__conv *p, 
         for (int block = block0; block < block1; block += 2) {
             const int nrb = block1 - block > 1 ? 2 : 1;
             multiply(&a, (const int8_t *)p->w + block * w_block, w_block,
-                     (const int32_t *)p->bias + block * ESPL__NR, sums, nrb);
+                     (const int32_t *)p->bias + block * ESPL__NR, sums, nrb, &f);
             for (int t = 0; t < 2 && a.count[t]; t++)
                 finish_tile(p, finish, sums + t * a.count[0] * nrb * ESPL__NR, block, nrb, a.first[t],
                             a.count[t], out, res);
