@@ -153,7 +153,8 @@ void espl__lower_link(espl_session *s) {
         if (s->steps[i]->run != run_linear) continue;
         linear_step *l = (linear_step *)s->steps[i];
         if (l->depthwise) continue;
-        if (last && last->u8_in == l->u8_in) last->following = l;
+        if (last && last->u8_in && l->u8_in)
+            last->following = l; /* f32 waits for its products, not for weights */
         last = l;
     }
 }

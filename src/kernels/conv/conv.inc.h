@@ -94,7 +94,7 @@ static INLINE void tile_f32(const espl__conv *p, const char *in, ptrdiff_t group
         pixels_start(&at, in + p->seg_off[s], group_step, MR);
         for (int k = p->seg_k; k > 0; k--) {
             vf wv[8 * VPB];
-            if (MR * NV > 8) __builtin_prefetch(w + ahead, 0, 2);
+            if (MR * NV > 8 && ahead) __builtin_prefetch(w + ahead, 0, 2);
             UNROLL
             for (int n = 0; n < NV; n++)
                 wv[n] = vf_load((const float *)(w + step_at(w_step, n / VPB) + n % VPB * VL * 4));
@@ -138,8 +138,9 @@ static INLINE ptrdiff_t fetch_ahead(fetch *f) {
 
 static INLINE fetch fetch_of(const espl__conv *p, int block, int nrb, int block1) {
     const ptrdiff_t bytes = (ptrdiff_t)p->segments * p->seg_k * ESPL__NR * 4;
-    if (block + nrb < block1) return (fetch){nrb * bytes, bytes, 0, nrb};
+    /* No hint: the weights are in the second-level cache, and fetching would only cost. */
     if (!p->next) return (fetch){0, 0, 0, 0};
+    if (block + nrb < block1) return (fetch){nrb * bytes, bytes, 0, nrb};
     return (fetch){(const char *)p->next - ((const char *)p->w + block * bytes), bytes, 0, nrb};
 }
 
