@@ -79,8 +79,17 @@ ESPL_NODISCARD espl_status espl_npy_write(espl_context *ctx, const char *path, c
 
 /* --- the three axes ------------------------------------------------------------------- */
 
-/* X(NAME, name, what it is). Numbers are written to .espl files: append, never reorder. */
-#define ESPL_PATTERN_LIST(X) X(DENSE, "dense", "every weight is stored")
+/* X(NAME, name, parameters, what it is). Numbers are written to .espl files: append, never reorder. The parameters
+ * follow the name in a text: N:M two integers, RxC two, P% a share of weights that go. "2:4" alone means "nm 2:4". */
+#define ESPL_PATTERN_LIST(X)                                                                                         \
+    X(DENSE, "dense", "", "every weight is stored")                                                                  \
+    X(UNSTRUCTURED, "unstructured", "P%", "the smallest weights of the layer go, wherever they are")                 \
+    X(NM, "nm", "N:M", "of every M consecutive weights along the inputs the N largest stay")                         \
+    X(BANK, "bank", "N:M", "the same, each row cut into banks of M: bank-balanced sparsity (BBS), up to M = 32 and more") \
+    X(BLOCK, "block", "RxC P%", "blocks of R outputs x C inputs go as a whole")                                      \
+    X(ROW, "row", "P%", "all weights of an output go")                                                               \
+    X(COLUMN, "column", "P%", "all weights of an input (at one tap) go")                                             \
+    X(KERNEL, "kernel", "P%", "all taps between an input and an output channel go")
 
 /* X(NAME, name, bits, is signed, what it is). Weights of fewer than 8 bits are stored packed in that many bits. */
 #define ESPL_FORMAT_LIST(X)                                                                  \
@@ -93,7 +102,9 @@ ESPL_NODISCARD espl_status espl_npy_write(espl_context *ctx, const char *path, c
     X(S4, "s4", 4, 1, "signed 4-bit integer weights, computed as s8")                        \
     X(S5, "s5", 5, 1, "signed 5-bit integer weights, computed as s8")                        \
     X(S6, "s6", 6, 1, "signed 6-bit integer weights, computed as s8")                        \
-    X(S7, "s7", 7, 1, "signed 7-bit integer weights, computed as s8")
+    X(S7, "s7", 7, 1, "signed 7-bit integer weights, computed as s8")                        \
+    X(F16, "f16", 16, 1, "IEEE 754 half precision weights, computed as f32")                 \
+    X(BF16, "bf16", 16, 1, "f32 weights without their lower 16 bits, computed as f32")
 
 /* X(NAME, name, what it is) */
 #define ESPL_CODING_LIST(X)                                          \
@@ -101,7 +112,7 @@ ESPL_NODISCARD espl_status espl_npy_write(espl_context *ctx, const char *path, c
     X(PACKED, "packed", "codes of b bits packed without gaps")
 
 typedef enum espl_pattern {
-#define X(NAME, name, text) ESPL_PATTERN_##NAME,
+#define X(NAME, name, parameters, text) ESPL_PATTERN_##NAME,
     ESPL_PATTERN_LIST(X)
 #undef X
     ESPL_PATTERN_COUNT
@@ -126,6 +137,23 @@ int espl_format_bits(espl_format format);
 /* false if there is no such name. */
 bool espl_pattern_parse(const char *name, espl_pattern *out);
 bool espl_format_parse(const char *name, espl_format *out);
+
+/* A pattern with its parameters. All zero: dense. */
+typedef struct espl_sparsity {
+    espl_pattern pattern;
+    int32_t n, m;          /* NM, BANK: n of m stay, 1 <= n < m */
+    int32_t rows, columns; /* BLOCK */
+    float share;           /* UNSTRUCTURED, BLOCK, ROW, COLUMN, KERNEL: of weights that go, 0 to 1 */
+} espl_sparsity;
+
+enum { ESPL_SPARSITY_TEXT = 64, ESPL_BANK_MAX = 1 << 16 };
+/* "bank 2:16", "2:4", "unstructured 90%", "block 4x4 80%"; writes it to buf (ESPL_SPARSITY_TEXT bytes are enough) and
+ * returns buf. */
+const char *espl_sparsity_text(const espl_sparsity *sparsity, char *buf, size_t size);
+/* false if the text is none, or a number is out of its range. */
+bool espl_sparsity_parse(const char *text, espl_sparsity *out);
+/* The share of zeros that the pattern asks for, 0 to 1. */
+double espl_sparsity_share(const espl_sparsity *sparsity);
 
 #ifdef __cplusplus
 }

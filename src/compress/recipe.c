@@ -6,7 +6,7 @@
 #include "yaml/yaml.h"
 
 static const cyaml_strval_t pattern_names[] = {
-#define X(NAME, name, text) {name, ESPL_PATTERN_##NAME},
+#define X(NAME, name, parameters, text) {name, ESPL_PATTERN_##NAME},
     ESPL_PATTERN_LIST(X)
 #undef X
 };

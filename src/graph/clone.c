@@ -43,6 +43,7 @@ static bool copy_value(espl_graph *to, const espl__value *v) {
     c->known_rank = v->known_rank;
     c->is_input = v->is_input;
     c->origin = v->id;
+    c->zeros = v->zeros;
     return v->quant.format == ESPL_FORMAT_F32 ||
            espl__graph_set_quant(to, c, v->quant.format, v->quant.axis, v->quant.count, v->quant.scale,
                                  v->quant.zero);

@@ -233,3 +233,16 @@ espl_shape espl_graph_output_shape(const espl_graph *g, int index) {
 espl_dtype espl_graph_output_dtype(const espl_graph *g, int index) {
     return g->outputs[index]->dtype;
 }
+
+bool espl__weight_matrix(const espl__node *n, int input, espl__zeros *axes, espl__matrix *out) {
+    if (input >= n->input_count || input >= 32 || !n->inputs[input] || !(n->op->weight_inputs >> input & 1))
+        return false;
+    const espl_shape *shape = &n->inputs[input]->shape;
+    int row = n->op->weight_axis ? n->op->weight_axis(n, input) : -1;
+    if (row < 0 || shape->rank < 2) return false;
+    int inner = n->op->weight_inner_axis ? n->op->weight_inner_axis(n, input)
+                : shape->rank == 2       ? 1 - row
+                                         : 1;
+    *axes = (espl__zeros){.row_axis = row, .inner_axis = inner};
+    return espl__matrix_of(shape, row, inner, out);
+}

@@ -29,6 +29,8 @@ struct espl__value {
     espl_tensor *constant; /* NULL unless constant; its data are in the arena, in the graph's file, or lent */
     bool lent;             /* the data are those of graph->lender */
     espl__quant quant;     /* format F32: none */
+    espl__zeros zeros; /* of a constant: what is known of where its zeros are; storage and tables use it, and
+                          check it */
     bool is_input;
     int origin; /* id of the value in the graph that this one was cloned from */
     /* Scratch of whoever walks the graph now; nobody relies on them across passes. */
@@ -193,6 +195,9 @@ struct espl__op {
      * (-1: one scale for the tensor). Bias inputs have a bit of their own mask. NULL: no weights. */
     uint32_t weight_inputs, bias_inputs;
     int (*weight_axis)(const espl__node *node, int input);
+    /* The axis of weight i along which products are summed and patterns run; NULL: 1 - weight_axis of a
+     * matrix, and else axis 1. What other axes there are count as taps. */
+    int (*weight_inner_axis)(const espl__node *node, int input);
     /* A pure view of its first input's data: only shape changes (Reshape, Flatten, Squeeze, Unsqueeze,
      * Identity). */
     bool is_view;
@@ -206,6 +211,9 @@ static inline bool espl__node_is(const espl__node *node, const char *op) {
 static inline bool espl__is_quantized(const espl__value *v) {
     return v && v->quant.format != ESPL_FORMAT_F32;
 }
+
+/* A constant weight input as matrices; false if it has no axis of outputs. */
+bool espl__weight_matrix(const espl__node *node, int input, espl__zeros *axes, espl__matrix *out);
 
 /* NULL if there is none of that name and domain. */
 const espl__op *espl__op_find(const char *domain, const char *name);

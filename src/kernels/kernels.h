@@ -44,6 +44,8 @@ typedef struct espl__epilogue_u8 {
  * Steps, rows, seg_off: bytes. `pixels` of a call are counted through the rows, the last of which may be shorter.
  * Channels computed: [block0 * 16, min(block1 * 16, channels)); `out` and `res` point at channel 0 of the first pixel.
  * Exactly the valid channels are written. */
+struct espl__bank;
+struct espl__csr;
 typedef struct espl__conv {
     int32_t segments, seg_k;
     const int32_t *seg_off;
@@ -53,12 +55,49 @@ typedef struct espl__conv {
     const void *w;
     const void *next; /* weights that the next call reads, NULL if not known: a hint, they may be fetched meanwhile */
     const void *const *prepared; /* conv_u8*: NULL, or what prepare made of each block, instead of w */
+    const struct espl__bank *bank; /* bank_* kernels: what w is, instead of the segments */
+    const struct espl__csr *csr;   /* csr_conv_f32: what w is */
     const void *bias;            /* int32_t or float, padded to a multiple of 16 */
     int32_t channels;
     espl__epilogue_u8 q; /* u8 -> u8; for u8 -> f32 only q.mult is used: out = f32(acc) * mult + fbias */
     const float *fbias;  /* u8 -> f32 only; NULL: none */
     float flo, fhi;      /* f32 outputs: clamp after everything else; -inf and +inf for none */
 } espl__conv;
+
+/* Weights of which every row (output channel) keeps `slots` in each bank: a window of `size` consecutive elements of the
+ * input, the b-th at in + pixel + off[b], all of it inside the input. Where the inputs of a tap are no multiple of `size`,
+ * the last window begins early and overlaps the one before it. A slot that a row does not need has the weight 0.
+ * The slots of a row are in the order of the inputs, bank after bank, so that f32 sums are those of the dense kernels, which
+ * add products with 0 in between.
+ *
+ * w is packed in blocks of 16 rows (lane = row), `block` bytes each, aligned to 64:
+ *
+ * u8 x s8, size 16. Banks come in groups of 4 / gcd(slots, 4) (count is a multiple of that; a bank that only fills a group
+ *   has off 0 and weights 0), so that a group's slots fill whole words of 4. Slot s of bank b of a group is slot
+ *   i = b * slots + s of the group: byte i % 4 of word i / 4. A vector is one word of each row, [16][4] s8. Two vectors
+ *   follow one another as
+ *       64 bytes of positions: byte j has that of byte j of the first vector in its low four bits, of the second in its high
+ *       64 bytes of weights of the first vector, 64 of the second
+ *   The last pair may lack its second vector (weights and positions 0, but there).
+ *
+ * f32, size 16 or 32; `values` says how a weight is stored: ESPL_F32, ESPL_F16 or ESPL_BF16 (bytes 4, 2, 2). A vector is
+ *   one slot of each row, [16] values; vectors come bank after bank, slot after slot. `per` = 8 (size 16: 4 bits each) or 6
+ *   (size 32: 5 bits each) vectors follow one another as
+ *       16 words of positions: that of row r in the i-th vector in bits i * 4 (or i * 5) and up of word r
+ *       the vectors, 64 or 32 bytes each; the last group has as many as there are left */
+typedef struct espl__bank {
+    int32_t count, slots, size;
+    const int32_t *off; /* bytes, of `count` windows */
+    int32_t values;     /* an espl_dtype; f32 only */
+    ptrdiff_t block;
+} espl__bank;
+
+/* f32 weights without a pattern, row by row: those of row r are weight[i] at the input element off[i] (bytes from the
+ * pixel's base, as segments would give it; in the order of the dense kernels) for i from start[r] to start[r + 1]. */
+typedef struct espl__csr {
+    const int32_t *start, *off; /* start: channels + 1 */
+    const float *weight;
+} espl__csr;
 
 /* Bytes from pixel 0 to pixel i. */
 static inline ptrdiff_t espl__pixel_at(int32_t width, int i, ptrdiff_t step, ptrdiff_t row) {

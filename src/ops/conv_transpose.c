@@ -135,8 +135,15 @@ static int weight_axis(const espl__node *node, int input) {
     return input == 1 ? 1 : -1;
 }
 
+static int weight_inner_axis(const espl__node *node, int input) {
+    (void)node;
+    (void)input;
+    return 0;
+}
+
 const espl__op espl__op_ConvTranspose = {
     .name = "ConvTranspose", .domain = "", .min_inputs = 2, .max_inputs = 3, .min_outputs = 1, .max_outputs = 1,
     .since = 1, .until = 21, .infer = infer, .eval = eval, .macs = macs, .quant = ESPL__QUANT_FLOAT,
     .weight_inputs = 1u << 1, .bias_inputs = 1u << 2, .weight_axis = weight_axis,
+    .weight_inner_axis = weight_inner_axis,
 };

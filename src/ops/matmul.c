@@ -119,10 +119,16 @@ static int weight_axis(const espl__node *node, int input) {
     return input == 1 ? rank - 1 : rank - 2;
 }
 
+static int weight_inner_axis(const espl__node *node, int input) {
+    int rank = node->inputs[input]->shape.rank;
+    return input == 1 ? rank - 2 : rank - 1;
+}
+
 const espl__op espl__op_MatMul = {
     .name = "MatMul", .domain = "", .min_inputs = 2, .max_inputs = 2, .min_outputs = 1, .max_outputs = 1,
     .since = 1, .until = 21, .infer = infer, .eval = eval, .macs = macs, .quant = ESPL__QUANT_COMPUTE,
     .weight_inputs = 1u << 0 | 1u << 1, .weight_axis = weight_axis,
+    .weight_inner_axis = weight_inner_axis,
 };
 
 /* --- codes ------------------------------------------------------------------------------------ */

@@ -399,6 +399,12 @@ static int weight_axis(const espl__node *node, int input) {
     return input == W || input == R ? 1 : -1;
 }
 
+static int weight_inner_axis(const espl__node *node, int input) {
+    (void)node;
+    (void)input;
+    return 2;
+}
+
 #define DEFINE_CELL(Name, inputs, outputs)                                \
     const espl__op espl__op_##Name = {.name = #Name,                      \
                                       .domain = "",                       \
@@ -415,7 +421,8 @@ static int weight_axis(const espl__node *node, int input) {
                                       .quant = ESPL__QUANT_COMPUTE,       \
                                       .weight_inputs = 1u << W | 1u << R, \
                                       .bias_inputs = 1u << B,             \
-                                      .weight_axis = weight_axis};
+                                      .weight_axis = weight_axis,         \
+                                      .weight_inner_axis = weight_inner_axis};
 DEFINE_CELL(LSTM, 8, 3)
 DEFINE_CELL(GRU, 6, 2)
 DEFINE_CELL(RNN, 6, 2)

@@ -116,11 +116,6 @@ size_t espl__tensor_bytes(const espl_tensor *tensor) {
 
 /* --- the three axes ------------------------------------------------------------------- */
 
-static const char *const pattern_names[] = {
-#define X(NAME, name, text) name,
-    ESPL_PATTERN_LIST(X)
-#undef X
-};
 static const struct {
     const char *name;
     int bits;
@@ -135,9 +130,6 @@ static const char *const coding_names[] = {
 #undef X
 };
 
-const char *espl_pattern_name(espl_pattern p) {
-    return (unsigned)p < ESPL_PATTERN_COUNT ? pattern_names[p] : "?";
-}
 const char *espl_format_name(espl_format f) {
     return (unsigned)f < ESPL_FORMAT_COUNT ? formats[f].name : "?";
 }
@@ -146,15 +138,6 @@ const char *espl_coding_name(espl_coding c) {
 }
 int espl_format_bits(espl_format f) {
     return formats[f].bits;
-}
-
-bool espl_pattern_parse(const char *name, espl_pattern *out) {
-    for (int i = 0; i < ESPL_PATTERN_COUNT; i++)
-        if (strcmp(name, pattern_names[i]) == 0) {
-            *out = (espl_pattern)i;
-            return true;
-        }
-    return false;
 }
 
 bool espl_format_parse(const char *name, espl_format *out) {

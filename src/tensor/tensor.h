@@ -19,6 +19,20 @@ typedef struct espl__quant {
     int32_t *zero; /* NULL: all 0 */
 } espl__quant;
 
+/* A weight tensor as `taps` matrices of rows x inputs: products are summed over inputs and taps. Element (row, tap, input)
+ * is element row * by_row + tap * by_tap + input * by_input of the tensor. A convolution [O][I][kh][kw] has kh * kw taps. */
+typedef struct espl__matrix {
+    int64_t rows, taps, inputs, by_row, by_tap, by_input;
+} espl__matrix;
+/* All axes but two are the taps; false if their elements are not evenly spaced, or an axis is none of the shape's. */
+bool espl__matrix_of(const espl_shape *shape, int row_axis, int inner_axis, espl__matrix *out);
+
+/* The pattern that a tensor's zeros satisfy, and the axes of its rows and inputs. */
+typedef struct espl__zeros {
+    espl_sparsity pattern;
+    int row_axis, inner_axis;
+} espl__zeros;
+
 /* Smallest and largest code of an integer format of at most 8 bits, as Espalier produces them. */
 void espl__format_range(espl_format format, int32_t *lo, int32_t *hi);
 

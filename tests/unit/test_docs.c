@@ -166,7 +166,7 @@ static void pages_name_every_row(void **state) {
     (void)expect_text(kernels.text, row);
     ESPL__KERNEL_LIST(X)
 #undef X
-#define X(NAME, name, what) (void)expect_text(architecture.text, name);
+#define X(NAME, name, ...) (void)expect_text(architecture.text, name);
     ESPL_PATTERN_LIST(X)
     ESPL_CODING_LIST(X)
 #undef X

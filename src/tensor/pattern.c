@@ -1,0 +1,134 @@
+/* Sparsity patterns: their names and parameters as text. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tensor/tensor.h"
+
+static const struct {
+    const char *name, *parameters;
+} patterns[] = {
+#define X(NAME, name, parameters, text) {name, parameters},
+    ESPL_PATTERN_LIST(X)
+#undef X
+};
+
+const char *espl_pattern_name(espl_pattern p) {
+    return (unsigned)p < ESPL_PATTERN_COUNT ? patterns[p].name : "?";
+}
+
+bool espl_pattern_parse(const char *name, espl_pattern *out) {
+    for (int i = 0; i < ESPL_PATTERN_COUNT; i++)
+        if (strcmp(name, patterns[i].name) == 0) {
+            *out = (espl_pattern)i;
+            return true;
+        }
+    return false;
+}
+
+double espl_sparsity_share(const espl_sparsity *s) {
+    if (s->pattern == ESPL_PATTERN_NM || s->pattern == ESPL_PATTERN_BANK)
+        return s->m ? 1 - (double)s->n / s->m : 0;
+    return s->pattern == ESPL_PATTERN_DENSE ? 0 : (double)s->share;
+}
+
+const char *espl_sparsity_text(const espl_sparsity *s, char *buf, size_t size) {
+    const char *name = espl_pattern_name(s->pattern);
+    double percent = 100 * (double)s->share;
+    switch (s->pattern) {
+        case ESPL_PATTERN_NM:
+            snprintf(buf, size, "%d:%d", s->n, s->m);
+            break;
+        case ESPL_PATTERN_BANK:
+            snprintf(buf, size, "%s %d:%d", name, s->n, s->m);
+            break;
+        case ESPL_PATTERN_BLOCK:
+            snprintf(buf, size, "%s %dx%d %.4g%%", name, s->rows, s->columns, percent);
+            break;
+        case ESPL_PATTERN_DENSE:
+            snprintf(buf, size, "%s", name);
+            break;
+        default:
+            snprintf(buf, size, "%s %.4g%%", name, percent);
+    }
+    return buf;
+}
+
+/* A positive integer up to ESPL_BANK_MAX, then `end`; moves *text behind it. */
+static bool whole(const char **text, char end, int32_t *out) {
+    char *stop;
+    if (**text < '1' || **text > '9') return false;
+    long v = strtol(*text, &stop, 10);
+    if (v > ESPL_BANK_MAX || *stop != end) return false;
+    *out = (int32_t)v;
+    *text = stop + (end != 0);
+    return true;
+}
+
+static bool share(const char *text, float *out) {
+    char *stop;
+    if (!((*text >= '0' && *text <= '9') || *text == '.')) return false;
+    for (const char *c = text; *c; c++)
+        if (!strchr("0123456789.%", *c)) return false;
+    double v = strtod(text, &stop);
+    if (stop == text || strcmp(stop, "%") != 0 || !(v >= 0 && v <= 100)) return false;
+    *out = (float)(v / 100);
+    return true;
+}
+
+static bool parameters(espl_sparsity *s, const char *text) {
+    switch (s->pattern) {
+        case ESPL_PATTERN_NM:
+        case ESPL_PATTERN_BANK:
+            return whole(&text, ':', &s->n) && whole(&text, 0, &s->m) && s->n < s->m;
+        case ESPL_PATTERN_BLOCK:
+            return whole(&text, 'x', &s->rows) && whole(&text, ' ', &s->columns) && share(text, &s->share);
+        case ESPL_PATTERN_DENSE:
+            return *text == 0;
+        default:
+            return share(text, &s->share);
+    }
+}
+
+bool espl_sparsity_parse(const char *text, espl_sparsity *out) {
+    espl_sparsity s = {0};
+    char name[16];
+    size_t length = strcspn(text, " ");
+    if (*text >= '1' && *text <= '9') {
+        s.pattern = ESPL_PATTERN_NM;
+    } else {
+        if (length >= sizeof name) return false;
+        memcpy(name, text, length);
+        name[length] = 0;
+        if (!espl_pattern_parse(name, &s.pattern)) return false;
+        text += length;
+        if (*text == ' ') text++;
+    }
+    if (!parameters(&s, text)) return false;
+    *out = s;
+    return true;
+}
+
+bool espl__matrix_of(const espl_shape *shape, int row_axis, int inner_axis, espl__matrix *out) {
+    int64_t step[ESPL_MAX_RANK] = {0}, next = 1, tap_end = -1;
+    if (row_axis < 0 || inner_axis < 0 || row_axis == inner_axis || row_axis >= shape->rank ||
+        inner_axis >= shape->rank || espl_shape_count(shape) <= 0)
+        return false;
+    for (int i = shape->rank - 1; i >= 0; i--) {
+        step[i] = next;
+        next *= shape->dim[i];
+    }
+    *out = (espl__matrix){.rows = shape->dim[row_axis],
+                          .taps = 1,
+                          .inputs = shape->dim[inner_axis],
+                          .by_row = step[row_axis],
+                          .by_input = step[inner_axis]};
+    for (int i = shape->rank - 1; i >= 0; i--) {
+        if (i == row_axis || i == inner_axis || shape->dim[i] == 1) continue;
+        if (tap_end >= 0 && step[i] != tap_end) return false;
+        if (tap_end < 0) out->by_tap = step[i];
+        out->taps *= shape->dim[i];
+        tap_end = step[i] * shape->dim[i];
+    }
+    return true;
+}
