@@ -1,0 +1,206 @@
+/* Runs the linear layers: rows and blocks of channels dealt out to threads, cut so that caches hold what is
+ * read again. */
+#include "runtime/linear.h"
+
+enum {
+    ROW_PIXELS = 56,        /* a row of pixels that are in no rows: several tiles of every kernel */
+    BAND_BYTES = 256 << 10, /* input of one call of a kernel: it stays in the second-level cache */
+    BLOCK_UNIT = 2,         /* blocks that kernels take together */
+    FETCH = 3,              /* what reading from another core costs, where reading weights costs 1 */
+    GROUP_WEIGHT_BYTES =
+        256 << 10 /* weights of one sweep over the rows: they stay in the second-level cache */
+};
+
+typedef struct linear_job {
+    const linear_step *l;
+    espl_session *s;
+    int threads;
+} linear_job;
+
+/* Threads share what is larger: each takes a part of the weights, or of the pixels. */
+static int block_units(const linear_step *l) {
+    return (l->blocks + BLOCK_UNIT - 1) / BLOCK_UNIT;
+}
+static bool share_blocks(const linear_step *l, int threads) {
+    return !l->depthwise && block_units(l) >= threads &&
+           (l->rows < 2 * (int64_t)threads || (block_units(l) >= 2 * threads && l->weights_larger));
+}
+
+/* The weights of block b; NULL if they do not lie in blocks. */
+static const void *weights_of(const linear_step *l, int b) {
+    if (l->depthwise || l->groups != 1 || l->p.prepared) return NULL;
+    return (const char *)l->p.w + b * (l->w_group / l->blocks);
+}
+
+/* What a thread reads first of the layer behind this one. */
+static const void *following_weights(const linear_job *j, int thread) {
+    const linear_step *f = j->l->following;
+    if (!f) return NULL;
+    int first = share_blocks(f, j->threads) ? block_units(f) * thread / j->threads * BLOCK_UNIT : 0;
+    return weights_of(f, first);
+}
+
+static void depthwise(const linear_step *l, const espl__kernels *k, const char *in, char *out,
+                      const char *res, int pixels) {
+    if (l->u8_in)
+        k->dwconv_u8(&l->d, (const uint8_t *)in, (uint8_t *)out, (const uint8_t *)res, pixels, 0, l->blocks);
+    else
+        k->dwconv_f32(&l->d, (const float *)in, (float *)out, (const float *)res, pixels, 0, l->blocks);
+}
+
+/* `next`: the weights that are read afterwards. */
+static void convolve(const linear_step *l, const espl__kernels *k, const char *in, char *out, const char *res,
+                     int pixels, int b0, int b1, const void *next) {
+    espl__conv p = l->p;
+    p.next = next;
+    for (int g = 0; g < l->groups; g++) {
+        if (l->u8_in && l->u8_out)
+            k->conv_u8(&p, (const uint8_t *)in, (uint8_t *)out, (const uint8_t *)res, pixels, b0, b1);
+        else if (l->u8_in)
+            k->conv_u8_f32(&p, (const uint8_t *)in, (float *)out, pixels, b0, b1);
+        else
+            k->conv_f32(&p, (const float *)in, (float *)out, (const float *)res, pixels, b0, b1);
+        if (g + 1 == l->groups) break;
+        in += l->in_group;
+        out += l->out_group;
+        if (res) res += l->out_group;
+        if (p.prepared)
+            p.prepared += l->channels_padded / ESPL__NR;
+        else
+            p.w = (const char *)p.w + l->w_group;
+        p.bias = (const int32_t *)p.bias + l->channels_padded;
+        if (p.q.mult) p.q.mult += l->channels_padded;
+        if (p.fbias) p.fbias += l->channels_padded;
+    }
+}
+
+/* Rows [r0, r1) of one image, blocks [b0, b1). */
+static void band(const linear_job *j, int64_t r0, int64_t r1, int b0, int b1, const void *next) {
+    const linear_step *l = j->l;
+    int64_t image = l->rows_per_image ? r0 / l->rows_per_image : 0, y = r0 - image * l->rows_per_image;
+    const char *in = buffer_at(j->s, &l->in) + image * l->in_image + y * l->in_row + l->in_origin;
+    char *out = buffer_at(j->s, &l->out) + image * l->out_image + y * l->out_row;
+    const char *res = l->has_res ? buffer_at(j->s, &l->res) + image * l->res_image + y * l->res_row : NULL;
+    int64_t pixels = (r1 - r0 - 1) * l->pixels + (r1 == l->rows ? l->last_pixels : l->pixels);
+    if (l->depthwise)
+        depthwise(l, j->s->kernels, in, out, res, (int)pixels);
+    else
+        convolve(l, j->s->kernels, in, out, res, (int)pixels, b0, b1, next);
+}
+
+/* For each group of blocks, whose weights stay in the second-level cache, all rows, in bands that stay there
+ * too. */
+static void sweep(const linear_job *j, int64_t r0, int64_t r1, int b0, int b1, int thread) {
+    const linear_step *l = j->l;
+    for (int b = b0, end; b < b1; b = end) {
+        end = ESPL_MIN(b + l->group_blocks, b1);
+        const void *next = end < b1 ? weights_of(l, end) : following_weights(j, thread);
+        for (int64_t r = r0, r_end; r < r1; r = r_end) {
+            int64_t image_end = l->rows_per_image ? (r / l->rows_per_image + 1) * l->rows_per_image : r1;
+            r_end = ESPL_MIN(ESPL_MIN(r + l->band_rows, image_end), r1);
+            band(j, r, r_end, b, end, r_end == r1 ? next : NULL);
+        }
+    }
+}
+
+static void job_rows(void *arg, int64_t begin, int64_t end, int thread) {
+    const linear_job *j = arg;
+    sweep(j, begin, end, 0, j->l->blocks, thread);
+}
+
+static void job_blocks(void *arg, int64_t begin, int64_t end, int thread) {
+    const linear_job *j = arg;
+    sweep(j, 0, j->l->rows, (int)begin * BLOCK_UNIT, ESPL_MIN((int)end * BLOCK_UNIT, j->l->blocks), thread);
+}
+
+void espl__linear_run(const step *st, espl_session *s) {
+    const linear_step *l = (const linear_step *)st;
+    espl__pool *pool = pool_for(s, l->base.macs, l->u8_in && !l->depthwise);
+    linear_job job = {l, s, espl__pool_threads(pool)};
+    if (share_blocks(l, job.threads))
+        espl__parallel_for(pool, block_units(l), job_blocks, &job);
+    else
+        espl__parallel_for(pool, l->rows, job_rows, &job);
+}
+
+void espl__lower_link(espl_session *s) {
+    linear_step *last = NULL;
+    for (int i = 0; i < s->step_count; i++) {
+        if (s->steps[i]->run != espl__linear_run) continue;
+        linear_step *l = (linear_step *)s->steps[i];
+        if (l->depthwise) continue;
+        if (last && last->u8_in && l->u8_in)
+            last->following = l; /* f32 waits for its products, not for weights */
+        last = l;
+    }
+}
+
+/* A matrix times so few rows that reading the weights is the work: all rows at once, blocks cut among
+ * threads. */
+static void job_gemv(void *arg, int64_t begin, int64_t end, int thread) {
+    const linear_job *j = arg;
+    const linear_step *l = j->l;
+    const espl__kernels *k = j->s->kernels;
+    const void *in = buffer_at(j->s, &l->in), *res = l->has_res ? buffer_at(j->s, &l->res) : NULL;
+    void *out = buffer_at(j->s, &l->out);
+    int rows = (int)l->last_pixels, b0 = (int)begin, b1 = (int)end;
+    (void)thread;
+    if (l->u8_in && l->u8_out)
+        k->gemv_u8(&l->p, in, out, res, rows, b0, b1);
+    else if (l->u8_in)
+        k->gemv_u8_f32(&l->p, in, out, NULL, rows, b0, b1);
+    else
+        k->gemv_f32(&l->p, in, out, res, rows, b0, b1);
+}
+
+static void run_gemv(const step *st, espl_session *s) {
+    linear_job job = {(const linear_step *)st, s, 1};
+    espl__parallel_for(pool_for(s, st->macs, false), job.l->blocks, job_gemv, &job);
+}
+
+bool espl__linear_is_gemv(const linear_step *l) {
+    return l->rows_per_image == 0 && l->groups == 1 && l->p.segments == 1 && l->rows == 1 &&
+           l->last_pixels <= GEMV_ROWS;
+}
+
+static void use_gemv(linear_step *l) {
+    l->base.run = run_gemv;
+    l->base.kernel = l->u8_in ? (l->u8_out ? "gemv_u8" : "gemv_u8_f32") : "gemv_f32";
+}
+
+espl_status espl__linear_finish(espl_session *s, const espl__node *n, const fusion *f, linear_step *l,
+                                const view *final, espl_diag *diag) {
+    espl__plan_use(s, l->in.buffer);
+    espl__plan_use(s, l->out.buffer);
+    if (l->has_res) espl__plan_use(s, l->res.buffer);
+    l->base.format = l->u8_in ? "s8" : "f32";
+    l->base.macs = n->op->macs(n);
+    l->base.kernel = l->depthwise ? (l->u8_in ? "dwconv_u8" : "dwconv_f32")
+                     : l->u8_in   ? (l->u8_out ? "conv_u8" : "conv_u8_f32")
+                                  : "conv_f32";
+    if (espl__linear_is_gemv(l)) use_gemv(l);
+    return espl__plan_finish(s, n, f->out, &l->out, final, diag);
+}
+
+void espl__linear_sweep(linear_step *l, int64_t channels) {
+    int64_t all = ESPL_MAX(pad16(channels) / ESPL__NR, 1), bytes = ESPL_MAX(l->w_group / all, 1);
+    l->blocks = (int)all;
+    l->group_blocks = (int)ESPL_MAX(GROUP_WEIGHT_BYTES / bytes / 4 * 4, 4);
+    l->band_rows = ESPL_MAX(BAND_BYTES / ESPL_MAX(l->in_row, 1) / 2 * 2, 1);
+    l->weights_larger = l->w_group * l->groups > FETCH * l->rows * l->in_row;
+    l->p.width = l->rows_per_image ? (int32_t)l->pixels : 0;
+    l->p.in_row = l->in_row;
+    l->p.out_row = l->out_row;
+    l->p.res_row = l->res_row;
+}
+
+void espl__linear_flatten(linear_step *l, int64_t pixels, ptrdiff_t in_step, ptrdiff_t out_step,
+                          ptrdiff_t res_step) {
+    l->rows = (pixels + ROW_PIXELS - 1) / ROW_PIXELS;
+    l->pixels = ROW_PIXELS;
+    l->last_pixels = pixels - (l->rows - 1) * ROW_PIXELS;
+    l->rows_per_image = 0;
+    l->in_row = ROW_PIXELS * in_step;
+    l->out_row = ROW_PIXELS * out_step;
+    l->res_row = ROW_PIXELS * res_step;
+}

@@ -1,0 +1,39 @@
+/* One linear layer: Conv, Gemm or MatMul with constant weights, packed once, one step. What lower_conv.c and
+ * lower_gemm.c plan and linear.c runs. */
+#ifndef ESPL_LINEAR_H
+#define ESPL_LINEAR_H
+
+#include "runtime/weights.h"
+
+typedef struct linear_step linear_step;
+struct linear_step {
+    step base;
+    const linear_step *following; /* whose weights are read after these; NULL: not known */
+    espl__conv p;
+    espl__dwconv d;
+    bool depthwise, has_res, u8_in, u8_out;
+    view in, out, res;
+    bool weights_larger;                 /* than the input, whose bytes count FETCH times */
+    int64_t rows, pixels, last_pixels;   /* rows of pixels; the last one may be shorter (flattened only) */
+    int64_t rows_per_image;              /* 0: flattened, every row directly follows the one before */
+    int64_t band_rows;                   /* of one call of a kernel */
+    int64_t in_row, in_image, in_origin; /* bytes */
+    int64_t out_row, out_image, res_row, res_image;
+    int groups, blocks, group_blocks; /* convolution groups; blocks of 16 channels; blocks of one sweep */
+    int64_t in_group, out_group, w_group, channels_padded; /* steps from group to group */
+};
+
+void espl__linear_run(const step *st, espl_session *s);
+/* A matrix times so few rows that reading the weights is the work. */
+bool espl__linear_is_gemv(const linear_step *l);
+/* Blocks of one sweep, as many as keep their weights in the second-level cache, and rows of a call: an even
+ * number, for kernels that take two narrow ones together. */
+void espl__linear_sweep(linear_step *l, int64_t channels);
+/* Pixels that follow each other without gaps in all views: one long row, cut so that threads can share it. */
+void espl__linear_flatten(linear_step *l, int64_t pixels, ptrdiff_t in_step, ptrdiff_t out_step,
+                          ptrdiff_t res_step);
+/* The last word on a step: its kernel, the buffers it uses, the value it makes. */
+espl_status espl__linear_finish(espl_session *s, const espl__node *n, const fusion *f, linear_step *l,
+                                const view *final, espl_diag *diag);
+
+#endif
