@@ -80,10 +80,11 @@ ESPL_NODISCARD espl_status espl_npy_write(espl_context *ctx, const char *path, c
 /* --- the three axes ------------------------------------------------------------------- */
 
 /* X(NAME, name, parameters, what it is). Numbers are written to .espl files: append, never reorder. The parameters
- * follow the name in a text: N:M two integers, RxC two, P% a share of weights that go. "2:4" alone means "nm 2:4". */
+ * follow the name in a text: N:M two integers, RxC two, P% a share of weights that go, [global] an optional word. "2:4"
+ * alone means "nm 2:4". */
 #define ESPL_PATTERN_LIST(X)                                                                                         \
     X(DENSE, "dense", "", "every weight is stored")                                                                  \
-    X(UNSTRUCTURED, "unstructured", "P%", "the smallest weights of the layer go, wherever they are")                 \
+    X(UNSTRUCTURED, "unstructured", "P% [global]", "the smallest weights of the layer go, or of all layers together") \
     X(NM, "nm", "N:M", "of every M consecutive weights along the inputs the N largest stay")                         \
     X(BANK, "bank", "N:M", "the same, each row cut into banks of M: bank-balanced sparsity (BBS), up to M = 32 and more") \
     X(BLOCK, "block", "RxC P%", "blocks of R outputs x C inputs go as a whole")                                      \
@@ -144,14 +145,20 @@ typedef struct espl_sparsity {
     int32_t n, m;          /* NM, BANK: n of m stay, 1 <= n < m */
     int32_t rows, columns; /* BLOCK */
     float share;           /* UNSTRUCTURED, BLOCK, ROW, COLUMN, KERNEL: of weights that go, 0 to 1 */
+    bool global;           /* UNSTRUCTURED: of all layers with this pattern together, not of each */
 } espl_sparsity;
 
-enum { ESPL_SPARSITY_TEXT = 64, ESPL_BANK_MAX = 1 << 16 };
+enum { ESPL_SPARSITY_TEXT = 64, ESPL_SPARSITY_FORMS = 256, ESPL_BANK_MAX = 1 << 16 };
 /* "bank 2:16", "2:4", "unstructured 90%", "block 4x4 80%"; writes it to buf (ESPL_SPARSITY_TEXT bytes are enough) and
  * returns buf. */
 const char *espl_sparsity_text(const espl_sparsity *sparsity, char *buf, size_t size);
 /* false if the text is none, or a number is out of its range. */
 bool espl_sparsity_parse(const char *text, espl_sparsity *out);
+/* The forms that parse takes, for messages: "dense, unstructured P%, ..."; writes them to buf (ESPL_SPARSITY_FORMS bytes
+ * are enough) and returns buf. */
+const char *espl_sparsity_forms(char *buf, size_t size);
+/* Whether both ask for the same zeros: "2:4" and "bank 2:4" do. */
+bool espl_sparsity_equal(const espl_sparsity *a, const espl_sparsity *b);
 /* The share of zeros that the pattern asks for, 0 to 1. */
 double espl_sparsity_share(const espl_sparsity *sparsity);
 

@@ -26,9 +26,12 @@ bool espl_pattern_parse(const char *name, espl_pattern *out) {
     return false;
 }
 
+static bool by_banks(const espl_sparsity *s) {
+    return s->pattern == ESPL_PATTERN_NM || s->pattern == ESPL_PATTERN_BANK;
+}
+
 double espl_sparsity_share(const espl_sparsity *s) {
-    if (s->pattern == ESPL_PATTERN_NM || s->pattern == ESPL_PATTERN_BANK)
-        return s->m ? 1 - (double)s->n / s->m : 0;
+    if (by_banks(s)) return s->m ? 1 - (double)s->n / s->m : 0;
     return s->pattern == ESPL_PATTERN_DENSE ? 0 : (double)s->share;
 }
 
@@ -43,15 +46,34 @@ const char *espl_sparsity_text(const espl_sparsity *s, char *buf, size_t size) {
             snprintf(buf, size, "%s %d:%d", name, s->n, s->m);
             break;
         case ESPL_PATTERN_BLOCK:
-            snprintf(buf, size, "%s %dx%d %.4g%%", name, s->rows, s->columns, percent);
+            snprintf(buf, size, "%s %dx%d %.7g%%", name, s->rows, s->columns, percent);
             break;
         case ESPL_PATTERN_DENSE:
             snprintf(buf, size, "%s", name);
             break;
         default:
-            snprintf(buf, size, "%s %.4g%%", name, percent);
+            snprintf(buf, size, "%s %.7g%%%s", name, percent, s->global ? " global" : "");
     }
     return buf;
+}
+
+const char *espl_sparsity_forms(char *buf, size_t size) {
+    size_t used = 0;
+    if (size) *buf = 0;
+    for (int i = 0; i < ESPL_PATTERN_COUNT && used < size; i++) {
+        const char *name = patterns[i].name, *parameters = patterns[i].parameters;
+        bool bare = i == ESPL_PATTERN_NM;
+        used += (size_t)snprintf(buf + used, size - used, "%s%s%s%s", i ? ", " : "", bare ? "" : name,
+                                 bare || !*parameters ? "" : " ", parameters);
+    }
+    return buf;
+}
+
+bool espl_sparsity_equal(const espl_sparsity *a, const espl_sparsity *b) {
+    if (by_banks(a) && by_banks(b)) return a->n == b->n && a->m == b->m;
+    if (a->pattern != b->pattern || a->pattern == ESPL_PATTERN_DENSE) return a->pattern == b->pattern;
+    bool blocks = a->pattern != ESPL_PATTERN_BLOCK || (a->rows == b->rows && a->columns == b->columns);
+    return blocks && fabsf(a->share - b->share) < 1e-6f && a->global == b->global;
 }
 
 /* A positive integer up to ESPL_BANK_MAX, then `end`; moves *text behind it. */
@@ -65,15 +87,25 @@ static bool whole(const char **text, char end, int32_t *out) {
     return true;
 }
 
-static bool share(const char *text, float *out) {
-    char *stop;
-    if (!((*text >= '0' && *text <= '9') || *text == '.')) return false;
-    for (const char *c = text; *c; c++)
-        if (!strchr("0123456789.%", *c)) return false;
-    double v = strtod(text, &stop);
-    if (stop == text || strcmp(stop, "%") != 0 || !(v >= 0 && v <= 100)) return false;
+/* "90%", then nothing or, where it has a meaning, " global". The digits are read by hand: strtod goes by the
+ * program's locale. */
+static bool share(const char *text, float *out, bool *global) {
+    double v = 0, unit = 1;
+    bool point = false, digits = false;
+    for (; (*text >= '0' && *text <= '9') || (*text == '.' && !point); text++) {
+        point |= *text == '.';
+        if (*text == '.') continue;
+        digits = true;
+        if (v > 100) return false;
+        if (point)
+            v += (*text - '0') * (unit /= 10);
+        else
+            v = 10 * v + (*text - '0');
+    }
+    if (!digits || *text != '%' || v > 100) return false;
     *out = (float)(v / 100);
-    return true;
+    if (!global || strcmp(text, "% global") != 0) return text[1] == 0;
+    return *global = true;
 }
 
 static bool parameters(espl_sparsity *s, const char *text) {
@@ -82,11 +114,14 @@ static bool parameters(espl_sparsity *s, const char *text) {
         case ESPL_PATTERN_BANK:
             return whole(&text, ':', &s->n) && whole(&text, 0, &s->m) && s->n < s->m;
         case ESPL_PATTERN_BLOCK:
-            return whole(&text, 'x', &s->rows) && whole(&text, ' ', &s->columns) && share(text, &s->share);
+            return whole(&text, 'x', &s->rows) && whole(&text, ' ', &s->columns) &&
+                   share(text, &s->share, NULL);
         case ESPL_PATTERN_DENSE:
             return *text == 0;
+        case ESPL_PATTERN_UNSTRUCTURED:
+            return share(text, &s->share, &s->global);
         default:
-            return share(text, &s->share);
+            return share(text, &s->share, NULL);
     }
 }
 

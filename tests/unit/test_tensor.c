@@ -287,6 +287,46 @@ static void requantization_clamps_everything(void **state) {
     }
 }
 
+static void patterns_are_read_and_written(void **state) {
+    (void)state;
+    static const struct {
+        const char *text, *again; /* again NULL: refused */
+        espl_sparsity is;
+    } rows[] = {
+        {"dense", "dense", {0}},
+        {"2:4", "2:4", {.pattern = ESPL_PATTERN_NM, .n = 2, .m = 4}},
+        {"nm 1:4", "1:4", {.pattern = ESPL_PATTERN_NM, .n = 1, .m = 4}},
+        {"bank 3:16", "bank 3:16", {.pattern = ESPL_PATTERN_BANK, .n = 3, .m = 16}},
+        {"unstructured 90%", "unstructured 90%", {.pattern = ESPL_PATTERN_UNSTRUCTURED, .share = 0.9f}},
+        {"unstructured 33.25% global", "unstructured 33.25% global",
+         {.pattern = ESPL_PATTERN_UNSTRUCTURED, .share = 0.3325f, .global = true}},
+        {"block 4x8 80%", "block 4x8 80%", {.pattern = ESPL_PATTERN_BLOCK, .rows = 4, .columns = 8, .share = 0.8f}},
+        {"row 0%", "row 0%", {.pattern = ESPL_PATTERN_ROW}},
+        {"column 100%", "column 100%", {.pattern = ESPL_PATTERN_COLUMN, .share = 1}},
+        {"kernel .5%", "kernel 0.5%", {.pattern = ESPL_PATTERN_KERNEL, .share = 0.005f}},
+        {"bank 16:2", NULL, {0}},         {"4:4", NULL, {0}},         {"bank 0:4", NULL, {0}},
+        {"bank 2:99999", NULL, {0}},      {"bank", NULL, {0}},        {"2:4 ", NULL, {0}},
+        {"unstructured 101%", NULL, {0}}, {"unstructured 90", NULL, {0}}, {"unstructured -1%", NULL, {0}},
+        {"unstructured 1.2.3%", NULL, {0}}, {"unstructured %", NULL, {0}}, {"unstructured 9% all", NULL, {0}},
+        {"row 90% global", NULL, {0}},    {"block 4 80%", NULL, {0}}, {"block 4x4", NULL, {0}},
+        {"dense 5%", NULL, {0}},          {"stripes", NULL, {0}},     {"", NULL, {0}},
+    };
+    for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
+        espl_sparsity s = {.n = -7};
+        char text[ESPL_SPARSITY_TEXT];
+        if (espl_sparsity_parse(rows[i].text, &s) != (rows[i].again != NULL)) fail_msg("'%s'", rows[i].text);
+        if (!rows[i].again) continue;
+        assert_string_equal(espl_sparsity_text(&s, text, sizeof text), rows[i].again);
+        assert_true(espl_sparsity_equal(&s, &rows[i].is));
+        if (i) assert_false(espl_sparsity_equal(&s, &rows[0].is));
+    }
+    char forms[ESPL_SPARSITY_FORMS];
+    assert_string_equal(espl_sparsity_forms(forms, sizeof forms),
+                        "dense, unstructured P% [global], N:M, bank N:M, block RxC P%, row P%, column P%, kernel P%");
+    assert_true(espl_sparsity_equal(&(espl_sparsity){.pattern = ESPL_PATTERN_NM, .n = 2, .m = 4},
+                                    &(espl_sparsity){.pattern = ESPL_PATTERN_BANK, .n = 2, .m = 4}));
+}
+
 int main(void) {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(shapes_are_parsed_and_printed),
@@ -296,6 +336,7 @@ int main(void) {
         cmocka_unit_test(tensors_are_allocated_whole_or_not_at_all),
         cmocka_unit_test(element_types_match_onnx),
         cmocka_unit_test(names_of_patterns_and_formats_are_found_again),
+        cmocka_unit_test(patterns_are_read_and_written),
         cmocka_unit_test(formats_have_their_ranges),
         cmocka_unit_test(codes_survive_packing_at_every_width),
         cmocka_unit_test(packed_layout_is_as_documented),
