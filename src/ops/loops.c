@@ -129,41 +129,6 @@ void espl__matvec(const float *w, int64_t rows, int64_t k_count, const float *x,
 
 /* --- conversion ------------------------------------------------------------------------------ */
 
-static float half_to_float(uint16_t h) {
-    int exponent = h >> 10 & 31, mantissa = h & 1023;
-    float value = exponent == 0    ? ldexpf((float)mantissa, -24)
-                  : exponent == 31 ? (mantissa ? NAN : INFINITY)
-                                   : ldexpf((float)(mantissa + 1024), exponent - 25);
-    return h & 0x8000 ? -value : value;
-}
-
-/* Scaling by a power of two is exact, so one rintf rounds to nearest even; 2^-24 is the subnormals' step. */
-static uint16_t half_from_float(float x) {
-    uint16_t sign = signbit(x) ? 0x8000 : 0;
-    float a = fabsf(x);
-    if (isnan(x)) return sign | 0x7e00;
-    if (a >= 65520.0f) return sign | 0x7c00;
-    int exponent = 0;
-    frexpf(a, &exponent);
-    int shift = ESPL_MAX(exponent - 11, -24);
-    uint32_t mantissa = (uint32_t)rintf(ldexpf(a, -shift)); /* 2048 carries into the exponent */
-    return (uint16_t)(sign | (((uint32_t)(shift + 24) << 10) + mantissa));
-}
-
-static float bfloat_to_float(uint16_t b) {
-    uint32_t bits = (uint32_t)b << 16;
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-static uint16_t bfloat_from_float(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    if (isnan(x)) return (uint16_t)(bits >> 16 | 0x40);
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
 /* Saturating conversion; NaN gives 0. 2^63 itself is out of range. */
 static int64_t s64_from_f64(double x, double lo, double hi) {
     if (!(x == x)) return 0;
@@ -225,8 +190,8 @@ void espl__store_s64(espl_dtype dtype, const int64_t *in, int64_t n, void *p) {
         case ESPL_S64: STORE(int64_t, in[i]); break;
         case ESPL_F32: STORE(float, in[i]); break;
         case ESPL_F64: STORE(double, in[i]); break;
-        case ESPL_F16: STORE(uint16_t, half_from_float((float)in[i])); break;
-        case ESPL_BF16: STORE(uint16_t, bfloat_from_float((float)in[i])); break;
+        case ESPL_F16: STORE(uint16_t, espl__half_from_float((float)in[i])); break;
+        case ESPL_BF16: STORE(uint16_t, espl__bfloat_from_float((float)in[i])); break;
         default: break;
     }
 }
@@ -244,8 +209,8 @@ void espl__load_f64(espl_dtype dtype, const void *p, int64_t step, int64_t n, do
         case ESPL_S64: LOAD(int64_t, (double)x); break;
         case ESPL_F32: LOAD(float, (double)x); break;
         case ESPL_F64: LOAD(double, x); break;
-        case ESPL_F16: LOAD(uint16_t, (double)half_to_float(x)); break;
-        case ESPL_BF16: LOAD(uint16_t, (double)bfloat_to_float(x)); break;
+        case ESPL_F16: LOAD(uint16_t, (double)espl__half_to_float(x)); break;
+        case ESPL_BF16: LOAD(uint16_t, (double)espl__bfloat_to_float(x)); break;
         default: break;
     }
 }
@@ -265,8 +230,8 @@ void espl__store_f64(espl_dtype dtype, const double *in, int64_t n, void *p) {
             break;
         case ESPL_F32: STORE(float, in[i]); break;
         case ESPL_F64: STORE(double, in[i]); break;
-        case ESPL_F16: STORE(uint16_t, half_from_float((float)in[i])); break;
-        case ESPL_BF16: STORE(uint16_t, bfloat_from_float((float)in[i])); break;
+        case ESPL_F16: STORE(uint16_t, espl__half_from_float((float)in[i])); break;
+        case ESPL_BF16: STORE(uint16_t, espl__bfloat_from_float((float)in[i])); break;
         default: break;
     }
 }

@@ -43,6 +43,12 @@ static inline size_t espl__codes_bytes(int64_t count, int bits) {
 void espl__codes_pack(const int8_t *codes, int64_t count, int bits, uint8_t *out);
 void espl__codes_unpack(const uint8_t *in, int64_t count, int bits, int8_t *codes);
 
+/* f16 and bf16 as bits; to nearest even, NaN stays NaN. */
+float espl__half_to_float(uint16_t h);
+uint16_t espl__half_from_float(float x);
+float espl__bfloat_to_float(uint16_t b);
+uint16_t espl__bfloat_from_float(float x);
+
 /* Round to nearest even, exact for |x| < 2^22, and vectorised by every compiler. */
 static inline int32_t espl__rne(float x) {
     float shifted = x + 12582912.0f; /* 1.5 * 2^23 */

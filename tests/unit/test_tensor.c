@@ -327,6 +327,38 @@ static void patterns_are_read_and_written(void **state) {
                                     &(espl_sparsity){.pattern = ESPL_PATTERN_BANK, .n = 2, .m = 4}));
 }
 
+/* --- 16-bit floats ------------------------------------------------------------------------ */
+
+/* From numpy's float16. */
+static void halves_are_rounded_to_nearest_even(void **state) {
+    (void)state;
+    static const struct {
+        float x;
+        uint16_t half;
+    } cases[] = {
+        {1.0f, 0x3c00},           {-2.5f, 0xc100},          {65504.0f, 0x7bff},
+        {65519.9f, 0x7bff},       {65520.0f, 0x7c00},       {6.1035156e-05f, 0x0400},
+        {5.9604645e-08f, 0x0001}, {2.9802322e-08f, 0x0000}, {2.9802326e-08f, 0x0001},
+        {1.00048828125f, 0x3c00}, {1.00146484375f, 0x3c02}, {0.1f, 0x2e66},
+        {-0.0f, 0x8000},
+    };
+    for (size_t i = 0; i < ESPL_COUNT(cases); i++)
+        assert_int_equal(espl__half_from_float(cases[i].x), cases[i].half);
+    for (uint32_t h = 0; h < 0x10000; h++) {
+        float half = espl__half_to_float((uint16_t)h), b = espl__bfloat_to_float((uint16_t)h);
+        if (isnan(half))
+            assert_true(isnan(espl__half_to_float(espl__half_from_float(half))));
+        else
+            assert_int_equal(espl__half_from_float(half), h);
+        if (isnan(b))
+            assert_true(isnan(espl__bfloat_to_float(espl__bfloat_from_float(b))));
+        else
+            assert_int_equal(espl__bfloat_from_float(b), h);
+    }
+    assert_int_equal(espl__bfloat_from_float(0x1.01p0f), 0x3f80);
+    assert_int_equal(espl__bfloat_from_float(0x1.03p0f), 0x3f82);
+}
+
 int main(void) {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(shapes_are_parsed_and_printed),
@@ -342,6 +374,7 @@ int main(void) {
         cmocka_unit_test(packed_layout_is_as_documented),
         cmocka_unit_test(rounding_is_to_nearest_even),
         cmocka_unit_test(requantization_clamps_everything),
+        cmocka_unit_test(halves_are_rounded_to_nearest_even),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
