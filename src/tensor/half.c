@@ -17,6 +17,7 @@ uint16_t espl__half_from_float(float x) {
     float a = fabsf(x);
     if (isnan(x)) return sign | 0x7e00;
     if (a >= 65520.0f) return sign | 0x7c00;
+    if (a == 0.0f) return sign;
     int exponent = 0;
     frexpf(a, &exponent);
     int shift = ESPL_MAX(exponent - 11, -24);
