@@ -1,20 +1,7 @@
 /* Convolution, its form for a few rows, and depthwise convolution. */
-#include "checkkern.h"
-
-static int round16(int n) {
-    return (n + 15) / 16 * 16;
-}
+#include "conv_case.h"
 
 /* --- cases ------------------------------------------------------------------------------------------ */
-
-typedef struct {
-    espl__conv p;
-    int32_t seg_off[8];
-    const void *in, *res;
-    int pixels, block0, block1;
-    bool hostile;
-    outputs out;
-} conv_case;
 
 static float random_mult(bool hostile) {
     if (hostile && one_in(6)) return hostile_float();
@@ -51,44 +38,6 @@ static espl__epilogue_u8 random_epilogue(int channels, bool hostile) {
     return q;
 }
 
-static void random_clamp(float *lo, float *hi) {
-    *lo = one_in(2) ? -INFINITY : one_in(2) ? 0.0f : -1.0f;
-    *hi = one_in(2) ? INFINITY : 6.0f;
-}
-
-/* Shapes cover every register tile: pixels from 1 past the widest, in one row or several, blocks from 1 to 9
- * and many, one k and many; half of the integer ones in whole lines of memory. */
-static void random_shape(conv_case *c, int unit, bool large, bool gemv) {
-    espl__conv *p = &c->p;
-    const bool lines = unit == 1 && one_in(2);
-    c->hostile = one_in(4);
-    p->segments = gemv || one_in(3) ? 1 : between(1, 5);
-    p->seg_k = lines       ? 16 * between(1, large ? 20 : 3)
-               : one_in(4) ? between(1, 3)
-                           : between(1, large ? 300 : 24);
-    p->channels = one_in(2) ? between(1, 40) : one_in(8) ? between(160, 600) : between(1, 160);
-    c->pixels = between(1, gemv ? 9 : one_in(4) ? 80 : 37);
-    int blocks = round16(p->channels) / 16;
-    c->block0 = one_in(2) ? 0 : between(0, blocks - 1);
-    c->block1 = one_in(2) ? blocks : between(c->block0 + 1, blocks);
-    p->in_step = lines ? 64 * between(1, 4) : unit * between(1, 40);
-    p->width = gemv || one_in(2) ? 0 : one_in(3) ? 7 : between(1, 40);
-    p->in_row = lines ? 64 * between(0, 40) : unit * between(0, 400);
-    int64_t reach = 0, low = 0;
-    for (int s = 0; s < p->segments; s++) {
-        c->seg_off[s] = lines ? 64 * between(-4, 4) : unit * between(-50, 50);
-        low = ESPL_MIN(low, c->seg_off[s]);
-        reach = ESPL_MAX(reach, c->seg_off[s] + p->seg_k * (int64_t)4);
-    }
-    p->seg_off = c->seg_off;
-    size_t after = 0, before = (size_t)-low;
-    for (int i = 0; i < c->pixels; i++)
-        after = ESPL_MAX(after, (size_t)(espl__pixel_at(p->width, i, p->in_step, p->in_row) + reach));
-    c->in = (uint8_t *)take(SLOT_IN, before + after) + before;
-    if (unit == 4)
-        fill_f32((float *)((uint8_t *)c->in - before), (int64_t)(before + after) / 4, 1.0f, c->hostile);
-}
-
 /* The extreme products: 255 times -128 and 127. */
 static void extreme_inputs(const conv_case *c, int8_t *w, size_t w_bytes) {
     const espl__conv *p = &c->p;
@@ -115,29 +64,6 @@ static void random_weights_u8(conv_case *c) {
     p->w = w;
     p->bias = bias;
 }
-
-/* Outputs of random shapes: rows lie behind each other, with or without gaps. */
-static void random_outputs(conv_case *c, int unit, bool residual) {
-    espl__conv *p = &c->p;
-    const int width = p->width ? p->width : c->pixels, last = c->pixels - 1;
-    p->out_step = unit * (p->channels + (one_in(2) ? 0 : between(0, 20)));
-    p->res_step = unit * (p->channels + (one_in(2) ? 0 : between(0, 20)));
-    p->out_row = p->out_step * (width + (one_in(2) ? 0 : between(0, 3)));
-    p->res_row = p->res_step * (width + (one_in(2) ? 0 : between(0, 3)));
-    c->res = NULL;
-    if (residual) {
-        size_t bytes = (size_t)(espl__pixel_at(p->width, last, p->res_step, p->res_row) + unit * p->channels);
-        c->res = take(SLOT_RES, bytes);
-        if (unit == 4) fill_f32((float *)c->res, (int64_t)bytes / 4, 1.0f, c->hostile);
-    }
-    c->out =
-        take_outputs((size_t)(espl__pixel_at(p->width, last, p->out_step, p->out_row) + unit * p->channels));
-}
-
-#define CASE_FORMAT "%d x %d groups, %d channels, %d pixels in rows of %d, blocks %d to %d%s"
-#define CASE_ARGS(c)                                                                              \
-    (c).p.segments, (c).p.seg_k, (c).p.channels, (c).pixels, (c).p.width, (c).block0, (c).block1, \
-        (c).res ? ", residual" : ""
 
 /* --- independent results ------------------------------------------------------------------------------ */
 
@@ -179,37 +105,6 @@ static bool is_code(const espl__epilogue_u8 *q, double x, const uint8_t *res, in
 
 /* --- convolution ------------------------------------------------------------------------------------------
  */
-
-/* Channels of the case's blocks. */
-static int first_channel(const conv_case *c) {
-    return c->block0 * 16;
-}
-static int last_channel(const conv_case *c) {
-    return ESPL_MIN(c->block1 * 16, c->p.channels);
-}
-
-static ptrdiff_t at(const conv_case *c, int pixel, ptrdiff_t step, ptrdiff_t row) {
-    return espl__pixel_at(c->p.width, pixel, step, row);
-}
-
-/* Whether the reference wrote the blocks' channels of each pixel and nothing else. */
-static bool wrote_its_own(const conv_case *c, int unit) {
-    const uint8_t *blank = c->out.blank, *want = c->out.want;
-    if (memcmp(blank - MARGIN, want - MARGIN, MARGIN) != 0) return false;
-    size_t from = 0; /* behind what the pixel before may write */
-    for (int i = 0; i < c->pixels; i++) {
-        size_t base = (size_t)espl__pixel_at(c->p.width, i, c->p.out_step, c->p.out_row);
-        size_t begin = base + (size_t)(first_channel(c) * unit);
-        if (memcmp(blank + from, want + from, begin - from) != 0) return false;
-        from = base + (size_t)(last_channel(c) * unit);
-    }
-    return memcmp(blank + from, want + from, c->out.bytes - from) == 0;
-}
-
-static void random_output(const conv_case *c, int *pixel, int *channel) {
-    *pixel = between(0, c->pixels - 1);
-    *channel = between(first_channel(c), last_channel(c) - 1);
-}
 
 /* Each of the three runs on one level, as a convolution or as products of a few rows; false: the level has
  * none. */
@@ -296,11 +191,6 @@ void check_conv_u8(void) {
 }
 void check_gemv_u8(void) {
     compare_u8("gemv_u8", true);
-}
-
-/* Whether y is x clamped, within the rounding of `terms` float operations on values up to `size`. */
-static bool is_close(double x, double size, double terms, float lo, float hi, float y) {
-    return fabs(fmin(fmax(x, lo), hi) - y) <= terms * size * 0x1p-24 + 1e-37;
 }
 
 static void compare_u8_f32(const char *kernel, bool gemv) {
