@@ -7,6 +7,7 @@
 
 #define ESPL__KERNEL_FAMILIES_REF(X) \
     X(conv, ref, REF)                \
+    X(csr, ref, REF)                 \
     X(dwconv, ref, REF)              \
     X(gemv, ref, REF)                \
     X(winograd, ref, REF)            \

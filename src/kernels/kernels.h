@@ -10,6 +10,7 @@
 #ifndef ESPL_KERNELS_H
 #define ESPL_KERNELS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -56,7 +57,8 @@ typedef struct espl__conv {
     const void *next; /* weights that the next call reads, NULL if not known: a hint, they may be fetched meanwhile */
     const void *const *prepared; /* conv_u8*: NULL, or what prepare made of each block, instead of w */
     const struct espl__bank *bank; /* bank_* kernels: what w is, instead of the segments */
-    const struct espl__csr *csr;   /* csr_conv_f32: what w is */
+    const struct espl__csr *csr;   /* csr_conv_f32: what w is, in the order of the segments */
+    void *scratch; /* csr_conv_f32: espl__csr_scratch_bytes, aligned to 64; of each thread its own */
     const void *bias;            /* int32_t or float, padded to a multiple of 16 */
     int32_t channels;
     espl__epilogue_u8 q; /* u8 -> u8; for u8 -> f32 only q.mult is used: out = f32(acc) * mult + fbias */
@@ -92,10 +94,11 @@ typedef struct espl__bank {
     ptrdiff_t block;
 } espl__bank;
 
-/* f32 weights without a pattern, row by row: those of row r are weight[i] at the input element off[i] (bytes from the
- * pixel's base, as segments would give it; in the order of the dense kernels) for i from start[r] to start[r + 1]. */
+/* f32 weights without a pattern, row by row (compressed sparse rows): those of row r are weight[i] at element at[i] for i
+ * from start[r] to start[r + 1]. Element e of a pixel is the one that conv_f32 reads e-th: number e % seg_k of segment
+ * e / seg_k. A row's elements ascend, so its sum is conv_f32's without the products with 0. */
 typedef struct espl__csr {
-    const int32_t *start, *off; /* start: channels + 1 */
+    const int32_t *start, *at; /* start: channels + 1 */
     const float *weight;
 } espl__csr;
 
@@ -157,6 +160,7 @@ typedef struct espl__layernorm {
  *  conv_u8:     u8 x s8 -> u8; `res` NULL or the residual operand of q2.
  *  conv_u8_f32: u8 x s8 -> f32.
  *  conv_f32:    f32 -> f32; out = clamp(acc + res, flo, fhi), res may be NULL.
+ *  csr_conv_f32: conv_f32 with the weights of p->csr.
  *  dwconv_*:    the same for depthwise.
  *  winograd_in_f32: B' d B of a row of tiles with `rows` rows of outputs, 1 or 2; first B' d, element (i, j) = a - b or
  *               a + b as B' says, then times B likewise.
@@ -189,6 +193,8 @@ typedef struct espl__layernorm {
     X(conv_u8_f32, (const espl__conv *p, const uint8_t *in, float *out, int pixels, int block0, int block1))          \
     X(conv_f32, (const espl__conv *p, const float *in, float *out, const float *res, int pixels, int block0,          \
                  int block1))                                                                                         \
+    X(csr_conv_f32, (const espl__conv *p, const float *in, float *out, const float *res, int pixels, int block0,      \
+                     int block1))                                                                                     \
     X(dwconv_u8, (const espl__dwconv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int pixels, int block0, \
                   int block1))                                                                                        \
     X(dwconv_f32, (const espl__dwconv *p, const float *in, float *out, const float *res, int pixels, int block0,      \
@@ -278,6 +284,14 @@ espl__weight_part espl__weight_all(const espl__weight_order *order);
 void espl__pack_s8_part(const espl__weight_order *order, const void *w, uint8_t flip, const espl__weight_part *part,
                         int8_t *packed);
 void espl__pack_f32_part(const espl__weight_order *order, const float *w, const espl__weight_part *part, float *packed);
+/* Compressed sparse rows of the channels of blocks [block0, block1), which come in order: count sets their start[c + 1]
+ * (start[0] is 0 to begin with), fill writes their weights that are not 0 and where they stand. False: more than
+ * INT32_MAX weights. */
+bool espl__csr_count(const espl__weight_order *order, const float *w, int64_t block0, int64_t block1, int32_t *start);
+void espl__csr_fill(const espl__weight_order *order, const float *w, int64_t block0, int64_t block1,
+                    const int32_t *start, int32_t *at, float *weight);
+/* Of p->scratch: the same for every set. */
+size_t espl__csr_scratch_bytes(const espl__conv *p);
 /* Adds each channel's codes of the part to sums[channel]. */
 void espl__weight_sums(const espl__weight_order *order, const void *w, uint8_t flip, const espl__weight_part *part,
                        int32_t *sums);

@@ -183,6 +183,51 @@ BENCH_CONV(conv_u8, 1, 1, peak_u8)
 BENCH_CONV(conv_u8_f32, 1, 4, peak_u8)
 BENCH_CONV(conv_f32, 4, 4, peak_f32)
 
+/* --- convolution with compressed sparse rows ---------------------------------------------------------- */
+
+static const conv_shape csr_shapes[] = {
+    {"1x1 128->128 @56", 1, 1, 128, 128, 56, false}, {"1x1 256->256 @28", 1, 1, 256, 256, 28, false},
+    {"1x1 512->512 @14", 1, 1, 512, 512, 14, false}, {"3x3 64->64 @56", 3, 1, 64, 64, 56, false},
+    {"3x3 128->128 @28", 3, 1, 128, 128, 28, false},
+};
+
+/* A share of now.w is 0. */
+static espl__csr thinned(int percent) {
+    const espl__weight_order o = espl__weight_rows(now.p.channels, now.p.segments, now.p.seg_k);
+    const int64_t count = o.channels * o.segments * o.real;
+    float *w = malloc((size_t)count * sizeof *w), *weight = malloc((size_t)count * sizeof *w);
+    int32_t *start = calloc((size_t)o.channels + 1, sizeof *start), *at = malloc((size_t)count * sizeof *at);
+    if (!w || !weight || !start || !at) exit(2);
+    for (int64_t i = 0; i < count; i++) w[i] = between(1, 100) > percent ? F32(now.w)[i] : 0.0f;
+    if (!espl__csr_count(&o, w, 0, now.blocks, start)) exit(2);
+    espl__csr_fill(&o, w, 0, now.blocks, start, at, weight);
+    free(w);
+    return (espl__csr){start, at, weight};
+}
+
+static void run_csr_conv_f32(const bench_args *a) {
+    a->set->csr_conv_f32(&now.p, F32(now.in), F32(now.out), NULL, now.rows * now.pixels, 0, now.blocks);
+}
+
+/* The rate counts the products of the dense layer. */
+static void bench_csr_conv_f32(int level) {
+    for (size_t i = 0; i < ESPL_COUNT(csr_shapes) * 3; i++) {
+        const conv_shape *s = &csr_shapes[i / 3];
+        const int percent = i % 3 == 0 ? 80 : i % 3 == 1 ? 90 : 95;
+        bench_args args = {espl__kernels_at((espl__cpu)level), s};
+        prepare_conv(s, 4, 4);
+        const espl__csr m = thinned(percent);
+        now.p.csr = &m;
+        now.p.scratch = now.res;
+        char name[64];
+        snprintf(name, sizeof name, "%s, %d %% zeros", s->name, percent);
+        print_rate("csr_conv_f32", level, name,
+                   conv_operations(s) / seconds(run_csr_conv_f32, &args, level ? 0.05 : 0.0) * 1e-9, "GOP/s",
+                   peak_f32((espl__cpu)level));
+        free((void *)m.start), free((void *)m.at), free((void *)m.weight);
+    }
+}
+
 /* --- a few rows times a matrix ----------------------------------------------------------------------- */
 
 /* Weights in one cache level or another; 4096 x 4096 in turn from copies that together fill memory, not

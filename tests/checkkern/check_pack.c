@@ -52,9 +52,7 @@ static void check_f32(void) {
     expect(same_bytes(&o, got), "pack_f32", 0, "%d x %d x %d", (int)s.channels, (int)s.segments, (int)s.k);
 }
 
-/* A tensor in one of the orders that layers have: channels of their own [segment][tap][input] with the inputs
- * first or last, or a matrix whose channels follow each other. */
-static espl__weight_order random_order(int64_t unit) {
+espl__weight_order random_order(int64_t unit) {
     espl__weight_order o = {between(1, 70), between(1, 3), between(1, 3), 0, between(1, 150), 0, 0, 0, 0};
     o.stored = between(0, 1) ? (o.real + 3) / 4 * 4 : o.real;
     if (unit == 4 && o.taps > 1) o.stored = (o.real + 3) / 4 * 4;

@@ -165,6 +165,7 @@ int main(int argc, char **argv) {
     rng = espl__rng_seed(20240607, 1000);
     current = "packing";
     check_packing();
+    check_csr_packing();
     bool found = !only;
     for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
         if (only && strcmp(only, rows[i].name) != 0) continue;

@@ -65,6 +65,10 @@ bool same_floats(const outputs *o, const void *got);
 ESPL__KERNEL_LIST(X)
 #undef X
 void check_packing(void);
+void check_csr_packing(void);
+/* A tensor in one of the orders that layers have: channels of their own [segment][tap][input] with the inputs
+ * first or last, or a matrix whose channels follow each other. `unit`: elements of a word. */
+espl__weight_order random_order(int64_t unit);
 
 void bench_all(const char *only);
 /* Register-only rates of one level, in 1e9 operations a second: u8 x s8 products and f32 products, 2 each. */

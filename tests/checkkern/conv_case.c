@@ -14,7 +14,7 @@ void random_shape(conv_case *c, int unit, bool large, bool gemv) {
                : one_in(4) ? between(1, 3)
                            : between(1, large ? 300 : 24);
     p->channels = one_in(2) ? between(1, 40) : one_in(8) ? between(160, 600) : between(1, 160);
-    c->pixels = between(1, gemv ? 9 : one_in(4) ? 80 : 37);
+    c->pixels = between(1, c->most ? c->most : gemv ? 9 : one_in(4) ? 80 : 37);
     int blocks = round16(p->channels) / 16;
     c->block0 = one_in(2) ? 0 : between(0, blocks - 1);
     c->block1 = one_in(2) ? blocks : between(c->block0 + 1, blocks);

@@ -10,6 +10,7 @@ typedef struct {
     const void *in, *res;
     int pixels, block0, block1;
     bool hostile;
+    int most; /* pixels; 0: as a kernel of register tiles needs */
     outputs out;
 } conv_case;
 

@@ -1,0 +1,103 @@
+/* Compressed sparse rows: how they are packed, and convolution with them. */
+#include "conv_case.h"
+
+/* Weights of which a share is 0, some rows all of them. */
+static void thin_out(float *w, int64_t rows, int64_t row) {
+    static const int kept[] = {100, 50, 20, 10, 5, 1};
+    const int percent = kept[between(0, (int)ESPL_COUNT(kept) - 1)];
+    for (int64_t r = 0; r < rows; r++) {
+        const bool none = one_in(10);
+        for (int64_t i = 0; i < row; i++)
+            if (none || between(1, 100) > percent) w[r * row + i] = one_in(8) ? -0.0f : 0.0f;
+    }
+}
+
+/* The blocks in two calls, as a caller with little memory does; what is written ends at forbidden pages. */
+static espl__csr packed(const espl__weight_order *o, const float *w) {
+    const int64_t blocks = espl__weight_all(o).block1, cut = between(0, (int)blocks);
+    int32_t *start = take(SLOT_MULT, (size_t)(o->channels + 1) * sizeof *start);
+    start[0] = 0;
+    expect(espl__csr_count(o, w, 0, cut, start) && espl__csr_count(o, w, cut, blocks, start), "csr_count", 0,
+           "too many");
+    const size_t count = (size_t)start[o->channels];
+    int32_t *at = take(SLOT_PREPARED, count * sizeof *at);
+    float *weight = take(SLOT_W, count * sizeof *weight);
+    espl__csr_fill(o, w, 0, cut, start, at, weight);
+    espl__csr_fill(o, w, cut, blocks, start, at, weight);
+    return (espl__csr){start, at, weight};
+}
+
+/* Each row element by element: the weight that is next in it, or 0. */
+static bool holds(const espl__csr *m, const espl__weight_order *o, const float *w) {
+    int32_t i = 0;
+    for (int64_t c = 0; c < o->channels; c++) {
+        if (m->start[c] != i) return false;
+        for (int64_t n = 0; n < o->segments * o->taps * o->real; n++) {
+            const int64_t k = n % o->real, t = n / o->real % o->taps, s = n / o->real / o->taps;
+            const float x = w[c * o->by_channel + s * o->by_segment + t * o->by_tap + k * o->by_input];
+            if (x == 0.0f) continue;
+            if (i == m->start[c + 1] || m->at[i] != (s * o->taps + t) * o->stored + k) return false;
+            if (memcmp(&m->weight[i++], &x, sizeof x) != 0) return false;
+        }
+        if (m->start[c + 1] != i) return false;
+    }
+    return true;
+}
+
+void check_csr_packing(void) {
+    for (int i = 0; i < 500; i++) {
+        const espl__weight_order o = random_order(1);
+        const int64_t row = o.segments * o.taps * o.real;
+        float *w = take(SLOT_IN, (size_t)(o.channels * row) * sizeof *w);
+        fill_f32(w, o.channels * row, 1.0f, true);
+        thin_out(w, o.channels, row);
+        const espl__csr m = packed(&o, w);
+        expect(holds(&m, &o, w), "csr_fill", 0, "%d channels, %d x %d x %d of %d, by %d", (int)o.channels,
+               (int)o.segments, (int)o.taps, (int)o.real, (int)o.stored, (int)o.by_channel);
+    }
+}
+
+/* What conv_f32 makes of the same weights in dense form: not only nearly the same. */
+static bool same_as_dense(const conv_case *c, const float *w) {
+    espl__conv p = c->p;
+    const size_t bytes = espl__pack_f32_bytes(p.channels, p.segments, p.seg_k);
+    float *dense = malloc(bytes);
+    if (!dense) exit(2);
+    espl__pack_f32(w, p.channels, p.segments, p.seg_k, dense);
+    p.w = dense;
+    void *got = take_again(&c->out);
+    espl__kernels_own(ESPL__CPU_REF)->conv_f32(&p, c->in, got, c->res, c->pixels, c->block0, c->block1);
+    free(dense);
+    return same_bytes(&c->out, got);
+}
+
+void check_csr_conv_f32(void) {
+    for (int i = 0; i < 1500; i++) {
+        conv_case c = {.most = one_in(3) ? 300 : 0};
+        random_shape(&c, 4, i % 50 == 0, false);
+        const espl__weight_order o = espl__weight_rows(c.p.channels, c.p.segments, c.p.seg_k);
+        const int64_t row = o.segments * o.real;
+        float *w = take(SLOT_B, (size_t)(o.channels * row) * sizeof *w),
+              *bias = take(SLOT_BIAS, (size_t)round16(c.p.channels) * sizeof *bias);
+        fill_f32(w, o.channels * row, 1.0f, c.hostile);
+        thin_out(w, o.channels, row);
+        fill_f32(bias, round16(c.p.channels), 1.0f, c.hostile);
+        const espl__csr m = packed(&o, w);
+        c.p.csr = &m;
+        c.p.bias = bias;
+        random_clamp(&c.p.flo, &c.p.fhi);
+        random_outputs(&c, 4, one_in(2));
+        c.p.scratch = take(SLOT_FBIAS, espl__csr_scratch_bytes(&c.p));
+        espl__kernels_own(ESPL__CPU_REF)
+            ->csr_conv_f32(&c.p, c.in, c.out.want, c.res, c.pixels, c.block0, c.block1);
+        expect(wrote_its_own(&c, 4), "csr_conv_f32", 0, CASE_FORMAT ": wrote elsewhere", CASE_ARGS(c));
+        if (!c.hostile)
+            expect(same_as_dense(&c, w), "csr_conv_f32", 0, CASE_FORMAT ": not as dense", CASE_ARGS(c));
+        FOR_LEVELS(level, csr_conv_f32) {
+            void *got = take_again(&c.out);
+            espl__kernels_own((espl__cpu)level)
+                ->csr_conv_f32(&c.p, c.in, got, c.res, c.pixels, c.block0, c.block1);
+            expect(same_floats(&c.out, got), "csr_conv_f32", level, CASE_FORMAT, CASE_ARGS(c));
+        }
+    }
+}
