@@ -161,6 +161,7 @@ typedef struct espl__layernorm {
  *  conv_u8_f32: u8 x s8 -> f32.
  *  conv_f32:    f32 -> f32; out = clamp(acc + res, flo, fhi), res may be NULL.
  *  csr_conv_f32: conv_f32 with the weights of p->csr.
+ *  bank_conv_*: conv_* with bank-balanced weights: p->bank says what p->w is, segments are not used.
  *  dwconv_*:    the same for depthwise.
  *  winograd_in_f32: B' d B of a row of tiles with `rows` rows of outputs, 1 or 2; first B' d, element (i, j) = a - b or
  *               a + b as B' says, then times B likewise.
@@ -195,6 +196,9 @@ typedef struct espl__layernorm {
                  int block1))                                                                                         \
     X(csr_conv_f32, (const espl__conv *p, const float *in, float *out, const float *res, int pixels, int block0,      \
                      int block1))                                                                                     \
+    X(bank_conv_u8, (const espl__conv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int pixels,            \
+                     int block0, int block1))                                                                         \
+    X(bank_conv_u8_f32, (const espl__conv *p, const uint8_t *in, float *out, int pixels, int block0, int block1))     \
     X(dwconv_u8, (const espl__dwconv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int pixels, int block0, \
                   int block1))                                                                                        \
     X(dwconv_f32, (const espl__dwconv *p, const float *in, float *out, const float *res, int pixels, int block0,      \

@@ -32,6 +32,13 @@ static void print_rate(const char *kernel, int level, const char *shape, double 
     fflush(stdout);
 }
 
+/* With how many times as fast it is as the dense kernel. */
+static void print_ratio(const char *kernel, int level, const char *shape, double rate, double ratio) {
+    printf("%-13s %-11s %-28s %9.1f GOP/s  %4.2f x dense\n", kernel, espl__cpu_level_name((espl__cpu)level),
+           shape, rate, ratio);
+    (void)fflush(stdout);
+}
+
 /* --- convolution ------------------------------------------------------------------------------------- */
 
 enum { MAX_BYTES = 1 << 26 };
@@ -227,6 +234,72 @@ static void bench_csr_conv_f32(int level) {
         free((void *)m.start), free((void *)m.at), free((void *)m.weight);
     }
 }
+
+/* --- bank-balanced convolution ----------------------------------------------------------------------- */
+
+/* Layers of ResNet-18 and ResNet-50. */
+static const conv_shape bank_shapes[] = {
+    {"1x1 64->64 @56", 1, 1, 64, 64, 56, false},
+    {"1x1 64->256 @56 residual", 1, 1, 64, 256, 56, true},
+    {"1x1 256->64 @56", 1, 1, 256, 64, 56, false},
+    {"1x1 512->128 @28", 1, 1, 512, 128, 28, false},
+    {"1x1 s2 512->1024 @14", 1, 2, 512, 1024, 14, false},
+    {"1x1 1024->256 @14", 1, 1, 1024, 256, 14, false},
+    {"1x1 256->1024 @14 residual", 1, 1, 256, 1024, 14, true},
+    {"1x1 2048->512 @7", 1, 1, 2048, 512, 7, false},
+    {"3x3 64->64 @56", 3, 1, 64, 64, 56, false},
+    {"3x3 s2 64->128 @28", 3, 2, 64, 128, 28, false},
+    {"3x3 128->128 @28", 3, 1, 128, 128, 28, false},
+    {"3x3 256->256 @14", 3, 1, 256, 256, 14, false},
+    {"3x3 512->512 @7", 3, 1, 512, 512, 7, false},
+    {"GEMM 768->768 x128", 1, 1, 768, 768, -128, false},
+};
+
+/* Makes now.p one with `slots` random weights for each 16 inputs of a row of taps. */
+static void prepare_bank(const conv_shape *s, int slots, espl__bank *bank) {
+    static int32_t off[1024];
+    const int windows = s->k * s->in_channels / 16; /* of a row of taps */
+    *bank = (espl__bank){.count = s->k * windows, .slots = slots, .size = 16, .off = off};
+    bank->block = (bank->count * slots / 4 + 1) / 2 * 192;
+    for (int b = 0; b < bank->count; b++) off[b] = now.off[b / windows] + b % windows * 16;
+    now.p.bank = bank;
+    now.p.w = now.w;
+}
+
+static void run_bank_conv_u8(const bench_args *a) {
+    const conv_shape *s = a->shape;
+    a->set->bank_conv_u8(&now.p, now.in, now.out, s->residual ? now.res : NULL, now.rows * now.pixels, 0,
+                         now.blocks);
+}
+
+static void run_bank_conv_u8_f32(const bench_args *a) {
+    a->set->bank_conv_u8_f32(&now.p, now.in, F32(now.out), now.rows * now.pixels, 0, now.blocks);
+}
+
+/* Beside the dense kernel of the same set; rates count the products with zeros too. */
+#define BENCH_BANK(kernel, out_unit)                                                                         \
+    static void bench_bank_##kernel(int level) {                                                             \
+        for (size_t i = 0; i < ESPL_COUNT(bank_shapes); i++) {                                               \
+            const conv_shape *s = &bank_shapes[i];                                                           \
+            const bench_args args = {espl__kernels_at((espl__cpu)level), s};                                 \
+            const double budget = level ? 0.05 : 0.0;                                                        \
+            prepare_conv(s, 1, out_unit);                                                                    \
+            void *prepared = args.set->prepare ? prepare_weights(args.set) : NULL;                           \
+            for (int slots = 1; slots <= 4; slots++) {                                                       \
+                char name[64];                                                                               \
+                espl__bank bank;                                                                             \
+                now.p.bank = NULL;                                                                           \
+                const double dense = seconds(run_##kernel, &args, budget);                                   \
+                prepare_bank(s, slots, &bank);                                                               \
+                const double banks = seconds(run_bank_##kernel, &args, budget);                              \
+                (void)snprintf(name, sizeof name, "%s %d:16", s->name, slots);                               \
+                print_ratio("bank_" #kernel, level, name, conv_operations(s) / banks * 1e-9, dense / banks); \
+            }                                                                                                \
+            free(prepared);                                                                                  \
+        }                                                                                                    \
+    }
+BENCH_BANK(conv_u8, 1)
+BENCH_BANK(conv_u8_f32, 4)
 
 /* --- a few rows times a matrix ----------------------------------------------------------------------- */
 

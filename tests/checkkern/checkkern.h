@@ -26,6 +26,7 @@ enum {
     SLOT_RES,
     SLOT_W,
     SLOT_PREPARED,
+    SLOT_BANK,
     SLOT_BIAS,
     SLOT_MULT,
     SLOT_FBIAS,
