@@ -357,6 +357,82 @@ BENCH_GEMV(gemv_u8, 1, 1)
 BENCH_GEMV(gemv_u8_f32, 1, 4)
 BENCH_GEMV(gemv_f32, 4, 4)
 
+/* --- bank-balanced ----------------------------------------------------------------------------------- */
+
+static const struct bank_shape {
+    const char *name;
+    int k, channels, slots, size, rows, copies;
+    espl_dtype values;
+} bank_shapes[] = {
+    {"512->512 3:16", 512, 512, 3, 16, 1, 1, ESPL_S8},
+    {"4096->4096 2:16", 4096, 4096, 2, 16, 1, 1, ESPL_S8},
+    {"4096->4096 3:16", 4096, 4096, 3, 16, 1, 1, ESPL_S8},
+    {"4096->4096 4:16 x4", 4096, 4096, 4, 16, 4, 1, ESPL_S8},
+    {"4096->4096 3:16 of 32 copies", 4096, 4096, 3, 16, 1, 32, ESPL_S8},
+    {"512->512 3:32", 512, 512, 3, 32, 1, 1, ESPL_F32},
+    {"4096->4096 3:32", 4096, 4096, 3, 32, 1, 1, ESPL_F32},
+    {"4096->4096 3:32 f16", 4096, 4096, 3, 32, 1, 1, ESPL_F16},
+    {"4096->4096 3:32 bf16 x4", 4096, 4096, 3, 32, 4, 1, ESPL_BF16},
+    {"4096->4096 2:16", 4096, 4096, 2, 16, 1, 1, ESPL_F32},
+    {"4096->4096 3:32 of 20 copies", 4096, 4096, 3, 32, 1, 20, ESPL_F32},
+};
+
+static void bank_calls(const bench_args *a, void (*call)(const bench_args *a, int rows)) {
+    const struct bank_shape *s = a->shape;
+    const uint8_t *first = now.p.w;
+    for (int i = 0; i < s->copies; i++) {
+        call(a, s->rows);
+        now.p.w = (const uint8_t *)now.p.w + now.blocks * now.p.bank->block;
+    }
+    now.p.w = first;
+}
+
+static void call_bank_gemv_u8(const bench_args *a, int rows) {
+    a->set->bank_gemv_u8(&now.p, now.in, now.out, NULL, rows, 0, now.blocks);
+}
+static void call_bank_gemv_u8_f32(const bench_args *a, int rows) {
+    a->set->bank_gemv_u8_f32(&now.p, now.in, F32(now.out), F32(now.res), rows, 0, now.blocks);
+}
+static void call_bank_gemv_f32(const bench_args *a, int rows) {
+    a->set->bank_gemv_f32(&now.p, F32(now.in), F32(now.out), F32(now.res), rows, 0, now.blocks);
+}
+
+/* Whatever bytes are there are weights. */
+static void bench_bank(const char *kernel, int level, int unit, int out_unit, bench_fn *run) {
+    for (size_t i = 0; i < ESPL_COUNT(bank_shapes); i++) {
+        const struct bank_shape *g = &bank_shapes[i];
+        if ((g->values == ESPL_S8) != (unit == 1)) continue;
+        bench_args args = {espl__kernels_at((espl__cpu)level), g};
+        const conv_shape s = {g->name, 1, 1, g->k, g->channels, -g->rows, false};
+        const espl__weight_order order = espl__weight_rows(g->channels, 1, g->k);
+        espl__bank bank = unit == 1 ? espl__bank_s8(&order, g->slots)
+                                    : espl__bank_f32(&order, g->size, g->slots, (int32_t)g->values);
+        int32_t *off = malloc((size_t)bank.count * sizeof *off);
+        if (!off) exit(2);
+        espl__bank_offsets(&order, &bank, NULL, off);
+        bank.off = off;
+        prepare_conv(&s, unit, out_unit);
+        now.p.bank = &bank;
+        const double bytes = (double)bank.block * now.blocks * g->copies;
+        uint8_t *w = g->copies > 1 ? some_bytes((size_t)bytes) : NULL;
+        if (w) now.p.w = w;
+        print_rate(kernel, level, g->name, bytes / seconds(run, &args, level ? 0.05 : 0.0) * 1e-9, "GB/s ", 0.0);
+        free(w);
+        free(off);
+    }
+}
+
+#define BENCH_BANK(kernel, unit, out_unit)                              \
+    static void run_##kernel(const bench_args *a) {                     \
+        bank_calls(a, call_##kernel);                                   \
+    }                                                                   \
+    static void bench_##kernel(int level) {                             \
+        bench_bank(#kernel, level, unit, out_unit, run_##kernel);       \
+    }
+BENCH_BANK(bank_gemv_u8, 1, 1)
+BENCH_BANK(bank_gemv_u8_f32, 1, 4)
+BENCH_BANK(bank_gemv_f32, 4, 4)
+
 /* --- depthwise ------------------------------------------------------------------------------------------ */
 
 static const conv_shape dw_shapes[] = {

@@ -21,6 +21,13 @@ void place_input(conv_case *c, int unit) {
         fill_f32((float *)((uint8_t *)c->in - before), (int64_t)(before + after) / 4, 1.0f, c->hostile);
 }
 
+void random_blocks(conv_case *c) {
+    c->p.channels = one_in(2) ? between(1, 40) : one_in(8) ? between(160, 600) : between(1, 160);
+    int blocks = round16(c->p.channels) / 16;
+    c->block0 = one_in(2) ? 0 : between(0, blocks - 1);
+    c->block1 = one_in(2) ? blocks : between(c->block0 + 1, blocks);
+}
+
 void random_shape(conv_case *c, int unit, bool large, bool gemv) {
     espl__conv *p = &c->p;
     const bool lines = unit == 1 && one_in(2);
@@ -29,11 +36,8 @@ void random_shape(conv_case *c, int unit, bool large, bool gemv) {
     p->seg_k = lines       ? 16 * between(1, large ? 20 : 3)
                : one_in(4) ? between(1, 3)
                            : between(1, large ? 300 : 24);
-    p->channels = one_in(2) ? between(1, 40) : one_in(8) ? between(160, 600) : between(1, 160);
+    random_blocks(c);
     c->pixels = between(1, c->most ? c->most : gemv ? 9 : one_in(4) ? 80 : 37);
-    int blocks = round16(p->channels) / 16;
-    c->block0 = one_in(2) ? 0 : between(0, blocks - 1);
-    c->block1 = one_in(2) ? blocks : between(c->block0 + 1, blocks);
     p->in_step = lines ? 64 * between(1, 4) : unit * between(1, 40);
     p->width = gemv || one_in(2) ? 0 : one_in(3) ? 7 : between(1, 40);
     p->in_row = lines ? 64 * between(0, 40) : unit * between(0, 400);

@@ -22,6 +22,8 @@ static inline int round16(int n) {
 const float *random_mults(int channels, bool hostile);
 espl__epilogue_u8 random_epilogue(int channels, bool hostile);
 void random_clamp(float *lo, float *hi);
+/* Channels, and which blocks of them. */
+void random_blocks(conv_case *c);
 /* Shapes cover every register tile: pixels from 1 past the widest, in one row or several, blocks from 1 to 9
  * and many, one k and many; half of the integer ones in whole lines of memory. `unit`: bytes of an element.
  */
