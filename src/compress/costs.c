@@ -8,11 +8,12 @@ bool espl__is_layer(const espl__node *node) {
 }
 
 static uint64_t stored_bytes(const espl__value *v) {
-    int64_t count = espl_shape_count(&v->constant->shape);
-    if (!espl__is_quantized(v)) return (uint64_t)count * espl_dtype_bytes(v->constant->dtype);
-    int bits = espl_format_bits(v->quant.format);
-    return espl__codes_bytes(count, ESPL_MIN(bits, 8)) * (uint64_t)(bits > 8 ? bits / 8 : 1) +
-           (v->quant.format == ESPL_FORMAT_S32 ? 0 : 4 * (uint64_t)v->quant.count);
+    espl__sparse layout;
+    uint64_t bytes = espl__constant_sparse(v, &layout)
+                         ? layout.bytes
+                         : espl__codes_bytes(espl_shape_count(&v->constant->shape), espl__constant_bits(v));
+    bool scales = espl__is_quantized(v) && v->quant.format != ESPL_FORMAT_S32;
+    return bytes + (scales ? 4 * (uint64_t)v->quant.count : 0);
 }
 
 static bool is_zero(const espl_tensor *t, int64_t i) {

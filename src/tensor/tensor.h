@@ -36,7 +36,7 @@ typedef struct espl__zeros {
 /* Smallest and largest code of an integer format of at most 8 bits, as Espalier produces them. */
 void espl__format_range(espl_format format, int32_t *lo, int32_t *hi);
 
-/* Codes of `bits` (1..8) packed without gaps, least significant bit first. */
+/* Codes of `bits` packed without gaps, least significant bit first; pack and unpack: 1 to 8. */
 static inline size_t espl__codes_bytes(int64_t count, int bits) {
     return ((size_t)count * (size_t)bits + 7) / 8;
 }
