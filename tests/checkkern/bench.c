@@ -359,11 +359,11 @@ BENCH_GEMV(gemv_f32, 4, 4)
 
 /* --- bank-balanced ----------------------------------------------------------------------------------- */
 
-static const struct bank_shape {
+static const struct bank_gemv_shape {
     const char *name;
     int k, channels, slots, size, rows, copies;
     espl_dtype values;
-} bank_shapes[] = {
+} bank_gemv_shapes[] = {
     {"512->512 3:16", 512, 512, 3, 16, 1, 1, ESPL_S8},
     {"4096->4096 2:16", 4096, 4096, 2, 16, 1, 1, ESPL_S8},
     {"4096->4096 3:16", 4096, 4096, 3, 16, 1, 1, ESPL_S8},
@@ -378,7 +378,7 @@ static const struct bank_shape {
 };
 
 static void bank_calls(const bench_args *a, void (*call)(const bench_args *a, int rows)) {
-    const struct bank_shape *s = a->shape;
+    const struct bank_gemv_shape *s = a->shape;
     const uint8_t *first = now.p.w;
     for (int i = 0; i < s->copies; i++) {
         call(a, s->rows);
@@ -398,9 +398,9 @@ static void call_bank_gemv_f32(const bench_args *a, int rows) {
 }
 
 /* Whatever bytes are there are weights. */
-static void bench_bank(const char *kernel, int level, int unit, int out_unit, bench_fn *run) {
-    for (size_t i = 0; i < ESPL_COUNT(bank_shapes); i++) {
-        const struct bank_shape *g = &bank_shapes[i];
+static void bench_bank_gemv(const char *kernel, int level, int unit, int out_unit, bench_fn *run) {
+    for (size_t i = 0; i < ESPL_COUNT(bank_gemv_shapes); i++) {
+        const struct bank_gemv_shape *g = &bank_gemv_shapes[i];
         if ((g->values == ESPL_S8) != (unit == 1)) continue;
         bench_args args = {espl__kernels_at((espl__cpu)level), g};
         const conv_shape s = {g->name, 1, 1, g->k, g->channels, -g->rows, false};
@@ -422,16 +422,16 @@ static void bench_bank(const char *kernel, int level, int unit, int out_unit, be
     }
 }
 
-#define BENCH_BANK(kernel, unit, out_unit)                              \
+#define BENCH_BANK_GEMV(kernel, unit, out_unit)                              \
     static void run_##kernel(const bench_args *a) {                     \
         bank_calls(a, call_##kernel);                                   \
     }                                                                   \
     static void bench_##kernel(int level) {                             \
-        bench_bank(#kernel, level, unit, out_unit, run_##kernel);       \
+        bench_bank_gemv(#kernel, level, unit, out_unit, run_##kernel);       \
     }
-BENCH_BANK(bank_gemv_u8, 1, 1)
-BENCH_BANK(bank_gemv_u8_f32, 1, 4)
-BENCH_BANK(bank_gemv_f32, 4, 4)
+BENCH_BANK_GEMV(bank_gemv_u8, 1, 1)
+BENCH_BANK_GEMV(bank_gemv_u8_f32, 1, 4)
+BENCH_BANK_GEMV(bank_gemv_f32, 4, 4)
 
 /* --- depthwise ------------------------------------------------------------------------------------------ */
 
