@@ -81,14 +81,20 @@ espl__epilogue_u8 random_epilogue(int channels, bool hostile) {
     return q;
 }
 
-/* The extreme products: 255 times -128 and 127. */
+/* The extreme products: 255 times -128 and 127, or words of -128 among words of 0 and -1, which fill 16 bits
+ * to the last. */
 static void extreme_inputs(const conv_case *c, int8_t *w, size_t w_bytes) {
     const espl__conv *p = &c->p;
     for (int s = 0; s < p->segments; s++)
         for (int i = 0; i < c->pixels; i++)
             memset((uint8_t *)c->in + espl__pixel_at(p->width, i, p->in_step, p->in_row) + c->seg_off[s], 255,
                    (size_t)p->seg_k * 4);
-    for (size_t i = 0; i < w_bytes; i++) w[i] = one_in(3) ? 127 : -128;
+    const bool words = one_in(2);
+    bool full = false;
+    for (size_t i = 0; i < w_bytes; i++) {
+        if (i % 64 == 0) full = one_in(3);
+        w[i] = (int8_t)(!words ? (one_in(3) ? 127 : -128) : full ? -128 : -(int)(i % 2));
+    }
 }
 
 void random_weights_u8(conv_case *c) {
