@@ -10,7 +10,6 @@
     X(csr, ref, REF)                 \
     X(dwconv, ref, REF)              \
     X(gemv, ref, REF)                \
-    X(bank, ref, REF)                \
     X(winograd, ref, REF)            \
     X(eltwise, ref, REF)             \
     X(right, ref, REF)               \
@@ -21,6 +20,7 @@
     ESPL__KERNEL_FAMILIES_REF(X)       \
     X(conv_u8, avx2, AVX2)             \
     X(conv_f32, avx2, AVX2)            \
+    X(csr, avx2, AVX2)                 \
     X(dwconv, avx2, AVX2)              \
     X(gemv_u8, avx2, AVX2)             \
     X(gemv_f32, avx2, AVX2)            \
@@ -30,6 +30,7 @@
     X(transpose, avx2, AVX2)           \
     X(conv_u8, avx512, AVX512)         \
     X(conv_f32, avx512, AVX512)        \
+    X(csr, avx512, AVX512)             \
     X(dwconv, avx512, AVX512)          \
     X(gemv_u8, avx512, AVX512)         \
     X(gemv_f32, avx512, AVX512)        \

@@ -1,6 +1,70 @@
 /* Convolution, its form for a few rows, and depthwise convolution. */
 #include "conv_case.h"
 
+/* --- cases ------------------------------------------------------------------------------------------ */
+
+static float random_mult(bool hostile) {
+    if (hostile && one_in(6)) return hostile_float();
+    float x = espl__rng_float(&rng) + 0.5f;
+    return ldexpf(x, between(hostile ? -30 : -16, hostile ? 4 : -6));
+}
+
+/* Half of the time tenths: sums of their multiples lie next to ties, where the order of the roundings shows.
+ */
+static float random_res_scale(bool hostile) {
+    if (hostile && one_in(4)) return hostile_float();
+    return one_in(2) ? 0.1f * (float)between(1, 12) : espl__rng_float(&rng) * 2.0f;
+}
+
+static const float *random_mults(int channels, bool hostile) {
+    float *mult = take(SLOT_MULT, (size_t)round16(channels) * sizeof *mult);
+    for (int i = 0; i < round16(channels); i++) mult[i] = random_mult(hostile);
+    return mult;
+}
+
+static void random_bounds(int32_t *zero, int32_t *lo, int32_t *hi) {
+    *zero = between(0, 255);
+    *lo = one_in(2) ? 0 : between(0, 255);
+    *hi = one_in(2) ? 255 : between(*lo, 255);
+}
+
+static espl__epilogue_u8 random_epilogue(int channels, bool hostile) {
+    espl__epilogue_u8 q = {.mult = random_mults(channels, hostile)};
+    random_bounds(&q.zero, &q.lo, &q.hi);
+    random_bounds(&q.zero2, &q.lo2, &q.hi2);
+    q.res_zero = between(0, 255);
+    q.res_scale_own = random_res_scale(hostile);
+    q.res_scale = random_res_scale(hostile);
+    return q;
+}
+
+/* The extreme products: 255 times -128 and 127. */
+static void extreme_inputs(const conv_case *c, int8_t *w, size_t w_bytes) {
+    const espl__conv *p = &c->p;
+    for (int s = 0; s < p->segments; s++)
+        for (int i = 0; i < c->pixels; i++)
+            memset((uint8_t *)c->in + espl__pixel_at(p->width, i, p->in_step, p->in_row) + c->seg_off[s], 255,
+                   (size_t)p->seg_k * 4);
+    for (size_t i = 0; i < w_bytes; i++) w[i] = one_in(3) ? 127 : -128;
+}
+
+static void random_weights_u8(conv_case *c) {
+    espl__conv *p = &c->p;
+    int blocks = round16(p->channels) / 16;
+    size_t w_bytes = (size_t)blocks * (size_t)p->segments * (size_t)p->seg_k * 64 + ESPL__PACK_SLACK;
+    int8_t *w = take(SLOT_W, w_bytes);
+    if (one_in(8))
+        extreme_inputs(c, w, w_bytes);
+    else if (one_in(2)) /* as trained: most are small, or none but a few is there */
+        for (size_t i = 0, shift = (size_t)between(1, 8); i < w_bytes; i++)
+            if (!one_in(9)) w[i] = (int8_t)(w[i] / (1 << shift));
+    int32_t *bias = take(SLOT_BIAS, (size_t)blocks * 16 * sizeof *bias);
+    int range = one_in(4) ? 1 << 29 : 1 << 12;
+    for (int i = 0; i < blocks * 16; i++) bias[i] = between(-range, range);
+    p->w = w;
+    p->bias = bias;
+}
+
 /* --- independent results ------------------------------------------------------------------------------ */
 
 /* The exact sum of the segments of pixel i and channel c. */

@@ -132,7 +132,6 @@ void check_packing(void) {
         check_f32();
         check_order(true);
         check_order(false);
-        check_bank_packing();
     }
 }
 

@@ -5,7 +5,7 @@
 #include "kernels/kernels.h"
 
 enum {
-    ESPL__CSR_STRIP = 128, /* pixels at a time, or */
+    ESPL__CSR_STRIP = 64, /* pixels at a time, or */
     ESPL__CSR_BYTES =
         320 << 10 /* as many as keep their elements in the second-level cache, but at least 16 */
 };

@@ -106,6 +106,23 @@ static INLINE void vf_store_part(float *to, vf x, int valid) {
 static INLINE vf vf_first(vf x, vf y, int valid) {
     return _mm256_blendv_ps(y, x, _mm256_castsi256_ps(lanes(valid)));
 }
+/* Four floats at `offset` from each of VL places: x[i] has the i-th of all. */
+static INLINE void vf_quads(const char *const from[VL], ptrdiff_t offset, vf x[4]) {
+    vf a[4], b[4];
+    UNROLL
+    for (int i = 0; i < 4; i++)
+        a[i] =
+            _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps((const float *)(from[i] + offset))),
+                                 _mm_loadu_ps((const float *)(from[4 + i] + offset)), 1);
+    b[0] = _mm256_unpacklo_ps(a[0], a[1]);
+    b[1] = _mm256_unpackhi_ps(a[0], a[1]);
+    b[2] = _mm256_unpacklo_ps(a[2], a[3]);
+    b[3] = _mm256_unpackhi_ps(a[2], a[3]);
+    x[0] = _mm256_shuffle_ps(b[0], b[2], 0x44);
+    x[1] = _mm256_shuffle_ps(b[0], b[2], 0xEE);
+    x[2] = _mm256_shuffle_ps(b[1], b[3], 0x44);
+    x[3] = _mm256_shuffle_ps(b[1], b[3], 0xEE);
+}
 static INLINE vi vi_load_u8(const uint8_t *from) {
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)from));
 }
@@ -131,9 +148,6 @@ static INLINE vi v8_max(vi a, vi b) {
 static INLINE vi v8_min(vi a, vi b) {
     return _mm256_min_epu8(a, b);
 }
-static INLINE vi v8_sub(vi a, vi b) {
-    return _mm256_sub_epi8(a, b);
-}
 static INLINE vi v16_set1(int x) {
     return _mm256_set1_epi16((int16_t)x);
 }
@@ -152,7 +166,7 @@ static INLINE vi v16_add(vi a, vi b) {
     return _mm256_add_epi16(a, b);
 }
 /* Of each pair of s8 the sum of the positive ones and the negated sum of the negative ones, 255 at most, as
- * bytes: of every 16, eight of the former and the eight of the latter. */
+ * bytes in any order. */
 static INLINE vi v8_pair_sums(vi w) {
     const vi zero = vi_set1(0), one = v8_set1(1);
     const vi plus = _mm256_max_epi8(w, zero), minus = _mm256_sub_epi8(zero, _mm256_min_epi8(w, zero));

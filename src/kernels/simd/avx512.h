@@ -107,6 +107,25 @@ static INLINE void vf_store_part(float *to, vf x, int valid) {
 static INLINE vf vf_first(vf x, vf y, int valid) {
     return _mm512_mask_mov_ps(y, lanes(valid), x);
 }
+/* Four floats at `offset` from each of VL places: x[i] has the i-th of all. */
+static INLINE void vf_quads(const char *const from[VL], ptrdiff_t offset, vf x[4]) {
+    vf a[4], b[4];
+    UNROLL
+    for (int i = 0; i < 4; i++) {
+        a[i] = _mm512_castps128_ps512(_mm_loadu_ps((const float *)(from[i] + offset)));
+        a[i] = _mm512_insertf32x4(a[i], _mm_loadu_ps((const float *)(from[4 + i] + offset)), 1);
+        a[i] = _mm512_insertf32x4(a[i], _mm_loadu_ps((const float *)(from[8 + i] + offset)), 2);
+        a[i] = _mm512_insertf32x4(a[i], _mm_loadu_ps((const float *)(from[12 + i] + offset)), 3);
+    }
+    b[0] = _mm512_unpacklo_ps(a[0], a[1]);
+    b[1] = _mm512_unpackhi_ps(a[0], a[1]);
+    b[2] = _mm512_unpacklo_ps(a[2], a[3]);
+    b[3] = _mm512_unpackhi_ps(a[2], a[3]);
+    x[0] = _mm512_shuffle_ps(b[0], b[2], 0x44);
+    x[1] = _mm512_shuffle_ps(b[0], b[2], 0xEE);
+    x[2] = _mm512_shuffle_ps(b[1], b[3], 0x44);
+    x[3] = _mm512_shuffle_ps(b[1], b[3], 0xEE);
+}
 static INLINE vi vi_load_u8(const uint8_t *from) {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)from));
 }
@@ -136,9 +155,6 @@ static INLINE vi v8_max(vi a, vi b) {
 static INLINE vi v8_min(vi a, vi b) {
     return _mm512_min_epu8(a, b);
 }
-static INLINE vi v8_sub(vi a, vi b) {
-    return _mm512_sub_epi8(a, b);
-}
 static INLINE vi v16_set1(int x) {
     return _mm512_set1_epi16((int16_t)x);
 }
@@ -157,7 +173,7 @@ static INLINE vi v16_add(vi a, vi b) {
     return _mm512_add_epi16(a, b);
 }
 /* Of each pair of s8 the sum of the positive ones and the negated sum of the negative ones, 255 at most, as
- * bytes: of every 16, eight of the former and the eight of the latter. */
+ * bytes in any order. */
 static INLINE vi v8_pair_sums(vi w) {
     const vi zero = vi_set1(0), one = v8_set1(1);
     const vi plus = _mm512_max_epi8(w, zero), minus = _mm512_sub_epi8(zero, _mm512_min_epi8(w, zero));

@@ -1,0 +1,6 @@
+/* Convolution with compressed sparse rows in 512 bits. */
+#include "kernels/simd/avx512.h"
+
+#include "kernels/csr/csr.inc.h"
+
+const espl__kernels espl__csr_avx512 = {.csr_conv_f32 = csr_conv_f32};
