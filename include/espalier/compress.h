@@ -19,7 +19,8 @@ typedef struct espl_layer_cost {
     const char *name, *op; /* borrowed from the graph; name "" if the model gives none */
     const char *format;    /* of its weights: "f32", "s8", ... */
     const char *pattern;   /* "dense" */
-    int64_t macs, params, zeros; /* zeros among the parameters */
+    int64_t macs, params;
+    int64_t weights, zeros;      /* elements of the weight tensors (params has biases too), and the zeros among them */
     uint64_t weight_bytes;       /* as stored in an .espl file */
     uint64_t weight_bytes_f32, weight_bytes_s8;
     uint64_t output_bytes_f32, output_bytes_s8; /* activations the layer writes */
@@ -53,9 +54,10 @@ const char *espl_goal_name(espl_goal goal);
 bool espl_goal_parse(const char *name, espl_goal *out);
 
 typedef struct espl_compress_options {
-    const espl_chip *chip;
-    espl_dataset *data;  /* evaluation */
-    espl_dataset *calib; /* calibration; NULL: every 5th sample of `data`, held out of the evaluation */
+    const espl_chip *chip; /* NULL, with a recipe: the recipe's, else this host */
+    espl_dataset *data;    /* evaluation; NULL, with a recipe: accuracy is not measured */
+    espl_dataset *calib;   /* calibration; NULL: every 5th sample of `data`, held out of the evaluation, and without
+                              `data` inputs that are drawn (standard normal) */
     int64_t calib_count; /* at most; 0: 512 */
     double max_drop;     /* points (1 = 1 %) the network may lose; < 0: the recipe's, else 1 */
     int goal;            /* espl_goal, or -1: the recipe's, else latency */
@@ -69,10 +71,12 @@ typedef struct espl_compress_options {
 /* One layer before and after. Strings are owned by the result. */
 typedef struct espl_layer_choice {
     const char *name, *op;
-    const char *pattern, *format_before, *format_after;
+    const char *format_before, *format_after;
+    espl_sparsity pattern; /* after */
     uint64_t bytes_before, bytes_after;
     double ms_before, ms_after; /* on the chip: measured if it is this host, else modelled; 0 if not known */
     int64_t macs, params;
+    int64_t weights, zeros; /* elements of the weight tensors (params has biases too), and the zeros among them, after */
     double sqnr_db; /* signal to noise of the network's output with only this layer quantized; NaN if not computed */
     const char *why;
 } espl_layer_choice;
@@ -81,20 +85,22 @@ typedef struct espl_result {
     espl_graph *graph; /* compressed */
     espl_layer_choice *layers;
     int layer_count;
-    const char *metric;  /* "top1", "agreement" (top-1 agreement with f32, no labels), or "similarity" (1 - relative L2) */
+    const char *metric;  /* "top1", "agreement" (top-1 agreement with f32, no labels), "similarity" (1 - relative L2), or
+                          "none" (no data: scores and drop are NaN, and there is no budget to keep) */
     double score_before, score_after; /* fractions */
     double drop;                      /* points */
     double max_drop;                  /* that were allowed */
     bool within_budget;
     espl_goal goal;
     espl_scores before, after;
-    int64_t eval_samples, calib_samples;
+    int64_t eval_samples, calib_samples; /* calib_samples 0: no layer needed ranges */
+    const char *calib_data; /* the data set, or "drawn"; NULL: none */
     uint64_t bytes_before, bytes_after; /* of the f32 network as ONNX, and of model.espl */
     uint64_t onnx_bytes;                /* of the written model.onnx, 0 until written */
     double ms_before, ms_after;         /* whole network on the chip */
     double joules_before, joules_after; /* modelled; 0 if the profile has no energies */
     bool measured;                      /* latencies were measured here, not modelled */
-    int64_t macs, params;
+    int64_t macs, params, weights, zeros;
     espl_flavour flavour;
     const char *chip, *data, *recipe; /* recipe: YAML text */
     struct espl__result_private *own;

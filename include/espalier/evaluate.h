@@ -23,7 +23,7 @@ typedef struct espl_scores {
 
 /* Runs samples `first`, `first + step`, ... of the data set (count of them; -1: as many as there are) through the session
  * (batch 1). `classes` may be NULL or receive the index of the largest first output per sample, `outputs` NULL or the
- * first output of every sample. */
+ * first output of every sample. Without a data set (NULL) `count` inputs are drawn: standard normal, what is no f32 0. */
 typedef struct espl_evaluation {
     int64_t first, step, count;
     int64_t hold_out; /* > 0: samples whose index is a multiple of it are left out (step must be 1) */

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-enum { HOLD_OUT = 5, CALIB_DEFAULT = 512, BLAME_SAMPLES = 16, PAYOFF_TRIES = 6 };
+enum { HOLD_OUT = 5, CALIB_DEFAULT = 512, DRAWN = 32, BLAME_SAMPLES = 16, PAYOFF_TRIES = 6 };
 
 struct espl__result_private {
     espl__arena arena;
@@ -37,6 +37,7 @@ typedef struct job {
     task k;
     espl_compress_options o; /* k.o: the caller's, with what the recipe says filled in */
     espl__recipe *recipe;
+    espl_chip *chip; /* if the caller gave none */
     decision *decisions;
     const char **why; /* by node; NULL: nothing special */
     double *error;    /* by node: relative error of the output with it alone quantized; 0: not computed */
@@ -75,10 +76,10 @@ static espl_status decide(job *j, espl_diag *diag) {
         decision *d = &j->decisions[i];
         const espl__recipe_layer *row =
             j->recipe ? espl__recipe_lookup(j->recipe, n->name, n->op->name) : NULL;
-        *d = (decision){ESPL_PATTERN_DENSE, j->recipe ? ESPL_FORMAT_F32 : ESPL_FORMAT_S8, !j->recipe && s8,
-                        false};
+        *d = (decision){.weights = j->recipe ? ESPL_FORMAT_F32 : ESPL_FORMAT_S8, .integer = !j->recipe && s8};
         if (row) {
-            d->pattern = row->pattern;
+            d->pattern = espl__recipe_pattern(row);
+            d->saliency = row->saliency ? (espl__saliency)(row->saliency - 1) : ESPL__SALIENCY_MAGNITUDE;
             d->weights = row->format;
             d->integer = row->format != ESPL_FORMAT_F32 && row->activations != ESPL__ACTIVATIONS_F32;
             d->per_tensor = row->scale == ESPL__SCALE_TENSOR;
@@ -272,18 +273,42 @@ static const char *speed_reason(job *j, int i) {
     return say(j, "int8: %.1fx the speed (%s)", a / b, how);
 }
 
+/* The pattern of the layer's weights, of the largest if there are several; and in *why which of them stay
+ * dense. */
+static espl_sparsity pattern_of(job *j, const espl__node *n, const char **why) {
+    const decision *d = &j->decisions[n->id];
+    espl_sparsity found = {.pattern = ESPL_PATTERN_DENSE};
+    int64_t most = 0;
+    *why = NULL;
+    for (int i = 0; i < n->input_count && i < 32; i++) {
+        espl__matrix m;
+        char reason[ESPL__PRUNE_WHY];
+        if (!(n->op->weight_inputs >> i & 1)) continue;
+        espl_sparsity s = espl__prune_effective(j->k.graph, n, i, &d->pattern, &m, reason);
+        if (*reason) *why = say(j, "%s", reason);
+        if (s.pattern == ESPL_PATTERN_DENSE || espl__matrix_count(&m) <= most) continue;
+        most = espl__matrix_count(&m);
+        found = s;
+    }
+    return found;
+}
+
 static void describe_layer(job *j, const espl__node *n, espl_layer_choice *l) {
     const espl__node *m = j->now.graph->nodes[n->id];
-    int64_t zeros;
     const decision *d = &j->decisions[n->id];
+    const char *dense;
     *l = (espl_layer_choice){.name = say(j, "%s", n->name),
                              .op = n->op->name,
-                             .pattern = espl_pattern_name(d->pattern),
+                             .pattern = pattern_of(j, n, &dense),
                              .format_before = "f32",
                              .format_after = espl_format_name(d->weights),
                              .sqnr_db = j->error[n->id] > 0 ? -20 * log10(j->error[n->id]) : NAN};
-    espl__layer_weights(n, &l->params, &zeros, &l->bytes_before);
-    espl__layer_weights(m, &(int64_t){0}, &zeros, &l->bytes_after);
+    espl__layer_sums before = espl__layer_weights(n), after = espl__layer_weights(m);
+    l->params = before.params;
+    l->weights = after.weights;
+    l->zeros = after.zeros;
+    l->bytes_before = before.bytes;
+    l->bytes_after = after.bytes;
     if (!espl__is_layer(n)) {
         bool integer = n->input_count > 0 && espl__is_quantized(m->inputs[0]);
         l->format_after = integer ? "s8" : "f32";
@@ -293,6 +318,7 @@ static void describe_layer(job *j, const espl__node *n, espl_layer_choice *l) {
     l->why = j->why[n->id]                   ? j->why[n->id]
              : d->weights == ESPL_FORMAT_F32 ? "as the recipe says"
                                              : speed_reason(j, n->id);
+    if (dense) l->why = say(j, "%s; %s", dense, l->why);
     if (!espl__is_layer(n)) l->why = "";
 }
 
@@ -309,7 +335,6 @@ static espl_status list_layers(job *j, espl_diag *diag) {
     }
     espl_layer_choice rest = {.name = "(other work)",
                               .op = "",
-                              .pattern = "dense",
                               .format_before = "f32",
                               .format_after = "",
                               .why = "",
@@ -320,6 +345,8 @@ static espl_status list_layers(job *j, espl_diag *diag) {
         for (int c = 0; c < costs.graph->node_count; c++)
             if (costs.graph->nodes[c]->origin == i) l.macs = costs.layers[c].macs;
         r->params += l.params;
+        r->weights += l.weights;
+        r->zeros += l.zeros;
         r->macs += l.macs;
         if (espl__is_layer(g->nodes[i]) || l.macs > 0) {
             r->layers[r->layer_count++] = l;
@@ -330,13 +357,49 @@ static espl_status list_layers(job *j, espl_diag *diag) {
         rest.ms_before += l.ms_before;
         rest.ms_after += l.ms_after;
         rest.params += l.params;
+        rest.weights += l.weights;
+        rest.zeros += l.zeros;
     }
     if (rest.ms_before + rest.ms_after > 0 || rest.bytes_before) r->layers[r->layer_count++] = rest;
     espl_costs_free(j->k.ctx, &costs);
     return ESPL_OK;
 }
 
-/* One row for what most layers got, then the exceptions by name. */
+static bool same_row(const decision *a, const decision *b) {
+    return a->weights == b->weights && a->integer == b->integer && a->per_tensor == b->per_tensor &&
+           a->saliency == b->saliency && espl_sparsity_equal(&a->pattern, &b->pattern);
+}
+
+/* What most layers got. */
+static decision usual(const job *j) {
+    const espl_graph *g = j->k.graph;
+    decision best = {.weights = ESPL_FORMAT_S8, .integer = true};
+    int most = 0;
+    for (int i = 0; i < g->node_count; i++) {
+        int votes = 0;
+        for (int k = 0; k < g->node_count && espl__is_layer(g->nodes[i]); k++)
+            votes += espl__is_layer(g->nodes[k]) && same_row(&j->decisions[i], &j->decisions[k]);
+        if (votes <= most) continue;
+        most = votes;
+        best = j->decisions[i];
+    }
+    return best;
+}
+
+static espl__recipe_layer recipe_row(job *j, const char *match, const decision *d) {
+    char text[ESPL_SPARSITY_TEXT];
+    espl__recipe_layer row = {.match = (char *)match, .format = d->weights};
+    if (d->pattern.pattern != ESPL_PATTERN_DENSE) {
+        row.pattern = (char *)say(j, "%s", espl_sparsity_text(&d->pattern, text, sizeof text));
+        if (d->saliency != ESPL__SALIENCY_MAGNITUDE) row.saliency = (espl__recipe_saliency)d->saliency + 1;
+    }
+    if (!d->integer && d->weights != ESPL_FORMAT_F32) row.activations = ESPL__ACTIVATIONS_F32;
+    if (d->per_tensor && d->weights != ESPL_FORMAT_F32) row.scale = ESPL__SCALE_TENSOR;
+    return row;
+}
+
+/* One row for what most layers got, then the exceptions by name: layers, and other work that is or is not
+ * done in integers against the rule. */
 static espl_status write_recipe(job *j, espl_diag *diag) {
     const espl_graph *g = j->k.graph;
     espl__buffer text;
@@ -346,31 +409,19 @@ static espl_status write_recipe(job *j, espl_diag *diag) {
                                                                         : ESPL__FLAVOUR_PORTABLE,
                         .goal = (espl__recipe_goal)(j->k.o->goal + 1)};
     double max_drop = j->k.o->max_drop;
+    decision rule = usual(j);
     out.max_drop = &max_drop;
     out.layers = espl__calloc(j->k.ctx, (uint64_t)g->node_count + 2, sizeof *out.layers);
     if (!out.layers) return espl__nomem(diag, sizeof *out.layers);
-    int votes[ESPL_FORMAT_COUNT] = {0}, most = ESPL_FORMAT_S8;
-    for (int i = 0; i < g->node_count; i++)
-        if (espl__is_layer(g->nodes[i])) votes[j->decisions[i].weights]++;
-    for (int f = 0; f < ESPL_FORMAT_COUNT; f++)
-        if (votes[f] > votes[most]) most = f;
-    out.layers[out.layer_count++] =
-        (espl__recipe_layer){(char *)"*", ESPL_PATTERN_DENSE, (espl_format)most, 0, 0};
+    out.layers[out.layer_count++] = recipe_row(j, "*", &rule);
     for (int i = 0; i < g->node_count; i++) {
         const decision *d = &j->decisions[i];
         const espl__node *n = g->nodes[i];
-        bool differs = (int)d->weights != most || d->per_tensor ||
-                       (espl__is_layer(n) && !d->integer && d->weights != ESPL_FORMAT_F32);
-        if (!n->name[0] || (!espl__is_layer(n) && d->integer == (most != ESPL_FORMAT_F32)) || !differs)
-            continue;
-        out.layers[out.layer_count++] = (espl__recipe_layer){
-            n->name, d->pattern, d->weights,
-            d->integer || d->weights == ESPL_FORMAT_F32 ? ESPL__ACTIVATIONS_UNSET : ESPL__ACTIVATIONS_F32,
-            d->per_tensor ? ESPL__SCALE_TENSOR : ESPL__SCALE_UNSET};
+        bool follows = espl__is_layer(n) ? same_row(d, &rule) : d->integer == rule.integer;
+        if (n->name[0] && !follows) out.layers[out.layer_count++] = recipe_row(j, n->name, d);
     }
     espl__buffer_init(&text, j->k.ctx);
     espl_status status = espl__recipe_emit(j->k.ctx, &out, &text, diag);
-    if (status == ESPL_OK) j->r->recipe = say(j, "%s", "");
     if (status == ESPL_OK && !(j->r->recipe = espl__arena_strdup(&j->r->own->arena, text.data)))
         status = espl__nomem(diag, text.length);
     espl__buffer_free(&text);
@@ -379,16 +430,16 @@ static espl_status write_recipe(job *j, espl_diag *diag) {
 }
 
 static espl_status fill_result(job *j, espl_diag *diag) {
-    static const char *const metrics[] = {"top1", "agreement", "similarity"};
+    static const char *const metrics[] = {"top1", "agreement", "similarity", "none"};
     espl_result *r = j->r;
     struct stat st;
     r->metric = metrics[j->k.metric];
     r->score_before = j->k.reference_score;
     r->score_after = j->now.score;
-    r->drop = j->now.drop;
+    r->drop = j->k.metric == METRIC_NONE ? NAN : j->now.drop;
     r->max_drop = j->k.o->max_drop;
     r->goal = (espl_goal)j->k.o->goal;
-    r->within_budget = j->now.drop <= j->k.o->max_drop + 1e-9;
+    r->within_budget = !j->k.o->data || j->now.drop <= j->k.o->max_drop + 1e-9;
     r->before = j->k.reference;
     r->after = j->now.scores;
     r->eval_samples = j->k.samples;
@@ -401,7 +452,7 @@ static espl_status fill_result(job *j, espl_diag *diag) {
     r->measured = j->k.measured;
     r->flavour = j->k.flavour;
     r->chip = say(j, "%s", espl_chip_name(j->k.o->chip));
-    r->data = say(j, "%s", espl_dataset_describe(j->k.o->data));
+    r->data = j->k.o->data ? say(j, "%s", espl_dataset_describe(j->k.o->data)) : "none";
     espl_status status = list_layers(j, diag);
     if (status == ESPL_OK) status = write_recipe(j, diag);
     r->graph = j->now.graph;
@@ -412,18 +463,31 @@ static espl_status fill_result(job *j, espl_diag *diag) {
 /* --- the whole ---------------------------------------------------------------------------------------------
  */
 
+/* The recipe, and what the caller leaves to it. */
+static espl_status open_recipe(job *j, espl_diag *diag) {
+    espl_status status = ESPL_OK;
+    if (j->o.recipe) status = espl__recipe_read(j->k.ctx, j->o.recipe, &j->recipe, diag);
+    if (status != ESPL_OK) return status;
+    if (!j->recipe && (!j->o.data || !j->o.chip))
+        return espl__fail(diag, ESPL_INVALID, "without a recipe there must be a chip and data");
+    if (!j->o.chip) {
+        status = espl_chip_load(j->k.ctx, j->recipe->chip ? j->recipe->chip : "host", &j->chip, diag);
+        if (status != ESPL_OK && j->recipe->chip) espl__diag_prefix(diag, "%s: chip", j->o.recipe);
+        j->o.chip = j->chip;
+    }
+    if (j->recipe && j->o.flavour < 0 && j->recipe->flavour != ESPL__FLAVOUR_UNSET)
+        j->o.flavour =
+            j->recipe->flavour == ESPL__FLAVOUR_ORT_X86 ? ESPL_FLAVOUR_ORT_X86 : ESPL_FLAVOUR_PORTABLE;
+    return status;
+}
+
 static espl_status begin(job *j, espl_diag *diag) {
     espl_context *ctx = j->k.ctx;
     const espl_compress_options *o = j->k.o;
     uint64_t nodes = (uint64_t)j->k.graph->node_count + 1;
+    espl_status status = open_recipe(j, diag);
+    if (status != ESPL_OK) return status;
     int flavour = o->flavour;
-    if (o->recipe) {
-        espl_status status = espl__recipe_read(ctx, o->recipe, &j->recipe, diag);
-        if (status != ESPL_OK) return status;
-        if (flavour < 0 && j->recipe->flavour != ESPL__FLAVOUR_UNSET)
-            flavour =
-                j->recipe->flavour == ESPL__FLAVOUR_ORT_X86 ? ESPL_FLAVOUR_ORT_X86 : ESPL_FLAVOUR_PORTABLE;
-    }
     const espl__recipe *r = j->recipe;
     if (j->o.max_drop < 0) j->o.max_drop = r && r->max_drop ? *r->max_drop : 1;
     if (j->o.goal < 0) j->o.goal = r && r->goal != ESPL__GOAL_UNSET ? (int)r->goal - 1 : ESPL_GOAL_LATENCY;
@@ -445,19 +509,49 @@ static espl_status begin(job *j, espl_diag *diag) {
     return ESPL_OK;
 }
 
-static espl_status calibrate(job *j, espl_diag *diag) {
+static bool needs_ranges(const job *j) {
+    bool any = false;
+    for (int i = 0; i < j->k.graph->node_count; i++) any |= j->decisions[i].integer;
+    return any;
+}
+
+/* Which samples calibrate; without data some that are drawn. */
+static espl_status choose_samples(job *j, espl_dataset **data, int64_t *step, int64_t *count,
+                                  espl_diag *diag) {
     const espl_compress_options *o = j->k.o;
-    espl_dataset *data = o->calib ? o->calib : o->data;
-    int64_t want = o->calib_count > 0 ? o->calib_count : CALIB_DEFAULT, all = espl_dataset_count(data);
-    int64_t step = o->calib ? ESPL_MAX(all / want, 1) : HOLD_OUT;
-    int64_t count = ESPL_MIN(want, (all + step - 1) / step);
-    if (count < 1 || (!o->calib && all < 2))
+    int64_t want = o->calib_count > 0 ? o->calib_count : CALIB_DEFAULT;
+    *data = o->calib ? o->calib : o->data;
+    *step = 1;
+    *count = ESPL_MIN(want, DRAWN);
+    if (!*data) return ESPL_OK;
+    int64_t all = espl_dataset_count(*data);
+    *step = o->calib ? ESPL_MAX(all / want, 1) : HOLD_OUT;
+    *count = ESPL_MIN(want, (all + *step - 1) / *step);
+    if (*count < 1 || (!o->calib && all < 2))
         return espl__fail(diag, ESPL_INVALID,
                           "the data set (%s) has too few samples to calibrate and evaluate on",
-                          espl_dataset_describe(data));
+                          espl_dataset_describe(*data));
+    return ESPL_OK;
+}
+
+/* Ranges are those of the pruned network: with fewer products its values are smaller. */
+static espl_status calibrate(job *j, espl_diag *diag) {
+    const espl_compress_options *o = j->k.o;
+    espl_status status = ESPL_OK;
+    espl_graph *pruned = NULL;
+    espl_dataset *data;
+    int64_t step, count;
+    ESPL_TRY(choose_samples(j, &data, &step, &count, diag));
+    if (!needs_ranges(j)) return ESPL_OK;
     j->r->calib_samples = count;
-    return espl__calibrate(j->k.ctx, j->k.graph, o->input_shapes, data, 0, step, count, j->k.ranges,
-                           o->progress, o->user, diag);
+    j->r->calib_data = data ? say(j, "%s", espl_dataset_describe(data)) : "drawn";
+    ESPL_TRY(espl__graph_clone(j->k.graph, &pruned, diag));
+    ESPL_TRY(espl__prune_apply(pruned, j->decisions, diag));
+    status = espl__calibrate(j->k.ctx, pruned, o->input_shapes, data, 0, step, count, j->k.ranges,
+                             o->progress, o->user, diag);
+done:
+    espl_graph_destroy(&pruned);
+    return status;
 }
 
 static void finish(job *j) {
@@ -465,6 +559,7 @@ static void finish(job *j) {
     espl__trial_free(&j->k, &j->before);
     espl__trial_free(&j->k, &j->now);
     espl__recipe_destroy(ctx, &j->recipe);
+    espl_chip_destroy(&j->chip);
     espl__free(ctx, j->k.ranges);
     espl__free(ctx, j->k.classes);
     espl__free(ctx, j->k.outputs);
@@ -492,10 +587,10 @@ espl_status espl_compress(espl_context *ctx, const espl_graph *graph, const espl
         status = espl__nomem(diag, sizeof *f32);
         goto done;
     }
+    ESPL_TRY(decide(&j, diag));
     ESPL_TRY(calibrate(&j, diag));
     ESPL_TRY(espl__task_reference(&j.k, diag));
     ESPL_TRY(espl__trial_build(&j.k, f32, &j.before, diag));
-    ESPL_TRY(decide(&j, diag));
     ESPL_TRY(rebuild(&j, &j.now, diag));
     ESPL_TRY(keep_budget(&j, diag));
     ESPL_TRY(undo_what_does_not_pay(&j, diag));

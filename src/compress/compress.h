@@ -2,6 +2,7 @@
 #ifndef ESPL_COMPRESS_INTERNAL_H
 #define ESPL_COMPRESS_INTERNAL_H
 
+#include "compress/prune/prune.h"
 #include "compress/recipe.h"
 #include "espalier/compress.h"
 #include "graph/graph.h"
@@ -14,7 +15,8 @@ typedef struct range {
 
 /* What is to become of a node, by node id. */
 typedef struct decision {
-    espl_pattern pattern;
+    espl_sparsity pattern;
+    espl__saliency saliency;
     espl_format weights; /* of its weights; F32: the layer stays in floating point */
     bool integer;        /* compute in integers if its neighbours allow it */
     bool per_tensor;     /* one scale for the weights instead of one per channel */
@@ -35,7 +37,12 @@ ESPL_NODISCARD espl_status espl__ptq_apply(espl_graph *graph, const range *range
 
 /* A node with trained weights of its own. */
 bool espl__is_layer(const espl__node *node);
-/* Sum over its weights: elements, zeros, and bytes as an .espl file stores them. */
-void espl__layer_weights(const espl__node *node, int64_t *params, int64_t *zeros, uint64_t *bytes);
+/* Sums over its constants: all parameters, those of the weight tensors, zeros among these, and bytes as an .espl file
+ * stores them. */
+typedef struct espl__layer_sums {
+    int64_t params, weights, zeros;
+    uint64_t bytes;
+} espl__layer_sums;
+espl__layer_sums espl__layer_weights(const espl__node *node);
 
 #endif

@@ -8,11 +8,12 @@ bool espl__is_layer(const espl__node *node) {
 }
 
 static uint64_t stored_bytes(const espl__value *v) {
-    int64_t count = espl_shape_count(&v->constant->shape);
-    if (!espl__is_quantized(v)) return (uint64_t)count * espl_dtype_bytes(v->constant->dtype);
-    int bits = espl_format_bits(v->quant.format);
-    return espl__codes_bytes(count, ESPL_MIN(bits, 8)) * (uint64_t)(bits > 8 ? bits / 8 : 1) +
-           (v->quant.format == ESPL_FORMAT_S32 ? 0 : 4 * (uint64_t)v->quant.count);
+    espl__sparse layout;
+    uint64_t bytes = espl__constant_sparse(v, &layout)
+                         ? layout.bytes
+                         : espl__codes_bytes(espl_shape_count(&v->constant->shape), espl__constant_bits(v));
+    bool scales = espl__is_quantized(v) && v->quant.format != ESPL_FORMAT_S32;
+    return bytes + (scales ? 4 * (uint64_t)v->quant.count : 0);
 }
 
 static bool is_zero(const espl_tensor *t, int64_t i) {
@@ -29,17 +30,19 @@ static bool is_zero(const espl_tensor *t, int64_t i) {
     }
 }
 
-void espl__layer_weights(const espl__node *n, int64_t *params, int64_t *zeros, uint64_t *bytes) {
-    *params = *zeros = 0;
-    *bytes = 0;
+espl__layer_sums espl__layer_weights(const espl__node *n) {
+    espl__layer_sums sums = {0};
     for (int i = 0; i < n->input_count; i++) {
         const espl__value *v = n->inputs[i];
         if (!v || !v->constant || v->dtype != ESPL_F32) continue;
         int64_t count = espl_shape_count(&v->constant->shape);
-        *params += count;
-        *bytes += stored_bytes(v);
-        for (int64_t k = 0; k < count; k++) *zeros += is_zero(v->constant, k);
+        sums.params += count;
+        sums.bytes += stored_bytes(v);
+        if (i >= 32 || !(n->op->weight_inputs >> i & 1)) continue;
+        sums.weights += count;
+        for (int64_t k = 0; k < count; k++) sums.zeros += is_zero(v->constant, k);
     }
+    return sums;
 }
 
 static const char *weight_format(const espl__node *n) {
@@ -75,7 +78,11 @@ espl_status espl_costs_compute(espl_context *ctx, const espl_graph *graph, const
                                .format = weight_format(n),
                                .pattern = espl_pattern_name(ESPL_PATTERN_DENSE)};
         l->macs = n->op->macs ? n->op->macs(n) : 0;
-        espl__layer_weights(n, &l->params, &l->zeros, &l->weight_bytes);
+        espl__layer_sums sums = espl__layer_weights(n);
+        l->params = sums.params;
+        l->weights = sums.weights;
+        l->zeros = sums.zeros;
+        l->weight_bytes = sums.bytes;
         l->weight_bytes_f32 = 4 * (uint64_t)l->params;
         l->weight_bytes_s8 = (uint64_t)l->params;
         for (int k = 0; k < n->output_count; k++)
@@ -84,6 +91,7 @@ espl_status espl_costs_compute(espl_context *ctx, const espl_graph *graph, const
         l->output_bytes_f32 = 4 * l->output_bytes_s8;
         t->macs += l->macs;
         t->params += l->params;
+        t->weights += l->weights;
         t->zeros += l->zeros;
         t->weight_bytes += l->weight_bytes;
         t->weight_bytes_f32 += l->weight_bytes_f32;

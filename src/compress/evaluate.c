@@ -105,6 +105,26 @@ static void score(const float *x, int64_t n, int64_t label, tally *t) {
     t->loss += cross_entropy(x, n, label);
 }
 
+/* Inputs for want of data: like normalised data, standard normal; what is no f32 stays 0. The index decides.
+ */
+static void draw_inputs(const espl_session *s, run_buffers *b, int64_t index) {
+    for (int i = 0; i < espl_session_input_count(s); i++) {
+        espl__rng rng = espl__rng_seed((uint64_t)index, (uint64_t)i);
+        int64_t n = espl_shape_count(&b->inputs[i].shape);
+        if (b->inputs[i].dtype == ESPL_F32)
+            for (int64_t k = 0; k < n; k++) ((float *)b->inputs[i].data)[k] = espl__rng_normal(&rng);
+    }
+}
+
+static espl_status fetch_inputs(const espl_session *s, espl_dataset *data, run_buffers *b, int64_t index,
+                                espl_diag *diag) {
+    espl_status status = ESPL_OK;
+    if (!data) draw_inputs(s, b, index);
+    for (int k = 0; data && k < espl_session_input_count(s) && status == ESPL_OK; k++)
+        status = espl_dataset_read(data, b->source[k], index, b->inputs[k].data, diag);
+    return status;
+}
+
 espl_status espl_evaluate(espl_context *ctx, espl_session *session, espl_dataset *data,
                           const espl_evaluation *options, espl_scores *scores, espl_diag *diag) {
     espl_status status = ESPL_OK;
@@ -113,22 +133,24 @@ espl_status espl_evaluate(espl_context *ctx, espl_session *session, espl_dataset
     tally t = {0};
     if (o.step == 0) o.step = 1;
     if (o.hold_out == 1) return espl__fail(diag, ESPL_INVALID, "holding out every sample leaves none");
-    int64_t all = espl_dataset_count(data), available = (all - o.first + o.step - 1) / o.step;
+    if (!data && o.count < 0)
+        return espl__fail(diag, ESPL_INVALID, "without data a number of samples must be given");
+    int64_t all = data ? espl_dataset_count(data) : o.first + o.count * o.step,
+            available = (all - o.first + o.step - 1) / o.step;
     if (o.hold_out > 0) available = all - (all + o.hold_out - 1) / o.hold_out;
     int64_t count = o.count < 0 ? available : ESPL_MIN(o.count, available);
     *scores = (espl_scores){0};
     ESPL_TRY(make_buffers(ctx, session, &b, diag));
-    ESPL_TRY(match_inputs(session, data, &b, diag));
+    if (data) ESPL_TRY(match_inputs(session, data, &b, diag));
     const espl_tensor *out = &b.outputs[0], *in = &b.inputs[0];
     int64_t n = espl_shape_count(&out->shape);
     bool real = out->dtype == ESPL_F32 && n > 0;
     scores->has_mse = real && in->dtype == ESPL_F32 && espl_shape_equal(&in->shape, &out->shape);
-    scores->has_labels = real && espl_dataset_has_labels(data) && !scores->has_mse;
+    scores->has_labels = real && data && espl_dataset_has_labels(data) && !scores->has_mse;
     for (int64_t i = 0; i < count; i++) {
         int64_t index = o.first + i * o.step, label = -1;
         if (o.hold_out > 0) index = i / (o.hold_out - 1) * o.hold_out + 1 + i % (o.hold_out - 1);
-        for (int k = 0; k < espl_session_input_count(session); k++)
-            ESPL_TRY(espl_dataset_read(data, b.source[k], index, b.inputs[k].data, diag));
+        ESPL_TRY(fetch_inputs(session, data, &b, index, diag));
         ESPL_TRY(espl_session_run(session, b.inputs, b.outputs, diag));
         const float *x = out->data;
         if (scores->has_labels) {

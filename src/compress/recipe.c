@@ -3,11 +3,12 @@
 
 #include <stdio.h>
 
+#include "compress/prune/prune.h"
 #include "yaml/yaml.h"
 
-static const cyaml_strval_t pattern_names[] = {
-#define X(NAME, name, parameters, text) {name, ESPL_PATTERN_##NAME},
-    ESPL_PATTERN_LIST(X)
+static const cyaml_strval_t saliency_names[] = {
+#define X(NAME, name, text) {name, ESPL__SALIENCY_##NAME + 1},
+    ESPL__SALIENCY_LIST(X)
 #undef X
 };
 static const cyaml_strval_t format_names[] = {
@@ -32,7 +33,8 @@ static const cyaml_strval_t observer_names[] = {{"minmax", ESPL__OBSERVER_MINMAX
 
 static const cyaml_schema_field_t layer_fields[] = {
     CYAML_FIELD_STRING_PTR("match", TEXT, espl__recipe_layer, match, 1, 1000),
-    ENUM_FIELD("pattern", OPTIONAL, espl__recipe_layer, pattern, pattern_names),
+    CYAML_FIELD_STRING_PTR("pattern", TEXT | OPTIONAL, espl__recipe_layer, pattern, 1, ESPL_SPARSITY_TEXT),
+    ENUM_FIELD("saliency", OPTIONAL, espl__recipe_layer, saliency, saliency_names),
     ENUM_FIELD("format", CYAML_FLAG_DEFAULT, espl__recipe_layer, format, format_names),
     ENUM_FIELD("activations", OPTIONAL, espl__recipe_layer, activations, activation_names),
     ENUM_FIELD("scale", OPTIONAL, espl__recipe_layer, scale, scale_names),
@@ -68,21 +70,48 @@ static const char *row_mistake(const espl__recipe_layer *row, const char **key) 
     return NULL;
 }
 
+/* What `check` complains with. */
+typedef struct place {
+    const char *label, *text;
+    size_t length;
+    unsigned row;
+    espl_diag *diag;
+} place;
+
+static espl_status complain(const place *p, const char *field, const char *value, const char *mistake) {
+    char key[64];
+    snprintf(key, sizeof key, "layers[%u].%s", p->row, field);
+    return espl__fail(p->diag, ESPL_FORMAT, "%.200s:%u: %s: %.100s %s", p->label,
+                      espl__yaml_line(p->text, p->length, key), key, value, mistake);
+}
+
+static espl_status check_row(const espl__recipe_layer *row, const place *p) {
+    char forms[ESPL_SPARSITY_FORMS], mistake[ESPL_SPARSITY_FORMS + 64], quoted[ESPL_SPARSITY_TEXT + 8];
+    espl_sparsity pattern;
+    const char *field, *text = row_mistake(row, &field);
+    if (text) return complain(p, field, strcmp(field, "format") ? "it" : espl_format_name(row->format), text);
+    if (!row->pattern || espl_sparsity_parse(row->pattern, &pattern)) return ESPL_OK;
+    snprintf(quoted, sizeof quoted, "'%s'", row->pattern);
+    snprintf(mistake, sizeof mistake, "is not a pattern; give one of: %s",
+             espl_sparsity_forms(forms, sizeof forms));
+    return complain(p, "pattern", quoted, mistake);
+}
+
 static espl_status check(const espl__recipe *recipe, const char *label, const char *text, size_t length,
                          espl_diag *diag) {
-    char key[64] = "max_drop";
+    espl_status status = ESPL_OK;
     if (recipe->max_drop && !(*recipe->max_drop >= 0))
-        return espl__fail(diag, ESPL_FORMAT, "%.200s:%u: %s: %g must not be negative", label,
-                          espl__yaml_line(text, length, key), key, *recipe->max_drop);
-    for (uint32_t i = 0; i < recipe->layer_count; i++) {
-        const char *field, *mistake = row_mistake(&recipe->layers[i], &field);
-        if (!mistake) continue;
-        snprintf(key, sizeof key, "layers[%u].%s", (unsigned)i, field);
-        const char *value = strcmp(field, "format") ? "it" : espl_format_name(recipe->layers[i].format);
-        return espl__fail(diag, ESPL_FORMAT, "%.200s:%u: %s: %s %s", label,
-                          espl__yaml_line(text, length, key), key, value, mistake);
-    }
-    return ESPL_OK;
+        return espl__fail(diag, ESPL_FORMAT, "%.200s:%u: max_drop: %g must not be negative", label,
+                          espl__yaml_line(text, length, "max_drop"), *recipe->max_drop);
+    for (uint32_t i = 0; i < recipe->layer_count && status == ESPL_OK; i++)
+        status = check_row(&recipe->layers[i], &(place){label, text, length, i, diag});
+    return status;
+}
+
+espl_sparsity espl__recipe_pattern(const espl__recipe_layer *row) {
+    espl_sparsity pattern = {.pattern = ESPL_PATTERN_DENSE};
+    if (row->pattern) (void)espl_sparsity_parse(row->pattern, &pattern);
+    return pattern;
 }
 
 espl_status espl__recipe_parse(espl_context *ctx, const char *label, const char *text, size_t length,

@@ -4,7 +4,7 @@
  *     chip: x86-avx512-vnni      # optional, and so are flavour (portable, ort-x86), goal (latency, size,
  * energy), max_drop: 0.5              # max_drop (points of the score), observer (minmax), note layers:
  *     - {match: '*', format: s8}
- *     - {match: 'op:Gemm', pattern: dense, format: s4, activations: u8, scale: channel}
+ *     - {match: 'op:Gemm', pattern: 'bank 2:16', saliency: magnitude, format: s4, activations: u8, scale: channel}
  *     - {match: 'conv1', format: f32}
  *
  * match is a layer's name with * (any text) and ? (any character), or op: and an operator's name likewise.
@@ -38,12 +38,15 @@ typedef enum espl__recipe_goal {
     ESPL__GOAL_SIZE,
     ESPL__GOAL_ENERGY
 } espl__recipe_goal;
+/* espl__saliency + 1 */
+typedef int espl__recipe_saliency;
 typedef enum espl__recipe_observer { ESPL__OBSERVER_UNSET, ESPL__OBSERVER_MINMAX } espl__recipe_observer;
 
 typedef struct espl__recipe_layer {
     char *match;
-    espl_pattern pattern; /* dense if the row does not say */
-    espl_format format;   /* of the weights */
+    char *pattern; /* a text that espl_sparsity_parse takes; NULL: dense */
+    espl__recipe_saliency saliency;
+    espl_format format; /* of the weights */
     espl__recipe_activations activations;
     espl__recipe_scale scale;
 } espl__recipe_layer;
@@ -71,6 +74,8 @@ void espl__recipe_destroy(espl_context *ctx, espl__recipe **recipe);
 /* The row that decides for a layer of this name and operator ("Conv"), or NULL. Borrowed. */
 const espl__recipe_layer *espl__recipe_lookup(const espl__recipe *recipe, const char *layer_name,
                                               const char *op_name);
+/* What the row says of the pattern. */
+espl_sparsity espl__recipe_pattern(const espl__recipe_layer *row);
 /* The flavour's name, "" if the recipe does not say. */
 const char *espl__recipe_flavour_name(const espl__recipe *recipe);
 /* Appends the recipe as YAML that reads back as the same. */

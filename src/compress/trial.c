@@ -32,6 +32,9 @@ espl_status espl__task_reference(task *k, espl_diag *diag) {
     espl_status status = ESPL_OK;
     espl_session *s = NULL;
     espl_evaluation e;
+    k->metric = METRIC_NONE;
+    k->reference_score = NAN;
+    if (!k->o->data) return ESPL_OK;
     int64_t all = espl_dataset_count(k->o->data);
     k->samples = k->hold_out ? all - (all + k->hold_out - 1) / k->hold_out : all;
     ESPL_TRY(open_session(k, k->graph, false, &s, diag));
@@ -70,6 +73,8 @@ static double relative_error(const float *a, const float *b, int64_t n) {
 espl_status espl__trial_score(task *k, trial *t, espl_diag *diag) {
     espl_status status = ESPL_OK;
     espl_session *s = NULL;
+    t->score = NAN;
+    if (k->metric == METRIC_NONE) return ESPL_OK;
     int32_t *classes = espl__calloc(k->ctx, (uint64_t)k->samples + 1, sizeof *classes);
     float *outputs = NULL;
     espl_evaluation e = evaluation_of(k);
@@ -139,6 +144,7 @@ espl_status espl__trial_build(task *k, const decision *decisions, trial *t, espl
     if (!t->decisions || !t->node_ms) return espl__nomem(diag, nodes * sizeof *decisions);
     memcpy(t->decisions, decisions, nodes * sizeof *decisions);
     ESPL_TRY(espl__graph_clone(k->graph, &t->graph, diag));
+    ESPL_TRY(espl__prune_apply(t->graph, decisions, diag));
     ESPL_TRY(espl__ptq_apply(t->graph, k->ranges, decisions, k->flavour, diag));
     ESPL_TRY(espl__model_bytes(k->ctx, t->graph, &bytes, diag));
     t->bytes = bytes.length;
@@ -213,10 +219,9 @@ static uint64_t activation_bytes(espl__value *const *values, int count) {
 }
 
 static espl_chip_layer chip_layer(const task *k, const espl__node *n, uint64_t resident) {
-    int64_t params, zeros;
     espl_chip_layer l = {.macs = n->op->macs ? n->op->macs(n) : 0, .resident_bytes = resident};
     bool integer = n->input_count > 0 && espl__is_quantized(n->inputs[0]);
-    espl__layer_weights(n, &params, &zeros, &l.weight_bytes);
+    l.weight_bytes = espl__layer_weights(n).bytes;
     l.weight_format = integer ? ESPL_FORMAT_S8 : ESPL_FORMAT_F32;
     l.activation_format = !integer ? ESPL_FORMAT_F32 : n->inputs[0]->quant.format;
     if (integer && !espl_chip_supports(k->o->chip, l.weight_format, l.activation_format))
@@ -235,12 +240,7 @@ static espl_status model(task *k, trial *t, espl_diag *diag) {
     t->ms = t->joules = 0;
     ESPL_TRY(espl__graph_clone(t->graph, &g, diag));
     ESPL_TRY(espl__specialise(g, k->o->input_shapes, diag));
-    for (int i = 0; i < g->node_count; i++) {
-        int64_t params, zeros;
-        uint64_t bytes;
-        espl__layer_weights(g->nodes[i], &params, &zeros, &bytes);
-        resident += bytes;
-    }
+    for (int i = 0; i < g->node_count; i++) resident += espl__layer_weights(g->nodes[i]).bytes;
     for (int i = 0; i < g->node_count; i++) {
         const espl__node *n = g->nodes[i];
         if (!(n->op->macs && n->op->macs(n) > 0) && n->op->quant != ESPL__QUANT_COMPUTE) continue;

@@ -4,7 +4,7 @@
 
 #include "compress/compress.h"
 
-typedef enum metric { METRIC_TOP1, METRIC_AGREEMENT, METRIC_SIMILARITY } metric;
+typedef enum metric { METRIC_TOP1, METRIC_AGREEMENT, METRIC_SIMILARITY, METRIC_NONE } metric; /* NONE: no data */
 
 /* Everything that stays the same over the trials of one network. */
 typedef struct task {
@@ -33,7 +33,7 @@ typedef struct trial {
     uint64_t bytes;     /* as an .espl file */
 } trial;
 
-/* Quantizes a copy of the task's graph. Nothing is measured yet. */
+/* Prunes and quantizes a copy of the task's graph. Nothing is measured yet. */
 ESPL_NODISCARD espl_status espl__trial_build(task *k, const decision *decisions, trial *out, espl_diag *diag);
 /* Score on the evaluation samples. */
 ESPL_NODISCARD espl_status espl__trial_score(task *k, trial *t, espl_diag *diag);

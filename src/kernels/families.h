@@ -10,6 +10,7 @@
     X(csr, ref, REF)                 \
     X(dwconv, ref, REF)              \
     X(gemv, ref, REF)                \
+    X(bank, ref, REF)                \
     X(winograd, ref, REF)            \
     X(eltwise, ref, REF)             \
     X(right, ref, REF)               \

@@ -80,7 +80,7 @@ typedef struct espl__conv {
  *   follow one another as
  *       64 bytes of positions: byte j has that of byte j of the first vector in its low four bits, of the second in its high
  *       64 bytes of weights of the first vector, 64 of the second
- *   The last pair may lack its second vector (weights and positions 0, but there).
+ *   The last pair may have no use for its second vector, which is there all the same (weights and positions 0).
  *
  * f32, size 16 or 32; `values` says how a weight is stored: ESPL_F32, ESPL_F16 or ESPL_BF16 (bytes 4, 2, 2). A vector is
  *   one slot of each row, [16] values; vectors come bank after bank, slot after slot. `per` = 8 (size 16: 4 bits each) or 6
@@ -90,7 +90,7 @@ typedef struct espl__conv {
 typedef struct espl__bank {
     int32_t count, slots, size;
     const int32_t *off; /* bytes, of `count` windows */
-    int32_t values;     /* an espl_dtype; f32 only */
+    int32_t values;     /* an espl_dtype: of a weight */
     ptrdiff_t block;
 } espl__bank;
 
@@ -161,6 +161,7 @@ typedef struct espl__layernorm {
  *  conv_u8_f32: u8 x s8 -> f32.
  *  conv_f32:    f32 -> f32; out = clamp(acc + res, flo, fhi), res may be NULL.
  *  csr_conv_f32: conv_f32 with the weights of p->csr.
+ *  bank_conv_*: conv_* with bank-balanced weights: p->bank says what p->w is, segments are not used.
  *  dwconv_*:    the same for depthwise.
  *  winograd_in_f32: B' d B of a row of tiles with `rows` rows of outputs, 1 or 2; first B' d, element (i, j) = a - b or
  *               a + b as B' says, then times B likewise.
@@ -168,6 +169,7 @@ typedef struct espl__layernorm {
  *               (m0 + m1) + m2 and (m1 - m2) - m3.
  *  gemv_*:      conv_* with one segment, made for one to four pixels ("rows"): weights are read once for all.
  *               gemv_u8_f32 also adds `res` (may be NULL): out = clamp(f32(acc) * mult + fbias + res, flo, fhi).
+ *  bank_gemv_*: gemv_* with the weights of p->bank, for any number of rows; they are read once for up to four.
  *  add_u8:      elementwise, n elements.
  *  lut_u8:      out[i] = table[in[i]].
  *  requant_u8:  out = clamp(rne(f32(in - zin) * scale) + zero, 0, 255).
@@ -195,6 +197,9 @@ typedef struct espl__layernorm {
                  int block1))                                                                                         \
     X(csr_conv_f32, (const espl__conv *p, const float *in, float *out, const float *res, int pixels, int block0,      \
                      int block1))                                                                                     \
+    X(bank_conv_u8, (const espl__conv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int pixels,            \
+                     int block0, int block1))                                                                         \
+    X(bank_conv_u8_f32, (const espl__conv *p, const uint8_t *in, float *out, int pixels, int block0, int block1))     \
     X(dwconv_u8, (const espl__dwconv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int pixels, int block0, \
                   int block1))                                                                                        \
     X(dwconv_f32, (const espl__dwconv *p, const float *in, float *out, const float *res, int pixels, int block0,      \
@@ -207,6 +212,12 @@ typedef struct espl__layernorm {
                     int block1))                                                                                      \
     X(gemv_f32, (const espl__conv *p, const float *in, float *out, const float *res, int rows, int block0,            \
                  int block1))                                                                                         \
+    X(bank_gemv_u8, (const espl__conv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int rows, int block0, \
+                     int block1))                                                                                     \
+    X(bank_gemv_u8_f32, (const espl__conv *p, const uint8_t *in, float *out, const float *res, int rows, int block0,  \
+                         int block1))                                                                                 \
+    X(bank_gemv_f32, (const espl__conv *p, const float *in, float *out, const float *res, int rows, int block0,       \
+                      int block1))                                                                                    \
     X(add_u8, (const espl__qadd *p, const uint8_t *a, const uint8_t *b, uint8_t *out, int64_t n))                     \
     X(lut_u8, (const uint8_t *table, const uint8_t *in, uint8_t *out, int64_t n))                                     \
     X(requant_u8, (float scale, int32_t zin, int32_t zero, const uint8_t *in, uint8_t *out, int64_t n))               \
@@ -295,5 +306,25 @@ size_t espl__csr_scratch_bytes(const espl__conv *p);
 /* Adds each channel's codes of the part to sums[channel]. */
 void espl__weight_sums(const espl__weight_order *order, const void *w, uint8_t flip, const espl__weight_part *part,
                        int32_t *sums);
+
+/* --- banks, see espl__bank ---------------------------------------------------------------------- */
+
+enum { ESPL__BANK = 16, ESPL__BANK_WIDE = 32 };              /* sizes of windows; s8: the first only */
+enum { ESPL__BANK_SLOTS_S8 = 8, ESPL__BANK_SLOTS_F32 = 16 }; /* the most that the kernels take */
+
+/* The slots that the weights need: the most that are not 0 of a row in a window, at least 1. 0: more than `limit`, or a
+ * tap has fewer stored inputs than a window. */
+int32_t espl__bank_slots_s8(const espl__weight_order *order, const void *w, uint8_t flip, int32_t limit);
+int32_t espl__bank_slots_f32(const espl__weight_order *order, const float *w, int32_t size, int32_t limit);
+/* Everything but `off`. A block of 16 channels takes `block` bytes. */
+espl__bank espl__bank_s8(const espl__weight_order *order, int32_t slots);
+espl__bank espl__bank_f32(const espl__weight_order *order, int32_t size, int32_t slots, int32_t values);
+/* The windows of a convolution whose segments begin at seg_off, which may be NULL if all do at 0. */
+void espl__bank_offsets(const espl__weight_order *order, const espl__bank *bank, const int32_t *seg_off, int32_t *off);
+/* w and packed are those of the whole. f16 and bf16 are rounded to nearest even. */
+void espl__pack_bank_s8(const espl__weight_order *order, const void *w, uint8_t flip, const espl__bank *bank,
+                        int64_t block0, int64_t block1, void *packed);
+void espl__pack_bank_f32(const espl__weight_order *order, const float *w, const espl__bank *bank, int64_t block0,
+                         int64_t block1, void *packed);
 
 #endif

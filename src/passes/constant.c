@@ -95,3 +95,22 @@ espl_tensor *espl__constant_codes(espl_graph *g, const espl_tensor *numbers, con
     }
     return codes;
 }
+
+int espl__constant_bits(const espl__value *v) {
+    int bits = 8 * (int)espl_dtype_bytes(v->constant->dtype);
+    return espl__is_quantized(v) ? ESPL_MIN(espl_format_bits(v->quant.format), bits) : bits;
+}
+
+bool espl__constant_zero_is_zero(const espl__value *v) {
+    for (int64_t i = 0; v->quant.zero && i < v->quant.count; i++)
+        if (v->quant.zero[i] != 0) return false;
+    return true;
+}
+
+bool espl__constant_sparse(const espl__value *v, espl__sparse *out) {
+    if (!v->constant || v->zeros.pattern.pattern == ESPL_PATTERN_DENSE || !espl__constant_zero_is_zero(v))
+        return false;
+    int bits = espl__constant_bits(v);
+    return espl__sparse_of(v->constant, bits, &v->zeros, out) &&
+           out->bytes < espl__codes_bytes(espl_shape_count(&v->constant->shape), bits);
+}

@@ -4,6 +4,7 @@
 #define ESPL_PASSES_H
 
 #include "graph/graph.h"
+#include "tensor/sparse.h"
 
 /* X(name, what it does) : espl_status espl__pass_<name>(espl_graph *, espl_diag *). The one list of passes;
  * run in order by espl__passes_run on a graph as imported, before anything else looks at it. */
@@ -41,6 +42,12 @@ ESPL_NODISCARD espl_status espl__evaluate(espl_context *ctx, espl_graph *graph, 
 const espl_tensor *espl__constant_f32(espl_graph *graph, const espl__value *value);
 /* The same into memory of the caller's; false if the type has no f32 reading. */
 bool espl__constant_read(const espl__value *value, float *out);
+/* Bits that an element takes where it is stored without gaps. */
+int espl__constant_bits(const espl__value *value);
+/* True if its elements of 0 are zeros of the stored type too. */
+bool espl__constant_zero_is_zero(const espl__value *value);
+/* The sparse layout in which a constant is stored by what value->zeros says; false if dense takes no more bytes. */
+bool espl__constant_sparse(const espl__value *value, espl__sparse *out);
 /* The codes of an f32 tensor on a grid of u8 or s8, as an arena tensor of that type. NULL without memory. */
 espl_tensor *espl__constant_codes(espl_graph *graph, const espl_tensor *numbers, const espl__quant *grid);
 

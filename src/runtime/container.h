@@ -7,7 +7,7 @@
 
 #define CONTAINER_MAGIC "ESPL"
 enum {
-    CONTAINER_VERSION = 1,
+    CONTAINER_VERSION = 2, /* written where something needs it, else 1 */
     CONTAINER_HEADER = 20, /* magic 4, version 2, flags 2, CRC-32 4, length of the rest 8; little-endian */
     CONTAINER_MAX_STRING = 4096,
     CONTAINER_LARGE = 4096 /* bytes of a constant from which on it is worth to leave it in the file */
@@ -21,7 +21,8 @@ enum {
     VALUE_NAMED = 8,
     VALUE_DERIVED_SCALE = 16, /* bias: scale[c] = scale of input 0 * scale[c] of input 1 of its reader */
     VALUE_KNOWN_RANK = 32,
-    VALUE_TABLE = 64 /* f32 constant: its distinct elements, and a byte for each element */
+    VALUE_TABLE = 64,  /* f32 constant: its distinct elements, and a byte for each element */
+    VALUE_SPARSE = 128 /* constant: its values that are not 0, and where they are; from version 2 on */
 };
 enum { CONTAINER_MAX_TABLE = 256 };
 /* Flags of a node. */

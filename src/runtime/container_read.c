@@ -1,62 +1,9 @@
-/* Everything in the file is hostile until checked: counts against the bytes that are left, ids against the
- * lists. */
-#include "runtime/container.h"
+/* Reads the graph; container_data.c its constants' elements. */
+#include "runtime/container_reader.h"
 #include "passes/passes.h"
 
 #include <inttypes.h>
 #include <stdio.h>
-
-enum { LARGE_FILE = 1 << 20 }; /* the constants of smaller ones are copied */
-
-typedef struct reader {
-    const uint8_t *p, *end, *start;
-    espl_graph *g;
-    char string[CONTAINER_MAX_STRING + 1];
-    const espl__op **ops;
-    char **attrs;
-    uint64_t op_count, attr_count;
-    bool *derived;          /* by value: its scales follow from others */
-    bool *tabled;           /* by value: stored as a table and indices */
-    uint64_t claimed;       /* bytes that the constants so far must have in the file */
-    bool bad, left_in_file; /* left_in_file: some constant was */
-} reader;
-
-static uint64_t left(const reader *r) {
-    return (uint64_t)(r->end - r->p);
-}
-
-static unsigned get_byte(reader *r) {
-    if (r->p == r->end) {
-        r->bad = true;
-        return 0;
-    }
-    return *r->p++;
-}
-
-static void get_bytes(reader *r, void *out, uint64_t n) {
-    if (n > left(r)) {
-        r->bad = true;
-        return;
-    }
-    if (n) memcpy(out, r->p, (size_t)n);
-    r->p += n;
-}
-
-static uint64_t get_uint(reader *r) {
-    uint64_t v = 0;
-    for (int shift = 0; shift < 64; shift += 7) {
-        unsigned b = get_byte(r);
-        v |= (uint64_t)(b & 127) << shift;
-        if (!(b & 128)) return v;
-    }
-    r->bad = true;
-    return 0;
-}
-
-static int64_t get_int(reader *r) {
-    uint64_t v = get_uint(r);
-    return (int64_t)(v >> 1 ^ (0 - (v & 1)));
-}
 
 /* A count of things that take at least `each` bytes of the file. */
 static uint64_t get_count(reader *r, uint64_t each) {
@@ -150,25 +97,12 @@ static espl_status get_quant(reader *r, espl__value *v, bool derived, espl_diag 
     return ESPL_OK;
 }
 
-/* Bytes of the file that a constant takes at least: hostile sizes end here, before any memory is taken. */
-static uint64_t least_bytes(espl_dtype type, const espl_shape *shape, unsigned flags) {
-    uint64_t count = (uint64_t)espl_shape_count(shape);
-    if (type == ESPL_S64 || flags & VALUE_TABLE) return count; /* one byte an element or more */
-    if (type == ESPL_S8) return count / 4;                     /* codes of two bits */
-    return count > UINT64_MAX / 8 ? UINT64_MAX : count * espl_dtype_bytes(type);
-}
-
 static espl_status get_constant(reader *r, espl__value *v, unsigned flags, espl_diag *diag) {
     espl_shape shape;
     espl_dtype type = get_dtype(r);
     get_shape(r, &shape, false);
     if (v->dtype != (flags & VALUE_QUANTIZED ? ESPL_F32 : type)) r->bad = true;
-    if (flags & VALUE_TABLE && (type != ESPL_F32 || flags & VALUE_QUANTIZED)) r->bad = true;
     if (r->bad) return ESPL_OK;
-    uint64_t bytes = least_bytes(type, &shape, flags), all = (uint64_t)(r->end - r->start);
-    if (bytes > all - r->claimed) r->bad = true;
-    if (r->bad) return ESPL_OK;
-    r->claimed += bytes;
     v->constant = espl__arena_alloc(&r->g->arena, sizeof *v->constant);
     if (!v->constant) return espl__nomem(diag, sizeof *v->constant);
     *v->constant = (espl_tensor){type, shape, NULL};
@@ -197,67 +131,13 @@ static espl_status get_value(reader *r, espl_diag *diag) {
     }
     bool derived = (flags & VALUE_DERIVED_SCALE) != 0;
     if (derived && (!v->constant || !(flags & VALUE_QUANTIZED))) r->bad = true;
-    if (flags & VALUE_TABLE && !v->constant) r->bad = true;
-    if (!r->bad) {
-        r->derived[v->id] = derived;
-        r->tabled[v->id] = (flags & VALUE_TABLE) != 0;
+    if (flags & (VALUE_TABLE | VALUE_SPARSE) && !v->constant) r->bad = true;
+    if (!r->bad) r->derived[v->id] = derived;
+    if (flags & VALUE_QUANTIZED && !r->bad) {
+        espl_status status = get_quant(r, v, derived, diag);
+        if (status != ESPL_OK) return status;
     }
-    return flags & VALUE_QUANTIZED && !r->bad ? get_quant(r, v, derived, diag) : ESPL_OK;
-}
-
-/* At most 256 distinct elements, then a byte for each element that says which it is. */
-static void get_table(reader *r, espl_tensor *t) {
-    char table[4 * CONTAINER_MAX_TABLE];
-    uint64_t distinct = get_uint(r), count = (uint64_t)espl_shape_count(&t->shape);
-    if (distinct == 0 || distinct > CONTAINER_MAX_TABLE) r->bad = true;
-    if (r->bad) return;
-    get_bytes(r, table, 4 * distinct);
-    if (count > left(r)) r->bad = true;
-    for (uint64_t i = 0; i < count && !r->bad; i++) {
-        unsigned at = get_byte(r);
-        if (at >= distinct)
-            r->bad = true;
-        else
-            memcpy((char *)t->data + 4 * i, table + 4 * at, 4);
-    }
-}
-
-/* Elements that stand in a large file as they do in memory stay there, unless they are few or lie askew. */
-static bool leave_in_file(reader *r, espl_tensor *t) {
-    uint64_t bytes = espl__tensor_bytes(t);
-    if ((uint64_t)(r->end - r->start) < LARGE_FILE || bytes < CONTAINER_LARGE || bytes > left(r) ||
-        (uintptr_t)r->p % espl_dtype_bytes(t->dtype) != 0)
-        return false;
-    t->data = (void *)r->p;
-    r->p += bytes;
-    r->left_in_file = true;
-    return true;
-}
-
-static espl_status get_data(reader *r, espl__value *v, espl_diag *diag) {
-    espl_tensor *t = v->constant;
-    int64_t count = espl_shape_count(&t->shape);
-    int bits = espl__is_quantized(v) ? espl_format_bits(v->quant.format) : 32;
-    bool table = r->tabled[v->id], packed = bits < 8 && t->dtype == ESPL_S8, ints = t->dtype == ESPL_S64;
-    if (!table && !packed && !ints && leave_in_file(r, t)) return ESPL_OK;
-    t->data = espl__arena_alloc(&r->g->arena, ESPL_MAX(espl__tensor_bytes(t), 1));
-    if (!t->data) return espl__nomem(diag, espl__tensor_bytes(t));
-    if (table) {
-        get_table(r, t);
-    } else if (packed) {
-        uint64_t bytes = espl__codes_bytes(count, bits);
-        if (bytes > left(r)) {
-            r->bad = true;
-            return ESPL_OK;
-        }
-        espl__codes_unpack(r->p, count, bits, t->data);
-        r->p += bytes;
-    } else if (ints) {
-        for (int64_t i = 0; i < count && !r->bad; i++) ((int64_t *)t->data)[i] = get_int(r);
-    } else {
-        get_bytes(r, t->data, espl__tensor_bytes(t));
-    }
-    return ESPL_OK;
+    return v->constant && !r->bad ? espl__container_storage(r, v, flags, diag) : ESPL_OK;
 }
 
 static espl_status get_attr(reader *r, espl__node *n, espl_diag *diag) {
@@ -415,14 +295,15 @@ static espl_status get_graph(reader *r, espl_diag *diag) {
     uint64_t values = get_count(r, 1);
     r->derived = espl__arena_alloc(&r->g->arena, values + 1);
     r->tabled = espl__arena_alloc(&r->g->arena, values + 1);
-    if (!r->derived || !r->tabled || !r->g->name) return espl__nomem(diag, values);
+    r->sparse = espl__arena_alloc(&r->g->arena, (values + 1) * sizeof *r->sparse);
+    if (!r->derived || !r->tabled || !r->sparse || !r->g->name) return espl__nomem(diag, values);
     for (uint64_t i = 0; i < values && !r->bad; i++) ESPL_TRY(get_value(r, diag));
     uint64_t nodes = get_count(r, 4);
     for (uint64_t i = 0; i < nodes && !r->bad; i++) ESPL_TRY(get_node(r, diag));
     ESPL_TRY(get_io(r, diag));
     if (!r->bad) fix_bias_scales(r);
     for (int i = 0; i < r->g->value_count && !r->bad; i++)
-        if (r->g->values[i]->constant) ESPL_TRY(get_data(r, r->g->values[i], diag));
+        if (r->g->values[i]->constant) ESPL_TRY(espl__container_elements(r, r->g->values[i], diag));
     if (r->p != r->end) r->bad = true;
 done:
     return status;
@@ -447,9 +328,9 @@ static espl_status check_header(const espl__mapping *file, const char *path, esp
     memcpy(&version, file->data + 4, 2);
     memcpy(&crc, file->data + 8, 4);
     memcpy(&length, file->data + 12, 8);
-    if (version != CONTAINER_VERSION)
-        return espl__fail(diag, ESPL_UNSUPPORTED, "%s: has format version %d, this program reads %d", path,
-                          version, CONTAINER_VERSION);
+    if (version < 1 || version > CONTAINER_VERSION)
+        return espl__fail(diag, ESPL_UNSUPPORTED, "%s: has format version %d, this program reads 1 to %d",
+                          path, version, CONTAINER_VERSION);
     if (length != file->length - CONTAINER_HEADER)
         return espl__fail(diag, ESPL_FORMAT, "%s: is damaged (its length is wrong); copy or export it again",
                           path);
@@ -473,6 +354,7 @@ espl_status espl_model_read(espl_context *ctx, const char *path, espl_graph **ou
     }
     r->start = r->p = file.data + CONTAINER_HEADER;
     r->end = file.data + file.length;
+    r->version = file.data[4];
     ESPL_TRY(espl__graph_create(ctx, &r->g, diag));
     r->g->file = espl__arena_strdup(&r->g->arena, path);
     if (!r->g->file) {

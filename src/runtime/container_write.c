@@ -1,16 +1,26 @@
 #include "runtime/container.h"
+#include "passes/passes.h"
 
 typedef struct names {
     const char **list;
     int count;
 } names;
 
+/* How the elements of a constant are stored: `table` distinct ones and which each is, a sparse layout, or
+ * neither. */
+typedef struct storage {
+    int table;
+    bool sparse;
+    espl__sparse layout;
+} storage;
+
 typedef struct writer {
     espl_context *ctx;
     const espl_graph *g;
     espl__buffer out;
-    bool too_long; /* a string was, for the format */
-    bool align;    /* the constants begin at a multiple of four */
+    bool too_long;    /* a string was, for the format */
+    bool align;       /* the constants begin at a multiple of four */
+    storage *storage; /* by value->mark */
     names ops, attrs;
     char previous[CONTAINER_MAX_STRING +
                   1]; /* the last string: the next one names the length of the prefix they share */
@@ -128,6 +138,54 @@ static int find_table(const espl__value *v, uint32_t *table, uint8_t *index) {
     return 2 + 4 * distinct + count < 4 * count ? distinct : 0;
 }
 
+/* Version 1 knows neither sparse layouts nor floats of 16 bits. */
+static int version_of(const writer *w) {
+    for (int i = 0; i < w->g->value_count; i++)
+        if (w->storage[i].sparse || w->g->values[i]->quant.format >= ESPL_FORMAT_F16) return 2;
+    return 1;
+}
+
+/* What takes the fewest bytes. */
+static storage choose_storage(const espl__value *v) {
+    uint32_t table[CONTAINER_MAX_TABLE];
+    storage s = {.table = find_table(v, table, NULL)};
+    s.sparse = espl__constant_sparse(v, &s.layout);
+    if (s.sparse && s.table) {
+        uint64_t tabled = 2 + 4 * (uint64_t)s.table + (uint64_t)espl_shape_count(&v->constant->shape);
+        if (s.layout.bytes < tabled)
+            s.table = 0;
+        else
+            s.sparse = false;
+    }
+    return s;
+}
+
+static bool choose_storages(writer *w, espl_graph *g) {
+    w->storage = espl__calloc(w->ctx, (uint64_t)g->value_count + 1, sizeof *w->storage);
+    for (int i = 0; w->storage && i < g->value_count; i++) {
+        w->storage[i] = choose_storage(g->values[i]);
+        g->values[i]->mark = i;
+    }
+    return w->storage != NULL;
+}
+
+/* Numbers that say where the elements that are not 0 stand. */
+static void put_pattern(writer *w, const espl__sparse *l) {
+    const espl_sparsity *p = &l->zeros.pattern;
+    bool banks = p->pattern == ESPL_PATTERN_NM || p->pattern == ESPL_PATTERN_BANK;
+    put_byte(w, p->pattern);
+    put_byte(w, (unsigned)l->zeros.row_axis);
+    put_byte(w, (unsigned)l->zeros.inner_axis);
+    if (banks || p->pattern == ESPL_PATTERN_BLOCK) {
+        put_uint(w, (uint64_t)(banks ? p->n : p->rows));
+        put_uint(w, (uint64_t)(banks ? p->m : p->columns));
+    }
+    if (banks) return;
+    put_bytes(w, &p->share, sizeof p->share);
+    put_uint(w, (uint64_t)l->values);
+    if (p->pattern == ESPL_PATTERN_UNSTRUCTURED) put_byte(w, (unsigned)l->gap_bits);
+}
+
 static void put_table(writer *w, const espl__value *v) {
     uint32_t table[CONTAINER_MAX_TABLE];
     int64_t count = espl_shape_count(&v->constant->shape);
@@ -145,11 +203,11 @@ static void put_table(writer *w, const espl__value *v) {
 
 static void put_value(writer *w, const espl__value *v) {
     bool named = v->is_input || espl__graph_is_output(w->g, v), derived = derived_scale(w, v);
-    uint32_t table[CONTAINER_MAX_TABLE];
+    const storage *s = &w->storage[v->mark];
     put_byte(w, (v->is_input ? VALUE_INPUT : 0) | (v->constant ? VALUE_CONSTANT : 0) |
                     (espl__is_quantized(v) ? VALUE_QUANTIZED : 0) | (named ? VALUE_NAMED : 0) |
                     (derived ? VALUE_DERIVED_SCALE : 0) | (v->known_rank ? VALUE_KNOWN_RANK : 0) |
-                    (find_table(v, table, NULL) ? VALUE_TABLE : 0));
+                    (s->table ? VALUE_TABLE : 0) | (s->sparse ? VALUE_SPARSE : 0));
     if (named) put_string(w, v->name);
     if (v->is_input || v->constant) put_byte(w, v->dtype);
     if (v->is_input && v->known_rank) put_shape(w, &v->shape);
@@ -158,23 +216,33 @@ static void put_value(writer *w, const espl__value *v) {
         put_shape(w, &v->constant->shape);
     }
     if (espl__is_quantized(v)) put_quant(w, &v->quant, derived);
+    if (s->sparse) put_pattern(w, &s->layout);
+}
+
+/* Room for elements that are not written as they are in memory; NULL: there is none, and the writer has
+ * failed. */
+static uint8_t *packed_room(writer *w, uint64_t bytes) {
+    uint8_t *packed = espl__alloc(w->ctx, bytes);
+    w->out.failed |= !packed;
+    return packed;
 }
 
 static void put_data(writer *w, const espl__value *v) {
     const espl_tensor *t = v->constant;
+    const storage *s = &w->storage[v->mark];
     int64_t count = espl_shape_count(&t->shape);
-    int bits = espl__is_quantized(v) ? espl_format_bits(v->quant.format) : 32;
-    uint32_t table[CONTAINER_MAX_TABLE];
-    if (find_table(v, table, NULL)) {
+    int bits = espl__constant_bits(v);
+    bool packs = bits < 8;
+    if (s->table) {
         put_table(w, v);
-    } else if (bits < 8 && t->dtype == ESPL_S8) {
-        size_t bytes = espl__codes_bytes(count, bits);
-        uint8_t *packed = espl__alloc(w->ctx, bytes);
-        if (!packed) {
-            w->out.failed = true;
-            return;
-        }
-        espl__codes_pack(t->data, count, bits, packed);
+    } else if (s->sparse || packs) {
+        uint64_t bytes = s->sparse ? s->layout.bytes : espl__codes_bytes(count, bits);
+        uint8_t *packed = packed_room(w, bytes);
+        if (!packed) return;
+        if (s->sparse)
+            espl__sparse_encode(&s->layout, t, packed);
+        else
+            espl__codes_pack(t->data, count, bits, packed);
         put_bytes(w, packed, bytes);
         espl__free(w->ctx, packed);
     } else if (t->dtype == ESPL_S64) {
@@ -236,19 +304,19 @@ static void put_node(writer *w, const espl__node *n) {
 
 /* A large constant whose elements are four bytes each in the file: a reader may use it where it stands if
  * that is a multiple of four. */
-static bool wants_alignment(const espl__value *v) {
-    uint32_t table[CONTAINER_MAX_TABLE];
+static bool wants_alignment(const writer *w, const espl__value *v) {
+    const storage *s = &w->storage[v->mark];
     return v->constant && espl_dtype_bytes(v->constant->dtype) == 4 &&
-           espl__tensor_bytes(v->constant) >= CONTAINER_LARGE && !find_table(v, table, NULL);
+           espl__tensor_bytes(v->constant) >= CONTAINER_LARGE && !s->table && !s->sparse;
 }
 
 /* Those constants become the first values, in the order they had; false: there are none, or no memory. */
-static bool aligned_first(espl_graph *g) {
+static bool aligned_first(const writer *w, espl_graph *g) {
     espl__value **rest = espl__alloc(g->arena.ctx, sizeof *rest * (uint64_t)(g->value_count + 1));
     int aligned = 0, others = 0;
     for (int i = 0; rest && i < g->value_count; i++) {
         espl__value *v = g->values[i];
-        if (wants_alignment(v))
+        if (wants_alignment(w, v))
             g->values[aligned++] = v;
         else
             rest[others++] = v;
@@ -308,7 +376,11 @@ espl_status espl__model_bytes(espl_context *ctx, const espl_graph *graph, espl__
     espl__buffer_init(&w->out, ctx);
     ESPL_TRY(espl__graph_share(graph, &copy, diag));
     espl__graph_sweep(copy);
-    w->align = aligned_first(copy);
+    if (!choose_storages(w, copy)) {
+        status = espl__nomem(diag, (uint64_t)copy->value_count * sizeof *w->storage);
+        goto done;
+    }
+    w->align = aligned_first(w, copy);
     w->g = copy;
     put_bytes(w, header, CONTAINER_HEADER);
     put_graph(w);
@@ -323,7 +395,7 @@ espl_status espl__model_bytes(espl_context *ctx, const espl_graph *graph, espl__
         goto done;
     }
     uint64_t length = w->out.length - CONTAINER_HEADER;
-    uint16_t version = CONTAINER_VERSION;
+    uint16_t version = (uint16_t)version_of(w);
     uint32_t crc = espl__container_crc((const uint8_t *)w->out.data + CONTAINER_HEADER, length);
     memcpy(w->out.data, CONTAINER_MAGIC, 4);
     memcpy(w->out.data + 4, &version, 2);
@@ -333,6 +405,7 @@ espl_status espl__model_bytes(espl_context *ctx, const espl_graph *graph, espl__
     espl__buffer_init(&w->out, ctx);
 done:
     espl_graph_destroy(&copy);
+    espl__free(ctx, w->storage);
     espl__free(ctx, w->ops.list);
     espl__free(ctx, w->attrs.list);
     espl__buffer_free(&w->out);

@@ -167,3 +167,36 @@ bool espl__matrix_of(const espl_shape *shape, int row_axis, int inner_axis, espl
     }
     return true;
 }
+
+espl__unit espl__pattern_unit(const espl_sparsity *pattern, const espl__matrix *m) {
+    espl__unit u = {.rows = 1, .taps = 1, .inputs = 1};
+    switch (pattern->pattern) {
+        case ESPL_PATTERN_BLOCK:
+            u.rows = pattern->rows;
+            u.inputs = pattern->columns;
+            break;
+        case ESPL_PATTERN_ROW:
+            u.taps = m->taps;
+            u.inputs = m->inputs;
+            break;
+        case ESPL_PATTERN_COLUMN:
+            u.rows = m->rows;
+            break;
+        case ESPL_PATTERN_KERNEL:
+            u.taps = m->taps;
+            break;
+        default:
+            break;
+    }
+    u.high = (m->rows + u.rows - 1) / u.rows;
+    u.deep = (m->taps + u.taps - 1) / u.taps;
+    u.wide = (m->inputs + u.inputs - 1) / u.inputs;
+    return u;
+}
+
+int64_t espl__unit_size(const espl__unit *u, const espl__matrix *m, int64_t index) {
+    int64_t input = index % u->wide * u->inputs, tap = index / u->wide % u->deep * u->taps;
+    int64_t row = index / u->wide / u->deep * u->rows;
+    return ESPL_MIN(u->rows, m->rows - row) * ESPL_MIN(u->taps, m->taps - tap) *
+           ESPL_MIN(u->inputs, m->inputs - input);
+}

@@ -26,6 +26,28 @@ typedef struct espl__matrix {
 } espl__matrix;
 /* All axes but two are the taps; false if their elements are not evenly spaced, or an axis is none of the shape's. */
 bool espl__matrix_of(const espl_shape *shape, int row_axis, int inner_axis, espl__matrix *out);
+static inline int64_t espl__matrix_count(const espl__matrix *m) {
+    return m->rows * m->taps * m->inputs;
+}
+static inline int64_t espl__matrix_at(const espl__matrix *m, int64_t row, int64_t tap, int64_t input) {
+    return row * m->by_row + tap * m->by_tap + input * m->by_input;
+}
+
+/* What goes or stays as a whole in a pattern without banks: so many rows x taps x inputs (fewer at the far ends), and how
+ * many of them there are each way. They are counted in the order rows, taps, inputs. */
+typedef struct espl__unit {
+    int64_t rows, taps, inputs, high, deep, wide;
+} espl__unit;
+espl__unit espl__pattern_unit(const espl_sparsity *pattern, const espl__matrix *m);
+static inline int64_t espl__unit_count(const espl__unit *u) {
+    return u->high * u->deep * u->wide;
+}
+/* The first of the units that row and tap pass; the one that an input is in is input / u->inputs further. */
+static inline int64_t espl__unit_at(const espl__unit *u, int64_t row, int64_t tap) {
+    return (row / u->rows * u->deep + tap / u->taps) * u->wide;
+}
+/* Weights of the index-th unit. */
+int64_t espl__unit_size(const espl__unit *u, const espl__matrix *m, int64_t index);
 
 /* The pattern that a tensor's zeros satisfy, and the axes of its rows and inputs. */
 typedef struct espl__zeros {
@@ -36,7 +58,7 @@ typedef struct espl__zeros {
 /* Smallest and largest code of an integer format of at most 8 bits, as Espalier produces them. */
 void espl__format_range(espl_format format, int32_t *lo, int32_t *hi);
 
-/* Codes of `bits` (1..8) packed without gaps, least significant bit first. */
+/* Codes of `bits` packed without gaps, least significant bit first; pack and unpack: 1 to 8. */
 static inline size_t espl__codes_bytes(int64_t count, int bits) {
     return ((size_t)count * (size_t)bits + 7) / 8;
 }

@@ -32,6 +32,13 @@ static void print_rate(const char *kernel, int level, const char *shape, double 
     fflush(stdout);
 }
 
+/* With how many times as fast it is as the dense kernel. */
+static void print_ratio(const char *kernel, int level, const char *shape, double rate, double ratio) {
+    printf("%-13s %-11s %-28s %9.1f GOP/s  %4.2f x dense\n", kernel, espl__cpu_level_name((espl__cpu)level),
+           shape, rate, ratio);
+    (void)fflush(stdout);
+}
+
 /* --- convolution ------------------------------------------------------------------------------------- */
 
 enum { MAX_BYTES = 1 << 26 };
@@ -228,6 +235,72 @@ static void bench_csr_conv_f32(int level) {
     }
 }
 
+/* --- bank-balanced convolution ----------------------------------------------------------------------- */
+
+/* Layers of ResNet-18 and ResNet-50. */
+static const conv_shape bank_shapes[] = {
+    {"1x1 64->64 @56", 1, 1, 64, 64, 56, false},
+    {"1x1 64->256 @56 residual", 1, 1, 64, 256, 56, true},
+    {"1x1 256->64 @56", 1, 1, 256, 64, 56, false},
+    {"1x1 512->128 @28", 1, 1, 512, 128, 28, false},
+    {"1x1 s2 512->1024 @14", 1, 2, 512, 1024, 14, false},
+    {"1x1 1024->256 @14", 1, 1, 1024, 256, 14, false},
+    {"1x1 256->1024 @14 residual", 1, 1, 256, 1024, 14, true},
+    {"1x1 2048->512 @7", 1, 1, 2048, 512, 7, false},
+    {"3x3 64->64 @56", 3, 1, 64, 64, 56, false},
+    {"3x3 s2 64->128 @28", 3, 2, 64, 128, 28, false},
+    {"3x3 128->128 @28", 3, 1, 128, 128, 28, false},
+    {"3x3 256->256 @14", 3, 1, 256, 256, 14, false},
+    {"3x3 512->512 @7", 3, 1, 512, 512, 7, false},
+    {"GEMM 768->768 x128", 1, 1, 768, 768, -128, false},
+};
+
+/* Makes now.p one with `slots` random weights for each 16 inputs of a row of taps. */
+static void prepare_bank(const conv_shape *s, int slots, espl__bank *bank) {
+    static int32_t off[1024];
+    const int windows = s->k * s->in_channels / 16; /* of a row of taps */
+    *bank = (espl__bank){.count = s->k * windows, .slots = slots, .size = 16, .off = off};
+    bank->block = (bank->count * slots / 4 + 1) / 2 * 192;
+    for (int b = 0; b < bank->count; b++) off[b] = now.off[b / windows] + b % windows * 16;
+    now.p.bank = bank;
+    now.p.w = now.w;
+}
+
+static void run_bank_conv_u8(const bench_args *a) {
+    const conv_shape *s = a->shape;
+    a->set->bank_conv_u8(&now.p, now.in, now.out, s->residual ? now.res : NULL, now.rows * now.pixels, 0,
+                         now.blocks);
+}
+
+static void run_bank_conv_u8_f32(const bench_args *a) {
+    a->set->bank_conv_u8_f32(&now.p, now.in, F32(now.out), now.rows * now.pixels, 0, now.blocks);
+}
+
+/* Beside the dense kernel of the same set; rates count the products with zeros too. */
+#define BENCH_BANK(kernel, out_unit)                                                                         \
+    static void bench_bank_##kernel(int level) {                                                             \
+        for (size_t i = 0; i < ESPL_COUNT(bank_shapes); i++) {                                               \
+            const conv_shape *s = &bank_shapes[i];                                                           \
+            const bench_args args = {espl__kernels_at((espl__cpu)level), s};                                 \
+            const double budget = level ? 0.05 : 0.0;                                                        \
+            prepare_conv(s, 1, out_unit);                                                                    \
+            void *prepared = args.set->prepare ? prepare_weights(args.set) : NULL;                           \
+            for (int slots = 1; slots <= 4; slots++) {                                                       \
+                char name[64];                                                                               \
+                espl__bank bank;                                                                             \
+                now.p.bank = NULL;                                                                           \
+                const double dense = seconds(run_##kernel, &args, budget);                                   \
+                prepare_bank(s, slots, &bank);                                                               \
+                const double banks = seconds(run_bank_##kernel, &args, budget);                              \
+                (void)snprintf(name, sizeof name, "%s %d:16", s->name, slots);                               \
+                print_ratio("bank_" #kernel, level, name, conv_operations(s) / banks * 1e-9, dense / banks); \
+            }                                                                                                \
+            free(prepared);                                                                                  \
+        }                                                                                                    \
+    }
+BENCH_BANK(conv_u8, 1)
+BENCH_BANK(conv_u8_f32, 4)
+
 /* --- a few rows times a matrix ----------------------------------------------------------------------- */
 
 /* Weights in one cache level or another; 4096 x 4096 in turn from copies that together fill memory, not
@@ -283,6 +356,82 @@ static void call_gemv_f32(const bench_args *a, int rows) {
 BENCH_GEMV(gemv_u8, 1, 1)
 BENCH_GEMV(gemv_u8_f32, 1, 4)
 BENCH_GEMV(gemv_f32, 4, 4)
+
+/* --- bank-balanced ----------------------------------------------------------------------------------- */
+
+static const struct bank_gemv_shape {
+    const char *name;
+    int k, channels, slots, size, rows, copies;
+    espl_dtype values;
+} bank_gemv_shapes[] = {
+    {"512->512 3:16", 512, 512, 3, 16, 1, 1, ESPL_S8},
+    {"4096->4096 2:16", 4096, 4096, 2, 16, 1, 1, ESPL_S8},
+    {"4096->4096 3:16", 4096, 4096, 3, 16, 1, 1, ESPL_S8},
+    {"4096->4096 4:16 x4", 4096, 4096, 4, 16, 4, 1, ESPL_S8},
+    {"4096->4096 3:16 of 32 copies", 4096, 4096, 3, 16, 1, 32, ESPL_S8},
+    {"512->512 3:32", 512, 512, 3, 32, 1, 1, ESPL_F32},
+    {"4096->4096 3:32", 4096, 4096, 3, 32, 1, 1, ESPL_F32},
+    {"4096->4096 3:32 f16", 4096, 4096, 3, 32, 1, 1, ESPL_F16},
+    {"4096->4096 3:32 bf16 x4", 4096, 4096, 3, 32, 4, 1, ESPL_BF16},
+    {"4096->4096 2:16", 4096, 4096, 2, 16, 1, 1, ESPL_F32},
+    {"4096->4096 3:32 of 20 copies", 4096, 4096, 3, 32, 1, 20, ESPL_F32},
+};
+
+static void bank_calls(const bench_args *a, void (*call)(const bench_args *a, int rows)) {
+    const struct bank_gemv_shape *s = a->shape;
+    const uint8_t *first = now.p.w;
+    for (int i = 0; i < s->copies; i++) {
+        call(a, s->rows);
+        now.p.w = (const uint8_t *)now.p.w + now.blocks * now.p.bank->block;
+    }
+    now.p.w = first;
+}
+
+static void call_bank_gemv_u8(const bench_args *a, int rows) {
+    a->set->bank_gemv_u8(&now.p, now.in, now.out, NULL, rows, 0, now.blocks);
+}
+static void call_bank_gemv_u8_f32(const bench_args *a, int rows) {
+    a->set->bank_gemv_u8_f32(&now.p, now.in, F32(now.out), F32(now.res), rows, 0, now.blocks);
+}
+static void call_bank_gemv_f32(const bench_args *a, int rows) {
+    a->set->bank_gemv_f32(&now.p, F32(now.in), F32(now.out), F32(now.res), rows, 0, now.blocks);
+}
+
+/* Whatever bytes are there are weights. */
+static void bench_bank_gemv(const char *kernel, int level, int unit, int out_unit, bench_fn *run) {
+    for (size_t i = 0; i < ESPL_COUNT(bank_gemv_shapes); i++) {
+        const struct bank_gemv_shape *g = &bank_gemv_shapes[i];
+        if ((g->values == ESPL_S8) != (unit == 1)) continue;
+        bench_args args = {espl__kernels_at((espl__cpu)level), g};
+        const conv_shape s = {g->name, 1, 1, g->k, g->channels, -g->rows, false};
+        const espl__weight_order order = espl__weight_rows(g->channels, 1, g->k);
+        espl__bank bank = unit == 1 ? espl__bank_s8(&order, g->slots)
+                                    : espl__bank_f32(&order, g->size, g->slots, (int32_t)g->values);
+        int32_t *off = malloc((size_t)bank.count * sizeof *off);
+        if (!off) exit(2);
+        espl__bank_offsets(&order, &bank, NULL, off);
+        bank.off = off;
+        prepare_conv(&s, unit, out_unit);
+        now.p.bank = &bank;
+        const double bytes = (double)bank.block * now.blocks * g->copies;
+        uint8_t *w = g->copies > 1 ? some_bytes((size_t)bytes) : NULL;
+        if (w) now.p.w = w;
+        print_rate(kernel, level, g->name, bytes / seconds(run, &args, level ? 0.05 : 0.0) * 1e-9, "GB/s ", 0.0);
+        free(w);
+        free(off);
+    }
+}
+
+#define BENCH_BANK_GEMV(kernel, unit, out_unit)                              \
+    static void run_##kernel(const bench_args *a) {                     \
+        bank_calls(a, call_##kernel);                                   \
+    }                                                                   \
+    static void bench_##kernel(int level) {                             \
+        bench_bank_gemv(#kernel, level, unit, out_unit, run_##kernel);       \
+    }
+BENCH_BANK_GEMV(bank_gemv_u8, 1, 1)
+BENCH_BANK_GEMV(bank_gemv_u8_f32, 1, 4)
+BENCH_BANK_GEMV(bank_gemv_f32, 4, 4)
 
 /* --- depthwise ------------------------------------------------------------------------------------------ */
 

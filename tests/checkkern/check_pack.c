@@ -132,6 +132,7 @@ void check_packing(void) {
         check_f32();
         check_order(true);
         check_order(false);
+        check_bank_packing();
     }
 }
 

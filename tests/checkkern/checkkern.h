@@ -26,6 +26,7 @@ enum {
     SLOT_RES,
     SLOT_W,
     SLOT_PREPARED,
+    SLOT_BANK,
     SLOT_BIAS,
     SLOT_MULT,
     SLOT_FBIAS,
@@ -65,6 +66,7 @@ bool same_floats(const outputs *o, const void *got);
 ESPL__KERNEL_LIST(X)
 #undef X
 void check_packing(void);
+void check_bank_packing(void);
 void check_csr_packing(void);
 /* A tensor in one of the orders that layers have: channels of their own [segment][tap][input] with the inputs
  * first or last, or a matrix whose channels follow each other. `unit`: elements of a word. */

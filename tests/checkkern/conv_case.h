@@ -4,9 +4,10 @@
 
 #include "checkkern.h"
 
+enum { MAX_SEGMENTS = 80 };
 typedef struct {
     espl__conv p;
-    int32_t seg_off[8];
+    int32_t seg_off[MAX_SEGMENTS];
     const void *in, *res;
     int pixels, block0, block1;
     bool hostile;
@@ -18,11 +19,18 @@ static inline int round16(int n) {
     return (n + 15) / 16 * 16;
 }
 
+const float *random_mults(int channels, bool hostile);
+espl__epilogue_u8 random_epilogue(int channels, bool hostile);
 void random_clamp(float *lo, float *hi);
+/* Channels, and which blocks of them. */
+void random_blocks(conv_case *c);
 /* Shapes cover every register tile: pixels from 1 past the widest, in one row or several, blocks from 1 to 9
  * and many, one k and many; half of the integer ones in whole lines of memory. `unit`: bytes of an element.
  */
 void random_shape(conv_case *c, int unit, bool large, bool gemv);
+/* An input that ends with what the segments of the last pixel read; the last step of random_shape. */
+void place_input(conv_case *c, int unit);
+void random_weights_u8(conv_case *c);
 /* Outputs of random shapes: rows lie behind each other, with or without gaps. */
 void random_outputs(conv_case *c, int unit, bool residual);
 

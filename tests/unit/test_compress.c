@@ -151,7 +151,7 @@ static void quantize_random(espl_context *ctx, uint64_t seed, double *worst, int
     decision *d = calloc((size_t)g->node_count + 1, sizeof *d);
     for (int i = 0; i < g->node_count; i++) {
         bool integer = seed % 3 == 0 || chance(&x.r, 75);
-        d[i] = (decision){ESPL_PATTERN_DENSE, integer ? ESPL_FORMAT_S8 : ESPL_FORMAT_F32, integer, chance(&x.r, 20)};
+        d[i] = (decision){.weights = integer ? ESPL_FORMAT_S8 : ESPL_FORMAT_F32, .integer = integer, .per_tensor = chance(&x.r, 20)};
         if (chance(&x.r, 10)) d[i].weights = ESPL_FORMAT_S8, d[i].integer = false;
         if (chance(&x.r, 10)) d[i].weights = ESPL_FORMAT_S7;
     }
@@ -224,7 +224,7 @@ static void recurrent_layers_are_quantized(void **state) {
         espl_flavour flavour = (espl_flavour)(seed % ESPL_FLAVOUR_COUNT);
         range *ranges = ranges_of(ctx, r.g, seed);
         decision *d = calloc((size_t)g->node_count + 1, sizeof *d);
-        for (int i = 0; i < g->node_count; i++) d[i] = (decision){ESPL_PATTERN_DENSE, ESPL_FORMAT_S8, true, false};
+        for (int i = 0; i < g->node_count; i++) d[i] = (decision){.weights = ESPL_FORMAT_S8, .integer = true};
         if (espl__ptq_apply(g, ranges, d, flavour, &diag) != ESPL_OK) fail_msg("%s", diag.message);
         check_grids(g, flavour, d);
         espl_session *a = session_of(ctx, r.g), *b = session_of(ctx, g);
@@ -268,7 +268,7 @@ static void odd_ranges_give_valid_scales(void **state) {
             range *ranges = calloc((size_t)r.g->value_count + 1, sizeof *ranges);
             for (int k = 0; k < r.g->value_count; k++) ranges[k] = (range){odd[i][0], odd[i][1], k % 3 > 0 || i < 4};
             decision d[8];
-            for (int k = 0; k < 8; k++) d[k] = (decision){ESPL_PATTERN_DENSE, ESPL_FORMAT_S8, true, false};
+            for (int k = 0; k < 8; k++) d[k] = (decision){.weights = ESPL_FORMAT_S8, .integer = true};
             espl_diag diag = {0};
             if (espl__ptq_apply(r.g, ranges, d, (espl_flavour)flavour, &diag) != ESPL_OK) fail_msg("%s", diag.message);
             check_grids(r.g, (espl_flavour)flavour, d);

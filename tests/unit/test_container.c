@@ -263,6 +263,155 @@ static void packed_weights_come_back(void **state) {
     espl_context_destroy(&ctx);
 }
 
+/* --- sparse constants --------------------------------------------------------------------------------------- */
+
+/* A weight for the operator, random and then 0 where the pattern says so; with a scale for each row if it is of an integer
+ * format. `pattern` is kept in each row, tap by tap, in banks or, with a share, wherever the dice fall. */
+static espl__value *sparse_weight(rig *r, espl_shape shape, int row_axis, int inner_axis, const char *pattern,
+                                  espl_format format) {
+    espl__zeros z = {.row_axis = row_axis, .inner_axis = inner_axis};
+    espl__matrix m;
+    assert_true(espl_sparsity_parse(pattern, &z.pattern) && espl__matrix_of(&shape, row_axis, inner_axis, &m));
+    int64_t count = espl_shape_count(&shape);
+    float *x = calloc((size_t)count, sizeof *x);
+    int8_t *codes = calloc((size_t)count, 1);
+    int32_t lo = 0, hi = 0;
+    espl__format_range(format, &lo, &hi);
+    for (int64_t row = 0; row < m.rows; row++)
+        for (int64_t column = 0, kept = 0; column < m.taps * m.inputs; column++) {
+            int64_t input = column % m.inputs, i = row * m.by_row + column / m.inputs * m.by_tap + input * m.by_input;
+            if (z.pattern.m && input % z.pattern.m == 0) kept = 0;
+            if (z.pattern.m ? kept == z.pattern.n : chance(r, (int)(100 * z.pattern.share))) continue;
+            if (z.pattern.m && chance(r, 50) && z.pattern.m - input % z.pattern.m > z.pattern.n - kept) continue;
+            kept++;
+            x[i] = (float)pick(r, 1, 1 << 20) / (1 << 20);
+            codes[i] = (int8_t)(chance(r, 50) ? lo : hi);
+        }
+    espl__value *w = constant_of(r, format == ESPL_FORMAT_F32 ? ESPL_F32 : ESPL_S8, shape,
+                                 format == ESPL_FORMAT_F32 ? (const void *)x : codes);
+    float *scales = malloc((size_t)m.rows * sizeof *scales);
+    for (int64_t i = 0; i < m.rows; i++) scales[i] = 0.01f * (float)(i + 1);
+    w->dtype = ESPL_F32;
+    w->zeros = z;
+    if (format != ESPL_FORMAT_F32) assert_true(espl__graph_set_quant(r->g, w, format, row_axis, m.rows, scales, NULL));
+    free(x);
+    free(codes);
+    free(scales);
+    return w;
+}
+
+/* x -> Conv with one, MatMul with another, LSTM with two. */
+static void sparse_graph(rig *r, espl_context *ctx, uint64_t seed, const char *pattern, espl_format format) {
+    rig_begin(r, ctx, seed);
+    espl__value *in[3] = {input_of(r, "image", ESPL_F32, SHAPE(1, 19, 5, 4)), input_of(r, "row", ESPL_F32, SHAPE(2, 83)),
+                          input_of(r, "seq", ESPL_F32, SHAPE(3, 1, 40))};
+    espl__value *conv = sparse_weight(r, SHAPE(10, 19, 3, 3), 0, 1, pattern, format);
+    espl__value *dense = sparse_weight(r, SHAPE(83, 21), 1, 0, pattern, format);
+    espl__value *w = sparse_weight(r, SHAPE(1, 64, 40), 1, 2, pattern, format);
+    espl__value *rec = sparse_weight(r, SHAPE(1, 64, 16), 1, 2, pattern, format);
+    espl__node *lstm = node_of(r, "LSTM", 3, (espl__value *[]){in[2], w, rec}, 1);
+    set_int(r, lstm, "hidden_size", 16);
+    espl__value *out[3] = {APPLY(r, "Conv", in[0], conv), APPLY(r, "MatMul", in[1], dense), done_of(r, lstm)};
+    outputs_are(r, 3, in, 3, out);
+}
+
+static const char *const sparse_patterns[] = {"2:4", "bank 2:16", "bank 3:32", "bank 1:5", "unstructured 80%"};
+static const espl_format sparse_formats[] = {ESPL_FORMAT_F32, ESPL_FORMAT_S8, ESPL_FORMAT_S7, ESPL_FORMAT_S6,
+                                             ESPL_FORMAT_S5,  ESPL_FORMAT_S4, ESPL_FORMAT_S3, ESPL_FORMAT_S2};
+
+static void sparse_weights_come_back(void **state) {
+    (void)state;
+    espl_context *ctx = new_context(1);
+    for (size_t p = 0; p < ESPL_COUNT(sparse_patterns); p++)
+        for (size_t f = 0; f < ESPL_COUNT(sparse_formats); f++) {
+            rig r;
+            sparse_graph(&r, ctx, 10 * p + f, sparse_patterns[p], sparse_formats[f]);
+            espl__buffer b = bytes_of_graph(ctx, r.g);
+            espl_graph *back = read_back(ctx, &b);
+            int sparse = 0;
+            assert_int_equal(back->node_count, r.g->node_count);
+            for (int i = 0; i < back->node_count; i++)
+                for (int k = 1; k < back->nodes[i]->input_count; k++) {
+                    const espl__value *v = r.g->nodes[i]->inputs[k], *u = back->nodes[i]->inputs[k];
+                    assert_memory_equal(u->constant->data, v->constant->data, espl__tensor_bytes(v->constant));
+                    assert_int_equal(u->quant.format, v->quant.format);
+                    if (u->zeros.pattern.pattern == ESPL_PATTERN_DENSE) continue; /* dense took no more bytes */
+                    assert_memory_equal(&u->zeros, &v->zeros, sizeof v->zeros);
+                    sparse++;
+                }
+            /* 2:4 of two bits each and two for the position are 8 bits, as four weights of two bits. */
+            bool pays = espl_format_bits(sparse_formats[f]) > 3 || (p > 0 && p < 4);
+            if (pays) assert_int_equal(sparse, 4);
+            assert_int_equal(b.data[4], sparse ? 2 : 1);
+            same_outputs(ctx, r.g, back, p);
+            round_trip(ctx, r.g, p);
+            espl__buffer_free(&b);
+            espl_graph_destroy(&back);
+            espl_graph_destroy(&r.g);
+        }
+    assert_int_equal(espl_context_memory(ctx, NULL), empty_context(1));
+    espl_context_destroy(&ctx);
+}
+
+/* On disk, of a layer of 4 MiB in f32: what bank-balanced sparsity promises, and what dense weights take. */
+static void sparse_weights_take_few_bytes(void **state) {
+    static const struct {
+        const char *pattern;
+        espl_format format;
+        double most;
+    } rows[] = {{"bank 2:16", ESPL_FORMAT_S8, 0.05},  {"bank 3:16", ESPL_FORMAT_S8, 0.075}, {"2:4", ESPL_FORMAT_S8, 0.16},
+                {"2:4", ESPL_FORMAT_S4, 0.096},       {"bank 3:32", ESPL_FORMAT_F32, 0.11}, {"bank 2:16", ESPL_FORMAT_S4, 0.034},
+                {"unstructured 90%", ESPL_FORMAT_S8, 0.046}, {"unstructured 95%", ESPL_FORMAT_S4, 0.018}};
+    (void)state;
+    espl_context *ctx = new_context(1);
+    for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
+        rig r;
+        struct stat st;
+        rig_begin(&r, ctx, i);
+        espl__value *x = input_of(&r, "x", ESPL_F32, SHAPE(1, 1024));
+        espl__value *w = sparse_weight(&r, SHAPE(1024, 1024), 1, 0, rows[i].pattern, rows[i].format);
+        IO(&r, x, APPLY(&r, "MatMul", x, w));
+        espl__buffer b = bytes_of_graph(ctx, r.g);
+        espl_graph *back = read_back(ctx, &b);
+        assert_int_equal(stat(path, &st), 0);
+        double share = (double)st.st_size / (4 << 20);
+        if (share > rows[i].most || share < 0.85 * rows[i].most)
+            fail_msg("%s %s takes %.4f of f32", rows[i].pattern, espl_format_name(rows[i].format), share);
+        espl__buffer_free(&b);
+        espl_graph_destroy(&back);
+        espl_graph_destroy(&r.g);
+    }
+    espl_context_destroy(&ctx);
+}
+
+/* A hint that is not true does no harm, zero points that make 0 another code keep a constant dense, and what nothing is
+ * known of is written as ever, in version 1. */
+static void untrue_hints_do_no_harm(void **state) {
+    (void)state;
+    espl_context *ctx = new_context(1);
+    for (int k = 0; k < 3; k++) {
+        rig r;
+        rig_begin(&r, ctx, 1);
+        espl__value *x = input_of(&r, "x", ESPL_F32, SHAPE(1, 64));
+        espl__value *w = sparse_weight(&r, SHAPE(64, 32), 1, 0, "bank 2:16", ESPL_FORMAT_S8);
+        if (k == 0) w->zeros.pattern.n = 1;
+        if (k == 1) w->zeros.pattern.pattern = ESPL_PATTERN_DENSE;
+        if (k == 2) w->quant.zero = espl__arena_alloc(&r.g->arena, 32 * sizeof *w->quant.zero);
+        if (k == 2) w->quant.zero[31] = 1;
+        IO(&r, x, APPLY(&r, "MatMul", x, w));
+        espl__buffer b = bytes_of_graph(ctx, r.g);
+        espl_graph *back = read_back(ctx, &b);
+        assert_int_equal(b.data[4], k == 0 ? 2 : 1);
+        assert_int_equal(back->nodes[0]->inputs[1]->zeros.pattern.pattern,
+                         k == 0 ? ESPL_PATTERN_UNSTRUCTURED : ESPL_PATTERN_DENSE);
+        assert_memory_equal(back->nodes[0]->inputs[1]->constant->data, w->constant->data, 64 * 32);
+        espl__buffer_free(&b);
+        espl_graph_destroy(&back);
+        espl_graph_destroy(&r.g);
+    }
+    espl_context_destroy(&ctx);
+}
+
 /* f32 constants of at most 256 distinct elements take a byte for each, to the bit: -0 and 0 are two elements. */
 static void repeated_numbers_come_back(void **state) {
     enum { COUNT = 2000 };
@@ -400,6 +549,16 @@ static void seal(uint8_t *data, size_t n) {
     memcpy(data + 12, &length, 8);
 }
 
+/* Every fourth a sparse one of each pattern and format in turn. */
+static void graph_to_damage(random_graph *x, espl_context *ctx, uint64_t seed, int nodes) {
+    const uint64_t k = seed / 4;
+    if (seed % 4 == 3)
+        sparse_graph(&x->r, ctx, seed, sparse_patterns[k % ESPL_COUNT(sparse_patterns)],
+                     sparse_formats[k % ESPL_COUNT(sparse_formats)]);
+    else
+        random_quantized(x, ctx, seed, nodes);
+}
+
 static void damage_is_noticed(void **state) {
     (void)state;
     espl_context *ctx = frugal_context();
@@ -430,9 +589,9 @@ static void truncated_files_are_refused(void **state) {
     (void)state;
     espl_context *ctx = frugal_context();
     outcomes o = {0};
-    for (uint64_t seed = 0; seed < 3; seed++) {
+    for (uint64_t seed = 0; seed < 4; seed++) {
         random_graph x;
-        random_quantized(&x, ctx, 6000000 + seed, 4);
+        graph_to_damage(&x, ctx, 6000000 + seed, 4);
         espl__buffer b = bytes_of_graph(ctx, x.r.g);
         espl_graph_destroy(&x.r.g);
         size_t step = b.length > 3000 ? b.length / 3000 + 1 : 1;
@@ -467,7 +626,7 @@ static void forged_files_do_no_harm(void **state) {
     double slowest = 0;
     for (uint64_t seed = first ? (uint64_t)atoi(first) : 0; seed < (first ? (uint64_t)atoi(first) + 1 : FILES); seed++) {
         random_graph x;
-        random_quantized(&x, ctx, 7000000 + seed, 6);
+        graph_to_damage(&x, ctx, 7000000 + seed, 6);
         espl__buffer b = bytes_of_graph(ctx, x.r.g);
         espl_graph_destroy(&x.r.g);
         espl__rng rng = espl__rng_seed(seed, 11);
@@ -521,6 +680,9 @@ int main(void) {
         cmocka_unit_test(every_attribute_comes_back),
         cmocka_unit_test(every_type_comes_back),
         cmocka_unit_test(packed_weights_come_back),
+        cmocka_unit_test(sparse_weights_come_back),
+        cmocka_unit_test(sparse_weights_take_few_bytes),
+        cmocka_unit_test(untrue_hints_do_no_harm),
         cmocka_unit_test(repeated_numbers_come_back),
         cmocka_unit_test(unknown_shapes_come_back),
         cmocka_unit_test(checksums_are_crc32),

@@ -51,6 +51,11 @@ static void format_numbers(void **state) {
     (void)expect_text(p.text, row);
     ESPL_FORMAT_LIST(X)
 #undef X
+#define X(NAME, name, parameters, what)                                               \
+    snprintf(row, sizeof row, "\n| %d | `%s` |", (int)ESPL_PATTERN_##NAME, name); \
+    (void)expect_text(p.text, row);
+    ESPL_PATTERN_LIST(X)
+#undef X
     static const struct {
         int kind;
         const char *name;
@@ -66,9 +71,10 @@ static void format_numbers(void **state) {
     snprintf(row, sizeof row, "## Header, %d bytes", CONTAINER_HEADER);
     (void)expect_text(p.text, row);
     snprintf(row, sizeof row,
-             "flags: %d graph input, %d constant, %d quantized, %d named, %d derived scale, %d known rank",
-             VALUE_INPUT, VALUE_CONSTANT, VALUE_QUANTIZED, VALUE_NAMED, VALUE_DERIVED_SCALE,
-             VALUE_KNOWN_RANK);
+             "flags: %d graph input, %d constant, %d quantized, %d named, %d derived scale, %d known rank, %d "
+             "table, %d sparse",
+             VALUE_INPUT, VALUE_CONSTANT, VALUE_QUANTIZED, VALUE_NAMED, VALUE_DERIVED_SCALE, VALUE_KNOWN_RANK,
+             VALUE_TABLE, VALUE_SPARSE);
     (void)expect_text(p.text, row);
     snprintf(row, sizeof row, "flags: %d named, %d operator set of its own", NODE_NAMED, NODE_OPSET);
     (void)expect_text(p.text, row);

@@ -57,7 +57,8 @@ static void last_matching_row_decides(void **state) {
     assert_int_equal(r->layers[1].activations, ESPL__ACTIVATIONS_U8);
     assert_int_equal(r->layers[0].scale, ESPL__SCALE_UNSET);
     assert_int_equal(r->layers[0].activations, ESPL__ACTIVATIONS_UNSET);
-    assert_int_equal(r->layers[0].pattern, ESPL_PATTERN_DENSE);
+    assert_null(r->layers[0].pattern);
+    assert_int_equal(espl__recipe_pattern(&r->layers[0]).pattern, ESPL_PATTERN_DENSE);
     assert_null(r->max_drop);
     espl__recipe_destroy(ctx, &r);
     assert_null(r);
@@ -77,7 +78,14 @@ static void mistakes_name_line_and_key(void **state) {
         {"layers:\n- {match: a, format: s9}\n",
          "r.yaml:2: layers[0].format: 's9' is not known (one of: f32, u8, s8, s32, s2, s3, s4, s5, s6, s7"},
         {"layers:\n- {match: a, format: s8}\n- match: b\n  format: s8\n  pattern: stripes\n",
-         "r.yaml:5: layers[1].pattern: 'stripes' is not known (one of: dense"},
+         "r.yaml:5: layers[1].pattern: 'stripes' is not a pattern; give one of: dense, unstructured P% [global], N:M, "
+         "bank N:M, block RxC P%, row P%, column P%, kernel P%"},
+        {"layers:\n- {match: a, format: s8, pattern: 'bank 16:2'}\n",
+         "r.yaml:2: layers[0].pattern: 'bank 16:2' is not a pattern; give one of: dense"},
+        {"layers:\n- {match: a, format: s8, pattern: unstructured 90}\n",
+         "r.yaml:2: layers[0].pattern: 'unstructured 90' is not a pattern"},
+        {"layers:\n- {match: a, format: s8, pattern: 2:4, saliency: mood}\n",
+         "r.yaml:2: layers[0].saliency: 'mood' is not known (one of: magnitude"},
         {"layers:\n- {match: a}\n", "r.yaml:2: layers[0]: key 'format' is missing"},
         {"layers:\n- {format: s8}\n", "r.yaml:2: layers[0]: key 'match' is missing"},
         {"layers:\n- match: a\n  format: s32\n", "r.yaml:3: layers[0].format: s32 is not a format of weights "
@@ -121,7 +129,11 @@ static void writes_what_it_reads(void **state) {
                        "layers:\n"
                        "- {match: '*', pattern: dense, format: s8}\n"
                        "- {match: 'op:Conv', pattern: dense, format: f32, activations: f32}\n"
-                       "- {match: \"8\", pattern: dense, format: s3, activations: u8, scale: channel}\n";
+                       "- {match: \"8\", pattern: 'bank 2:16', saliency: magnitude, format: s3, activations: u8, scale: "
+                       "channel}\n"
+                       "- {match: w, pattern: unstructured 90% global, format: f32}\n"
+                       "- {match: x, pattern: '2:4', format: f32}\n"
+                       "- {match: y, pattern: block 4x8 33.3%, format: f32}\n";
     espl__recipe *r = parse(text);
     assert_string_equal(espl__recipe_flavour_name(r), "ort-x86");
     assert_true(*r->max_drop == 0.5);

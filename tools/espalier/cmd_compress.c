@@ -25,14 +25,16 @@ static const option options[] = {
      .kind = OPTION_TEXT,
      .offset = offsetof(compress_options, chip),
      .argument = "NAME|FILE",
-     .required = true,
-     .help = "the chip: a name of espalier chip list, host for this machine, or a profile's file"},
+     .help =
+         "the chip: a name of espalier chip list, host for this machine, or a profile's file (with --recipe "
+         "default: what the recipe says, else host)"},
     {.name = "data",
      .kind = OPTION_TEXT,
      .offset = offsetof(compress_options, data),
      .argument = "DATA",
-     .required = true,
-     .help = "the data that accuracy is measured on: a YAML description or digits"},
+     .help =
+         "the data that accuracy is measured on: a YAML description or digits (with --recipe it may be left "
+         "out)"},
     {.name = "output",
      .letter = 'o',
      .kind = OPTION_TEXT,
@@ -60,7 +62,8 @@ static const option options[] = {
      .argument = "POINTS",
      .least = 0,
      .most = 100,
-     .help = "accuracy that may be lost, in points: 1 is one per cent (default: what the recipe says, else 1)"},
+     .help =
+         "accuracy that may be lost, in points: 1 is one per cent (default: what the recipe says, else 1)"},
     {.name = "goal",
      .kind = OPTION_CHOICE,
      .offset = offsetof(compress_options, goal),
@@ -103,12 +106,17 @@ static void job_free(job *j) {
 
 static espl_status open_all(cli *c, const compress_options *o, job *j) {
     /* The model first: a mistake in its name should not wait for a measurement of the machine. */
-    espl_status status = espl_graph_read(c->ctx, c->operands[0], &j->graph, &c->diag);
+    espl_status status = ESPL_OK;
+    if (!o->recipe && !o->chip) return usage_fail(c, "--chip NAME|FILE is missing");
+    if (!o->recipe && !o->data)
+        return usage_fail(c, "--data DATA is missing; only with --recipe FILE can there be none");
+    status = espl_graph_read(c->ctx, c->operands[0], &j->graph, &c->diag);
     if (status == ESPL_OK) status = espl_result_check_folder(c->ctx, o->folder, &c->diag);
-    if (status == ESPL_OK) status = espl_dataset_open(c->ctx, o->data, &j->data, &c->diag);
+    if (status == ESPL_OK && o->data) status = espl_dataset_open(c->ctx, o->data, &j->data, &c->diag);
     if (status == ESPL_OK && o->calib) status = espl_dataset_open(c->ctx, o->calib, &j->calib, &c->diag);
-    if (status == ESPL_OK) status = bind_shapes(c, j->graph, &o->shapes, j->data, &j->shapes);
-    if (status == ESPL_OK) status = espl_chip_load(c->ctx, o->chip, &j->chip, &c->diag);
+    if (status == ESPL_OK)
+        status = bind_shapes(c, j->graph, &o->shapes, j->data ? j->data : j->calib, &j->shapes);
+    if (status == ESPL_OK && o->chip) status = espl_chip_load(c->ctx, o->chip, &j->chip, &c->diag);
     return status;
 }
 
@@ -135,9 +143,8 @@ static espl_status run(cli *c, const void *given) {
     const compress_options *o = given;
     job j = {0};
     char *text = NULL;
-    report_settings settings = {.model = c->operands[0],
-                                .folder = o->folder,
-                                .threads = espl_context_threads(c->ctx)};
+    report_settings settings = {
+        .model = c->operands[0], .folder = o->folder, .threads = espl_context_threads(c->ctx)};
     progress_catch_interrupt();
     espl_status status = open_all(c, o, &j);
     if (status == ESPL_OK) status = compress(c, o, &j);
@@ -178,8 +185,13 @@ const command command_compress = {
              "appear together at "
              "the end or not at all. The table says of every layer what was chosen and why.\n\n"
              "Without labels the drop is measured against the f32 model: 1 - top-1 agreement, or the "
-             "relative error.",
+             "relative error.\n\n"
+             "With --recipe everything is done as it says: patterns of zeros (docs/sparsity.md), formats, "
+             "arithmetic. Then data may be missing: accuracy is not measured, and ranges of integer "
+             "activations, where the recipe asks for them, are those of inputs of noise. That is enough for "
+             "the time and size of a network; for its answers give --calib.",
     .example = "espalier compress examples/digits.onnx --chip host --data digits -o small\n"
+               "espalier compress examples/digits.onnx --recipe recipes/bank-2-16-s8.yaml -o sparse\n"
                "espalier compress model.onnx --chip x86-avx512-vnni --data test.yaml --calib train.yaml "
                "--max-drop 0.5 -o small",
 };

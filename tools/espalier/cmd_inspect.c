@@ -33,7 +33,7 @@ static weighted sum_weighted(const espl_costs *costs) {
 }
 
 static double sparsity(const espl_layer_cost *l) {
-    return l->params ? (double)l->zeros / (double)l->params : 0;
+    return l->weights ? (double)l->zeros / (double)l->weights : 0;
 }
 
 /* --- table ---------------------------------------------------------------------------------------------- */
@@ -47,7 +47,7 @@ static void add_row(table *t, const espl_layer_cost *l, int index) {
     table_add(t, l->op ? l->op : "");
     table_cell(t, cell_count(l->macs, true));
     table_cell(t, cell_count(l->params, true));
-    table_cell(t, l->params ? cell_percent(sparsity(l)) : cell_format("-"));
+    table_cell(t, l->weights ? cell_percent(sparsity(l)) : cell_format("-"));
     table_add(t, l->params && l->format ? l->format : "");
     table_cell(t, bytes_or_dash(l->weight_bytes));
     table_cell(t, bytes_or_dash(l->weight_bytes_f32));
@@ -163,7 +163,7 @@ const command command_inspect = {
     .run = run,
     .about = "Lists the layers of a model (.onnx or .espl) with what each costs: multiplications (MACs), "
              "parameters and how "
-             "many of them are zero, bytes of the weights as they are stored and as they would be at f32 and "
+             "many of the weights among them are zero, bytes of the weights as they are stored and as they would be at f32 and "
              "s8, and bytes "
              "of the output at f32 and s8. One MAC is one multiplication and one addition: two operations.",
     .example =

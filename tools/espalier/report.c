@@ -26,11 +26,17 @@ static json_t *side_value(const espl_scores *scores, double score, uint64_t byte
     return side;
 }
 
+static double sparsity(int64_t zeros, int64_t weights) {
+    return weights ? (double)zeros / (double)weights : 0;
+}
+
 static json_t *layer_value(const espl_layer_choice *l) {
+    char pattern[ESPL_SPARSITY_TEXT];
     json_t *row = json_object();
     put(row, "name", text_value(l->name));
     put(row, "op", text_value(l->op));
-    put(row, "pattern", text_value(l->pattern));
+    put(row, "pattern", text_value(espl_sparsity_text(&l->pattern, pattern, sizeof pattern)));
+    put(row, "sparsity", number_value(sparsity(l->zeros, l->weights)));
     put(row, "format_before", text_value(l->format_before));
     put(row, "format_after", text_value(l->format_after));
     put(row, "bytes_before", json_integer((json_int_t)l->bytes_before));
@@ -59,6 +65,7 @@ json_t *report_value(const espl_result *r, const report_settings *s) {
     put(root, "metric", text_value(r->metric));
     put(root, "samples", json_integer(r->eval_samples));
     put(root, "calibration_samples", json_integer(r->calib_samples));
+    put(root, "calibration", text_value(r->calib_data));
     put(root, "drop", number_value(r->drop));
     put(root, "max_drop", number_value(r->max_drop));
     put(root, "within_budget", json_boolean(r->within_budget));
@@ -71,6 +78,7 @@ json_t *report_value(const espl_result *r, const report_settings *s) {
     put(root, "median_ms", known(r->ms_after));
     put(root, "macs", json_integer(r->macs));
     put(root, "params", json_integer(r->params));
+    put(root, "sparsity", number_value(sparsity(r->zeros, r->weights)));
     put(root, "size_ratio", number_value(ratio((double)r->bytes_before, (double)r->bytes_after)));
     put(root, "speedup", number_value(ratio(r->ms_before, r->ms_after)));
     put(root, "before",
@@ -85,18 +93,40 @@ json_t *report_value(const espl_result *r, const report_settings *s) {
 enum { REPORT_WIDTH = 118 };
 
 static const column columns[] = {
-    {"layer", COLUMN_NAME}, {"op", COLUMN_TAIL},   {"format", COLUMN_TEXT}, {"bytes", COLUMN_NUMBER},
-    {"→", COLUMN_NUMBER},   {"ms", COLUMN_NUMBER}, {"→", COLUMN_NUMBER},    {"why", COLUMN_WRAP},
+    {"layer", COLUMN_NAME},  {"op", COLUMN_TAIL},      {"pattern", COLUMN_TEXT}, {"zeros", COLUMN_NUMBER},
+    {"format", COLUMN_TEXT}, {"bytes", COLUMN_NUMBER}, {"→", COLUMN_NUMBER},     {"ms", COLUMN_NUMBER},
+    {"→", COLUMN_NUMBER},    {"why", COLUMN_WRAP},
 };
 
 static cell bytes_cell(uint64_t bytes) {
     return bytes ? cell_bytes(bytes) : cell_format("-");
 }
 
-static void add_layer(table *t, const espl_layer_choice *l, int index) {
+static bool is_pruned(const espl_result *r) {
+    bool any = false;
+    for (int i = 0; i < r->layer_count; i++) any |= r->layers[i].pattern.pattern != ESPL_PATTERN_DENSE;
+    return any;
+}
+
+/* In a table of pruned layers each has its pattern, without the share, which is in the column of zeros; else
+ * the two columns stay empty. */
+static void add_pattern(table *t, const espl_layer_choice *l, bool pruned, bool has_one) {
+    char text[ESPL_SPARSITY_TEXT];
+    bool has = pruned && l->weights > 0;
+    char *percent = strchr(espl_sparsity_text(&l->pattern, text, sizeof text), '%');
+    if (percent) {
+        *percent = 0;
+        *strrchr(text, ' ') = 0;
+    }
+    table_add(t, has && has_one ? text : "");
+    table_cell(t, has ? cell_percent(sparsity(l->zeros, l->weights)) : cell_format("%s", ""));
+}
+
+static void add_layer(table *t, const espl_layer_choice *l, int index, bool pruned) {
     bool changed = *l->format_after && strcmp(l->format_before, l->format_after) != 0;
     table_add(t, l->name && *l->name ? l->name : cell_format("#%d", index).text);
     table_add(t, l->op);
+    add_pattern(t, l, pruned, *l->op);
     if (changed)
         table_cell(t, cell_format("%s → %s", l->format_before, l->format_after));
     else
@@ -112,18 +142,21 @@ static void add_layer(table *t, const espl_layer_choice *l, int index) {
 static void add_sums(table *t, const espl_result *r) {
     espl_layer_choice sum = {.name = "all layers", .op = "", .format_before = "", .format_after = ""};
     for (int i = 0; i < r->layer_count; i++) {
+        sum.weights += r->layers[i].weights;
+        sum.zeros += r->layers[i].zeros;
         sum.bytes_before += r->layers[i].bytes_before;
         sum.bytes_after += r->layers[i].bytes_after;
         sum.ms_before += r->layers[i].ms_before;
         sum.ms_after += r->layers[i].ms_after;
     }
     table_rule(t);
-    add_layer(t, &sum, 0);
+    add_layer(t, &sum, 0, is_pruned(r));
 }
 
 static const char *metric_text(const char *metric) {
     if (strcmp(metric, "top1") == 0) return "top-1 accuracy";
     if (strcmp(metric, "agreement") == 0) return "top-1 agreement";
+    if (strcmp(metric, "none") == 0) return "accuracy";
     return metric;
 }
 
@@ -135,13 +168,26 @@ static cell change(double before, double after, const char *less, const char *mo
     return times > 1 ? cell_format("%.2fx %s", times, less) : cell_format("%.2fx %s", 1 / times, more);
 }
 
+static void print_accuracy(const espl_result *r, FILE *out) {
+    fprintf(out, "\n%-16s ", metric_text(r->metric));
+    if (r->eval_samples)
+        fprintf(out, "%9.2f %% → %9.2f %%   %+.2f points on %" PRId64 " samples", 100 * r->score_before,
+                100 * r->score_after, 0 - r->drop, r->eval_samples);
+    else
+        fprintf(out, "not measured: there was no --data");
+    if (r->calib_samples) fprintf(out, ", calibrated on %" PRId64, r->calib_samples);
+    if (r->calib_data && strcmp(r->calib_data, "drawn") == 0)
+        fprintf(out,
+                " inputs of noise:\n%-16s the ranges are good for timing only; give --calib before the model "
+                "is used",
+                "");
+    fputc('\n', out);
+}
+
 static void print_totals(const espl_result *r, int threads, FILE *out) {
     cell how = r->measured ? cell_format("measured here on %d thread%s", threads, threads == 1 ? "" : "s")
                            : cell_format("modelled");
-    fprintf(out,
-            "\n%-16s %9.2f %% → %9.2f %%   %+.2f points on %" PRId64 " samples, calibrated on %" PRId64 "\n",
-            metric_text(r->metric), 100 * r->score_before, 100 * r->score_after, 0 - r->drop, r->eval_samples,
-            r->calib_samples);
+    print_accuracy(r, out);
     fprintf(out, "%-16s %11s → %11s   %s", "file", cell_bytes(r->bytes_before).text,
             cell_bytes(r->bytes_after).text,
             change((double)r->bytes_before, (double)r->bytes_after, "smaller", "larger").text);
@@ -160,13 +206,14 @@ bool report_print(const espl_result *r, const report_settings *s, FILE *out) {
     table *t = table_new(columns, COUNT(columns));
     fprintf(out, "%s for %s, goal %s, flavour %s\ndata: %s\n\n", s->model, r->chip, espl_goal_name(r->goal),
             espl_flavour_name(r->flavour), r->data);
-    for (int i = 0; i < r->layer_count; i++) add_layer(t, &r->layers[i], i);
+    for (int i = 0; i < r->layer_count; i++) add_layer(t, &r->layers[i], i, is_pruned(r));
     add_sums(t, r);
     bool good = table_print(t, out, REPORT_WIDTH);
     table_free(t);
     if (!good) return false;
     print_totals(r, s->threads, out);
     fprintf(out, "%s: model.espl, model.onnx, recipe.yaml, report.json\n", s->folder);
+    if (r->eval_samples == 0) return true;
     if (r->within_budget)
         fprintf(out, "within the budget: %.2f points lost, %g allowed\n", r->drop > 0 ? r->drop : 0,
                 r->max_drop);

@@ -78,12 +78,15 @@ static void shrink(const table *t, int *widths, column_kind kind, int least, int
     }
 }
 
+/* A column without a cell that says something is left out: its width is -GAP. */
 static void measure(const table *t, int *widths, int limit) {
     int total = -GAP;
     for (int i = 0; i < t->column_count; i++) {
-        widths[i] = text_width(t->columns[i].title);
+        widths[i] = 0;
         for (size_t at = (size_t)i; at < t->used; at += (size_t)t->column_count)
             if (t->cells[at] && text_width(t->cells[at]) > widths[i]) widths[i] = text_width(t->cells[at]);
+        int title = text_width(t->columns[i].title);
+        widths[i] = !widths[i] ? -GAP : widths[i] > title ? widths[i] : title;
         total += widths[i] + GAP;
     }
     int excess = total - limit;
@@ -124,6 +127,7 @@ static void print_wrapped(FILE *out, const char *text, int indent, int width) {
 static void print_line(const table *t, FILE *out, char *const *cells, const int *widths) {
     int spaces = 0, indent = 0;
     for (int i = 0; i < t->column_count; i++) {
+        if (widths[i] < 0) continue;
         const char *text = cells ? cells[i] : t->columns[i].title;
         int excess = text_width(text) - widths[i], pad = excess < 0 ? -excess : 0;
         column_kind kind = t->columns[i].kind;

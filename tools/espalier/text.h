@@ -47,7 +47,7 @@ void table_add(table *t, const char *text);
 void table_cell(table *t, cell value);
 /* A line across before the next row. */
 void table_rule(table *t);
-/* Prints the table in at most `width` columns; false if memory ran out while it was filled. */
+/* Prints the table in at most `width` columns, without columns that are empty all the way down; false if memory ran out while it was filled. */
 bool table_print(table *t, FILE *out, int width);
 void table_free(table *t);
 

@@ -265,6 +265,7 @@ static bool quantize_weights(espl_graph *g, espl__node *n, int index, espl_forma
     espl__value *v = own_copy(g, codes);
     if (!v || !espl__graph_set_quant(g, v, format, axis, channels, scale, NULL)) return false;
     v->dtype = ESPL_F32;
+    v->zeros = n->inputs[index]->zeros; /* 0 has the code 0 */
     n->inputs[index] = v;
     return true;
 }

@@ -10,8 +10,8 @@
  * sorted into chains: groups whose pairs meet the condition together, up to CHAIN of them. A chain of L
  * groups is L products, L - 1 additions in 16 bits, and one vpmaddwd and one addition into the 32 bits: 2 L +
  * 1 instructions a vector of sums, where groups alone take 3 each and bytes that are widened to 16 bits more
- * than 4. A group that does not meet the condition by itself is written as two that do: the pairs cut to 128,
- * and what was cut off.
+ * than 4. A group that does not meet the condition by itself is written as two that do, cut so that they fill
+ * what two chains have left.
  *
  * Trained weights lie around 0 with the largest of a channel at 127, so the condition mostly holds for two
  * groups of 8 channels that fit each other. The fewer channels a chain has the longer it is; hence one vector
@@ -133,9 +133,10 @@ static void conv_chains_f32(const espl__conv *p, const uint8_t *in, float *out, 
 
 /* --- sorting groups into chains -------------------------------------------------------------------- */
 
-/* A part of a group: 2 * group, + 1 for what was cut off. The worst case is two parts a group, all alone. */
+/* Part 2 * group is a group, or what is left of it when part 2 * group + 1 was cut off. The worst case is two
+ * parts a group, all alone. */
 typedef struct open_chain {
-    vi sums; /* of the positive and of the negative weights of each pair, bytes */
+    vi left; /* what the positive and the negative weights of each pair may still add up to, bytes */
     int32_t part[CHAIN];
     int32_t length;
 } open_chain;
@@ -143,6 +144,7 @@ typedef struct open_chain {
 typedef struct sorter {
     open_chain open[OPEN];
     int opened;
+    int8_t (*parts)[VECTOR];
     int32_t (*closed)[CHAIN]; /* -1 behind the last part */
     int32_t count, chains[CHAIN + 1];
 } sorter;
@@ -162,36 +164,81 @@ static int longest(const sorter *s) {
     return best;
 }
 
-/* Into the longest chain that it fits, else into one of its own. */
-static void add_part(sorter *s, vi sums, int32_t part) {
-    int best = -1;
-    for (int i = 0; i < s->opened; i++)
-        if ((best < 0 || s->open[i].length > s->open[best].length) &&
-            v8_within(v8_adds(s->open[i].sums, sums), v8_set1(LIMIT)))
-            best = i;
-    if (best < 0) {
-        if (s->opened == OPEN) close_chain(s, longest(s));
-        best = s->opened++;
-        s->open[best] = (open_chain){.sums = vi_set1(0)};
-    }
-    open_chain *c = &s->open[best];
-    c->sums = v8_adds(c->sums, sums);
-    c->part[c->length++] = part;
-    if (c->length == CHAIN) close_chain(s, best);
+static int new_chain(sorter *s) {
+    s->open[s->opened] = (open_chain){.left = v8_set1(LIMIT)};
+    return s->opened++;
 }
 
-/* Cuts the pairs of a group that pass the limit: the group is the sum of both. A pair of unlike signs cannot.
- */
-static void cut(const int8_t *w, int8_t *kept, int8_t *off) {
-    for (int i = 0; i < VECTOR; i += 2) {
-        const int a = w[i], sum = a + w[i + 1];
-        const int over = sum > LIMIT ? sum - LIMIT : sum < -LIMIT ? sum + LIMIT : 0;
-        const int first = over > 0 ? (over < a ? over : a) : (over > a ? over : a);
-        off[i] = (int8_t)(over ? first : 0);
-        off[i + 1] = (int8_t)(over ? over - first : 0);
-        kept[i] = (int8_t)(w[i] - off[i]);
-        kept[i + 1] = (int8_t)(w[i + 1] - off[i + 1]);
+static void add_part(sorter *s, int i, int32_t part) {
+    open_chain *c = &s->open[i];
+    c->left = v8_sub(c->left, v8_pair_sums(vi_load(s->parts[part])));
+    c->part[c->length++] = part;
+}
+
+/* Into the longest chain that it fits, else into one of its own. */
+static void add_whole(sorter *s, vi sums, int32_t part) {
+    int best = -1;
+    for (int i = 0; i < s->opened; i++)
+        if ((best < 0 || s->open[i].length > s->open[best].length) && v8_within(sums, s->open[i].left))
+            best = i;
+    if (best < 0) best = new_chain(s);
+    add_part(s, best, part);
+    if (s->open[best].length == CHAIN) close_chain(s, best);
+}
+
+/* The two chains that together have room for a group and are the longest, or new ones. What counts as room is
+ * at most 127 a chain: sums end at 255, and where they do (-128 twice) only new chains hold them. */
+static void find_pair(sorter *s, vi sums, int *one, int *other) {
+    const vi most = v8_set1(LIMIT - 1);
+    int best = 0;
+    for (int i = 0; i < s->opened; i++) {
+        const vi left = v8_min(s->open[i].left, most);
+        for (int j = 0; j < i; j++) {
+            const int length = s->open[i].length + s->open[j].length;
+            if (length <= best || !v8_within(sums, v8_adds(left, v8_min(s->open[j].left, most)))) continue;
+            best = length;
+            *one = i; /* the later one: closing it leaves the other in its place */
+            *other = j;
+        }
     }
+    for (int i = 0; best == 0 && i < s->opened; i++)
+        if (v8_within(sums, v8_adds(v8_min(s->open[i].left, most), most))) {
+            *other = i;
+            *one = new_chain(s);
+            return;
+        }
+    if (best) return;
+    *other = new_chain(s);
+    *one = new_chain(s);
+}
+
+/* What of w still has room; the room of both signs shrinks. */
+static int8_t take_part(int w, int *plus, int *minus) {
+    int *room = w > 0 ? plus : minus;
+    const int size = abs(w) < *room ? abs(w) : *room;
+    *room -= size;
+    return (int8_t)(w > 0 ? size : -size);
+}
+
+/* Cuts a group into what one chain has room for and the rest, which another chain has room for. */
+static void add_cut(sorter *s, vi sums, const int8_t *w, int32_t group) {
+    int one, other;
+    uint8_t left[VECTOR];
+    int8_t *kept = s->parts[2 * group], *off = s->parts[2 * group + 1];
+    find_pair(s, sums, &one, &other);
+    vi_store(left, s->open[other].left);
+    for (int i = 0; i < VECTOR; i += 2) {
+        const int at = i / 16 * 16 + i % 16 / 2; /* as v8_pair_sums has them */
+        int plus = left[at], minus = left[at + 8];
+        for (int j = i; j < i + 2; j++) {
+            kept[j] = take_part(w[j], &plus, &minus);
+            off[j] = (int8_t)(w[j] - kept[j]);
+        }
+    }
+    add_part(s, other, 2 * group);
+    add_part(s, one, 2 * group + 1);
+    if (s->open[one].length == CHAIN) close_chain(s, one);
+    if (s->open[other].length == CHAIN) close_chain(s, other);
 }
 
 static void sort_groups(sorter *s, const int8_t *w, int32_t groups) {
@@ -199,28 +246,25 @@ static void sort_groups(sorter *s, const int8_t *w, int32_t groups) {
     for (int32_t g = 0; g < groups; g++, w += ESPL__NR * 4) {
         const vi sums = v8_pair_sums(vi_load(w));
         if (v8_within(sums, zero)) continue;
+        while (s->opened > OPEN - 2) close_chain(s, longest(s));
         if (v8_within(sums, limit)) {
-            add_part(s, sums, 2 * g);
-            continue;
+            memcpy(s->parts[2 * g], w, VECTOR);
+            add_whole(s, sums, 2 * g);
+        } else {
+            add_cut(s, sums, w, g);
         }
-        int8_t part[2][VECTOR];
-        cut(w, part[0], part[1]);
-        for (int i = 0; i < 2; i++) add_part(s, v8_pair_sums(vi_load(part[i])), 2 * g + i);
     }
     while (s->opened) close_chain(s, s->opened - 1);
 }
 
 /* Writes the offsets and weights of the chains of L groups. */
-static void write_chains(const espl__conv *p, const sorter *s, int L, const int8_t *w, int32_t **offset,
-                         int8_t **to) {
+static void write_chains(const espl__conv *p, const sorter *s, int L, int32_t **offset, int8_t **to) {
     for (int32_t i = 0; i < s->count; i++) {
         const int32_t *chain = s->closed[i];
         if (chain[L - 1] < 0 || (L < CHAIN && chain[L] >= 0)) continue;
         for (int l = 0; l < L; l++, *to += VECTOR) {
             const int32_t g = chain[l] / 2;
-            int8_t part[2][VECTOR];
-            cut(w + (ptrdiff_t)g * ESPL__NR * 4, part[0], part[1]);
-            memcpy(*to, part[chain[l] % 2], VECTOR);
+            memcpy(*to, s->parts[chain[l]], VECTOR);
             *(*offset)++ = p->seg_off[g / p->seg_k] + g % p->seg_k * 4;
         }
     }
@@ -230,13 +274,13 @@ static size_t list_room(size_t groups) {
     return sizeof(list_head) + whole_lines(2 * groups * sizeof(int32_t)) + 2 * groups * VECTOR;
 }
 
-/* Room for the lists and, behind them, for the chains of one while it is made. */
+/* Room for the lists and, behind them, for the chains of one and its parts while it is made. */
 static size_t prepare_room(const espl__conv *p) {
     const int64_t groups = (int64_t)p->segments * p->seg_k;
     for (int s = 0; s < p->segments; s++)
         if (p->seg_off[s] + 4 * (int64_t)p->seg_k > INT32_MAX) return 0;
     if (groups * 4 * VECTOR > INT32_MAX) return 0;
-    return VPB * list_room((size_t)groups) + 2 * (size_t)groups * sizeof(int32_t[CHAIN]);
+    return VPB * list_room((size_t)groups) + 2 * (size_t)groups * (sizeof(int32_t[CHAIN]) + VECTOR);
 }
 
 static size_t prepare(const espl__conv *p, int block, void *to) {
@@ -244,7 +288,9 @@ static size_t prepare(const espl__conv *p, int block, void *to) {
     const int8_t *w = (const int8_t *)p->w + (size_t)block * groups * ESPL__NR * 4;
     char *list = to;
     for (int v = 0; v < VPB; v++, w += VECTOR) {
-        sorter s = {.closed = (int32_t(*)[CHAIN])(void *)((char *)to + VPB * list_room(groups))};
+        char *behind = (char *)to + VPB * list_room(groups);
+        sorter s = {.closed = (int32_t(*)[CHAIN])(void *)behind,
+                    .parts = (int8_t(*)[VECTOR])(void *)(behind + 2 * groups * sizeof(int32_t[CHAIN]))};
         sort_groups(&s, w, (int32_t)groups);
         list_head head = {{0}, 0, {0}};
         int32_t parts = 0;
@@ -255,7 +301,7 @@ static size_t prepare(const espl__conv *p, int block, void *to) {
         char *offsets = list + sizeof head, *weights = offsets + whole_lines(4 * (size_t)parts);
         int32_t *offset = (int32_t *)(void *)offsets;
         int8_t *next = (int8_t *)weights;
-        for (int l = CHAIN; l > 0; l--) write_chains(p, &s, l, w, &offset, &next);
+        for (int l = CHAIN; l > 0; l--) write_chains(p, &s, l, &offset, &next);
         memset(offset, 0, (size_t)(weights - (char *)offset));
         head.bytes = (int32_t)whole_lines((size_t)((char *)next - list));
         memset(next, 0, (size_t)(list + head.bytes - (char *)next));

@@ -15,6 +15,21 @@ static void accumulate_u8(const espl__conv *p, const uint8_t *in, int block, int
     }
 }
 
+/* The same with bank-balanced weights. */
+static void accumulate_bank(const espl__conv *p, const uint8_t *in, int block, int32_t acc[ESPL__NR]) {
+    const espl__bank *bank = p->bank;
+    const uint8_t *pair = (const uint8_t *)p->w + block * bank->block;
+    memcpy(acc, (const int32_t *)p->bias + block * ESPL__NR, ESPL__NR * sizeof *acc);
+    for (int v = 0; v < bank->count * bank->slots / 4; v++) {
+        const int8_t *w = (const int8_t *)pair + (1 + v % 2) * ESPL__NR * 4;
+        for (int i = 0; i < ESPL__NR * 4; i++) {
+            const uint8_t *window = in + bank->off[(v * 4 + i % 4) / bank->slots];
+            acc[i / 4] = multiply_add(acc[i / 4], window[v % 2 ? pair[i] >> 4 : pair[i] & 15], w[i]);
+        }
+        pair += v % 2 * 3 * ESPL__NR * 4;
+    }
+}
+
 static void accumulate_f32(const espl__conv *p, const float *in, int block, float acc[ESPL__NR]) {
     const float *w = (const float *)p->w + (size_t)block * (size_t)p->segments * (size_t)p->seg_k * ESPL__NR;
     memcpy(acc, (const float *)p->bias + block * ESPL__NR, ESPL__NR * sizeof *acc);
@@ -29,12 +44,14 @@ static int valid_channels(int channels, int block) {
     return ESPL_MIN(ESPL__NR, channels - block * ESPL__NR);
 }
 
-static void conv_u8(const espl__conv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int pixels,
-                    int block0, int block1) {
+typedef void accumulate_fn(const espl__conv *p, const uint8_t *in, int block, int32_t acc[ESPL__NR]);
+
+static void rows_u8(accumulate_fn *accumulate, const espl__conv *p, const uint8_t *in, uint8_t *out,
+                    const uint8_t *res, int pixels, int block0, int block1) {
     for (int i = 0; i < pixels; i++)
         for (int b = block0; b < block1; b++) {
             int32_t acc[ESPL__NR];
-            accumulate_u8(p, in + espl__pixel_at(p->width, i, p->in_step, p->in_row), b, acc);
+            accumulate(p, in + espl__pixel_at(p->width, i, p->in_step, p->in_row), b, acc);
             uint8_t *o = out + espl__pixel_at(p->width, i, p->out_step, p->out_row);
             const uint8_t *r = res ? res + espl__pixel_at(p->width, i, p->res_step, p->res_row) : NULL;
             for (int c = 0, base = b * ESPL__NR; c < valid_channels(p->channels, b); c++)
@@ -42,12 +59,12 @@ static void conv_u8(const espl__conv *p, const uint8_t *in, uint8_t *out, const 
         }
 }
 
-static void conv_u8_f32(const espl__conv *p, const uint8_t *in, float *out, int pixels, int block0,
-                        int block1) {
+static void rows_u8_f32(accumulate_fn *accumulate, const espl__conv *p, const uint8_t *in, float *out,
+                        int pixels, int block0, int block1) {
     for (int i = 0; i < pixels; i++)
         for (int b = block0; b < block1; b++) {
             int32_t acc[ESPL__NR];
-            accumulate_u8(p, in + espl__pixel_at(p->width, i, p->in_step, p->in_row), b, acc);
+            accumulate(p, in + espl__pixel_at(p->width, i, p->in_step, p->in_row), b, acc);
             float *o =
                 (float *)((char *)out + espl__pixel_at(p->width, i, p->out_step, p->out_row)) + b * ESPL__NR;
             for (int c = 0, base = b * ESPL__NR; c < valid_channels(p->channels, b); c++) {
@@ -56,6 +73,26 @@ static void conv_u8_f32(const espl__conv *p, const uint8_t *in, float *out, int 
                 o[c] = epilogue_f32(x, p->flo, p->fhi);
             }
         }
+}
+
+static void conv_u8(const espl__conv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int pixels,
+                    int block0, int block1) {
+    rows_u8(accumulate_u8, p, in, out, res, pixels, block0, block1);
+}
+
+static void conv_u8_f32(const espl__conv *p, const uint8_t *in, float *out, int pixels, int block0,
+                        int block1) {
+    rows_u8_f32(accumulate_u8, p, in, out, pixels, block0, block1);
+}
+
+static void bank_conv_u8(const espl__conv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int pixels,
+                         int block0, int block1) {
+    rows_u8(accumulate_bank, p, in, out, res, pixels, block0, block1);
+}
+
+static void bank_conv_u8_f32(const espl__conv *p, const uint8_t *in, float *out, int pixels, int block0,
+                             int block1) {
+    rows_u8_f32(accumulate_bank, p, in, out, pixels, block0, block1);
 }
 
 static void conv_f32(const espl__conv *p, const float *in, float *out, const float *res, int pixels,
@@ -78,4 +115,10 @@ static void conv_f32(const espl__conv *p, const float *in, float *out, const flo
         }
 }
 
-const espl__kernels espl__conv_ref = {.conv_u8 = conv_u8, .conv_u8_f32 = conv_u8_f32, .conv_f32 = conv_f32};
+const espl__kernels espl__conv_ref = {
+    .conv_u8 = conv_u8,
+    .conv_u8_f32 = conv_u8_f32,
+    .conv_f32 = conv_f32,
+    .bank_conv_u8 = bank_conv_u8,
+    .bank_conv_u8_f32 = bank_conv_u8_f32,
+};

@@ -155,6 +155,9 @@ static INLINE vi v8_max(vi a, vi b) {
 static INLINE vi v8_min(vi a, vi b) {
     return _mm512_min_epu8(a, b);
 }
+static INLINE vi v8_sub(vi a, vi b) {
+    return _mm512_sub_epi8(a, b);
+}
 static INLINE vi v16_set1(int x) {
     return _mm512_set1_epi16((int16_t)x);
 }
@@ -173,7 +176,7 @@ static INLINE vi v16_add(vi a, vi b) {
     return _mm512_add_epi16(a, b);
 }
 /* Of each pair of s8 the sum of the positive ones and the negated sum of the negative ones, 255 at most, as
- * bytes in any order. */
+ * bytes: of every 16, eight of the former and the eight of the latter. */
 static INLINE vi v8_pair_sums(vi w) {
     const vi zero = vi_set1(0), one = v8_set1(1);
     const vi plus = _mm512_max_epi8(w, zero), minus = _mm512_sub_epi8(zero, _mm512_min_epi8(w, zero));
