@@ -238,7 +238,7 @@ static bool make_espl(trial *t, const char *file, int flavour) {
     decisions = calloc((size_t)g->node_count + 1, sizeof *decisions);
     if (flavour >= 0) {
         espl_session_options options = {.observer = observe, .observer_user = ranges};
-        for (int i = 0; i < g->node_count; i++) decisions[i] = (decision){ESPL_PATTERN_DENSE, ESPL_FORMAT_S8, true, false};
+        for (int i = 0; i < g->node_count; i++) decisions[i] = (decision){.weights = ESPL_FORMAT_S8, .integer = true};
         ESPL_TRY(espl_session_create(t->ctx, g, &options, &s, &diag));
         t->macs = INT64_MAX / 2;
         ESPL_TRY(run(t, s, &diag));

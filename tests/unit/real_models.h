@@ -49,7 +49,7 @@ static inline void quantize_model(espl_context *ctx, espl_graph *g, espl_flavour
     io_free(&io);
     espl_session_destroy(&s);
     for (int i = 0; i < g->node_count; i++)
-        decisions[i] = (decision){ESPL_PATTERN_DENSE, ESPL_FORMAT_S8, true, false};
+        decisions[i] = (decision){.weights = ESPL_FORMAT_S8, .integer = true};
     assert_int_equal(espl__ptq_apply(g, ranges, decisions, flavour, NULL), ESPL_OK);
     free(ranges);
     free(decisions);
