@@ -81,16 +81,16 @@ static espl_status decide(job *j, espl_diag *diag) {
             d->pattern = espl__recipe_pattern(row);
             d->saliency = row->saliency ? (espl__saliency)(row->saliency - 1) : ESPL__SALIENCY_MAGNITUDE;
             d->weights = row->format;
-            d->integer = row->format != ESPL_FORMAT_F32 && row->activations != ESPL__ACTIVATIONS_F32;
+            d->integer = !espl__format_is_float(row->format) && row->activations != ESPL__ACTIVATIONS_F32;
             d->per_tensor = row->scale == ESPL__SCALE_TENSOR;
             if (row->format == ESPL_FORMAT_U8 || row->format == ESPL_FORMAT_S32)
                 return espl__fail(diag, ESPL_UNSUPPORTED,
-                                  "recipe row '%s': format %s is not for weights; give f32 or s2 to s8",
+                                  "recipe row '%s': format %s is not for weights; give f32, f16, bf16 or s2 to s8",
                                   row->match, espl_format_name(row->format));
         }
         if (!espl__is_layer(n)) continue;
         if (!espl__ptq_computes(n))
-            j->why[i] = d->weights == ESPL_FORMAT_F32
+            j->why[i] = espl__format_is_float(d->weights)
                             ? NULL
                             : "stored as integers, computed in f32: no integer kernel";
         else if (!s8 && !j->recipe)
@@ -316,8 +316,8 @@ static void describe_layer(job *j, const espl__node *n, espl_layer_choice *l) {
     l->ms_before = isfinite(j->before.node_ms[n->id]) ? j->before.node_ms[n->id] : 0;
     l->ms_after = isfinite(j->now.node_ms[n->id]) ? j->now.node_ms[n->id] : 0;
     l->why = j->why[n->id]                   ? j->why[n->id]
-             : d->weights == ESPL_FORMAT_F32 ? "as the recipe says"
-                                             : speed_reason(j, n->id);
+             : espl__format_is_float(d->weights) ? "as the recipe says"
+                                                 : speed_reason(j, n->id);
     if (dense) l->why = say(j, "%s; %s", dense, l->why);
     if (!espl__is_layer(n)) l->why = "";
 }
@@ -393,8 +393,8 @@ static espl__recipe_layer recipe_row(job *j, const char *match, const decision *
         row.pattern = (char *)say(j, "%s", espl_sparsity_text(&d->pattern, text, sizeof text));
         if (d->saliency != ESPL__SALIENCY_MAGNITUDE) row.saliency = (espl__recipe_saliency)d->saliency + 1;
     }
-    if (!d->integer && d->weights != ESPL_FORMAT_F32) row.activations = ESPL__ACTIVATIONS_F32;
-    if (d->per_tensor && d->weights != ESPL_FORMAT_F32) row.scale = ESPL__SCALE_TENSOR;
+    if (!d->integer && !espl__format_is_float(d->weights)) row.activations = ESPL__ACTIVATIONS_F32;
+    if (d->per_tensor && !espl__format_is_float(d->weights)) row.scale = ESPL__SCALE_TENSOR;
     return row;
 }
 

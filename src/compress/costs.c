@@ -16,20 +16,6 @@ static uint64_t stored_bytes(const espl__value *v) {
     return bytes + (scales ? 4 * (uint64_t)v->quant.count : 0);
 }
 
-static bool is_zero(const espl_tensor *t, int64_t i) {
-    switch (t->dtype) {
-        case ESPL_F32:
-            return ((const float *)t->data)[i] == 0;
-        case ESPL_S8:
-        case ESPL_U8:
-            return ((const uint8_t *)t->data)[i] == 0;
-        case ESPL_S32:
-            return ((const int32_t *)t->data)[i] == 0;
-        default:
-            return false;
-    }
-}
-
 espl__layer_sums espl__layer_weights(const espl__node *n) {
     espl__layer_sums sums = {0};
     for (int i = 0; i < n->input_count; i++) {
@@ -40,7 +26,7 @@ espl__layer_sums espl__layer_weights(const espl__node *n) {
         sums.bytes += stored_bytes(v);
         if (i >= 32 || !(n->op->weight_inputs >> i & 1)) continue;
         sums.weights += count;
-        for (int64_t k = 0; k < count; k++) sums.zeros += is_zero(v->constant, k);
+        for (int64_t k = 0; k < count; k++) sums.zeros += espl__is_zero(v->constant, k);
     }
     return sums;
 }

@@ -61,12 +61,12 @@ static const cyaml_schema_value_t recipe_schema = {
 static const char *row_mistake(const espl__recipe_layer *row, const char **key) {
     *key = "format";
     if (row->format == ESPL_FORMAT_S32 || row->format == ESPL_FORMAT_U8)
-        return "is not a format of weights (f32, or a signed integer of 2 to 8 bits)";
+        return "is not a format of weights (f32, f16, bf16, or a signed integer of 2 to 8 bits)";
     *key = "scale";
-    if (row->format == ESPL_FORMAT_F32 && row->scale) return "is for integer formats, and the format is f32";
+    if (espl__format_is_float(row->format) && row->scale) return "is for integer formats, and the format is a float";
     *key = "activations";
-    if (row->format == ESPL_FORMAT_F32 && row->activations && row->activations != ESPL__ACTIVATIONS_F32)
-        return "must be f32 where the weights are";
+    if (espl__format_is_float(row->format) && row->activations && row->activations != ESPL__ACTIVATIONS_F32)
+        return "must be f32 where the weights are floats";
     return NULL;
 }
 

@@ -73,19 +73,6 @@ done:
     return status;
 }
 
-/* IEEE 754 half precision, exactly. */
-static float half_to_float(uint16_t h) {
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 0x3ff, bits;
-    float f;
-    if (exponent == 0) { /* zero and subnormals: fraction * 2^-24 */
-        f = (float)fraction * 0x1p-24f;
-        return sign ? -f : f;
-    }
-    bits = sign | (exponent == 31 ? 0xffu : exponent + 112) << 23 | fraction << 13;
-    memcpy(&f, &bits, sizeof f);
-    return f;
-}
-
 static espl_status npy_read(espl_dataset *d, int input, int64_t index, float *sample, espl_diag *diag) {
     const espl_tensor *t = &((const npy_set *)d->state)->arrays[input];
     int64_t count = espl_shape_count(&d->shape[input]);
@@ -110,7 +97,7 @@ static espl_status npy_read(espl_dataset *d, int input, int64_t index, float *sa
 #undef CASE
         case ESPL_F16:
             for (int64_t i = 0; i < count; i++)
-                sample[i] = half_to_float(((const uint16_t *)(const void *)base)[i]);
+                sample[i] = espl__half_to_float(((const uint16_t *)(const void *)base)[i]);
             break;
         default:
             return espl__fail(diag, ESPL_INTERNAL, "a .npy file cannot hold %s", espl_dtype_name(t->dtype));

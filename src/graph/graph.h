@@ -5,8 +5,9 @@
  * pointer.
  * - Nodes stand in topological order.
  * - A value may carry a quantization: it then means "this value, rounded to that grid", which is what a
- *   QuantizeLinear + DequantizeLinear pair at this place says. A quantized constant of integer format holds
- * its codes (dtype S8, U8 or S32) in `constant`; consumers still see f32 semantics.
+ *   QuantizeLinear + DequantizeLinear pair at this place says. A quantized constant holds its codes (dtype S8,
+ *   U8 or S32) in `constant`; consumers still see f32 semantics. Formats f16 and bf16 are of constants only: the
+ *   codes are the numbers, with one scale of 1.
  * - Dimensions may be ESPL_DIM_UNKNOWN until the graph is specialised (passes/passes.h). */
 #ifndef ESPL_GRAPH_H
 #define ESPL_GRAPH_H

@@ -34,6 +34,17 @@ static espl_status check_node(const espl_graph *g, const espl__node *n, espl_dia
     return ESPL_OK;
 }
 
+static espl_status check_quant(const espl__value *v, espl_diag *diag) {
+    const espl__quant *q = &v->quant;
+    bool good = v->dtype == ESPL_F32 && q->count >= 1 && q->scale;
+    if (good && v->constant) good = v->constant->dtype == espl__format_dtype(q->format);
+    if (good && espl__format_is_float(q->format))
+        good = v->constant && q->axis < 0 && q->count == 1 && q->scale[0] == 1 && !q->zero;
+    return good ? ESPL_OK
+                : espl__fail(diag, ESPL_FORMAT, "value '%s': format %s does not fit its type or its scales", v->name,
+                             espl_format_name(q->format));
+}
+
 /* The node that computes input `index` and has not been placed yet; NULL if there is nothing to wait for. */
 static espl__node *pending(const espl__node *n, int index) {
     const espl__value *v = n->inputs[index];
@@ -107,6 +118,10 @@ done:
 espl_status espl__graph_verify(espl_graph *g, espl_diag *diag) {
     for (int i = 0; i < g->node_count; i++) {
         espl_status status = check_node(g, g->nodes[i], diag);
+        if (status != ESPL_OK) return status;
+    }
+    for (int i = 0; i < g->value_count; i++) {
+        espl_status status = espl__is_quantized(g->values[i]) ? check_quant(g->values[i], diag) : ESPL_OK;
         if (status != ESPL_OK) return status;
     }
     for (int i = 0; i < g->output_count; i++) {

@@ -3,6 +3,7 @@
  *   activation:  producer -> x -> QuantizeLinear -> DequantizeLinear -> readers
  *   graph output: the DequantizeLinear takes the output's name, the producer writes NAME_float
  *   constant:    integer initializer -> DequantizeLinear -> readers
+ *   f16, bf16:   initializer of that type -> Cast -> readers
  *
  * One pair serves all readers; ONNX Runtime gives each its own DequantizeLinear where its fusions want that. On x86 it
  * turns s8 into u8 first, and only where one DequantizeLinear follows: so in flavour portable a value that no integer
@@ -10,26 +11,12 @@
  * nothing beside a single scale, because ONNX Runtime merges nodes that are the same. */
 #include "onnx/writer.h"
 
-/* The element type of the codes, as the standard has it: formats below 8 bits are held in 8. */
-static bool code_type(espl_format format, espl_dtype *out) {
-    if (format == ESPL_FORMAT_S32)
-        *out = ESPL_S32;
-    else if (format == ESPL_FORMAT_U8)
-        *out = ESPL_U8;
-    else if (espl_format_bits(format) <= 8)
-        *out = ESPL_S8;
-    else
-        return false;
-    return true;
-}
-
 static espl_status check_quant(espl__writer *w, const espl__value *v) {
     const espl__quant *q = &v->quant;
-    espl_dtype type = ESPL_S8;
+    /* As the standard has it: formats below 8 bits are held in 8. */
+    espl_dtype type = espl__format_dtype(q->format);
     const char *why = NULL;
-    if (!code_type(q->format, &type))
-        why = "has no integer type in ONNX";
-    else if (!v->constant && (type == ESPL_S32 || espl_format_bits(q->format) < 8))
+    if (!v->constant && (type == ESPL_S32 || espl_dtype_is_float(type) || espl_format_bits(q->format) < 8))
         why = "is no type of QuantizeLinear";
     else if (v->constant && v->constant->dtype != type)
         why = "does not fit the type of its codes";
@@ -82,7 +69,7 @@ static const void *zero_points(espl__writer *w, const espl__quant *q, espl_dtype
 static espl_status write_grid(espl__writer *w, const espl__value *v, const char *base, grid *g) {
     const espl__quant *q = &v->quant;
     espl_shape shape = {.rank = q->axis >= 0 ? 1 : 0, .dim = {q->count}};
-    code_type(q->format, &g->type);
+    g->type = espl__format_dtype(q->format);
     const void *zero = zero_points(w, q, g->type);
     g->scale = espl__writer_name(w, &w->value_names, base, "_scale");
     g->zero = espl__writer_name(w, &w->value_names, base, "_zero_point");
@@ -168,16 +155,28 @@ done:
     return status;
 }
 
+/* From 16 bits to f32. */
+static espl_status write_cast(espl__writer *w, const char *codes, const char *out) {
+    const char *name = espl__writer_name(w, &w->node_names, out, "_Cast");
+    pb_node *n = name ? espl__writer_node(w, "Cast", name, 1, 1, 1) : NULL;
+    if (!n || !espl__writer_attr_int(w, n, 0, "to", espl__dtype_onnx(ESPL_F32))) return espl__nomem(w->diag, 0);
+    n->input[0] = (char *)codes;
+    n->output[0] = (char *)out;
+    return ESPL_OK;
+}
+
 espl_status espl__writer_constant(espl__writer *w, const espl__value *v) {
     espl_status status = ESPL_OK;
     grid g;
     if (w->constant_done[v->id]) return ESPL_OK;
     w->constant_done[v->id] = true;
     const char *name = w->name[v->id], *codes = name;
-    if (espl__is_quantized(v)) codes = espl__writer_name(w, &w->value_names, name, "_quantized");
+    bool quantized = espl__is_quantized(v), cast = quantized && espl__format_is_float(v->quant.format);
+    if (quantized) codes = espl__writer_name(w, &w->value_names, name, cast ? "_rounded" : "_quantized");
     if (!codes || !espl__writer_initializer(w, codes, v->constant->dtype, &v->constant->shape, v->constant->data))
         return espl__nomem(w->diag, 0);
-    if (!espl__is_quantized(v)) return ESPL_OK;
+    if (cast) return write_cast(w, codes, name);
+    if (!quantized) return ESPL_OK;
     ESPL_TRY(write_grid(w, v, name, &g));
     ESPL_TRY(write_linear(w, "DequantizeLinear", name, "_DequantizeLinear", v->quant.axis, &g, codes, name));
     if (espl_format_bits(v->quant.format) < 8) w->narrow_constants++;

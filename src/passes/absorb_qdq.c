@@ -1,5 +1,6 @@
 /* QuantizeLinear -> DequantizeLinear around a value says "this value, rounded to that grid": it becomes
- * value->quant. DequantizeLinear of a constant becomes a quantized constant. What does not fit (per-axis or
+ * value->quant. DequantizeLinear of a constant becomes a quantized constant, and so does the Cast of weights of
+ * 16 bits. What does not fit (per-axis or
  * 16-bit activations, integer graph inputs, grids that are not constant) stays a node and is computed as
  * such. */
 #include "passes/passes.h"
@@ -93,6 +94,37 @@ static espl_status absorb_constant(espl_graph *g, espl__node *dq, espl_diag *dia
     if (espl__graph_is_output(g, dq->outputs[0])) return ESPL_OK;
     espl__graph_replace(g, dq->outputs[0], c);
     dq->mark = -1;
+    return ESPL_OK;
+}
+
+/* All that read `v` multiply by it: they take weights in any format. */
+static bool only_weights(const espl_graph *g, const espl__value *v) {
+    int readers = 0;
+    for (int i = 0; i < g->node_count; i++)
+        for (int j = 0; j < g->nodes[i]->input_count; j++) {
+            if (g->nodes[i]->inputs[j] != v) continue;
+            if (j >= 32 || !(g->nodes[i]->op->weight_inputs >> j & 1)) return false;
+            readers++;
+        }
+    return readers > 0 && !espl__graph_is_output(g, v);
+}
+
+/* Cast(constant f16 or bf16) to f32. */
+static espl_status absorb_cast(espl_graph *g, espl__node *cast, espl_diag *diag) {
+    const espl_tensor *t = cast->inputs[0]->constant;
+    espl__value *y = cast->outputs[0];
+    const float one = 1;
+    if ((t->dtype != ESPL_F16 && t->dtype != ESPL_BF16) || espl__attr_int(cast, "to", 0) != 1 || is_number(t) ||
+        !only_weights(g, y))
+        return ESPL_OK;
+    espl__value *c = espl__graph_constant(g, y->name, t);
+    espl_format format = t->dtype == ESPL_F16 ? ESPL_FORMAT_F16 : ESPL_FORMAT_BF16;
+    if (!c || !espl__graph_set_quant(g, c, format, -1, 1, &one, NULL) ||
+        !(y->name = espl__arena_strdup(&g->arena, ""))) /* a graph's names are unique */
+        return espl__nomem(diag, 0);
+    c->dtype = ESPL_F32;
+    espl__graph_replace(g, y, c);
+    cast->mark = -1;
     return ESPL_OK;
 }
 
@@ -203,6 +235,9 @@ espl_status espl__pass_absorb_qdq(espl_graph *g, espl_diag *diag) {
     for (int i = 0; i < count && status == ESPL_OK; i++)
         if (is_dequantizer(g->nodes[i]) && g->nodes[i]->inputs[0]->constant)
             status = absorb_constant(g, g->nodes[i], diag);
+    for (int i = 0; i < count && status == ESPL_OK; i++)
+        if (espl__node_is(g->nodes[i], "Cast") && g->nodes[i]->inputs[0]->constant)
+            status = absorb_cast(g, g->nodes[i], diag);
     espl__graph_count_uses(g);
     for (int i = 0; i < count; i++)
         if (is_quantizer(g->nodes[i]) && g->nodes[i]->mark != -1) merge_quantizers(g, g->nodes[i], i + 1);
@@ -221,6 +256,7 @@ espl_status espl__pass_propagate_grids(espl_graph *g, espl_diag *diag) {
         const espl__node *n = g->nodes[i];
         const espl__value *x = n->input_count > 0 ? n->inputs[0] : NULL;
         if (n->op->quant != ESPL__QUANT_MOVE || !espl__is_quantized(x) || x->quant.count != 1) continue;
+        if (x->quant.format != ESPL_FORMAT_U8 && x->quant.format != ESPL_FORMAT_S8) continue; /* of constants only */
         if (espl__node_is(n, "Pad")) continue; /* brings a value of its own */
         for (int j = 0; j < n->output_count; j++) {
             espl__value *y = n->outputs[j];

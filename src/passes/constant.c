@@ -1,27 +1,6 @@
 /* Reading constants as f32, and rounding them to a grid. */
 #include "passes/passes.h"
 
-static float half_to_float(uint16_t h) {
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, mantissa = h & 1023, bits;
-    float f;
-    if (exponent == 0) { /* zero and subnormals: mantissa * 2^-24 */
-        f = (float)mantissa * 0x1p-24f;
-        memcpy(&bits, &f, 4);
-        bits |= sign;
-    } else {
-        bits = sign | (exponent == 31 ? 0x7f800000u : (exponent + 112) << 23) | mantissa << 13;
-    }
-    memcpy(&f, &bits, 4);
-    return f;
-}
-
-static float bfloat_to_float(uint16_t h) {
-    uint32_t bits = (uint32_t)h << 16;
-    float f;
-    memcpy(&f, &bits, 4);
-    return f;
-}
-
 /* Elements [from, from + n) as f32. */
 static bool read_run(const espl_tensor *t, int64_t from, int64_t n, float *out) {
 #define RUN(type, expression)                         \
@@ -39,9 +18,9 @@ static bool read_run(const espl_tensor *t, int64_t from, int64_t n, float *out) 
         case ESPL_F64:
             RUN(double, (float)x);
         case ESPL_F16:
-            RUN(uint16_t, half_to_float(x));
+            RUN(uint16_t, espl__half_to_float(x));
         case ESPL_BF16:
-            RUN(uint16_t, bfloat_to_float(x));
+            RUN(uint16_t, espl__bfloat_to_float(x));
         case ESPL_U8:
             RUN(uint8_t, (float)x);
         case ESPL_S8:

@@ -9,7 +9,7 @@
 /* X(name, what it does) : espl_status espl__pass_<name>(espl_graph *, espl_diag *). The one list of passes;
  * run in order by espl__passes_run on a graph as imported, before anything else looks at it. */
 #define ESPL__PASS_LIST(X)                                                                                \
-    X(absorb_qdq, "QuantizeLinear and DequantizeLinear nodes become quantizations of values")             \
+    X(absorb_qdq, "QuantizeLinear, DequantizeLinear, Cast of weights become quantizations of values")      \
     X(absorb_dynamic, "integer products of inputs rounded in every run become MatMul")                    \
     X(infer, "shapes and types; nodes whose inputs are all constant are computed")                        \
     X(static_reshape, "shape arithmetic that only carries the batch size becomes a constant with a -1")   \

@@ -74,8 +74,7 @@ static espl_status get_quant(reader *r, espl__value *v, bool derived, espl_diag 
         const espl_shape *s = &v->constant->shape;
         espl_dtype type = v->constant->dtype;
         if (q->axis >= s->rank || (q->axis >= 0 ? s->dim[q->axis] : 1) != q->count) r->bad = true;
-        if (type != (format == ESPL_FORMAT_U8 ? ESPL_U8 : format == ESPL_FORMAT_S32 ? ESPL_S32 : ESPL_S8))
-            r->bad = true;
+        if (type != espl__format_dtype(q->format) || (format >= ESPL_FORMAT_F16 && r->version < 2)) r->bad = true;
     } else if (count != 1 || q->axis >= 0 || (format != ESPL_FORMAT_U8 && format != ESPL_FORMAT_S8)) {
         r->bad = true;
     }

@@ -42,7 +42,7 @@ static uint32_t get_bits(const uint8_t *from, uint64_t at, int bits) {
     return (uint32_t)(v >> skip & (((uint64_t)1 << bits) - 1));
 }
 
-static uint32_t element(const espl_tensor *t, int64_t i) {
+static uint32_t element_of(const espl_tensor *t, int64_t i) {
     const char *data = t->data;
     uint32_t four;
     uint16_t two;
@@ -58,10 +58,9 @@ static uint32_t element(const espl_tensor *t, int64_t i) {
     }
 }
 
-/* Of a float also -0. */
-static bool is_zero(const espl_tensor *t, int64_t i) {
+bool espl__is_zero(const espl_tensor *t, int64_t i) {
     uint32_t sign = t->dtype == ESPL_F32 ? 0x80000000u : espl_dtype_is_float(t->dtype) ? 0x8000 : 0;
-    return (element(t, i) & ~sign) == 0;
+    return (element_of(t, i) & ~sign) == 0;
 }
 
 /* The n-th value of the layout is element i. */
@@ -71,7 +70,7 @@ static void move_value(const codec *c, int64_t n, int64_t i) {
     char *data = c->tensor->data;
     if (c->out) {
         uint32_t mask = (uint32_t)(((uint64_t)1 << bits) - 1);
-        put_bits(c->out, at, element(c->tensor, i) & mask);
+        put_bits(c->out, at, element_of(c->tensor, i) & mask);
         return;
     }
     uint32_t v = get_bits(c->in, at, bits);
@@ -130,9 +129,9 @@ static int64_t bank_element(const codec *c, const one_bank *o, int64_t position)
 /* Fewer than `keep` values: the first zeros are stored too. */
 static void bank_encode(const codec *c, const banks *b, const one_bank *o) {
     int64_t spare = o->keep, i = 0;
-    for (int64_t p = 0; p < o->length; p++) spare -= !is_zero(c->tensor, bank_element(c, o, p));
+    for (int64_t p = 0; p < o->length; p++) spare -= !espl__is_zero(c->tensor, bank_element(c, o, p));
     for (int64_t p = 0; p < o->length && i < o->keep; p++) {
-        if (is_zero(c->tensor, bank_element(c, o, p)) && spare-- <= 0) continue;
+        if (espl__is_zero(c->tensor, bank_element(c, o, p)) && spare-- <= 0) continue;
         int64_t n = o->row * b->row + bank_slot(b, c->layout->matrix.taps, o->tap, o->bank, i++);
         move_value(c, n, bank_element(c, o, p));
         put_bits(c->out + c->layout->value_bytes, (uint64_t)n * (unsigned)b->position_bits, (uint32_t)p);
@@ -190,7 +189,7 @@ static bool banks_fit(const espl__sparse *l, const espl_tensor *t) {
             int64_t begin = row * m->by_row + tap * m->by_tap, kept = 0;
             for (int64_t i = 0; i < m->inputs; i++) {
                 if (i % p->m == 0) kept = 0;
-                kept += !is_zero(t, begin + i * m->by_input);
+                kept += !espl__is_zero(t, begin + i * m->by_input);
                 if (kept > p->n) return false;
             }
         }
@@ -250,7 +249,7 @@ static int64_t block_size(const one_block *o) {
 
 static bool block_is_zero(const espl__sparse *l, const espl_tensor *t, const one_block *o) {
     EACH_OF_BLOCK(&l->matrix, *o, i)
-    if (!is_zero(t, i)) return false;
+    if (!espl__is_zero(t, i)) return false;
     return true;
 }
 
@@ -303,7 +302,7 @@ static int64_t zeros_from(const espl__matrix *m, const espl_tensor *t, int64_t r
     while (column < end) {
         int64_t stop = (column / m->inputs + 1) * m->inputs, i = column_element(m, row, column);
         for (; column < stop; column++, i += m->by_input)
-            if (!is_zero(t, i)) return column - from;
+            if (!espl__is_zero(t, i)) return column - from;
     }
     return end - from;
 }

@@ -149,6 +149,23 @@ bool espl_format_parse(const char *name, espl_format *out) {
     return false;
 }
 
+espl_dtype espl__format_dtype(espl_format format) {
+    switch (format) {
+        case ESPL_FORMAT_F32:
+            return ESPL_F32;
+        case ESPL_FORMAT_F16:
+            return ESPL_F16;
+        case ESPL_FORMAT_BF16:
+            return ESPL_BF16;
+        case ESPL_FORMAT_U8:
+            return ESPL_U8;
+        case ESPL_FORMAT_S32:
+            return ESPL_S32;
+        default:
+            return ESPL_S8;
+    }
+}
+
 /* --- quantization ----------------------------------------------------------------------- */
 
 /* Below 8 bits the code -2^(b-1) is used too; at 8 it is not, so that the range is symmetric. */

@@ -55,6 +55,12 @@ typedef struct espl__zeros {
     int row_axis, inner_axis;
 } espl__zeros;
 
+/* Formats whose numbers mean themselves and are computed as f32; the others have scales. */
+static inline bool espl__format_is_float(espl_format format) {
+    return format == ESPL_FORMAT_F32 || format == ESPL_FORMAT_F16 || format == ESPL_FORMAT_BF16;
+}
+/* The element type of a constant that holds the codes of a format. */
+espl_dtype espl__format_dtype(espl_format format);
 /* Smallest and largest code of an integer format of at most 8 bits, as Espalier produces them. */
 void espl__format_range(espl_format format, int32_t *lo, int32_t *hi);
 

@@ -154,6 +154,7 @@ static void quantize_random(espl_context *ctx, uint64_t seed, double *worst, int
         d[i] = (decision){.weights = integer ? ESPL_FORMAT_S8 : ESPL_FORMAT_F32, .integer = integer, .per_tensor = chance(&x.r, 20)};
         if (chance(&x.r, 10)) d[i].weights = ESPL_FORMAT_S8, d[i].integer = false;
         if (chance(&x.r, 10)) d[i].weights = ESPL_FORMAT_S7;
+        if (chance(&x.r, 20)) d[i].weights = chance(&x.r, 50) ? ESPL_FORMAT_F16 : ESPL_FORMAT_BF16, d[i].integer = false;
     }
     if (espl__ptq_apply(g, ranges, d, flavour, &diag) != ESPL_OK) fail_msg("seed %d: %s", (int)seed, diag.message);
     check_grids(g, flavour, d);

@@ -275,8 +275,10 @@ static espl__value *sparse_weight(rig *r, espl_shape shape, int row_axis, int in
     int64_t count = espl_shape_count(&shape);
     float *x = calloc((size_t)count, sizeof *x);
     int8_t *codes = calloc((size_t)count, 1);
+    uint16_t *halves = calloc((size_t)count, 2);
     int32_t lo = 0, hi = 0;
-    espl__format_range(format, &lo, &hi);
+    bool floats = espl__format_is_float(format);
+    if (!floats) espl__format_range(format, &lo, &hi);
     for (int64_t row = 0; row < m.rows; row++)
         for (int64_t column = 0, kept = 0; column < m.taps * m.inputs; column++) {
             int64_t input = column % m.inputs, i = row * m.by_row + column / m.inputs * m.by_tap + input * m.by_input;
@@ -286,16 +288,20 @@ static espl__value *sparse_weight(rig *r, espl_shape shape, int row_axis, int in
             kept++;
             x[i] = (float)pick(r, 1, 1 << 20) / (1 << 20);
             codes[i] = (int8_t)(chance(r, 50) ? lo : hi);
+            halves[i] = format == ESPL_FORMAT_F16 ? espl__half_from_float(x[i]) : espl__bfloat_from_float(x[i]);
         }
-    espl__value *w = constant_of(r, format == ESPL_FORMAT_F32 ? ESPL_F32 : ESPL_S8, shape,
-                                 format == ESPL_FORMAT_F32 ? (const void *)x : codes);
+    espl_dtype type = espl__format_dtype(format);
+    const void *data = type == ESPL_F32 ? (const void *)x : floats ? (const void *)halves : codes;
+    espl__value *w = constant_of(r, type, shape, data);
     float *scales = malloc((size_t)m.rows * sizeof *scales);
     for (int64_t i = 0; i < m.rows; i++) scales[i] = 0.01f * (float)(i + 1);
     w->dtype = ESPL_F32;
     w->zeros = z;
-    if (format != ESPL_FORMAT_F32) assert_true(espl__graph_set_quant(r->g, w, format, row_axis, m.rows, scales, NULL));
+    if (!floats) assert_true(espl__graph_set_quant(r->g, w, format, row_axis, m.rows, scales, NULL));
+    if (floats && type != ESPL_F32) assert_true(espl__graph_set_quant(r->g, w, format, -1, 1, &(float){1}, NULL));
     free(x);
     free(codes);
+    free(halves);
     free(scales);
     return w;
 }
@@ -317,7 +323,8 @@ static void sparse_graph(rig *r, espl_context *ctx, uint64_t seed, const char *p
 
 static const char *const sparse_patterns[] = {"2:4", "bank 2:16", "bank 3:32", "bank 1:5", "unstructured 80%"};
 static const espl_format sparse_formats[] = {ESPL_FORMAT_F32, ESPL_FORMAT_S8, ESPL_FORMAT_S7, ESPL_FORMAT_S6,
-                                             ESPL_FORMAT_S5,  ESPL_FORMAT_S4, ESPL_FORMAT_S3, ESPL_FORMAT_S2};
+                                             ESPL_FORMAT_S5,  ESPL_FORMAT_S4, ESPL_FORMAT_S3, ESPL_FORMAT_S2,
+                                             ESPL_FORMAT_F16, ESPL_FORMAT_BF16};
 
 static void sparse_weights_come_back(void **state) {
     (void)state;
@@ -361,6 +368,7 @@ static void sparse_weights_take_few_bytes(void **state) {
         double most;
     } rows[] = {{"bank 2:16", ESPL_FORMAT_S8, 0.05},  {"bank 3:16", ESPL_FORMAT_S8, 0.075}, {"2:4", ESPL_FORMAT_S8, 0.16},
                 {"2:4", ESPL_FORMAT_S4, 0.096},       {"bank 3:32", ESPL_FORMAT_F32, 0.11}, {"bank 2:16", ESPL_FORMAT_S4, 0.034},
+                {"bank 3:32", ESPL_FORMAT_F16, 0.062},       {"bank 3:32", ESPL_FORMAT_BF16, 0.062},
                 {"unstructured 90%", ESPL_FORMAT_S8, 0.046}, {"unstructured 95%", ESPL_FORMAT_S4, 0.018}};
     (void)state;
     espl_context *ctx = new_context(1);
@@ -405,6 +413,57 @@ static void untrue_hints_do_no_harm(void **state) {
         assert_int_equal(back->nodes[0]->inputs[1]->zeros.pattern.pattern,
                          k == 0 ? ESPL_PATTERN_UNSTRUCTURED : ESPL_PATTERN_DENSE);
         assert_memory_equal(back->nodes[0]->inputs[1]->constant->data, w->constant->data, 64 * 32);
+        espl__buffer_free(&b);
+        espl_graph_destroy(&back);
+        espl_graph_destroy(&r.g);
+    }
+    espl_context_destroy(&ctx);
+}
+
+/* Weights of 16 bits, every number of them, at two bytes each; a session computes what the numbers mean. */
+static void weights_of_16_bits_come_back(void **state) {
+    enum { ROWS = 64, COLUMNS = 1024 };
+    (void)state;
+    espl_context *ctx = new_context(1);
+    for (int f = ESPL_FORMAT_F16; f <= ESPL_FORMAT_BF16; f++) {
+        static uint16_t codes[ROWS * COLUMNS];
+        static float numbers[ROWS * COLUMNS];
+        rig r;
+        rig_begin(&r, ctx, 1);
+        for (int i = 0; i < ROWS * COLUMNS; i++) {
+            float x = f == ESPL_FORMAT_F16 ? espl__half_to_float((uint16_t)i) : espl__bfloat_to_float((uint16_t)i);
+            codes[i] = fabsf(x) < 1e6f && !isnan(x) ? (uint16_t)i : 0;
+            numbers[i] = codes[i] ? x : 0;
+        }
+        espl__value *x = input_of(&r, "x", ESPL_F32, SHAPE(1, ROWS));
+        espl__value *w = constant_of(&r, espl__format_dtype((espl_format)f), SHAPE(ROWS, COLUMNS), codes);
+        espl__value *wide = constant_of(&r, ESPL_F32, SHAPE(ROWS, COLUMNS), numbers);
+        w->dtype = ESPL_F32;
+        assert_true(espl__graph_set_quant(r.g, w, (espl_format)f, -1, 1, &(float){1}, NULL));
+        espl__value *y[2] = {APPLY(&r, "MatMul", x, w), APPLY(&r, "MatMul", x, wide)};
+        outputs_are(&r, 1, &x, 2, y);
+        espl__buffer b = bytes_of_graph(ctx, r.g);
+        assert_in_range(b.length, 6 * ROWS * COLUMNS, 6 * ROWS * COLUMNS + 200);
+        assert_int_equal(b.data[4], 2);
+        espl_graph *back = read_back(ctx, &b);
+        const espl__value *v = back->nodes[0]->inputs[1];
+        assert_int_equal(v->quant.format, f);
+        assert_memory_equal(v->constant->data, codes, sizeof codes);
+        espl_session *s = session_of(ctx, back);
+        run_io io = io_of(s, 3);
+        run_session(s, &io);
+        assert_memory_equal(io.out[0].data, io.out[1].data, bytes_of(&io.out[0]));
+        io_free(&io);
+        espl_session_destroy(&s);
+        /* A scale that is not 1, or a file of version 1. */
+        espl_graph *g = NULL;
+        espl_diag diag = {0};
+        r.g->values[w->id]->quant.scale[0] = 2;
+        assert_int_equal(espl__graph_verify(r.g, &diag), ESPL_FORMAT);
+        assert_non_null(strstr(diag.message, "does not fit its type or its scales"));
+        b.data[4] = 1;
+        put_file(b.data, b.length);
+        assert_int_equal(espl_model_read(ctx, path, &g, NULL), ESPL_FORMAT);
         espl__buffer_free(&b);
         espl_graph_destroy(&back);
         espl_graph_destroy(&r.g);
@@ -683,6 +742,7 @@ int main(void) {
         cmocka_unit_test(sparse_weights_come_back),
         cmocka_unit_test(sparse_weights_take_few_bytes),
         cmocka_unit_test(untrue_hints_do_no_harm),
+        cmocka_unit_test(weights_of_16_bits_come_back),
         cmocka_unit_test(repeated_numbers_come_back),
         cmocka_unit_test(unknown_shapes_come_back),
         cmocka_unit_test(checksums_are_crc32),

@@ -359,6 +359,62 @@ static void halves_are_rounded_to_nearest_even(void **state) {
     assert_int_equal(espl__bfloat_from_float(0x1.03p0f), 0x3f82);
 }
 
+static uint32_t crc_step(uint32_t crc, const void *bytes, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        crc ^= ((const uint8_t *)bytes)[i];
+        for (int k = 0; k < 8; k++) crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320u : 0);
+    }
+    return crc;
+}
+
+/* All codes, and a million numbers of all sizes, against numpy and PyTorch: tests/oracle/make_half_fixture.py. */
+static void halves_are_those_of_numpy(void **state) {
+    (void)state;
+    uint32_t widened = ~0u, rounded = ~0u, bf_widened = ~0u, bf_rounded = ~0u;
+    for (uint32_t h = 0; h < 0x10000; h++) {
+        float half = espl__half_to_float((uint16_t)h), b = espl__bfloat_to_float((uint16_t)h);
+        half = isnan(half) ? 0 : half;
+        b = isnan(b) ? 0 : b;
+        widened = crc_step(widened, &half, 4);
+        bf_widened = crc_step(bf_widened, &b, 4);
+    }
+    for (uint32_t i = 0; i < 1u << 20; i++) {
+        uint32_t bits = i * 4099u;
+        float x;
+        memcpy(&x, &bits, 4);
+        uint16_t half = isnan(x) ? 0 : espl__half_from_float(x), b = isnan(x) ? 0 : espl__bfloat_from_float(x);
+        rounded = crc_step(rounded, &half, 2);
+        bf_rounded = crc_step(bf_rounded, &b, 2);
+    }
+    assert_int_equal(~widened, 0xef9d25e2);
+    assert_int_equal(~rounded, 0x71d86d1a);
+    assert_int_equal(~bf_widened, 0xb6ca4a2a);
+    assert_int_equal(~bf_rounded, 0xa1173b80);
+}
+
+/* Between any two neighbours: half way goes to the even one, the next number on either side to the nearer one. */
+static void ties_go_to_even(float (*widen)(uint16_t), uint16_t (*rounding)(float), uint16_t infinity, double beyond) {
+    for (uint32_t h = 0; h < infinity; h++) {
+        double a = (double)widen((uint16_t)h), b = h + 1 == infinity ? beyond : (double)widen((uint16_t)(h + 1));
+        float middle = (float)((a + b) / 2);
+        uint16_t even = (uint16_t)(h & 1 ? h + 1 : h);
+        assert_int_equal(rounding(middle), even);
+        assert_int_equal(rounding(-middle), even | 0x8000);
+        assert_int_equal(rounding(nextafterf(middle, 0)), h);
+        assert_int_equal(rounding(nextafterf(middle, INFINITY)), h + 1);
+    }
+    assert_int_equal(rounding(INFINITY), infinity);
+    assert_int_equal(rounding(-INFINITY), infinity | 0x8000);
+    assert_int_equal(rounding(3.4028235e38f), infinity);
+    assert_true(isnan(widen(rounding(NAN))));
+}
+
+static void every_tie_goes_to_even(void **state) {
+    (void)state;
+    ties_go_to_even(espl__half_to_float, espl__half_from_float, 0x7c00, 0x1p16);
+    ties_go_to_even(espl__bfloat_to_float, espl__bfloat_from_float, 0x7f80, 0x1p128);
+}
+
 int main(void) {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(shapes_are_parsed_and_printed),
@@ -375,6 +431,8 @@ int main(void) {
         cmocka_unit_test(rounding_is_to_nearest_even),
         cmocka_unit_test(requantization_clamps_everything),
         cmocka_unit_test(halves_are_rounded_to_nearest_even),
+        cmocka_unit_test(halves_are_those_of_numpy),
+        cmocka_unit_test(every_tie_goes_to_even),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -238,10 +238,28 @@ static espl__value *own_copy(espl_graph *g, const espl_tensor *t) {
     return espl__graph_constant(g, NULL, t);
 }
 
+/* Replaces input `index` of the node by numbers of 16 bits; what f16 cannot hold becomes its largest. */
+static bool round_weights(espl_graph *g, espl__node *n, int index, espl_format format, const espl_tensor *w) {
+    espl_tensor *codes = espl__graph_tensor(g, espl__format_dtype(format), &w->shape, NULL);
+    if (!codes) return false;
+    const float *x = w->data, one = 1;
+    uint16_t *out = codes->data;
+    for (int64_t i = 0, count = espl_shape_count(&w->shape); i < count; i++)
+        out[i] = format == ESPL_FORMAT_F16 ? espl__half_from_float(fmaxf(fminf(x[i], 65504), -65504))
+                                           : espl__bfloat_from_float(x[i]);
+    espl__value *v = own_copy(g, codes);
+    if (!v || !espl__graph_set_quant(g, v, format, -1, 1, &one, NULL)) return false;
+    v->dtype = ESPL_F32;
+    v->zeros = n->inputs[index]->zeros;
+    n->inputs[index] = v;
+    return true;
+}
+
 /* Replaces input `index` of the node by its codes. */
 static bool quantize_weights(espl_graph *g, espl__node *n, int index, espl_format format, int axis) {
     const espl_tensor *w = espl__constant_f32(g, n->inputs[index]);
     if (!w) return false;
+    if (espl__format_is_float(format)) return round_weights(g, n, index, format, w);
     int64_t count = espl_shape_count(&w->shape), channels = axis < 0 ? 1 : w->shape.dim[axis], inner = 1;
     for (int d = axis + 1; axis >= 0 && d < w->shape.rank; d++) inner *= w->shape.dim[d];
     int32_t lo, hi;
