@@ -25,6 +25,7 @@
     X(dwconv, avx2, AVX2)              \
     X(gemv_u8, avx2, AVX2)             \
     X(gemv_f32, avx2, AVX2)            \
+    X(bank, avx2, AVX2)                \
     X(winograd, avx2, AVX2)            \
     X(eltwise, avx2, AVX2)             \
     X(right, avx2, AVX2)               \
@@ -35,11 +36,13 @@
     X(dwconv, avx512, AVX512)          \
     X(gemv_u8, avx512, AVX512)         \
     X(gemv_f32, avx512, AVX512)        \
+    X(bank, avx512, AVX512)            \
     X(winograd, avx512, AVX512)        \
     X(eltwise, avx512, AVX512)         \
     X(conv_u8, avx512vnni, AVX512VNNI) \
     X(dwconv, avx512vnni, AVX512VNNI)  \
     X(gemv_u8, avx512vnni, AVX512VNNI) \
+    X(bank, avx512vnni, AVX512VNNI)    \
     X(conv_u8, amx, AMX)
 #else
 #define ESPL__KERNEL_FAMILIES(X) ESPL__KERNEL_FAMILIES_REF(X)

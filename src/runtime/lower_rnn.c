@@ -158,9 +158,10 @@ static void pack_gates(const espl_session *s, const rnn_step *t, const matrix *m
         }
 }
 
-/* Room for a packed matrix of whole blocks; steps are those of rows that stand packed. */
+/* Room for a packed matrix of whole blocks, if `passing` only for a while; steps are those of rows that stand
+ * packed. */
 static espl_status begin_matrix(espl_session *s, const rnn_step *t, const matrix *m, int64_t channels,
-                                bool bias, espl__conv *p, espl_diag *diag) {
+                                bool bias, bool passing, espl__conv *p, espl_diag *diag) {
     static const int32_t one_segment[1];
     uint64_t floats = sizeof(float) * (uint64_t)channels;
     uint64_t bytes =
@@ -168,7 +169,7 @@ static espl_status begin_matrix(espl_session *s, const rnn_step *t, const matrix
     *p = (espl__conv){.segments = 1,
                       .seg_k = (int32_t)(t->integer ? (m->k + 3) / 4 : m->k),
                       .seg_off = one_segment,
-                      .w = espl__plan_packed(s, bytes),
+                      .w = passing ? espl__alloc(s->ctx, bytes) : espl__plan_packed(s, bytes),
                       .bias = espl__plan_weights(s, floats),
                       .channels = (int32_t)channels,
                       .flo = -INFINITY,
@@ -190,6 +191,25 @@ static const float *input_bias(espl_session *s, const rnn_step *t, const float *
     return sum;
 }
 
+/* The inputs' matrix. Products of many rows may have the weights in an order of the kernels' own. */
+static espl_status pack_inputs(espl_session *s, const rnn_step *t, const matrix *w, const float *bias,
+                               int index, espl__conv *p, espl_diag *diag) {
+    espl_status status = ESPL_OK;
+    const int fed = t->fed, rest = cells[t->kind].gates - fed;
+    const grid x = {t->x.scale, t->x.zero};
+    const bool prepare = t->integer && t->steps * t->batch > GEMV_ROWS && s->kernels->prepare;
+    ESPL_TRY(begin_matrix(s, t, w, t->gates, true, prepare, p, diag));
+    pack_gates(s, t, w, x, bias, index, 0, fed, 0, p);
+    pack_gates(s, t, w, x, bias, index, fed, rest, t->units * fed, p);
+    if (prepare) ESPL_TRY(espl__weights_prepare(s, t->gates / ESPL__NR, p, diag));
+done:
+    if (prepare) {
+        espl__free(s->ctx, (void *)p->w);
+        p->w = NULL;
+    }
+    return status;
+}
+
 /* b: biases of the direction, NULL: none. */
 static espl_status pack_direction(espl_session *s, rnn_step *t, const matrix *w, const matrix *r,
                                   const float *b, int index, espl_diag *diag) {
@@ -197,21 +217,19 @@ static espl_status pack_direction(espl_session *s, rnn_step *t, const matrix *w,
     rnn_direction *d = &t->dir[index];
     int64_t row = t->gates * (int64_t)sizeof(float), state = t->padded * (t->integer ? 1 : 4);
     int fed = t->fed, rest = cells[t->kind].gates - fed;
-    grid x = {t->x.scale, t->x.zero}, h = {t->h_scale, t->h_zero};
+    grid h = {t->h_scale, t->h_zero};
     const float *sum = input_bias(s, t, b);
     if (!sum) return espl__nomem(diag, (uint64_t)row);
-    ESPL_TRY(begin_matrix(s, t, w, t->gates, true, &d->input, diag));
-    pack_gates(s, t, w, x, sum, index, 0, fed, 0, &d->input);
-    pack_gates(s, t, w, x, sum, index, fed, rest, t->units * fed, &d->input);
+    ESPL_TRY(pack_inputs(s, t, w, sum, index, &d->input, diag));
     d->input.in_step = row_stride(&t->x);
-    ESPL_TRY(begin_matrix(s, t, r, t->padded * fed, false, &d->recurrent, diag));
+    ESPL_TRY(begin_matrix(s, t, r, t->padded * fed, false, false, &d->recurrent, diag));
     pack_gates(s, t, r, h, NULL, index, 0, fed, 0, &d->recurrent);
     d->recurrent.in_step = state;
     d->input.out_step = d->recurrent.out_step = row;
     d->recurrent.res_step = t->batch_first ? t->steps * row : row;
     if (rest == 0) goto done;
     bool before = t->linear_before_reset;
-    ESPL_TRY(begin_matrix(s, t, r, t->padded, before, &d->candidate, diag));
+    ESPL_TRY(begin_matrix(s, t, r, t->padded, before, false, &d->candidate, diag));
     pack_gates(s, t, r, h, before && b ? b + (fed + rest) * t->hidden : NULL, index, fed, rest, 0,
                &d->candidate);
     d->candidate.in_step = state;

@@ -26,7 +26,7 @@ static void multiply(const rnn_step *t, const espl__kernels *k, const espl__conv
         k->gemv_f32(p, in, out, add, (int)rows, (int)b0, (int)b1);
     } else if (!t->integer) {
         k->conv_f32(p, in, out, add, (int)rows, (int)b0, (int)b1);
-    } else if (rows <= GEMV_ROWS) {
+    } else if (rows <= GEMV_ROWS && !p->prepared) {
         k->gemv_u8_f32(p, in, out, add, (int)rows, (int)b0, (int)b1);
     } else {
         k->conv_u8_f32(p, in, out, (int)rows, (int)b0, (int)b1);

@@ -120,6 +120,13 @@ static espl_status prepare_blocks(espl_session *s, const espl__conv *p, int64_t 
     return ESPL_OK;
 }
 
+espl_status espl__weights_prepare(espl_session *s, int64_t blocks, espl__conv *p, espl_diag *diag) {
+    const void **prepared = espl__arena_alloc(&s->arena, (uint64_t)blocks * sizeof *prepared);
+    if (!prepared) return espl__nomem(diag, (uint64_t)blocks * sizeof *prepared);
+    p->prepared = prepared;
+    return prepare_blocks(s, p, blocks, prepared, diag);
+}
+
 /* Packs the groups one after the other for the kernels to prepare, and keeps only what they made. */
 static espl_status pack_prepared(espl_session *s, weights *w, const espl__weight_order *o, int64_t groups,
                                  espl__conv *p, size_t packed, espl_diag *diag) {

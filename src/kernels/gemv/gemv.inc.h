@@ -2,17 +2,15 @@
  * vector words (simd/<isa>.h) and says how large a tile may be:
  *
  *   TILES_1(X) TILES_2(X) TILES_4(X) TILES_8(X)   X(MR, NRB) for MR = 1, 2, ... rows x NRB blocks of 16
- * channels static int blocks_per_tile(int rows, int blocks)
+ *                                                 channels
+ *   static int blocks_per_tile(int rows, int blocks)
  *
  * Every weight is used once a row, so memory is the limit. One stream of loads gets half of what memory can
  * deliver; a tile reads its NRB blocks side by side, each a stream that the processor prefetches by itself.
  * Explicit prefetches gained nothing beside eight streams, and cost where the weights lie in the third-level
  * cache. */
 #include "kernels/families.h"
-#include "kernels/simd/requant.inc.h"
-
-/* Leaves the sums of the rows and the blocks from `block` on in `sums`, [row][block][16]. */
-typedef void tile_fn(const espl__conv *p, const char *in, int block, void *sums);
+#include "kernels/gemv/rows.inc.h"
 
 #ifdef GEMV_U8
 static INLINE void tile_u8(const espl__conv *p, const char *in, int block, vi *sums, int MR, int NRB) {
@@ -70,38 +68,9 @@ static INLINE void tile_f32(const espl__conv *p, const char *in, int block, vf *
 }
 #endif
 
-#define TILES(X) TILES_1(X) TILES_2(X) TILES_4(X) TILES_8(X)
-/* tiles[NRB][MR - 1] */
-#define TABLE(ENTRY)                                                                                     \
-    {                                                                                                    \
-        [1] = {TILES_1(ENTRY)}, [2] = {TILES_2(ENTRY)}, [4] = {TILES_4(ENTRY)}, [8] = { TILES_8(ENTRY) } \
-    }
-typedef tile_fn *tile_table[9][4];
-
-/* What becomes of the sums of `rows` rows and `nrb` blocks. */
-typedef void finish_fn(const espl__conv *p, void *sums, int nrb, int rows, place at);
-
-static INLINE void run(const tile_table tiles, finish_fn *finish, const espl__conv *p, const char *in,
-                       char *out, const char *res, int rows, int block0, int block1) {
-    _Alignas(64) int32_t sums[32 * VL];
-    assert(rows >= 0 && block0 >= 0 && p->segments == 1 && p->seg_k >= 0);
-    for (int r = 0; r < rows; r += 4) {
-        const int mr = rows - r < 4 ? rows - r : 4;
-        const char *x = in + r * p->in_step + p->seg_off[0];
-        for (int block = block0; block < block1;) {
-            const int nrb = blocks_per_tile(mr, block1 - block);
-            tiles[nrb][mr - 1](p, x, block, sums);
-            finish(p, sums, nrb, mr,
-                   (place){block * ESPL__NR, p->channels, out + r * p->out_step, p->out_step,
-                           res ? res + r * p->res_step : NULL, p->res_step});
-            block += nrb;
-        }
-    }
-}
-
-static INLINE void store_f32(const espl__conv *p, const float *sums, int nrb, int rows, place at) {
-    for (int n = 0; n < nrb; n++, at.c += ESPL__NR)
-        store_block_f32(p->flo, p->fhi, sums + n * ESPL__NR, nrb * ESPL__NR, rows, at);
+static INLINE const char *first_of(const espl__conv *p, const void *in) {
+    assert(p->segments == 1 && p->seg_k >= 0);
+    return (const char *)in + p->seg_off[0];
 }
 
 #ifdef GEMV_U8
@@ -115,32 +84,14 @@ TILES(DEFINE)
 static const tile_table u8_tiles = TABLE(ENTRY);
 #undef ENTRY
 
-static void finish_u8(const espl__conv *p, void *sums, int nrb, int rows, place at) {
-    store_u8(&p->q, sums, nrb, rows, at);
-}
-
-static void finish_u8_f32(const espl__conv *p, void *sums, int nrb, int rows, place at) {
-    _Alignas(64) float x[32 * VL];
-    for (int n = 0; n < nrb * VPB; n++) {
-        const vf mult = vf_load(p->q.mult + at.c + n * VL);
-        for (int m = 0; m < rows; m++) {
-            const int i = m * nrb * ESPL__NR + n * VL;
-            vf y = vf_mul(vf_of(vi_load((const int32_t *)sums + i)), mult);
-            if (p->fbias) y = vf_add(y, vf_load(p->fbias + at.c + n * VL));
-            vf_store(x + i, y);
-        }
-    }
-    store_f32(p, x, nrb, rows, at);
-}
-
 static void gemv_u8(const espl__conv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int rows,
                     int block0, int block1) {
-    run(u8_tiles, finish_u8, p, (const char *)in, (char *)out, (const char *)res, rows, block0, block1);
+    run(u8_tiles, finish_u8, p, first_of(p, in), (char *)out, (const char *)res, rows, block0, block1);
 }
 
 static void gemv_u8_f32(const espl__conv *p, const uint8_t *in, float *out, const float *res, int rows,
                         int block0, int block1) {
-    run(u8_tiles, finish_u8_f32, p, (const char *)in, (char *)out, (const char *)res, rows, block0, block1);
+    run(u8_tiles, finish_u8_f32, p, first_of(p, in), (char *)out, (const char *)res, rows, block0, block1);
 }
 #endif
 
@@ -155,12 +106,8 @@ TILES(DEFINE)
 static const tile_table f32_tiles = TABLE(ENTRY);
 #undef ENTRY
 
-static void finish_f32(const espl__conv *p, void *sums, int nrb, int rows, place at) {
-    store_f32(p, sums, nrb, rows, at);
-}
-
 static void gemv_f32(const espl__conv *p, const float *in, float *out, const float *res, int rows, int block0,
                      int block1) {
-    run(f32_tiles, finish_f32, p, (const char *)in, (char *)out, (const char *)res, rows, block0, block1);
+    run(f32_tiles, finish_f32, p, first_of(p, in), (char *)out, (const char *)res, rows, block0, block1);
 }
 #endif

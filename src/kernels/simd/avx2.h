@@ -211,8 +211,7 @@ typedef struct {
     vi even, odd;
 } x_operand;
 typedef x_operand w_operand;
-static INLINE x_operand x_load(const uint8_t *from) {
-    vi x = vi_set1(load4(from));
+static INLINE x_operand x_of(vi x) {
     return (x_operand){_mm256_and_si256(x, _mm256_set1_epi16(0xFF)), _mm256_srli_epi16(x, 8)};
 }
 static INLINE w_operand w_load(const int8_t *from) {
@@ -223,6 +222,10 @@ static INLINE vi dot(vi acc, x_operand x, w_operand w) {
     acc = vi_add(acc, _mm256_madd_epi16(x.even, w.even));
     __asm__("" : "+x"(acc)); /* no sum of both products first: that takes a register more */
     return vi_add(acc, _mm256_madd_epi16(x.odd, w.odd));
+}
+
+static INLINE x_operand x_load(const uint8_t *from) {
+    return x_of(vi_set1(load4(from)));
 }
 
 #endif

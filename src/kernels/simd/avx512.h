@@ -219,8 +219,8 @@ static INLINE void store_parts(uint8_t *to, ptrdiff_t step, vi x, int H, int cou
 #ifdef ESPL__VNNI
 typedef vi x_operand;
 typedef vi w_operand;
-static INLINE x_operand x_load(const uint8_t *from) {
-    return vi_set1(load4(from));
+static INLINE x_operand x_of(vi x) {
+    return x;
 }
 static INLINE w_operand w_load(const int8_t *from) {
     return vi_load(from);
@@ -233,8 +233,7 @@ typedef struct {
     vi even, odd;
 } x_operand;
 typedef x_operand w_operand;
-static INLINE x_operand x_load(const uint8_t *from) {
-    vi x = vi_set1(load4(from));
+static INLINE x_operand x_of(vi x) {
     return (x_operand){_mm512_and_si512(x, _mm512_set1_epi16(0xFF)), _mm512_srli_epi16(x, 8)};
 }
 static INLINE w_operand w_load(const int8_t *from) {
@@ -246,5 +245,9 @@ static INLINE vi dot(vi acc, x_operand x, w_operand w) {
     return vi_add(acc, _mm512_madd_epi16(x.odd, w.odd));
 }
 #endif
+
+static INLINE x_operand x_load(const uint8_t *from) {
+    return x_of(vi_set1(load4(from)));
+}
 
 #endif

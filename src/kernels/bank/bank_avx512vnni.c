@@ -1,0 +1,10 @@
+/* Integers with VNNI. */
+#define ESPL__VNNI
+#include "kernels/bank/words_512.h"
+#include "kernels/gemv/tiles_512.h"
+
+#define GEMV_U8
+#include "kernels/bank/bank_gemv.inc.h"
+
+const espl__kernels espl__bank_avx512vnni = {.bank_gemv_u8 = bank_gemv_u8,
+                                             .bank_gemv_u8_f32 = bank_gemv_u8_f32};

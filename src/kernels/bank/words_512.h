@@ -1,0 +1,52 @@
+/* Picking inputs from a window by position, in 512 bits. */
+#ifndef ESPL_BANK_WORDS_512_H
+#define ESPL_BANK_WORDS_512_H
+
+#include "kernels/simd/avx512.h"
+
+/* A window of 16 bytes in every 128 bits. */
+static INLINE vi window_u8(const void *from) {
+    return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)from));
+}
+static INLINE vi low_nibbles(vi x) {
+    return _mm512_and_si512(x, v8_set1(15));
+}
+static INLINE vi high_nibbles(vi x) {
+    return _mm512_and_si512(_mm512_srli_epi16(x, 4), v8_set1(15));
+}
+static INLINE vi pick(vi window, vi at) {
+    return _mm512_shuffle_epi8(window, at);
+}
+/* The bytes of each word from the n-th on. */
+typedef __mmask64 some_bytes;
+static INLINE some_bytes bytes_from(int n) {
+    return 0x1111111111111111u * (15u & 15u << n);
+}
+static INLINE vi pick_some(vi others, some_bytes some, vi window, vi at) {
+    return _mm512_mask_shuffle_epi8(others, some, window, at);
+}
+
+/* A window of 16 or 32 floats; one of 16 is there twice, so that the fifth bit of a position does not matter.
+ */
+typedef struct {
+    vf low, high;
+} window_f32;
+static INLINE window_f32 window_load(const float *from, int size) {
+    return (window_f32){vf_load(from), vf_load(from + size - 16)};
+}
+static INLINE vf pick_f32(const window_f32 *window, vi at, int size) {
+    (void)size;
+    return _mm512_permutex2var_ps(window->low, at, window->high);
+}
+static INLINE vi next_positions(vi at, int size) {
+    return size == 16 ? _mm512_srli_epi32(at, 4) : _mm512_srli_epi32(at, 5);
+}
+static INLINE vf of_f16(const void *from) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)from));
+}
+static INLINE vf of_bf16(const void *from) {
+    return _mm512_castsi512_ps(
+        _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from)), 16));
+}
+
+#endif
