@@ -159,20 +159,6 @@ static void multiply(const stripe *a, const int8_t *w, ptrdiff_t w_block, const 
         products(a, w, w_block, bias, sums, f, 1, 1);
 }
 
-/* Pixels of copied tiles may lie in several rows. */
-static INLINE void finish_tile(const espl__conv *p, finish_fn *finish, const int32_t *sums, int block,
-                               int nrb, int first, int count, char *out, const char *res) {
-    while (count > 0) {
-        const int to_end = p->width ? p->width - first % p->width : count;
-        const int n = count < to_end ? count : to_end;
-        finish(p, sums, block, nrb, n, out + espl__pixel_at(p->width, first, p->out_step, p->out_row),
-               res ? res + espl__pixel_at(p->width, first, p->res_step, p->res_row) : NULL);
-        sums += n * nrb * ESPL__NR;
-        first += n;
-        count -= n;
-    }
-}
-
 /* --- a call ----------------------------------------------------------------------------------------------
  */
 
@@ -239,8 +225,8 @@ static INLINE void run(const manner *m, finish_fn *finish, const espl__conv *p, 
             multiply(&a, (const int8_t *)p->w + block * w_block, w_block,
                      (const int32_t *)p->bias + block * ESPL__NR, sums, nrb, &f);
             for (int t = 0; t < 2 && a.count[t]; t++)
-                finish_tile(p, finish, sums + t * a.count[0] * nrb * ESPL__NR, block, nrb, a.first[t],
-                            a.count[t], out, res);
+                finish_pixels(p, finish, sums + t * a.count[0] * nrb * ESPL__NR, block, nrb, a.first[t],
+                              a.count[t], out, res);
         }
     }
     _tile_release();

@@ -18,21 +18,21 @@ static void finish_u8(const espl__conv *p, const void *sums, int block, int nrb,
 
 static void finish_u8_f32(const espl__conv *p, const void *sums, int block, int nrb, int pixels, char *out,
                           const char *res) {
-    _Alignas(64) float x[32 * VL];
-    for (int n = 0; n < nrb; n++)
+    _Alignas(64) float x[32 * ESPL__NR];
+    assert(pixels <= 32);
+    for (int n = 0; n < nrb; n++) {
         for (int v = 0; v < VPB; v++) {
             const int c = (block + n) * ESPL__NR + v * VL;
             const vf mult = vf_load(p->q.mult + c);
             for (int m = 0; m < pixels; m++) {
-                const int i = (m * nrb + n) * ESPL__NR + v * VL;
-                vf y = vf_mul(vf_of(vi_load((const int32_t *)sums + i)), mult);
+                const int32_t *from = (const int32_t *)sums + (m * nrb + n) * ESPL__NR + v * VL;
+                vf y = vf_mul(vf_of(vi_load(from)), mult);
                 if (p->fbias) y = vf_add(y, vf_load(p->fbias + c));
-                vf_store(x + i, y);
+                vf_store(x + m * ESPL__NR + v * VL, y);
             }
         }
-    for (int n = 0; n < nrb; n++)
-        store_block_f32(p->flo, p->fhi, x + n * ESPL__NR, nrb * ESPL__NR, pixels,
-                        place_of(p, block + n, out, res));
+        store_block_f32(p->flo, p->fhi, x, ESPL__NR, pixels, place_of(p, block + n, out, res));
+    }
 }
 #endif
 
@@ -44,3 +44,18 @@ static void finish_f32(const espl__conv *p, const void *sums, int block, int nrb
                         place_of(p, block + n, out, res));
 }
 #endif
+
+/* The pixels from `first` on, which may lie in several rows; `out` and `res` are those of the first pixel of
+ * all. */
+static INLINE void finish_pixels(const espl__conv *p, finish_fn *finish, const int32_t *sums, int block,
+                                 int nrb, int first, int count, char *out, const char *res) {
+    while (count > 0) {
+        const int to_end = p->width ? p->width - first % p->width : count;
+        const int n = count < to_end ? count : to_end;
+        finish(p, sums, block, nrb, n, out + espl__pixel_at(p->width, first, p->out_step, p->out_row),
+               res ? res + espl__pixel_at(p->width, first, p->res_step, p->res_row) : NULL);
+        sums += n * nrb * ESPL__NR;
+        first += n;
+        count -= n;
+    }
+}

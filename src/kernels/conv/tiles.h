@@ -13,5 +13,7 @@
 #define UP_TO_10(X, NRB) UP_TO_9(X, NRB) X(10, NRB)
 #define UP_TO_14(X, NRB) UP_TO_10(X, NRB) X(11, NRB) X(12, NRB) X(13, NRB) X(14, NRB)
 #define UP_TO_16(X, NRB) UP_TO_14(X, NRB) X(15, NRB) X(16, NRB)
+#define UP_TO_22(X, NRB) UP_TO_16(X, NRB) X(17, NRB) X(18, NRB) X(19, NRB) X(20, NRB) X(21, NRB) X(22, NRB)
+#define UP_TO_28(X, NRB) UP_TO_22(X, NRB) X(23, NRB) X(24, NRB) X(25, NRB) X(26, NRB) X(27, NRB) X(28, NRB)
 
 #endif

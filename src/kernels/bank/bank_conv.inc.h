@@ -1,0 +1,153 @@
+/* Convolution with bank-balanced weights in register tiles, one body for every instruction set. The including
+ * file has the vector words (simd/<isa>.h), those of positions below, and the size of the largest tile:
+ *
+ *   enum { UNIT, MR_MAX }            slots of a row that one product takes (4, or 2 where bytes are widened
+ * first) unit unit_load(pair, second, u)  slots u to u + UNIT - 1 of the first or second vector of a pair
+ *   vi window_load(from)             a window of 16 inputs in each 128 bits
+ *   vi picked(window, unit)          what the positions of a unit pick
+ *   vi picked_too(picked, window, unit, first)   slots from the `first`-th of four on picked of another
+ * window vi unit_dot(acc, picked, unit)   acc + the products of the unit TILES(X) X(MR) for MR = 1 ... MR_MAX
+ *
+ * A lane is an output channel. The window of one pixel is shuffled by the positions of VL channels, and one
+ * product adds UNIT useful products to each: as many as slots a lane, whatever the window holds besides.
+ * Positions and weights are read and unpacked once for all pixels of a tile, whose sums stay in registers. A
+ * unit whose slots lie in two windows takes two shuffles. */
+#include "kernels/bank/bank.h"
+#define CONV_U8
+#include "kernels/conv/finish.inc.h"
+
+enum { GROUP = 7, GROUPS = 4 }; /* pixels at equal steps from one base; groups of the largest tile */
+enum { BLOCKS = 4 };            /* blocks that are stored together */
+
+/* Where the groups of a tile start, bytes from the first pixel's base. */
+typedef struct {
+    ptrdiff_t at[GROUPS];
+    steps step;
+} tile_pixels;
+
+/* One window of all pixels. */
+typedef struct {
+    const char *base[GROUPS];
+} windows;
+
+static INLINE windows windows_at(const tile_pixels *px, const char *in, const int MR) {
+    windows x;
+    UNROLL
+    for (int g = 0; g * GROUP < MR; g++) x.base[g] = (const char *)opaque((ptrdiff_t)(in + px->at[g]));
+    return x;
+}
+
+static INLINE vi window(const windows *x, const tile_pixels *px, int m) {
+    return window_load((const uint8_t *)x->base[m / GROUP] + step_at(px->step, m % GROUP));
+}
+
+/* Adds a unit whose slots lie in `count` windows from *off on, `left` of them in the first. */
+static INLINE void add_unit(const int32_t *off, int slots, int left, const char *in, const tile_pixels *px,
+                            unit x, vi *acc, const int count, const int MR) {
+    windows at[4];
+    UNROLL
+    for (int i = 0; i < count; i++) at[i] = windows_at(px, in + off[i], MR);
+    UNROLL
+    for (int m = 0; m < MR; m++) {
+        vi p = picked(window(&at[0], px, m), x);
+        UNROLL
+        for (int i = 1; i < count; i++) p = picked_too(p, window(&at[i], px, m), x, left + (i - 1) * slots);
+        acc[m] = unit_dot(acc[m], p, x);
+    }
+}
+
+/* The sums of VL channels; `w` is where their first vector starts. */
+static INLINE void add_banks(const espl__bank *bank, const uint8_t *w, const char *in, const tile_pixels *px,
+                             vi *acc, const int MR, const bool SPLIT) {
+    const int32_t *off = bank->off;
+    const int slots = bank->slots;
+    int left = slots; /* of the window at *off */
+    for (int v = bank->count * slots / 4; v > 0; v -= 2, w += BANK_PAIR) {
+        UNROLL
+        for (int u = 0; u < 8; u += UNIT) { /* of the pair */
+            if (u == 4 && v == 1) break;
+            const unit x = unit_load(w, u / 4, u % 4);
+            if (!SPLIT || left >= UNIT)
+                add_unit(off, slots, left, in, px, x, acc, 1, MR);
+            else if (UNIT < 4 || slots > 1)
+                add_unit(off, slots, left, in, px, x, acc, 2, MR);
+            else
+                add_unit(off, slots, left, in, px, x, acc, 4, MR);
+            for (left -= UNIT; left <= 0; left += slots) off++;
+        }
+    }
+}
+
+/* The sums of a block, for pixels `stride` sums apart. */
+static INLINE void tile(const espl__conv *p, const char *in, const tile_pixels *px, int block, int32_t *sums,
+                        int stride, const int MR) {
+    const espl__bank *bank = p->bank;
+    const uint8_t *w = (const uint8_t *)p->w + block * bank->block;
+    const int32_t *bias = (const int32_t *)p->bias + block * ESPL__NR;
+    for (int c = 0; c < ESPL__NR; c += VL) {
+        vi acc[MR_MAX];
+        UNROLL
+        for (int m = 0; m < MR; m++) acc[m] = vi_load(bias + c);
+        if (bank->slots % UNIT == 0)
+            add_banks(bank, w + c * 4, in, px, acc, MR, false);
+        else
+            add_banks(bank, w + c * 4, in, px, acc, MR, true);
+        UNROLL
+        for (int m = 0; m < MR; m++) vi_store(sums + m * stride + c, acc[m]);
+    }
+}
+
+typedef void tile_fn(const espl__conv *p, const char *in, const tile_pixels *px, int block, int32_t *sums,
+                     int stride);
+#define DEFINE(MR, NRB)                                                                          \
+    static void tile_##MR(const espl__conv *p, const char *in, const tile_pixels *px, int block, \
+                          int32_t *sums, int stride) {                                           \
+        tile(p, in, px, block, sums, stride, MR);                                                \
+    }
+TILES(DEFINE)
+#undef DEFINE
+#define ENTRY(MR, NRB) tile_##MR,
+static tile_fn *const tiles[MR_MAX] = {TILES(ENTRY)};
+#undef ENTRY
+
+/* How many of `left` pixels make the next tile: whole rows are cut evenly, into whole groups if they may be.
+ */
+static INLINE int tile_width(int left, int whole) {
+    const int units = (left + whole - 1) / whole, most = MR_MAX / whole, count = (units + most - 1) / most;
+    const int width = (units + count - 1) / count * whole;
+    return width < left ? width : left;
+}
+
+/* Tiles outside, so that what they read stays in the first cache for all blocks. */
+static INLINE void run(finish_fn *finish, const espl__conv *p, const char *in, char *out, const char *res,
+                       int pixels, int block0, int block1) {
+    _Alignas(64) int32_t sums[MR_MAX * BLOCKS * ESPL__NR];
+    const bool rows = p->width && p->width < pixels,
+               joined = rows && p->width % GROUP == 0 && (int)MR_MAX > (int)GROUP;
+    tile_pixels px = {.step = steps_of(p->in_step)};
+    assert(pixels >= 0 && block0 >= 0 && p->bank->size == ESPL__BANK);
+    for (int first = 0, count; first < pixels; first += count) {
+        const int row = rows && !joined ? p->width - first % p->width : pixels;
+        const int left = pixels - first;
+        count = tile_width(row < left ? row : left, joined ? GROUP : 1);
+        const ptrdiff_t base = espl__pixel_at(p->width, first, p->in_step, p->in_row);
+        for (int g = 0; g * GROUP < count; g++)
+            px.at[g] = espl__pixel_at(p->width, first + g * GROUP, p->in_step, p->in_row) - base;
+        for (int block = block0; block < block1; block += BLOCKS) {
+            const int nrb = block1 - block < BLOCKS ? block1 - block : BLOCKS;
+            for (int n = 0; n < nrb; n++)
+                tiles[count - 1](p, in + base, &px, block + n, sums + n * ESPL__NR, nrb * ESPL__NR);
+            finish_pixels(p, finish, sums, block, nrb, first, count, out, res);
+        }
+    }
+}
+
+static void bank_conv_u8(const espl__conv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int pixels,
+                         int block0, int block1) {
+    run(finish_u8, p, (const char *)in, (char *)out, (const char *)res, pixels, block0, block1);
+}
+
+static void bank_conv_u8_f32(const espl__conv *p, const uint8_t *in, float *out, int pixels, int block0,
+                             int block1) {
+    run(finish_u8_f32, p, (const char *)in, (char *)out, NULL, pixels, block0, block1);
+}
