@@ -41,6 +41,15 @@ uint64_t espl_context_allocations(const espl_context *ctx);
 ESPL_NODISCARD espl_status espl_context_set_threads(espl_context *ctx, int threads, espl_diag *diag);
 int espl_context_threads(const espl_context *ctx);
 
+/* Where a rule cannot say which of two kernels is faster (sparse weights or dense ones), creating a session measures both
+ * on the layer at hand, some milliseconds once for each kind of layer, and the context remembers it. The results are the
+ * same bytes either way. ESPL_TUNE=0 in the environment forbids it: then a rule decides. What is remembered can be kept
+ * in a file: reading one of another version, processor or instruction set changes nothing. */
+ESPL_NODISCARD espl_status espl_tune_read(espl_context *ctx, const char *path, espl_diag *diag);
+ESPL_NODISCARD espl_status espl_tune_write(espl_context *ctx, const char *path, espl_diag *diag);
+/* How many measured choices there are. */
+int espl_tune_count(const espl_context *ctx);
+
 /* Library version, "MAJOR.MINOR.PATCH". */
 const char *espl_version(void);
 /* Name of the instruction set in use: "ref", "avx2", "avx512", "avx512vnni" or "amx". The environment

@@ -59,6 +59,8 @@ typedef struct espl_layer {
     double seconds;      /* sum over profiled runs, conversions before it included */
     double best_seconds; /* of one run, undisturbed: the sum of its steps' shortest times */
     int64_t runs;
+    const char *slower; /* the kernel that could do the same, but was not taken: "conv_u8"; "" if there is none */
+    double gain;        /* its time as a multiple of this one's, as measured; 0: a rule decided */
 } espl_layer;
 int espl_session_layer_count(const espl_session *session);
 espl_layer espl_session_layer(const espl_session *session, int index);

@@ -59,6 +59,7 @@ espl_status espl_context_create(const espl_config *config, espl_context **out, e
     if (!ctx) return espl__nomem(diag, sizeof *ctx);
     memset(ctx, 0, sizeof *ctx);
     ctx->config = c;
+    pthread_mutex_init(&ctx->tuning, NULL);
     espl_status status = espl_context_set_threads(ctx, c.threads, diag);
     if (status != ESPL_OK)
         espl_context_destroy(&ctx);
@@ -70,6 +71,8 @@ espl_status espl_context_create(const espl_config *config, espl_context **out, e
 void espl_context_destroy(espl_context **ctx) {
     if (!*ctx) return;
     espl__pool_destroy(&(*ctx)->pool);
+    espl__tune_free(*ctx);
+    pthread_mutex_destroy(&(*ctx)->tuning);
     espl_config c = (*ctx)->config;
     c.free(c.user, *ctx);
     *ctx = NULL;

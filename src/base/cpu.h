@@ -24,5 +24,8 @@ void espl__cpu_use(espl__cpu level);
 /* What the machine has, whatever ESPL_CPU says. */
 espl__cpu espl__cpu_machine(void);
 const char *espl__cpu_level_name(espl__cpu level);
+/* The processor's own name, "cpu" if it does not say; returns buf. */
+enum { ESPL__CPU_BRAND = 52 };
+const char *espl__cpu_brand(char buf[ESPL__CPU_BRAND]);
 
 #endif

@@ -1,5 +1,6 @@
 /* Runs the linear layers: rows and blocks of channels dealt out to threads, cut so that caches hold what is
  * read again. */
+#include "runtime/sparse.h"
 #include "runtime/linear.h"
 
 enum {
@@ -28,7 +29,7 @@ static bool share_blocks(const linear_step *l, int threads) {
 
 /* The weights of block b; NULL if they do not lie in blocks. */
 static const void *weights_of(const linear_step *l, int b) {
-    if (l->depthwise || l->groups != 1 || l->p.prepared) return NULL;
+    if (l->depthwise || l->groups != 1 || l->p.prepared || l->p.bank || l->p.csr) return NULL;
     return (const char *)l->p.w + b * (l->w_group / l->blocks);
 }
 
@@ -48,18 +49,27 @@ static void depthwise(const linear_step *l, const espl__kernels *k, const char *
         k->dwconv_f32(&l->d, (const float *)in, (float *)out, (const float *)res, pixels, 0, l->blocks);
 }
 
+/* One group. The kernels of dense and of sparse weights take the same arguments. */
+static void convolve_group(const linear_step *l, const espl__kernels *k, const espl__conv *p, const char *in,
+                           char *out, const char *res, int pixels, int b0, int b1) {
+    const uint8_t *codes = (const uint8_t *)in, *codes_res = (const uint8_t *)res;
+    if (l->u8_in && l->u8_out)
+        (p->bank ? k->bank_conv_u8 : k->conv_u8)(p, codes, (uint8_t *)out, codes_res, pixels, b0, b1);
+    else if (l->u8_in)
+        (p->bank ? k->bank_conv_u8_f32 : k->conv_u8_f32)(p, codes, (float *)out, pixels, b0, b1);
+    else
+        (p->csr ? k->csr_conv_f32 : k->conv_f32)(p, (const float *)in, (float *)out, (const float *)res,
+                                                 pixels, b0, b1);
+}
+
 /* `next`: the weights that are read afterwards. */
 static void convolve(const linear_step *l, const espl__kernels *k, const char *in, char *out, const char *res,
-                     int pixels, int b0, int b1, const void *next) {
+                     int pixels, int b0, int b1, const void *next, void *scratch) {
     espl__conv p = l->p;
     p.next = next;
+    p.scratch = scratch;
     for (int g = 0; g < l->groups; g++) {
-        if (l->u8_in && l->u8_out)
-            k->conv_u8(&p, (const uint8_t *)in, (uint8_t *)out, (const uint8_t *)res, pixels, b0, b1);
-        else if (l->u8_in)
-            k->conv_u8_f32(&p, (const uint8_t *)in, (float *)out, pixels, b0, b1);
-        else
-            k->conv_f32(&p, (const float *)in, (float *)out, (const float *)res, pixels, b0, b1);
+        convolve_group(l, k, &p, in, out, res, pixels, b0, b1);
         if (g + 1 == l->groups) break;
         in += l->in_group;
         out += l->out_group;
@@ -74,8 +84,13 @@ static void convolve(const linear_step *l, const espl__kernels *k, const char *i
     }
 }
 
+static void *scratch_of(const linear_job *j, int thread) {
+    const linear_step *l = j->l;
+    return l->scratch < 0 ? NULL : (char *)j->s->buffers[l->scratch].data + thread * l->scratch_bytes;
+}
+
 /* Rows [r0, r1) of one image, blocks [b0, b1). */
-static void band(const linear_job *j, int64_t r0, int64_t r1, int b0, int b1, const void *next) {
+static void band(const linear_job *j, int64_t r0, int64_t r1, int b0, int b1, const void *next, int thread) {
     const linear_step *l = j->l;
     int64_t image = l->rows_per_image ? r0 / l->rows_per_image : 0, y = r0 - image * l->rows_per_image;
     const char *in = buffer_at(j->s, &l->in) + image * l->in_image + y * l->in_row + l->in_origin;
@@ -85,7 +100,7 @@ static void band(const linear_job *j, int64_t r0, int64_t r1, int b0, int b1, co
     if (l->depthwise)
         depthwise(l, j->s->kernels, in, out, res, (int)pixels);
     else
-        convolve(l, j->s->kernels, in, out, res, (int)pixels, b0, b1, next);
+        convolve(l, j->s->kernels, in, out, res, (int)pixels, b0, b1, next, scratch_of(j, thread));
 }
 
 /* For each group of blocks, whose weights stay in the second-level cache, all rows, in bands that stay there
@@ -98,7 +113,7 @@ static void sweep(const linear_job *j, int64_t r0, int64_t r1, int b0, int b1, i
         for (int64_t r = r0, r_end; r < r1; r = r_end) {
             int64_t image_end = l->rows_per_image ? (r / l->rows_per_image + 1) * l->rows_per_image : r1;
             r_end = ESPL_MIN(ESPL_MIN(r + l->band_rows, image_end), r1);
-            band(j, r, r_end, b, end, r_end == r1 ? next : NULL);
+            band(j, r, r_end, b, end, r_end == r1 ? next : NULL, thread);
         }
     }
 }
@@ -146,11 +161,11 @@ static void job_gemv(void *arg, int64_t begin, int64_t end, int thread) {
     int rows = (int)l->last_pixels, b0 = (int)begin, b1 = (int)end;
     (void)thread;
     if (l->u8_in && l->u8_out)
-        k->gemv_u8(&l->p, in, out, res, rows, b0, b1);
+        (l->p.bank ? k->bank_gemv_u8 : k->gemv_u8)(&l->p, in, out, res, rows, b0, b1);
     else if (l->u8_in)
-        k->gemv_u8_f32(&l->p, in, out, NULL, rows, b0, b1);
+        (l->p.bank ? k->bank_gemv_u8_f32 : k->gemv_u8_f32)(&l->p, in, out, NULL, rows, b0, b1);
     else
-        k->gemv_f32(&l->p, in, out, res, rows, b0, b1);
+        (l->p.bank ? k->bank_gemv_f32 : k->gemv_f32)(&l->p, in, out, res, rows, b0, b1);
 }
 
 static void run_gemv(const step *st, espl_session *s) {
@@ -158,14 +173,60 @@ static void run_gemv(const step *st, espl_session *s) {
     espl__parallel_for(pool_for(s, st->macs, false), job.l->blocks, job_gemv, &job);
 }
 
-bool espl__linear_is_gemv(const linear_step *l) {
-    return l->rows_per_image == 0 && l->groups == 1 && l->p.segments == 1 && l->rows == 1 &&
-           l->last_pixels <= GEMV_ROWS;
+static bool is_flat(const linear_step *l) {
+    return l->rows_per_image == 0 && l->groups == 1 && l->p.segments == 1 && l->rows == 1;
 }
 
-static void use_gemv(linear_step *l) {
-    l->base.run = run_gemv;
-    l->base.kernel = l->u8_in ? (l->u8_out ? "gemv_u8" : "gemv_u8_f32") : "gemv_f32";
+/* A matrix times so few rows that reading the weights is the work. */
+static bool is_gemv(const linear_step *l) {
+    return is_flat(l) && l->last_pixels <= (l->p.bank ? BANK_ROWS : GEMV_ROWS);
+}
+
+static const char *kernel_name(const linear_step *l, bool sparse, bool gemv) {
+    /* [sparse][gemv][u8 -> u8, u8 -> f32, f32] */
+    static const char *const names[2][2][3] = {
+        {{"conv_u8", "conv_u8_f32", "conv_f32"}, {"gemv_u8", "gemv_u8_f32", "gemv_f32"}},
+        {{"bank_conv_u8", "bank_conv_u8_f32", "csr_conv_f32"},
+         {"bank_gemv_u8", "bank_gemv_u8_f32", "bank_gemv_f32"}}};
+    if (l->depthwise) return l->u8_in ? "dwconv_u8" : "dwconv_f32";
+    return names[sparse][gemv][!l->u8_in ? 2 : !l->u8_out];
+}
+
+/* Blocks of one sweep, as many as keep their weights in the second-level cache, and rows of a call: an even
+ * number, for kernels that take two narrow ones together. */
+static void choose_sweep(linear_step *l, int64_t channels) {
+    int64_t all = ESPL_MAX(pad16(channels) / ESPL__NR, 1), bytes = ESPL_MAX(l->w_group / all, 1);
+    l->blocks = (int)all;
+    l->group_blocks = (int)ESPL_MAX(GROUP_WEIGHT_BYTES / bytes / 4 * 4, 4);
+    if (l->p.csr) l->group_blocks = l->blocks; /* the inputs of a strip are turned once for all channels */
+    l->band_rows = ESPL_MAX(BAND_BYTES / ESPL_MAX(l->in_row, 1) / 2 * 2, 1);
+    l->weights_larger = l->w_group * l->groups > FETCH * l->rows * l->in_row;
+    l->p.width = l->rows_per_image ? (int32_t)l->pixels : 0;
+    l->p.in_row = l->in_row;
+    l->p.out_row = l->out_row;
+    l->p.res_row = l->res_row;
+}
+
+static void finish_way(linear_step *l) {
+    l->base.kernel = kernel_name(l, l->p.bank || l->p.csr, is_gemv(l));
+    if (!l->depthwise) choose_sweep(l, l->p.channels);
+    l->base.run = is_gemv(l) ? run_gemv : espl__linear_run;
+}
+
+/* The other way of a step shares all but its weights. */
+static void finish_other(const linear_step *l) {
+    linear_step *o = (linear_step *)l->base.other, own = *o;
+    *o = *l;
+    o->base.other = NULL;
+    o->base.memory = own.base.memory;
+    o->base.weight_bytes = own.base.weight_bytes;
+    o->p.w = own.p.w;
+    o->p.prepared = own.p.prepared;
+    o->p.bank = own.p.bank;
+    o->p.csr = own.p.csr;
+    o->w_group = own.w_group;
+    o->scratch = own.scratch;
+    finish_way(o);
 }
 
 espl_status espl__linear_finish(espl_session *s, const espl__node *n, const fusion *f, linear_step *l,
@@ -173,25 +234,72 @@ espl_status espl__linear_finish(espl_session *s, const espl__node *n, const fusi
     espl__plan_use(s, l->in.buffer);
     espl__plan_use(s, l->out.buffer);
     if (l->has_res) espl__plan_use(s, l->res.buffer);
+    if (l->scratch >= 0) espl__plan_use(s, l->scratch);
     l->base.format = l->u8_in ? "s8" : "f32";
     l->base.macs = n->op->macs(n);
-    l->base.kernel = l->depthwise ? (l->u8_in ? "dwconv_u8" : "dwconv_f32")
-                     : l->u8_in   ? (l->u8_out ? "conv_u8" : "conv_u8_f32")
-                                  : "conv_f32";
-    if (espl__linear_is_gemv(l)) use_gemv(l);
+    finish_way(l);
+    if (l->base.other) finish_other(l);
     return espl__plan_finish(s, n, f->out, &l->out, final, diag);
 }
 
-void espl__linear_sweep(linear_step *l, int64_t channels) {
-    int64_t all = ESPL_MAX(pad16(channels) / ESPL__NR, 1), bytes = ESPL_MAX(l->w_group / all, 1);
-    l->blocks = (int)all;
-    l->group_blocks = (int)ESPL_MAX(GROUP_WEIGHT_BYTES / bytes / 4 * 4, 4);
-    l->band_rows = ESPL_MAX(BAND_BYTES / ESPL_MAX(l->in_row, 1) / 2 * 2, 1);
-    l->weights_larger = l->w_group * l->groups > FETCH * l->rows * l->in_row;
-    l->p.width = l->rows_per_image ? (int32_t)l->pixels : 0;
-    l->p.in_row = l->in_row;
-    l->p.out_row = l->out_row;
-    l->p.res_row = l->res_row;
+/* --- weights ------------------------------------------------------------------------------------- */
+
+static espl_status pack_dense(espl_session *s, weights *w, const espl__weight_order *o, int64_t groups,
+                              linear_step *l, espl_diag *diag) {
+    l->base.weight_bytes =
+        (uint64_t)(groups * o->channels * o->segments * o->taps * o->real) * (w->integer ? 1 : 4);
+    return espl__weights_pack(s, w, o, groups, !is_gemv(l), &l->p, &l->w_group, diag);
+}
+
+static espl_status pack_sparse(espl_session *s, const weights *w, const espl__weight_order *o,
+                               sparse_plan *plan, linear_step *l, espl_diag *diag) {
+    espl_status status = espl__sparse_pack(s, w, o, plan, &l->p, &l->base.weight_bytes, diag);
+    l->w_group = (int64_t)l->base.weight_bytes;
+    if (status != ESPL_OK || !l->p.csr) return status;
+    l->scratch_bytes = ((int64_t)espl__csr_scratch_bytes(&l->p) + 63) / 64 * 64;
+    l->scratch = espl__plan_buffer(s, BUFFER_WORK, (uint64_t)(l->scratch_bytes * s->threads));
+    return l->scratch < 0 ? espl__nomem(diag, (uint64_t)l->scratch_bytes) : ESPL_OK;
+}
+
+static const char *choice_of(espl_session *s, const linear_step *l, const sparse_plan *plan) {
+    char text[48];
+    const espl__conv *p = &l->p;
+    double share =
+        plan->start ? plan->start[p->channels] / ((double)p->channels * p->segments * p->seg_k) : 0;
+    return espl__sparse_key(s, "linear %c%c %dx%d+%d>%d %dx%d %s %.0f%%", l->u8_in ? 'u' : 'f',
+                            l->u8_out ? 'u' : 'f', (int)p->segments, (int)p->seg_k, (int)p->in_step,
+                            (int)p->channels, (int)l->rows, (int)l->last_pixels,
+                            espl__sparse_text(plan, text, sizeof text), 100 * share);
+}
+
+typedef struct packing {
+    weights *w;
+    const espl__weight_order *order;
+    sparse_plan *plan;
+} packing;
+
+static espl_status pack_way(espl_session *s, step *st, bool sparse, void *arg, espl_diag *diag) {
+    packing *p = arg;
+    linear_step *l = (linear_step *)st;
+    if (!sparse) return pack_dense(s, p->w, p->order, 1, l, diag);
+    espl_status status = p->w->sums ? ESPL_OK : espl__weights_sum(s, p->w, p->order, 1, diag);
+    return status == ESPL_OK ? pack_sparse(s, p->w, p->order, p->plan, l, diag) : status;
+}
+
+espl_status espl__linear_pack(espl_session *s, weights *w, const espl__weight_order *o, int64_t groups,
+                              linear_step *l, espl_diag *diag) {
+    sparse_plan plan;
+    packing p = {w, o, &plan};
+    bool found = false, rows = is_flat(l) && l->last_pixels <= BANK_ROWS;
+    l->scratch = -1;
+    if (groups == 1) {
+        espl_status status = espl__sparse_look(s, w, o, rows, &plan, &found, diag);
+        if (status != ESPL_OK) return status;
+    }
+    if (!found) return pack_dense(s, w, o, groups, l, diag);
+    const char *const kernels[] = {kernel_name(l, false, rows), kernel_name(l, true, rows)};
+    return espl__sparse_lower(s, &l->base, sizeof *l, choice_of(s, l, &plan), plan.faster, kernels, pack_way,
+                              &p, diag);
 }
 
 void espl__linear_flatten(linear_step *l, int64_t pixels, ptrdiff_t in_step, ptrdiff_t out_step,

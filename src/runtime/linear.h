@@ -21,17 +21,18 @@ struct linear_step {
     int64_t out_row, out_image, res_row, res_image;
     int groups, blocks, group_blocks; /* convolution groups; blocks of 16 channels; blocks of one sweep */
     int64_t in_group, out_group, w_group, channels_padded; /* steps from group to group */
+    int scratch;                                           /* buffer; -1: none */
+    int64_t scratch_bytes;                                 /* of one thread */
 };
 
 void espl__linear_run(const step *st, espl_session *s);
-/* A matrix times so few rows that reading the weights is the work. */
-bool espl__linear_is_gemv(const linear_step *l);
-/* Blocks of one sweep, as many as keep their weights in the second-level cache, and rows of a call: an even
- * number, for kernels that take two narrow ones together. */
-void espl__linear_sweep(linear_step *l, int64_t channels);
 /* Pixels that follow each other without gaps in all views: one long row, cut so that threads can share it. */
 void espl__linear_flatten(linear_step *l, int64_t pixels, ptrdiff_t in_step, ptrdiff_t out_step,
                           ptrdiff_t res_step);
+/* Packs the weights; p's segments must be there. Where many are 0 they may be packed for the sparse kernels,
+ * or both ways to be compared when the session is complete. */
+espl_status espl__linear_pack(espl_session *s, weights *w, const espl__weight_order *order, int64_t groups,
+                              linear_step *l, espl_diag *diag);
 /* The last word on a step: its kernel, the buffers it uses, the value it makes. */
 espl_status espl__linear_finish(espl_session *s, const espl__node *n, const fusion *f, linear_step *l,
                                 const view *final, espl_diag *diag);

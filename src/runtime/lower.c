@@ -345,6 +345,5 @@ espl_status espl__lower_graph(espl_session *s, espl_diag *diag) {
     for (int i = 0; i < s->graph->node_count && status == ESPL_OK; i++)
         if (!s->done[i]) status = lower_node(s, s->graph->nodes[i], diag);
     if (status == ESPL_OK) status = lower_outputs(s, diag);
-    espl__lower_link(s);
     return status;
 }

@@ -21,8 +21,9 @@ espl_status espl__lower_matmul_dynamic(espl_session *s, espl__node *node, bool *
 /* MatMul of f32 rows and s8 weights whose node allows to round the rows by their own range in every run. */
 espl_status espl__lower_matmul_rounded(espl_session *s, espl__node *node, bool *taken, espl_diag *diag);
 enum {
-    GEMV_ROWS = 4
-}; /* rows of a product up to which the gemv kernels run: with more, weights are reused */
+    GEMV_ROWS = 4, /* rows of a product up to which the gemv kernels run: with more, weights are reused */
+    BANK_ROWS = 16 /* the same for weights in banks, which are unpacked for up to four rows at once */
+};
 /* The threads for a step of so many products; NULL if waking them costs more than it gains. `dense`: products
  * of integers that use each weight for many pixels, which run many times faster than any others. */
 static inline espl__pool *pool_for(const espl_session *s, int64_t macs, bool dense) {

@@ -113,6 +113,15 @@ static void conv_rows(const espl__window *g, linear_step *l) {
     l->res_image = l->has_res ? l->res.stride[0] : 0;
 }
 
+/* So few weights are left that the direct way, without the others, beats Winograd's. It is a rule on the
+ * weights alone: the two ways round differently, and the same input shall give the same bytes everywhere. */
+static bool mostly_zero(const weights *w, int64_t count) {
+    const float *x = w->data;
+    int64_t left = 0, most = count / 5;
+    for (int64_t i = 0; i < count && left <= most; i++) left += x[i] != 0;
+    return left <= most;
+}
+
 espl_status espl__lower_conv(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {
     espl_status status = ESPL_OK;
     espl__window g;
@@ -139,8 +148,9 @@ espl_status espl__lower_conv(espl_session *s, espl__node *n, bool *taken, espl_d
         ESPL_TRY(
             espl__plan_require(s, n, f.residual, integer ? ESPL_U8 : ESPL_F32, WANT_NHWC, 1, &res, diag));
     ESPL_TRY(espl__plan_store(s, f.out, integer, &out, &final, diag));
-    if (!integer && espl__winograd_pays(&g, groups, cg, oc)) {
-        status = espl__lower_winograd(s, n, &g, &f, &in, &res, &out, &final, diag);
+    if (!integer) ESPL_TRY(espl__weights_float(s, wv, &w, diag));
+    if (!integer && espl__winograd_pays(&g, groups, cg, oc) && !mostly_zero(&w, oc * cg * taps)) {
+        status = espl__lower_winograd(s, n, &g, &f, &w, &in, &res, &out, &final, diag);
         goto done;
     }
     linear_step *l = espl__plan_step(s, sizeof *l, n, "conv", espl__linear_run);
@@ -153,7 +163,6 @@ espl_status espl__lower_conv(espl_session *s, espl__node *n, bool *taken, espl_d
     l->out = out;
     l->res = res;
     conv_rows(&g, l);
-    if (!integer) ESPL_TRY(espl__weights_float(s, wv, &w, diag));
     int64_t channels = depthwise ? oc : oc / groups;
     const void *taps_packed = NULL;
     l->groups = depthwise ? 1 : (int)groups;
@@ -173,19 +182,17 @@ espl_status espl__lower_conv(espl_session *s, espl__node *n, bool *taken, espl_d
                                     .by_input = taps};
         l->p.channels = (int32_t)channels;
         ESPL_TRY(conv_segments(s, &g, by_row, order.taps * order.stored, l, diag));
-        ESPL_TRY(
-            espl__weights_pack(s, &w, &order, groups, !espl__linear_is_gemv(l), &l->p, &l->w_group, diag));
+        ESPL_TRY(espl__linear_pack(s, &w, &order, groups, l, diag));
         l->in_group = cg * in.stride[1];
         l->out_group = channels * out.stride[1];
         l->channels_padded = pad16(channels);
-        espl__linear_sweep(l, channels);
     }
     if (integer)
         ESPL_TRY(espl__weights_scale(s, &w, &in, &f, l->groups, channels, l->u8_out, &l->res, &l->p, diag));
     else
         ESPL_TRY(espl__weights_bias(s, &f, l->groups, channels, &l->p, diag));
     if (depthwise) ESPL_TRY(depthwise_taps(s, n, &g, taps_packed, l, diag));
-    l->base.weight_bytes = (uint64_t)(oc * cg * taps) * (integer ? 1 : 4);
+    if (depthwise) l->base.weight_bytes = (uint64_t)(oc * taps) * (integer ? 1 : 4);
     ESPL_TRY(espl__linear_finish(s, n, &f, l, &final, diag));
 done:
     espl__weights_done(s, &w);

@@ -268,8 +268,7 @@ espl_status espl__lower_softmax(espl_session *s, espl__node *n, bool *taken, esp
     int64_t axis = espl__attr_int(n, "axis", n->opset >= 13 ? -1 : 1);
     if (axis < 0) axis += rank;
     /* Before opset 13 everything from the axis on is one row. */
-    if (x->dtype != ESPL_F32 || rank == 0 || (n->opset >= 13 && axis != rank - 1))
-        return ESPL_OK;
+    if (x->dtype != ESPL_F32 || rank == 0 || (n->opset >= 13 && axis != rank - 1)) return ESPL_OK;
     *taken = true;
     s->spatial[y->id] = 0; /* rows, whatever its neighbours would like */
     view in, out, final;

@@ -58,13 +58,11 @@ static espl_status lower_matrix(espl_session *s, espl__node *n, const matrix_ord
     l->p.res_step = l->has_res ? row_stride(&res) : 0;
     espl__linear_flatten(l, espl_shape_count(&x->shape) / ESPL_MAX(order->k, 1), l->p.in_step, l->p.out_step,
                          l->p.res_step);
-    ESPL_TRY(espl__weights_pack(s, &w, &whole, 1, !espl__linear_is_gemv(l), &l->p, &l->w_group, diag));
+    ESPL_TRY(espl__linear_pack(s, &w, &whole, 1, l, diag));
     if (integer)
         ESPL_TRY(espl__weights_scale(s, &w, &in, &f, 1, channels, l->u8_out, &l->res, &l->p, diag));
     else
         ESPL_TRY(espl__weights_bias(s, &f, 1, channels, &l->p, diag));
-    l->base.weight_bytes = (uint64_t)(channels * order->k) * (integer ? 1 : 4);
-    espl__linear_sweep(l, channels);
     ESPL_TRY(espl__linear_finish(s, n, &f, l, &final, diag));
 done:
     espl__weights_done(s, &w);

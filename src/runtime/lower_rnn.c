@@ -1,6 +1,6 @@
 /* LSTM, GRU and RNN with constant weights: which of them have kernels, and their matrices, packed. */
 #include "runtime/rnn.h"
-#include "runtime/weights.h"
+#include "runtime/sparse.h"
 #include "ops/ops.h"
 #include "passes/passes.h"
 
@@ -93,6 +93,8 @@ static bool read_step(const espl__node *n, rnn_step *t) {
 typedef struct matrix {
     weights w;
     int64_t k;
+    sparse_plan plan;
+    bool sparse; /* can be, as planned */
 } matrix;
 
 static bool integer_matrix(const espl__value *v, matrix *m) {
@@ -126,9 +128,13 @@ static void pack_block(const rnn_step *t, const matrix *m, int d, int gate, int6
     int64_t unit = u * ESPL__NR, row = row_of(t, d, gate, unit);
     espl__weight_order order = espl__weight_rows(ESPL_MIN(ESPL__NR, t->hidden - unit), 1, m->k);
     espl__weight_part all = espl__weight_all(&order);
-    int64_t bytes = (int64_t)p->seg_k * ESPL__NR * 4; /* of a block: four codes or one float a channel */
-    char *to = (char *)p->w + block * bytes;
-    if (t->integer)
+    int64_t dense = (int64_t)p->seg_k * ESPL__NR * 4; /* of a block: four codes or one float a channel */
+    char *to = (char *)p->w + block * (p->bank ? p->bank->block : dense);
+    if (p->bank && t->integer)
+        espl__pack_bank_s8(&order, (const uint8_t *)m->w.data + row * m->k, m->w.flip, p->bank, 0, 1, to);
+    else if (p->bank)
+        espl__pack_bank_f32(&order, (const float *)m->w.data + row * m->k, p->bank, 0, 1, to);
+    else if (t->integer)
         espl__pack_s8_part(&order, (const uint8_t *)m->w.data + row * m->k, m->w.flip, &all, (int8_t *)to);
     else
         espl__pack_f32_part(&order, (const float *)m->w.data + row * m->k, &all, (float *)(void *)to);
@@ -158,27 +164,42 @@ static void pack_gates(const espl_session *s, const rnn_step *t, const matrix *m
         }
 }
 
+/* The banks of a matrix; NULL: no memory. */
+static const espl__bank *begin_banks(espl_session *s, const matrix *m) {
+    espl__weight_order order = espl__weight_rows(ESPL__NR, 1, m->k);
+    espl__bank *bank = espl__arena_alloc(&s->arena, sizeof *bank);
+    int32_t *off = espl__arena_alloc(&s->arena, sizeof *off * (uint64_t)m->plan.bank.count);
+    if (!bank || !off) return NULL;
+    *bank = m->plan.bank;
+    bank->off = off;
+    espl__bank_offsets(&order, bank, NULL, off);
+    return bank;
+}
+
 /* Room for a packed matrix of whole blocks, if `passing` only for a while; steps are those of rows that stand
  * packed. */
 static espl_status begin_matrix(espl_session *s, const rnn_step *t, const matrix *m, int64_t channels,
                                 bool bias, bool passing, espl__conv *p, espl_diag *diag) {
     static const int32_t one_segment[1];
+    bool banks = t->sparse && m->sparse;
     uint64_t floats = sizeof(float) * (uint64_t)channels;
-    uint64_t bytes =
-        t->integer ? espl__pack_s8_bytes(channels, 1, m->k) : espl__pack_f32_bytes(channels, 1, m->k);
+    uint64_t bytes = banks        ? (uint64_t)(channels / ESPL__NR * m->plan.bank.block)
+                     : t->integer ? espl__pack_s8_bytes(channels, 1, m->k)
+                                  : espl__pack_f32_bytes(channels, 1, m->k);
     *p = (espl__conv){.segments = 1,
                       .seg_k = (int32_t)(t->integer ? (m->k + 3) / 4 : m->k),
                       .seg_off = one_segment,
                       .w = passing ? espl__alloc(s->ctx, bytes) : espl__plan_packed(s, bytes),
+                      .bank = banks ? begin_banks(s, m) : NULL,
                       .bias = espl__plan_weights(s, floats),
                       .channels = (int32_t)channels,
                       .flo = -INFINITY,
                       .fhi = INFINITY};
     if (t->integer) p->q.mult = espl__plan_weights(s, floats);
     if (t->integer && bias) p->fbias = espl__plan_weights(s, floats);
-    bool good = p->w && p->bias && (!t->integer || (p->q.mult && (!bias || p->fbias)));
+    bool good = p->w && p->bias && (!banks || p->bank) && (!t->integer || (p->q.mult && (!bias || p->fbias)));
     if (!good) return espl__nomem(diag, bytes);
-    if (t->integer) memset((char *)p->w + bytes - ESPL__PACK_SLACK, 0, ESPL__PACK_SLACK);
+    if (t->integer && !banks) memset((char *)p->w + bytes - ESPL__PACK_SLACK, 0, ESPL__PACK_SLACK);
     return ESPL_OK;
 }
 
@@ -197,7 +218,8 @@ static espl_status pack_inputs(espl_session *s, const rnn_step *t, const matrix 
     espl_status status = ESPL_OK;
     const int fed = t->fed, rest = cells[t->kind].gates - fed;
     const grid x = {t->x.scale, t->x.zero};
-    const bool prepare = t->integer && t->steps * t->batch > GEMV_ROWS && s->kernels->prepare;
+    const bool prepare =
+        t->integer && t->steps * t->batch > GEMV_ROWS && s->kernels->prepare && !(t->sparse && w->sparse);
     ESPL_TRY(begin_matrix(s, t, w, t->gates, true, prepare, p, diag));
     pack_gates(s, t, w, x, bias, index, 0, fed, 0, p);
     pack_gates(s, t, w, x, bias, index, fed, rest, t->units * fed, p);
@@ -239,27 +261,84 @@ done:
     return status;
 }
 
-static espl_status pack_all(espl_session *s, const espl__node *n, rnn_step *t, matrix *w, matrix *r,
+/* Bytes of one row of 16 units of a matrix. */
+static int64_t block_bytes(const rnn_step *t, const matrix *m) {
+    return t->sparse && m->sparse ? m->plan.bank.block : m->k * ESPL__NR * (t->integer ? 1 : 4);
+}
+
+static espl_status pack_all(espl_session *s, rnn_step *t, const matrix *w, const matrix *r, const float *bias,
                             espl_diag *diag) {
+    int64_t gates = t->hidden * cells[t->kind].gates, blocks = t->gates / ESPL__NR;
+    for (int d = 0; d < t->directions; d++) {
+        espl_status status = pack_direction(s, t, w, r, bias ? bias + d * 2 * gates : NULL, d, diag);
+        if (status != ESPL_OK) return status;
+    }
+    int64_t times = (t->seq + t->steps - 1) / t->steps;
+    t->base.weight_bytes =
+        (uint64_t)(t->directions * blocks) *
+        (uint64_t)(block_bytes(t, w) * times + block_bytes(t, r) * t->seq + (bias ? 128 : 0));
+    int64_t unit = t->fed * block_bytes(t, r), tile = TILE_BLOCKS / t->fed;
+    t->chunk = ESPL_MAX(CHUNK_BYTES / unit / tile, 1) * tile;
+    t->base.kernel = t->sparse    ? (t->integer ? "bank_rnn_u8" : "bank_rnn_f32")
+                     : t->integer ? "rnn_u8"
+                                  : "rnn_f32";
+    if (t->sparse)
+        t->base.core = t->integer ? "bank_gemv_u8_f32" : "bank_gemv_f32";
+    else if (t->batch <= GEMV_ROWS)
+        t->base.core = t->integer ? "gemv_u8_f32" : "gemv_f32";
+    else
+        t->base.core = t->integer ? "conv_u8_f32" : "conv_f32";
+    return ESPL_OK;
+}
+
+static espl_status look(espl_session *s, const rnn_step *t, matrix *m, espl_diag *diag) {
+    espl__weight_order all = espl__weight_rows(t->directions * cells[t->kind].gates * t->hidden, 1, m->k);
+    return espl__sparse_look(s, &m->w, &all, true, &m->plan, &m->sparse, diag);
+}
+
+typedef struct packing {
+    const matrix *w, *r;
+    const float *bias;
+} packing;
+
+static espl_status pack_way(espl_session *s, step *st, bool sparse, void *arg, espl_diag *diag) {
+    const packing *p = arg;
+    rnn_step *t = (rnn_step *)st;
+    t->sparse = sparse;
+    return pack_all(s, t, p->w, p->r, p->bias, diag);
+}
+
+static const char *choice_of(espl_session *s, const espl__node *n, const rnn_step *t, const matrix *w,
+                             const matrix *r) {
+    char first[48] = "dense", second[48] = "dense";
+    if (w->sparse) espl__sparse_text(&w->plan, first, sizeof first);
+    if (r->sparse) espl__sparse_text(&r->plan, second, sizeof second);
+    return espl__sparse_key(s, "%s %c %d %dx%d %d>%d %s %s", n->op->name, t->integer ? 'u' : 'f',
+                            t->directions, (int)t->seq, (int)t->batch, (int)t->size, (int)t->hidden, first,
+                            second);
+}
+
+static espl_status pack_chosen(espl_session *s, const espl__node *n, rnn_step *t, const matrix *w,
+                               const matrix *r, const float *bias, espl_diag *diag) {
+    static const char *const kernels[2][2] = {{"rnn_f32", "bank_rnn_f32"}, {"rnn_u8", "bank_rnn_u8"}};
+    packing p = {w, r, bias};
+    if (!w->sparse && !r->sparse) return pack_all(s, t, w, r, bias, diag);
+    return espl__sparse_lower(s, &t->base, sizeof *t, choice_of(s, n, t, w, r), true, kernels[t->integer],
+                              pack_way, &p, diag);
+}
+
+static espl_status pack(espl_session *s, const espl__node *n, rnn_step *t, matrix *w, matrix *r,
+                        espl_diag *diag) {
     espl_status status = ESPL_OK;
     weights b = {0};
-    int64_t gates = t->hidden * cells[t->kind].gates;
     if (!t->integer) {
         ESPL_TRY(float_matrix(s, n->inputs[W], w, diag));
         ESPL_TRY(float_matrix(s, n->inputs[R], r, diag));
     }
     if (espl__in(n, B)) ESPL_TRY(espl__weights_float(s, n->inputs[B], &b, diag));
-    for (int d = 0; d < t->directions; d++) {
-        const float *own = b.data ? (const float *)b.data + d * 2 * gates : NULL;
-        ESPL_TRY(pack_direction(s, t, w, r, own, d, diag));
-    }
-    uint64_t times = (uint64_t)((t->seq + t->steps - 1) / t->steps);
-    uint64_t read =
-        (uint64_t)t->size * times + (uint64_t)t->hidden * (uint64_t)t->seq; /* columns of W and R */
-    t->base.weight_bytes =
-        (uint64_t)(t->directions * gates) * (read * (t->integer ? 1 : 4) + (b.data ? 8 : 0));
-    int64_t unit = t->fed * ESPL__NR * t->hidden * (t->integer ? 1 : 4), tile = TILE_BLOCKS / t->fed;
-    t->chunk = ESPL_MAX(CHUNK_BYTES / unit / tile, 1) * tile;
+    ESPL_TRY(look(s, t, w, diag));
+    ESPL_TRY(look(s, t, r, diag));
+    ESPL_TRY(pack_chosen(s, n, t, w, r, b.data, diag));
 done:
     espl__weights_done(s, &w->w);
     espl__weights_done(s, &r->w);
@@ -357,12 +436,8 @@ espl_status espl__lower_rnn(espl_session *s, espl__node *n, bool *taken, espl_di
     *t = plan;
     t->base.macs = n->op->macs(n);
     t->base.format = t->integer ? "s8" : "f32";
-    if (t->batch <= GEMV_ROWS)
-        t->base.core = t->integer ? "gemv_u8_f32" : "gemv_f32";
-    else
-        t->base.core = t->integer ? "conv_u8_f32" : "conv_f32";
-    ESPL_TRY(pack_all(s, n, t, &w, &r, diag));
     ESPL_TRY(plan_room(s, t, diag));
+    ESPL_TRY(pack(s, n, t, &w, &r, diag));
     use_views(s, t);
     for (int i = 0; i < RNN_OUTPUTS; i++) ESPL_TRY(produce_rows(s, n, espl__out(n, i), &t->out[i], diag));
 done:

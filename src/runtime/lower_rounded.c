@@ -1,7 +1,7 @@
 /* MatMul of f32 rows and s8 weights on integers: the rows are rounded to u8 by the range they have in this
  * run, as DynamicQuantizeLinear does (src/ops/quantize.c has the formula). Bias and multipliers are planned
  * for scale 1 and zero point 1, and multiplied with those that were found. */
-#include "runtime/weights.h"
+#include "runtime/sparse.h"
 
 #include <math.h>
 
@@ -48,7 +48,11 @@ static void range_of(const float *x, int64_t n, float *lo, float *hi) {
 static void run_blocks(void *arg, int64_t begin, int64_t end, int thread) {
     const rounded_job *j = arg;
     (void)thread;
-    if (j->rows <= GEMV_ROWS)
+    if (j->p->bank && j->rows <= BANK_ROWS)
+        j->s->kernels->bank_gemv_u8_f32(j->p, j->codes, j->out, NULL, j->rows, (int)begin, (int)end);
+    else if (j->p->bank)
+        j->s->kernels->bank_conv_u8_f32(j->p, j->codes, j->out, j->rows, (int)begin, (int)end);
+    else if (j->rows <= GEMV_ROWS)
         j->s->kernels->gemv_u8_f32(j->p, j->codes, j->out, NULL, j->rows, (int)begin, (int)end);
     else
         j->s->kernels->conv_u8_f32(j->p, j->codes, j->out, j->rows, (int)begin, (int)end);
@@ -77,6 +81,53 @@ static void run_rounded(const step *st, espl_session *s) {
                        &job);
 }
 
+typedef struct packing {
+    weights *w;
+    const espl__weight_order *order;
+    sparse_plan plan;
+} packing;
+
+static espl_status pack_way(espl_session *s, step *st, bool sparse, void *arg, espl_diag *diag) {
+    packing *k = arg;
+    rounded_step *t = (rounded_step *)st;
+    int64_t unused;
+    t->base.weight_bytes = (uint64_t)(k->order->channels * k->order->real);
+    t->base.kernel = sparse ? "bank_matmul_rounded" : "matmul_rounded";
+    t->base.core = sparse ? "bank_gemv_u8_f32" : "conv_u8_f32";
+    if (!sparse) return espl__weights_pack(s, k->w, k->order, 1, false, &t->p, &unused, diag);
+    espl_status status = k->w->sums ? ESPL_OK : espl__weights_sum(s, k->w, k->order, 1, diag);
+    return status == ESPL_OK
+               ? espl__sparse_pack(s, k->w, k->order, &k->plan, &t->p, &t->base.weight_bytes, diag)
+               : status;
+}
+
+static espl_status pack(espl_session *s, weights *w, const espl__weight_order *o, rounded_step *t,
+                        espl_diag *diag) {
+    static const char *const kernels[] = {"matmul_rounded", "bank_matmul_rounded"};
+    packing k = {.w = w, .order = o};
+    bool found;
+    char text[48];
+    espl_status status = espl__sparse_look(s, w, o, t->rows <= BANK_ROWS, &k.plan, &found, diag);
+    if (status != ESPL_OK || !found)
+        return status != ESPL_OK ? status : pack_way(s, &t->base, false, &k, diag);
+    const char *key = espl__sparse_key(s, "rounded %dx%d>%d %s", (int)t->rows, (int)t->k, (int)o->channels,
+                                       espl__sparse_text(&k.plan, text, sizeof text));
+    return espl__sparse_lower(s, &t->base, sizeof *t, key, k.plan.faster, kernels, pack_way, &k, diag);
+}
+
+/* The other way of a step shares all but its weights. */
+static void finish_other(const rounded_step *t) {
+    rounded_step *o = (rounded_step *)t->base.other, own = *o;
+    *o = *t;
+    o->base.other = NULL;
+    o->base.memory = own.base.memory;
+    o->base.weight_bytes = own.base.weight_bytes;
+    o->base.kernel = own.base.kernel;
+    o->base.core = own.base.core;
+    o->p.w = own.p.w;
+    o->p.bank = NULL;
+}
+
 espl_status espl__lower_matmul_rounded(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {
     static const int32_t one_segment[1];
     static const view unit = {.scale = 1, .zero = 1};
@@ -84,7 +135,7 @@ espl_status espl__lower_matmul_rounded(espl_session *s, espl__node *n, bool *tak
     weights w = {0};
     fusion f;
     view in, out, final;
-    int64_t unused, k = n->inputs[1]->shape.dim[0], channels = n->inputs[1]->shape.dim[1];
+    int64_t k = n->inputs[1]->shape.dim[0], channels = n->inputs[1]->shape.dim[1];
     int64_t rows = espl_shape_count(&n->inputs[0]->shape) / ESPL_MAX(k, 1), row = (k + 3) / 4 * 4;
     if (espl__plan_store_type(n->inputs[0]) != ESPL_F32 || !accumulator_fits(k) || rows > INT32_MAX / 64)
         return ESPL_OK;
@@ -96,16 +147,15 @@ espl_status espl__lower_matmul_rounded(espl_session *s, espl__node *n, bool *tak
     ESPL_TRY(espl__plan_store(s, f.out, false, &out, &final, diag));
     rounded_step *t = espl__plan_step(s, sizeof *t, n, "matmul_rounded", run_rounded);
     if (!t) ESPL_TRY(espl__nomem(diag, sizeof *t));
-    t->base.core = "conv_u8_f32";
     t->in = in;
     t->out = out;
     t->rows = rows;
     t->k = k;
     espl__weight_order order = {channels, 1, 1, row, k, 1, 0, 0, channels};
-    ESPL_TRY(espl__weights_pack(s, &w, &order, 1, false, &t->p, &unused, diag));
-    ESPL_TRY(espl__weights_scale(s, &w, &unit, &f, 1, channels, false, NULL, &t->p, diag));
     t->p.segments = 1;
     t->p.seg_off = one_segment;
+    ESPL_TRY(pack(s, &w, &order, t, diag));
+    ESPL_TRY(espl__weights_scale(s, &w, &unit, &f, 1, channels, false, NULL, &t->p, diag));
     t->p.seg_k = (int32_t)(row / 4);
     t->p.channels = (int32_t)channels;
     t->p.in_step = row;
@@ -116,7 +166,7 @@ espl_status espl__lower_matmul_rounded(espl_session *s, espl__node *n, bool *tak
     if (t->work < 0) ESPL_TRY(espl__nomem(diag, (uint64_t)t->mult_at));
     t->base.format = "s8";
     t->base.macs = n->op->macs(n);
-    t->base.weight_bytes = (uint64_t)(channels * k);
+    if (t->base.other) finish_other(t);
     espl__plan_use(s, in.buffer);
     espl__plan_use(s, out.buffer);
     espl__plan_use(s, t->work);

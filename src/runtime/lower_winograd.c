@@ -260,10 +260,9 @@ static void set_product(winograd_step *w, int64_t inputs, const void *packed) {
 }
 
 espl_status espl__lower_winograd(espl_session *s, const espl__node *n, const espl__window *g, const fusion *f,
-                                 const view *in, const view *res, const view *out, const view *final,
-                                 espl_diag *diag) {
+                                 const weights *read, const view *in, const view *res, const view *out,
+                                 const view *final, espl_diag *diag) {
     espl_status status = ESPL_OK;
-    weights read = {0};
     espl__conv side = {0};
     int64_t channels = out->dim[1], inputs = in->dim[1];
     winograd_step *w = espl__plan_step(s, sizeof *w, n, "winograd_f32", run_winograd);
@@ -283,8 +282,7 @@ espl_status espl__lower_winograd(espl_session *s, const espl__node *n, const esp
     float *packed = espl__plan_packed(s, ELEMENTS * (uint64_t)w->weight_plane);
     w->no_bias = espl__plan_weights(s, (uint64_t)(w->blocks * ESPL__NR) * 4);
     if (w->work < 0 || !packed || !w->no_bias) return espl__nomem(diag, ELEMENTS * (uint64_t)w->weight_plane);
-    ESPL_TRY(espl__weights_float(s, n->inputs[1], &read, diag));
-    transform_weights(s, read.data, channels, inputs, packed, w->weight_plane / 4);
+    transform_weights(s, read->data, channels, inputs, packed, w->weight_plane / 4);
     ESPL_TRY(espl__weights_bias(s, f, 1, channels, &side, diag));
     w->bias = side.bias;
     w->out_side.flo = side.flo;
@@ -296,6 +294,5 @@ espl_status espl__lower_winograd(espl_session *s, const espl__node *n, const esp
     for (size_t i = 0; i < ESPL_COUNT(used); i++) espl__plan_use(s, used[i]);
     status = espl__plan_finish(s, n, f->out, out, final, diag);
 done:
-    espl__weights_done(s, &read);
     return status;
 }

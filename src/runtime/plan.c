@@ -119,8 +119,24 @@ void *espl__plan_weights(espl_session *s, uint64_t bytes) {
     return p;
 }
 
+static void *hold(espl_session *s, uint64_t bytes) {
+    held *h = espl__arena_alloc(&s->arena, sizeof *h);
+    if (!h || !(h->data = espl__alloc(s->ctx, bytes))) return NULL;
+    h->bytes = bytes - SLACK;
+    h->next = *s->hold;
+    *s->hold = h;
+    return h->data;
+}
+
+void espl__plan_release(espl_session *s, held **list) {
+    for (; *list; *list = (*list)->next) {
+        espl__free(s->ctx, (*list)->data);
+        s->weight_bytes -= (*list)->bytes;
+    }
+}
+
 void *espl__plan_packed(espl_session *s, uint64_t bytes) {
-    char *p = espl__arena_raw(&s->arena, bytes + SLACK);
+    char *p = s->hold ? hold(s, bytes + SLACK) : espl__arena_raw(&s->arena, bytes + SLACK);
     if (!p) return NULL;
     memset(p + bytes, 0, SLACK);
     s->weight_bytes += bytes;

@@ -38,16 +38,29 @@ typedef struct buffer {
     const espl__value *lent; /* data are this constant's, lent by the graph that the session is made of */
 } buffer;
 
+/* A block of packed weights that may be freed before the session. */
+typedef struct held {
+    struct held *next;
+    void *data;
+    uint64_t bytes;
+} held;
+
 typedef struct step step;
 struct step {
     void (*run)(const step *s, espl_session *session);
     const char *kernel, *format;
-    const char *core; /* the row of ESPL__KERNEL_LIST that does most of it, where `kernel` is a name for several */
+    const char
+        *core; /* the row of ESPL__KERNEL_LIST that does most of it, where `kernel` is a name for several */
     const espl__node *node;
     int64_t macs;
     uint64_t weight_bytes, activation_bytes; /* the latter of the buffers it uses */
-    double seconds, best; /* sum over profiled runs, shortest of them */
+    double seconds, best;                    /* sum over profiled runs, shortest of them */
     int64_t runs;
+    step *other;  /* NULL, or the same work done in another way, until espl__plan_choose takes the faster */
+    held *memory; /* weights of this way alone */
+    const char *choice; /* its key in base/tune.h */
+    const char *slower; /* kernel of the way that was not taken; NULL: there was none */
+    double gain;        /* its time as a multiple of this one's; 0: not known */
 };
 
 /* One form of a value that exists. */
@@ -71,6 +84,7 @@ struct espl_session {
     step **steps;
     int step_count, step_capacity;
     uint64_t weight_bytes, workspace_bytes;
+    held **hold; /* where espl__plan_packed puts its blocks; NULL: into the arena */
     char *workspace;
     espl_tensor *inputs, *outputs;
     int threads;
@@ -110,8 +124,12 @@ void *espl__plan_step(espl_session *s, size_t size, const espl__node *node, cons
                       void (*run)(const step *, espl_session *));
 /* Memory of the session's life, counted as weights. */
 void *espl__plan_weights(espl_session *s, uint64_t bytes);
-/* The same, to be written whole: not zeroed. */
+/* The same, to be written whole: not zeroed. While s->hold is set, a block of that list. */
 void *espl__plan_packed(espl_session *s, uint64_t bytes);
+void espl__plan_release(espl_session *s, held **list);
+/* When the memory is planned: times both ways of every step that has two, takes the faster and frees the
+ * other's weights. */
+espl_status espl__plan_choose(espl_session *s, espl_diag *diag);
 /* The step that was added last uses this buffer. */
 void espl__plan_use(espl_session *s, int buffer);
 

@@ -22,7 +22,11 @@ typedef struct room {
  * both ways. */
 static void multiply(const rnn_step *t, const espl__kernels *k, const espl__conv *p, const void *in,
                      const float *add, float *out, int64_t rows, int64_t b0, int64_t b1) {
-    if (!t->integer && rows <= GEMV_ROWS) {
+    if (p->bank && t->integer) {
+        k->bank_gemv_u8_f32(p, in, out, add, (int)rows, (int)b0, (int)b1);
+    } else if (p->bank) {
+        k->bank_gemv_f32(p, in, out, add, (int)rows, (int)b0, (int)b1);
+    } else if (!t->integer && rows <= GEMV_ROWS) {
         k->gemv_f32(p, in, out, add, (int)rows, (int)b0, (int)b1);
     } else if (!t->integer) {
         k->conv_f32(p, in, out, add, (int)rows, (int)b0, (int)b1);

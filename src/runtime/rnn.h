@@ -33,6 +33,7 @@ typedef struct rnn_step {
     rnn_kind kind;
     int directions, fed; /* gates whose recurrent part the state itself feeds */
     bool batch_first, linear_before_reset, integer;
+    bool sparse; /* matrices that have banks are packed so */
     bool moving; /* the state's grid is made at every step; the matrices have multipliers for the scale 1 */
     int64_t seq, batch, size, hidden;
     int64_t units, padded, gates; /* unit blocks; units with padding; elements of a row of gates */

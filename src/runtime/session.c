@@ -62,6 +62,8 @@ espl_status espl_session_create(espl_context *ctx, const espl_graph *graph,
     ESPL_TRY(espl__lower_graph(s, diag));
     ESPL_TRY(espl__plan_settle(s, diag));
     ESPL_TRY(espl__plan_memory(s, diag));
+    ESPL_TRY(espl__plan_choose(s, diag));
+    espl__lower_link(s);
     drop_tables(s);
     *out = s;
     s = NULL;
@@ -75,6 +77,10 @@ void espl_session_destroy(espl_session **session) {
     if (!s) return;
     espl_context *ctx = s->ctx;
     drop_tables(s);
+    for (int i = 0; i < s->step_count; i++) {
+        if (s->steps[i]->other) espl__plan_release(s, &s->steps[i]->other->memory);
+        espl__plan_release(s, &s->steps[i]->memory);
+    }
     espl__free(ctx, s->inputs);
     espl__free(ctx, s->outputs);
     espl__free(ctx, s->buffers);
@@ -192,6 +198,8 @@ espl_layer espl_session_layer(const espl_session *s, int index) {
         l.kernel = st->kernel;
         core = st->core ? st->core : st->kernel;
         l.format = st->format;
+        l.slower = st->slower ? st->slower : "";
+        l.gain = st->gain;
     }
     espl__cpu isa = espl__kernels_origin(espl__cpu_level(), core);
     l.isa = isa == ESPL__CPU_COUNT ? "" : espl__cpu_level_name(isa);

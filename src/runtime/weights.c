@@ -169,6 +169,18 @@ espl_status espl__weights_pack(espl_session *s, weights *w, const espl__weight_o
     return ESPL_OK;
 }
 
+espl_status espl__weights_sum(espl_session *s, weights *w, const espl__weight_order *o, int64_t groups,
+                              espl_diag *diag) {
+    espl__weight_part all = espl__weight_all(o);
+    if (!w->integer) return ESPL_OK;
+    w->sums = espl__calloc(s->ctx, (uint64_t)(groups * o->channels) + 1, sizeof *w->sums);
+    if (!w->sums) return espl__nomem(diag, (uint64_t)(groups * o->channels) * sizeof *w->sums);
+    for (int64_t g = 0; g < groups; g++)
+        espl__weight_sums(o, (const char *)w->data + g * o->channels * o->by_channel, w->flip, &all,
+                          w->sums + g * o->channels);
+    return ESPL_OK;
+}
+
 const void *espl__weights_depthwise(espl_session *s, weights *w, int64_t channels, int64_t taps) {
     int64_t padded = pad16(channels);
     int32_t *to = espl__plan_weights(s, 4 * (uint64_t)(taps * padded));

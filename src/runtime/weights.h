@@ -31,6 +31,9 @@ espl_status espl__weights_pack(espl_session *s, weights *w, const espl__weight_o
 /* The same for weights that are packed already, `blocks` blocks at p->w; the kernels must have an order of
  * their own, and segments few enough for it. */
 espl_status espl__weights_prepare(espl_session *s, int64_t blocks, espl__conv *p, espl_diag *diag);
+/* Sets w->sums for weights that are packed otherwise. */
+espl_status espl__weights_sum(espl_session *s, weights *w, const espl__weight_order *order, int64_t groups,
+                              espl_diag *diag);
 /* Depthwise weights [channels][taps] as [taps][channels padded to 16], s32 or f32; NULL: no memory. */
 const void *espl__weights_depthwise(espl_session *s, weights *w, int64_t channels, int64_t taps);
 /* Bias and multipliers of a packed integer layer, and its epilogue if it stores u8, padded to 16 channels a

@@ -9,7 +9,7 @@
 bool espl__winograd_pays(const espl__window *g, int64_t groups, int64_t inputs, int64_t channels);
 /* The step for convolution n in f32, whose input (halo filled), residual and output are planned. */
 espl_status espl__lower_winograd(espl_session *s, const espl__node *n, const espl__window *g, const fusion *f,
-                                 const view *in, const view *res, const view *out, const view *final,
-                                 espl_diag *diag);
+                                 const weights *read, const view *in, const view *res, const view *out,
+                                 const view *final, espl_diag *diag);
 
 #endif

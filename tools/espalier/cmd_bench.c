@@ -82,13 +82,26 @@ static int64_t total_macs(const espl_session *session) {
 
 /* --- table ---------------------------------------------------------------------------------------------- */
 
+static bool any_choice(const espl_session *session) {
+    for (int i = 0; i < espl_session_layer_count(session); i++)
+        if (*espl_session_layer(session, i).slower) return true;
+    return false;
+}
+
+/* "conv_u8 1.8x": what else could compute the layer, and how much slower it was. */
+static cell slower_cell(const espl_layer *l) {
+    if (!*l->slower) return cell_format("-");
+    return l->gain > 0 ? cell_format("%s %.2fx", l->slower, l->gain) : cell_format("%s", l->slower);
+}
+
 static espl_status print_layers(cli *c, const espl_session *session, const espl_chip *host) {
     static const column columns[] = {
-        {"layer", COLUMN_NAME},  {"op", COLUMN_TAIL},       {"kernel", COLUMN_TAIL},
-        {"isa", COLUMN_TEXT},    {"ms", COLUMN_NUMBER},     {"share", COLUMN_NUMBER},
-        {"MACs", COLUMN_NUMBER}, {"GOP/s", COLUMN_NUMBER},  {"of peak", COLUMN_NUMBER},
-        {"GB/s", COLUMN_NUMBER}, {"of peak", COLUMN_NUMBER}};
-    table *t = table_new(columns, COUNT(columns));
+        {"layer", COLUMN_NAME},  {"op", COLUMN_TAIL},        {"kernel", COLUMN_TAIL},
+        {"isa", COLUMN_TEXT},    {"ms", COLUMN_NUMBER},      {"share", COLUMN_NUMBER},
+        {"MACs", COLUMN_NUMBER}, {"GOP/s", COLUMN_NUMBER},   {"of peak", COLUMN_NUMBER},
+        {"GB/s", COLUMN_NUMBER}, {"of peak", COLUMN_NUMBER}, {"slower", COLUMN_TEXT}};
+    bool choices = any_choice(session);
+    table *t = table_new(columns, COUNT(columns) - !choices);
     double total = total_ms(session);
     for (int i = 0; i < espl_session_layer_count(session); i++) {
         layer_time l = layer_at(c, session, i, total, host);
@@ -106,6 +119,7 @@ static espl_status print_layers(cli *c, const espl_session *session, const espl_
         table_cell(t, l.ms > 0 ? cell_format("%.1f", 1e-6 * (double)layer_bytes(&l.layer) / l.ms)
                                : cell_format("-"));
         table_cell(t, l.memory_share > 0 ? cell_percent(l.memory_share) : cell_format("-"));
+        if (choices) table_cell(t, slower_cell(&l.layer));
     }
     bool good = table_print(t, stdout, TABLE_WIDTH);
     table_free(t);
@@ -153,6 +167,8 @@ static json_t *layers_value(cli *c, const espl_session *session, const espl_chip
         put(row, "peak_share", l.peak_share > 0 ? number_value(l.peak_share) : json_null());
         put(row, "bytes", json_integer((json_int_t)layer_bytes(&l.layer)));
         put(row, "memory_share", l.memory_share > 0 ? number_value(l.memory_share) : json_null());
+        put(row, "slower", *l.layer.slower ? text_value(l.layer.slower) : json_null());
+        put(row, "gain", l.layer.gain > 0 ? number_value(l.layer.gain) : json_null());
         push(rows, row);
     }
     return rows;

@@ -64,22 +64,43 @@ static void keep(cli *c, const char *path, const char *key, const espl_chip *chi
     free(text);
 }
 
-/* Path of the kept profile, to be freed with free(); NULL where there is no home. */
-static char *kept_path(void) {
-    char *folder = cache_folder(), *path = folder ? join(folder, "host.yaml") : NULL;
+static char *kept_path(const char *name) {
+    char *folder = cache_folder(), *path = folder ? join(folder, name) : NULL;
     free(folder);
     return path;
 }
 
+/* One file an instruction set: ESPL_CPU may cap it for a call. */
+static char *choices_path(void) {
+    char name[64];
+    snprintf(name, sizeof name, "choices-%s.txt", espl_cpu_name());
+    return kept_path(name);
+}
+
+int read_choices(cli *c) {
+    char *path = choices_path();
+    espl_diag unused;
+    if (path) (void)!espl_tune_read(c->ctx, path, &unused); /* there may be none yet */
+    free(path);
+    return espl_tune_count(c->ctx);
+}
+
+void keep_choices(cli *c) {
+    char *path = choices_path();
+    espl_diag unused;
+    if (path) (void)!espl_tune_write(c->ctx, path, &unused); /* a courtesy, as above */
+    free(path);
+}
+
 void keep_host_chip(cli *c, const espl_chip *chip) {
-    char key[512], *path = kept_path();
+    char key[512], *path = kept_path("host.yaml");
     key_line(key, sizeof key);
     if (path) keep(c, path, key, chip);
     free(path);
 }
 
 espl_status host_chip(cli *c, espl_chip **out) {
-    char key[512], *path = kept_path();
+    char key[512], *path = kept_path("host.yaml");
     espl_status status = ESPL_OK;
     key_line(key, sizeof key);
     if (!path || !read_kept(c, path, key, out)) {

@@ -10,6 +10,9 @@
 ESPL_NODISCARD espl_status host_chip(cli *c, espl_chip **out);
 /* Keeps a profile that was just measured. */
 void keep_host_chip(cli *c, const espl_chip *chip);
+/* Which of two kernels was faster here, from the cache; how many choices are known now. And to the cache. */
+int read_choices(cli *c);
+void keep_choices(cli *c);
 /* Billions of operations a second (a MAC is two) that `threads` cores reach at this format; 0 if not known.
  */
 double peak_gops(const espl_chip *host, const char *format, int threads);

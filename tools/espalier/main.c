@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "host_peak.h"
 #include "text.h"
 
 static const command_row rows[] = {
@@ -140,7 +141,9 @@ static int run_command(const command_row *row, int count, char **words) {
         help_command(stdout, row);
     } else if (status == ESPL_OK) {
         status = create_context(&c);
+        int known = status == ESPL_OK ? read_choices(&c) : 0;
         if (status == ESPL_OK) status = row->command->run(&c, options);
+        if (c.ctx && espl_tune_count(c.ctx) > known) keep_choices(&c);
     }
     if (status == ESPL_OK) status = flush_output(&c);
     int code = report(&c, status);

@@ -1,0 +1,179 @@
+#include "runtime/sparse.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+/* Shares of weights that are not 0 up to which the sparse way is looked at, and is the faster one as a rule:
+ * a product of the f32 kernel costs about two of the dense one's, which take part in pairs. */
+static const double CSR_LOOK = 0.6, CSR_FASTER = 0.3;
+enum {
+    LOOK_BLOCKS = 4, /* of 16 channels, that say whether to look at all of them */
+    TILES_LOOK = 4,  /* slots of 16 inputs up to which vectors may keep up with tiles (AMX), which make eight
+                        times the */
+    TILES_FASTER =
+        1, /* products of vectors; a vector of sparse weights stands for 16 / slots of dense ones */
+    VECTORS_FASTER = 5 /* the same without tiles: twice the shuffles and products a weight */
+};
+
+/* --- looking ------------------------------------------------------------------------------------ */
+
+static int64_t value_bytes(const weights *w) {
+    return w->value->quant.format == ESPL_FORMAT_F16 || w->value->quant.format == ESPL_FORMAT_BF16 ? 2 : 4;
+}
+
+static int32_t value_type(const weights *w) {
+    return w->value->quant.format == ESPL_FORMAT_F16    ? ESPL_F16
+           : w->value->quant.format == ESPL_FORMAT_BF16 ? ESPL_BF16
+                                                        : ESPL_F32;
+}
+
+static bool look_codes(const weights *w, const espl__weight_order *o, bool rows, sparse_plan *plan) {
+    bool tiles = !rows && espl__cpu_level() >= ESPL__CPU_AMX;
+    int32_t slots = espl__bank_slots_s8(o, w->data, w->flip, tiles ? TILES_LOOK : ESPL__BANK_SLOTS_S8);
+    if (slots == 0) return false;
+    plan->bank = espl__bank_s8(o, slots);
+    plan->faster = rows || slots <= (tiles ? TILES_FASTER : VECTORS_FASTER);
+    return true;
+}
+
+/* The size of windows that takes fewer bytes. */
+static bool look_banks(const weights *w, const espl__weight_order *o, sparse_plan *plan) {
+    static const int32_t sizes[] = {ESPL__BANK, ESPL__BANK_WIDE};
+    int64_t least =
+        pad16(o->channels) / ESPL__NR * o->segments * o->taps * o->stored * ESPL__NR * value_bytes(w);
+    for (size_t i = 0; i < ESPL_COUNT(sizes); i++) {
+        int32_t slots = espl__bank_slots_f32(o, w->data, sizes[i], ESPL__BANK_SLOTS_F32);
+        if (slots == 0) continue;
+        espl__bank bank = espl__bank_f32(o, sizes[i], slots, value_type(w));
+        int64_t bytes = pad16(o->channels) / ESPL__NR * bank.block;
+        if (bytes >= least) continue;
+        least = bytes;
+        plan->bank = bank;
+    }
+    plan->faster = true;
+    return plan->bank.slots > 0;
+}
+
+static espl_status look_rows(espl_session *s, const weights *w, const espl__weight_order *o,
+                             sparse_plan *plan, bool *found, espl_diag *diag) {
+    int32_t few[LOOK_BLOCKS * ESPL__NR + 1] = {0}, *start;
+    int64_t blocks = pad16(o->channels) / ESPL__NR, first = ESPL_MIN(blocks, LOOK_BLOCKS);
+    int64_t rows = ESPL_MIN(first * ESPL__NR, o->channels);
+    double row = (double)(o->segments * o->taps * o->stored);
+    if (!espl__csr_count(o, w->data, 0, first, few) || few[rows] > CSR_LOOK * row * (double)rows)
+        return ESPL_OK;
+    start = espl__arena_alloc(&s->arena, sizeof *start * (uint64_t)(o->channels + 1));
+    if (!start) return espl__nomem(diag, sizeof *start * (uint64_t)o->channels);
+    if (!espl__csr_count(o, w->data, 0, blocks, start)) return ESPL_OK;
+    double share = start[o->channels] / (row * (double)o->channels);
+    *found = share <= CSR_LOOK;
+    plan->start = start;
+    plan->faster = share <= CSR_FASTER;
+    return ESPL_OK;
+}
+
+espl_status espl__sparse_look(espl_session *s, const weights *w, const espl__weight_order *o, bool rows,
+                              sparse_plan *plan, bool *found, espl_diag *diag) {
+    *plan = (sparse_plan){0};
+    *found = false;
+    if (o->channels < ESPL__NR || o->stored * o->taps * o->segments > INT32_MAX / 8) return ESPL_OK;
+    if (w->integer)
+        *found = look_codes(w, o, rows, plan);
+    else if (rows)
+        *found = look_banks(w, o, plan);
+    else
+        return look_rows(s, w, o, plan, found, diag);
+    return ESPL_OK;
+}
+
+/* --- packing ------------------------------------------------------------------------------------ */
+
+static espl_status pack_banks(espl_session *s, const weights *w, const espl__weight_order *o,
+                              const espl__bank *plan, espl__conv *p, uint64_t *bytes, espl_diag *diag) {
+    int64_t blocks = pad16(o->channels) / ESPL__NR;
+    espl__bank *bank = espl__arena_alloc(&s->arena, sizeof *bank);
+    int32_t *off = espl__arena_alloc(&s->arena, sizeof *off * (uint64_t)plan->count);
+    *bytes = (uint64_t)(blocks * plan->block);
+    void *packed = espl__plan_packed(s, *bytes);
+    if (!bank || !off || !packed) return espl__nomem(diag, *bytes);
+    *bank = *plan;
+    bank->off = off;
+    espl__bank_offsets(o, bank, p->seg_off, off);
+    if (w->integer)
+        espl__pack_bank_s8(o, w->data, w->flip, bank, 0, blocks, packed);
+    else
+        espl__pack_bank_f32(o, w->data, bank, 0, blocks, packed);
+    p->bank = bank;
+    p->w = packed;
+    return ESPL_OK;
+}
+
+static espl_status pack_rows(espl_session *s, const weights *w, const espl__weight_order *o,
+                             const int32_t *start, espl__conv *p, uint64_t *bytes, espl_diag *diag) {
+    uint64_t count = (uint64_t)start[o->channels];
+    espl__csr *csr = espl__arena_alloc(&s->arena, sizeof *csr);
+    int32_t *at = espl__plan_packed(s, 4 * count);
+    float *weight = espl__plan_packed(s, 4 * count);
+    *bytes = 8 * count + 4 * (uint64_t)o->channels;
+    if (!csr || !at || !weight) return espl__nomem(diag, *bytes);
+    espl__csr_fill(o, w->data, 0, pad16(o->channels) / ESPL__NR, start, at, weight);
+    *csr = (espl__csr){start, at, weight};
+    p->csr = csr;
+    p->w = NULL;
+    return ESPL_OK;
+}
+
+espl_status espl__sparse_pack(espl_session *s, const weights *w, const espl__weight_order *o,
+                              sparse_plan *plan, espl__conv *p, uint64_t *bytes, espl_diag *diag) {
+    return plan->start ? pack_rows(s, w, o, plan->start, p, bytes, diag)
+                       : pack_banks(s, w, o, &plan->bank, p, bytes, diag);
+}
+
+/* --- choosing ----------------------------------------------------------------------------------- */
+
+static espl_status pack_both(espl_session *s, step *st, size_t size, espl__pack_fn *pack, void *arg,
+                             espl_diag *diag) {
+    step *dense = espl__arena_alloc(&s->arena, size);
+    if (!dense) return espl__nomem(diag, size);
+    memcpy(dense, st, size);
+    st->other = dense;
+    s->hold = &dense->memory;
+    espl_status status = pack(s, dense, false, arg, diag);
+    s->hold = &st->memory;
+    if (status == ESPL_OK) status = pack(s, st, true, arg, diag);
+    s->hold = NULL;
+    return status;
+}
+
+espl_status espl__sparse_lower(espl_session *s, step *st, size_t size, const char *key, bool faster,
+                               const char *const kernels[2], espl__pack_fn *pack, void *arg,
+                               espl_diag *diag) {
+    if (!key) return espl__nomem(diag, ESPL__TUNE_KEY);
+    double gain = espl__tune_find(s->ctx, key);
+    st->choice = key;
+    if (gain == 0 && espl__tune_allowed()) return pack_both(s, st, size, pack, arg, diag);
+    bool sparse = gain > 0 ? gain >= 1 : faster;
+    st->gain = sparse || gain == 0 ? gain : 1 / gain;
+    st->kernel = kernels[sparse];
+    st->slower = kernels[!sparse];
+    return pack(s, st, sparse, arg, diag);
+}
+
+const char *espl__sparse_key(espl_session *s, const char *fmt, ...) {
+    char text[ESPL__TUNE_KEY];
+    int used = snprintf(text, sizeof text, "%s %d ", espl__cpu_level_name(espl__cpu_level()), s->threads);
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text + used, sizeof text - (size_t)used, fmt, args);
+    va_end(args);
+    return espl__arena_strdup(&s->arena, text);
+}
+
+const char *espl__sparse_text(const sparse_plan *plan, char *buf, size_t size) {
+    if (plan->start)
+        snprintf(buf, size, "csr");
+    else
+        snprintf(buf, size, "bank %d:%d x%d/%d", (int)plan->bank.slots, (int)plan->bank.size,
+                 (int)plan->bank.count, (int)plan->bank.values);
+    return buf;
+}
