@@ -618,6 +618,113 @@ static void graph_to_damage(random_graph *x, espl_context *ctx, uint64_t seed, i
         random_quantized(x, ctx, seed, nodes);
 }
 
+/* y = x w with one sparse weight of 8 inputs and 2 rows; *at: where the file speaks of its pattern. The codes are the last
+ * bytes. */
+static espl__buffer sparse_file(espl_context *ctx, const char *pattern, int64_t inputs, size_t *at) {
+    rig r;
+    rig_begin(&r, ctx, 1);
+    espl__value *x = input_of(&r, "x", ESPL_F32, SHAPE(1, inputs));
+    espl__value *w = sparse_weight(&r, SHAPE(2, inputs), 0, 1, pattern, ESPL_FORMAT_S8);
+    espl__node *n = NODE(&r, "Gemm", x, w);
+    set_int(&r, n, "transB", 1);
+    IO(&r, x, done_of(&r, n));
+    espl__buffer b = bytes_of_graph(ctx, r.g);
+    assert_int_equal(b.data[4], 2);
+    const char axes[] = {(char)w->zeros.pattern.pattern, 0, 1};
+    for (*at = CONTAINER_HEADER; memcmp(b.data + *at, axes, 3) != 0; ++*at) assert_true(*at + 3 < b.length);
+    espl_graph_destroy(&r.g);
+    return b;
+}
+
+/* Bytes from `at` on become others, the checksum is made to fit, and the reader says why not. */
+static void expect_sentence(espl_context *ctx, const espl__buffer *b, size_t at, const void *bytes, size_t n, const char *sentence) {
+    espl_graph *g = NULL;
+    espl_diag diag = {0};
+    uint8_t *copy = malloc(b->length);
+    memcpy(copy, b->data, b->length);
+    memcpy(copy + at, bytes, n);
+    seal(copy, b->length);
+    put_file(copy, b->length);
+    free(copy);
+    espl_status status = espl_model_read(ctx, path, &g, &diag);
+    if (status == ESPL_OK) fail_msg("accepted instead of '%s'", sentence);
+    refused_well(status, &diag, "read");
+    if (!strstr(diag.message, sentence) || !strstr(diag.message, path)) fail_msg("'%s' instead of '%s'", diag.message, sentence);
+}
+
+static void hostile_layouts_are_refused(void **state) {
+    static const char numbers[] = "has a sparse layout whose numbers do not fit it";
+    (void)state;
+    espl_context *ctx = frugal_context();
+    size_t at;
+    /* pattern, axes 0 1, N, M. Then 40 values in 10 bytes of positions, two bits each. */
+    espl__buffer b = sparse_file(ctx, "2:4", 40, &at);
+    expect_sentence(ctx, &b, at, "\x63", 1, numbers);         /* no such pattern */
+    expect_sentence(ctx, &b, at, "\0", 1, numbers);           /* dense */
+    expect_sentence(ctx, &b, at + 1, "\1", 1, numbers);       /* one axis twice */
+    expect_sentence(ctx, &b, at + 2, "\2", 1, numbers);       /* an axis too many */
+    expect_sentence(ctx, &b, at + 2, "\377", 1, numbers);
+    expect_sentence(ctx, &b, at + 3, "\0", 1, numbers);       /* 0:4 */
+    expect_sentence(ctx, &b, at + 3, "\4", 1, numbers);       /* 4:4 */
+    expect_sentence(ctx, &b, at + 4, "\2", 1, numbers);       /* 2:2 */
+    expect_sentence(ctx, &b, at + 3, "\3", 1, "needs more bytes than the file has"); /* 3:4 */
+    expect_sentence(ctx, &b, at + 4, "\3", 1, "needs more bytes than the file has"); /* 2:3 */
+    expect_sentence(ctx, &b, b.length - 1, "\0", 1, "row 1: position 0 of a bank follows 0, but positions must ascend");
+    expect_sentence(ctx, &b, b.length - 1, "\x2E", 1, "row 1: position 0 of a bank follows 2, but positions must ascend");
+    espl__buffer_free(&b);
+    /* Banks of 16 and one of 8: 12 values a row, 4 bits each. The second value of row 1's last bank is the last position. */
+    b = sparse_file(ctx, "bank 4:16", 40, &at);
+    expect_sentence(ctx, &b, b.length - 1, "\xF0", 1, "row 1: position 15 is beyond a bank of 8");
+    espl__buffer_free(&b);
+    /* pattern, axes, share, count of values, bits of a gap; 2 counts of 6 bits, then the gaps. */
+    b = sparse_file(ctx, "unstructured 50%", 40, &at);
+    const uint8_t values = (uint8_t)b.data[at + 7], gap = (uint8_t)b.data[at + 8];
+    const size_t counts = b.length - (values * gap + 7) / 8 - 2;
+    assert_in_range(values, 30, 50);
+    expect_sentence(ctx, &b, at + 3, "\0\0\x80\x7f", 4, numbers);   /* a share that is infinite */
+    expect_sentence(ctx, &b, at + 3, "\0\0\xc0\x7f", 4, numbers);   /* or no number */
+    expect_sentence(ctx, &b, at + 7, "\x51", 1, numbers);            /* 81 values of 80 */
+    expect_sentence(ctx, &b, at + 7, (uint8_t[]){values + 1}, 1, "needs more bytes than the file has");
+    expect_sentence(ctx, &b, at + 8, "\x20", 1, numbers);            /* gaps of 32 bits */
+    expect_sentence(ctx, &b, at + 8, (uint8_t[]){gap + 1}, 1, "needs more bytes than the file has");
+    expect_sentence(ctx, &b, counts, "\x3F", 1, "row 0 counts 63 values of");
+    expect_sentence(ctx, &b, counts, "\0", 2, "are stored");
+    expect_sentence(ctx, &b, counts + 2, "\xFF\xFF\xFF\xFF\xFF\xFF", 6, "is beyond its 40 columns");
+    espl__buffer_free(&b);
+    espl_context_destroy(&ctx);
+}
+
+/* A few bytes that speak of many elements, before any memory is taken for them. */
+static void sparse_bombs_are_refused(void **state) {
+    (void)state;
+    espl_context *ctx = frugal_context();
+    size_t at;
+    espl__buffer b = sparse_file(ctx, "unstructured 50%", 8, &at);
+    /* Before the pattern stand the shape, two dimensions + 1, and the quantization of two scales: 2 + 1 + 8 bytes. */
+    assert_int_equal(b.data[at - 13], 3);
+    assert_int_equal(b.data[at - 12], 9);
+    b.data[at + 7] = 0; /* no values */
+    b.data[at + 8] = 0;
+    for (int more = 1; more <= 8; more++) {
+        /* 8 + 1 becomes an integer of so many more bytes: 2^7 * 8, 2^14 * 8, ... inputs. */
+        espl__buffer bomb;
+        espl__buffer_init(&bomb, ctx);
+        espl__buffer_append(&bomb, b.data, at - 12);
+        for (int k = 0; k < more; k++) espl__buffer_append(&bomb, "\x80", 1);
+        espl__buffer_append(&bomb, b.data + at - 12, b.length - (at - 12));
+        uint64_t before = espl_context_memory(ctx, NULL), peak = 0;
+        expect_sentence(ctx, &bomb, 0, bomb.data, 1,
+                        more < 5   ? "needs more bytes than the file has"
+                        : more < 8 ? "has a sparse layout whose numbers do not fit it"
+                                   : "is malformed at byte");
+        espl_context_memory(ctx, &peak);
+        assert_in_range(peak - before, 0, 1 << 20);
+        espl__buffer_free(&bomb);
+    }
+    espl__buffer_free(&b);
+    espl_context_destroy(&ctx);
+}
+
 static void damage_is_noticed(void **state) {
     (void)state;
     espl_context *ctx = frugal_context();
@@ -746,6 +853,8 @@ int main(void) {
         cmocka_unit_test(repeated_numbers_come_back),
         cmocka_unit_test(unknown_shapes_come_back),
         cmocka_unit_test(checksums_are_crc32),
+        cmocka_unit_test(hostile_layouts_are_refused),
+        cmocka_unit_test(sparse_bombs_are_refused),
         cmocka_unit_test(damage_is_noticed),
         cmocka_unit_test(truncated_files_are_refused),
         cmocka_unit_test(forged_files_do_no_harm),
