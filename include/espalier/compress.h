@@ -18,7 +18,8 @@ ESPL_NODISCARD espl_status espl_graph_read(espl_context *ctx, const char *path, 
 typedef struct espl_layer_cost {
     const char *name, *op; /* borrowed from the graph; name "" if the model gives none */
     const char *format;    /* of its weights: "f32", "s8", ... */
-    const char *pattern;   /* "dense" */
+    espl_sparsity pattern; /* that the zeros of its weights satisfy; of several pruned weights the largest */
+    double balance;        /* mean non-zeros of a bank (a row, in patterns without banks) over the most of any */
     int64_t macs, params;
     int64_t weights, zeros;      /* elements of the weight tensors (params has biases too), and the zeros among them */
     uint64_t weight_bytes;       /* as stored in an .espl file */

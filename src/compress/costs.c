@@ -16,6 +16,23 @@ static uint64_t stored_bytes(const espl__value *v) {
     return bytes + (scales ? 4 * (uint64_t)v->quant.count : 0);
 }
 
+/* Codes of 0 are those of the zero point. */
+static int64_t count_zeros(const espl__value *v) {
+    const espl_tensor *t = v->constant;
+    const espl__quant *q = &v->quant;
+    int64_t count = espl_shape_count(&t->shape), inner = 1, zeros = 0;
+    bool plain = espl__constant_zero_is_zero(v);
+    if (espl_dtype_bytes(t->dtype) > (plain ? 4 : 1)) return 0;
+    for (int d = q->axis + 1; d < t->shape.rank; d++) inner *= t->shape.dim[d];
+    for (int64_t i = 0; i < count; i++)
+        if (plain)
+            zeros += espl__is_zero(t, i);
+        else
+            zeros +=
+                ((const uint8_t *)t->data)[i] == (uint8_t)q->zero[q->axis < 0 ? 0 : i / inner % q->count];
+    return zeros;
+}
+
 espl__layer_sums espl__layer_weights(const espl__node *n) {
     espl__layer_sums sums = {0};
     for (int i = 0; i < n->input_count; i++) {
@@ -26,7 +43,7 @@ espl__layer_sums espl__layer_weights(const espl__node *n) {
         sums.bytes += stored_bytes(v);
         if (i >= 32 || !(n->op->weight_inputs >> i & 1)) continue;
         sums.weights += count;
-        for (int64_t k = 0; k < count; k++) sums.zeros += espl__is_zero(v->constant, k);
+        sums.zeros += count_zeros(v);
     }
     return sums;
 }
@@ -38,6 +55,22 @@ static const char *weight_format(const espl__node *n) {
     return "f32";
 }
 
+/* The weights whose pattern counts as the layer's: the largest, before any that are dense. */
+static void describe_zeros(const espl__node *n, espl_layer_cost *l) {
+    int64_t most = 0;
+    l->balance = 1;
+    for (int i = 0; i < n->input_count && i < 32; i++) {
+        espl__matrix m;
+        espl__zeros axes;
+        const espl__value *v = n->inputs[i];
+        if (!v || !v->constant || v->zeros.pattern.pattern == ESPL_PATTERN_DENSE) continue;
+        if (!espl__weight_matrix(n, i, &axes, &m) || espl__matrix_count(&m) <= most) continue;
+        most = espl__matrix_count(&m);
+        l->pattern = v->zeros.pattern;
+        l->balance = espl__pattern_balance(&l->pattern, &m, v->constant);
+    }
+}
+
 espl_status espl_costs_compute(espl_context *ctx, const espl_graph *graph, const espl_shape *shapes,
                                espl_costs *out, espl_diag *diag) {
     espl_status status = ESPL_OK;
@@ -45,6 +78,7 @@ espl_status espl_costs_compute(espl_context *ctx, const espl_graph *graph, const
     ESPL_TRY(espl__graph_clone(graph, &out->graph, diag));
     ESPL_TRY(espl__specialise(out->graph, shapes, diag));
     ESPL_TRY(espl__pass_dead_code(out->graph, diag));
+    ESPL_TRY(espl__pass_zeros(out->graph, diag));
     espl_graph *g = out->graph;
     out->layers = espl__calloc(ctx, (uint64_t)g->node_count + 1, sizeof *out->layers);
     if (!out->layers) {
@@ -54,15 +88,13 @@ espl_status espl_costs_compute(espl_context *ctx, const espl_graph *graph, const
     espl_layer_cost *t = &out->total;
     t->name = "total";
     t->op = "";
-    t->pattern = espl_pattern_name(ESPL_PATTERN_DENSE);
+    t->balance = 1;
     t->format = "";
     for (int i = 0; i < g->node_count; i++) {
         espl__node *n = g->nodes[i];
         espl_layer_cost *l = &out->layers[out->count++];
-        *l = (espl_layer_cost){.name = n->name,
-                               .op = n->op->name,
-                               .format = weight_format(n),
-                               .pattern = espl_pattern_name(ESPL_PATTERN_DENSE)};
+        *l = (espl_layer_cost){.name = n->name, .op = n->op->name, .format = weight_format(n)};
+        describe_zeros(n, l);
         l->macs = n->op->macs ? n->op->macs(n) : 0;
         espl__layer_sums sums = espl__layer_weights(n);
         l->params = sums.params;

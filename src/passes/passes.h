@@ -18,7 +18,8 @@
     X(propagate_grids, "what only moves rounded elements has their grid")                                 \
     X(bias, "Add of a per-channel constant after Conv or MatMul becomes its bias")                        \
     X(conv_to_gemm, "1x1 convolutions of 1x1 images that are then laid flat become Gemm")                 \
-    X(dead_code, "nodes that no output needs go")
+    X(dead_code, "nodes that no output needs go")                                                         \
+    X(zeros, "the pattern that the zeros of weights satisfy is noted")
 
 #define X(name, text) ESPL_NODISCARD espl_status espl__pass_##name(espl_graph *graph, espl_diag *diag);
 ESPL__PASS_LIST(X)

@@ -61,6 +61,15 @@ static inline bool espl__format_is_float(espl_format format) {
 }
 /* The element type of a constant that holds the codes of a format. */
 espl_dtype espl__format_dtype(espl_format format);
+
+/* The tightest pattern that the zeros of a matrix satisfy; recognise.c says how it is chosen. The share is the one that is
+ * there. A tensor without many zeros costs a look at a few thousand elements. */
+ESPL_NODISCARD espl_status espl__pattern_recognise(espl_context *ctx, const espl__matrix *m, const espl_tensor *tensor,
+                                                   espl_sparsity *out, espl_diag *diag);
+/* How evenly the non-zeros lie: the mean number in a bank over the largest, of patterns without banks in a row. 1: all have
+ * the same, or none has any. */
+double espl__pattern_balance(const espl_sparsity *pattern, const espl__matrix *m, const espl_tensor *tensor);
+
 /* Smallest and largest code of an integer format of at most 8 bits, as Espalier produces them. */
 void espl__format_range(espl_format format, int32_t *lo, int32_t *hi);
 

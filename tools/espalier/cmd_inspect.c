@@ -11,11 +11,14 @@ typedef struct inspect_options {
 static const option options[] = {SHAPE_OPTION(inspect_options), {0}};
 
 static const column columns[] = {
-    {"layer", COLUMN_NAME},     {"op", COLUMN_TAIL},       {"MACs", COLUMN_NUMBER},
-    {"params", COLUMN_NUMBER},  {"zeros", COLUMN_NUMBER},  {"format", COLUMN_TEXT},
-    {"stored", COLUMN_NUMBER},  {"at f32", COLUMN_NUMBER}, {"at s8", COLUMN_NUMBER},
-    {"out f32", COLUMN_NUMBER}, {"out s8", COLUMN_NUMBER},
+    {"layer", COLUMN_NAME},     {"op", COLUMN_TAIL},      {"MACs", COLUMN_NUMBER},
+    {"params", COLUMN_NUMBER},  {"pattern", COLUMN_TEXT}, {"zeros", COLUMN_NUMBER},
+    {"balance", COLUMN_NUMBER}, {"format", COLUMN_TEXT},  {"stored", COLUMN_NUMBER},
+    {"at f32", COLUMN_NUMBER},  {"at s8", COLUMN_NUMBER}, {"out f32", COLUMN_NUMBER},
+    {"out s8", COLUMN_NUMBER},
 };
+
+enum { PRUNED_WIDTH = 126 }; /* of a table with pattern and balance; others need not so much */
 
 /* Sums over the layers that have weights to multiply with: what an accelerator of convolutions sees. */
 typedef struct weighted {
@@ -42,12 +45,22 @@ static cell bytes_or_dash(uint64_t bytes) {
     return bytes ? cell_bytes(bytes) : cell_format("-");
 }
 
+/* A pattern without its share, which is in the column of zeros. Empty where nothing is pruned, so that the
+ * columns of a dense model are left out. */
+static void add_pattern(table *t, const espl_layer_cost *l) {
+    char text[ESPL_SPARSITY_TEXT];
+    bool pruned = l->pattern.pattern != ESPL_PATTERN_DENSE;
+    table_add(t, pruned ? pattern_text(&l->pattern, text, sizeof text) : "");
+    table_cell(t, l->weights ? cell_percent(sparsity(l)) : cell_format("-"));
+    table_cell(t, pruned ? cell_format("%.2f", l->balance) : cell_format("%s", ""));
+}
+
 static void add_row(table *t, const espl_layer_cost *l, int index) {
     table_add(t, *l->name ? l->name : cell_format("#%d", index).text);
     table_add(t, l->op ? l->op : "");
     table_cell(t, cell_count(l->macs, true));
     table_cell(t, cell_count(l->params, true));
-    table_cell(t, l->weights ? cell_percent(sparsity(l)) : cell_format("-"));
+    add_pattern(t, l);
     table_add(t, l->params && l->format ? l->format : "");
     table_cell(t, bytes_or_dash(l->weight_bytes));
     table_cell(t, bytes_or_dash(l->weight_bytes_f32));
@@ -62,7 +75,7 @@ static espl_status print_table(cli *c, const char *path, const espl_costs *costs
     for (int i = 0; i < costs->count; i++) add_row(t, &costs->layers[i], i);
     table_rule(t);
     add_row(t, total, 0);
-    bool good = table_print(t, stdout, TABLE_WIDTH);
+    bool good = table_print(t, stdout, PRUNED_WIDTH);
     table_free(t);
     if (!good) return nomem(c);
     weighted sum = sum_weighted(costs);
@@ -86,14 +99,16 @@ static espl_status print_table(cli *c, const char *path, const espl_costs *costs
 /* --- JSON ----------------------------------------------------------------------------------------------- */
 
 static json_t *layer_value(const espl_layer_cost *l) {
+    char pattern[ESPL_SPARSITY_TEXT];
     json_t *row = json_object();
     put(row, "name", text_value(l->name));
     put(row, "op", text_value(l->op));
     put(row, "macs", json_integer(l->macs));
     put(row, "params", json_integer(l->params));
     put(row, "format", text_value(l->format));
-    put(row, "pattern", text_value(l->pattern));
+    put(row, "pattern", text_value(espl_sparsity_text(&l->pattern, pattern, sizeof pattern)));
     put(row, "sparsity", number_value(sparsity(l)));
+    put(row, "balance", number_value(l->balance));
     put(row, "weight_bytes", json_integer((json_int_t)l->weight_bytes));
     put(row, "weight_bytes_f32", json_integer((json_int_t)l->weight_bytes_f32));
     put(row, "weight_bytes_s8", json_integer((json_int_t)l->weight_bytes_s8));
@@ -161,11 +176,19 @@ const command command_inspect = {
     .options = options,
     .size = sizeof(inspect_options),
     .run = run,
-    .about = "Lists the layers of a model (.onnx or .espl) with what each costs: multiplications (MACs), "
-             "parameters and how "
-             "many of the weights among them are zero, bytes of the weights as they are stored and as they would be at f32 and "
-             "s8, and bytes "
-             "of the output at f32 and s8. One MAC is one multiplication and one addition: two operations.",
+    .about =
+        "Lists the layers of a model (.onnx or .espl) with what each costs: multiplications (MACs), "
+        "parameters and how "
+        "many of the weights among them are zero, bytes of the weights as they are stored and as they would "
+        "be at f32 and "
+        "s8, and bytes "
+        "of the output at f32 and s8. One MAC is one multiplication and one addition: two operations.\n\n"
+        "Of a pruned model, whatever tool pruned it, the table also has the tightest pattern that the zeros "
+        "of a "
+        "layer satisfy (docs/sparsity.md), and how evenly they lie: the balance is the mean number of "
+        "non-zeros in "
+        "a bank over the largest number in any; in patterns without banks, in a row. At 1.00 all have the "
+        "same.",
     .example =
         "espalier inspect examples/digits.onnx\nespalier inspect model.onnx --shape input=1x3x224x224 --json",
 };

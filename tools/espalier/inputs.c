@@ -95,6 +95,15 @@ espl_status open_session(cli *c, const char *model, const text_list *shapes, con
     return status;
 }
 
+const char *pattern_text(const espl_sparsity *pattern, char *buf, size_t size) {
+    char *percent = strchr(espl_sparsity_text(pattern, buf, size), '%');
+    if (percent) {
+        *percent = 0;
+        *strrchr(buf, ' ') = 0;
+    }
+    return buf;
+}
+
 json_t *shape_value(const espl_shape *shape) {
     json_t *dims = json_array();
     for (int i = 0; i < shape->rank; i++)

@@ -25,6 +25,8 @@ ESPL_NODISCARD espl_status open_session(cli *c, const char *model, const text_li
 /* {"name", "dtype", "shape"} */
 json_t *array_value(const char *name, espl_dtype dtype, const espl_shape *shape);
 json_t *shape_value(const espl_shape *shape);
+/* "bank 2:16", "unstructured": a pattern for a table, without its share. */
+const char *pattern_text(const espl_sparsity *pattern, char *buf, size_t size);
 /* The input whose name "NAME=VALUE" begins with, -1 if there is none; *value is what follows the '='. */
 int find_input(const espl_graph *graph, const char *text, const char **value);
 /* The names of the graph's inputs, in one line. */

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "cli.h"
+#include "inputs.h"
 #include "text.h"
 
 /* --- JSON ----------------------------------------------------------------------------------------------- */
@@ -113,12 +113,7 @@ static bool is_pruned(const espl_result *r) {
 static void add_pattern(table *t, const espl_layer_choice *l, bool pruned, bool has_one) {
     char text[ESPL_SPARSITY_TEXT];
     bool has = pruned && l->weights > 0;
-    char *percent = strchr(espl_sparsity_text(&l->pattern, text, sizeof text), '%');
-    if (percent) {
-        *percent = 0;
-        *strrchr(text, ' ') = 0;
-    }
-    table_add(t, has && has_one ? text : "");
+    table_add(t, has && has_one ? pattern_text(&l->pattern, text, sizeof text) : "");
     table_cell(t, has ? cell_percent(sparsity(l->zeros, l->weights)) : cell_format("%s", ""));
 }
 

@@ -70,12 +70,23 @@ static espl_status add(batch *b, espl__value *v, const espl__matrix *m, espl__sa
     return ESPL_OK;
 }
 
+/* What a global pattern left of one tensor is unstructured, with a share of its own. */
+static void note_share(espl__value *v, int64_t gone, int64_t count) {
+    v->zeros.pattern.global = false;
+    v->zeros.pattern.share = (float)((double)gone / (double)count);
+}
+
 static espl_status prune(batch *b, const espl_sparsity *pattern, espl_diag *diag) {
     espl_status status = espl__prune_masks(b->ctx, pattern, b->parts, b->count, diag);
     for (int p = 0; p < b->count && status == ESPL_OK; p++) {
         float *w = b->values[p]->constant->data;
-        for (int64_t i = 0, n = espl__matrix_count(&b->parts[p].matrix); i < n; i++)
-            if (!b->parts[p].keep[i]) w[i] = 0;
+        int64_t gone = 0, n = espl__matrix_count(&b->parts[p].matrix);
+        for (int64_t i = 0; i < n; i++) {
+            if (b->parts[p].keep[i]) continue;
+            w[i] = 0;
+            gone++;
+        }
+        if (pattern->global) note_share(b->values[p], gone, n);
     }
     clear(b);
     return status;
