@@ -26,7 +26,7 @@ CASES = [
     ("bank 2:16", "bank 2:16", ["conv"]), ("bank 3:16", "bank 3:16", ["lstm"]), ("bank 2:16", "bank 2:16", ["matmul"]),
     ("bank 4:16", "bank 4:16", ["transposed"]), ("bank 2:16", "bank 2:16", ["narrow"]), ("bank 8:32", "bank 8:32", ["gemm"]),
     ("bank 5:64", "bank 5:64", ["gemm"]), ("bank 12:40", "-", ["conv"]), ("bank 2:70", "-", ["matmul"]),
-    ("unstructured 90%", "unstructured 90%", ["conv"]), ("unstructured 75%", "unstructured 75%", ["matmul"]),
+    ("unstructured 90%", "unstructured 90%", ["conv"]), ("unstructured 75%", "unstructured 75.02%", ["matmul"]),
     ("unstructured 50%", "unstructured 50%", ["lstm"]), ("unstructured 12.5%", "dense", ["gemm"]),
     ("unstructured 0%", "dense", ["gemm"]), ("unstructured 100%", "-", ["gemm"]),
     ("unstructured 80% global", "-", ["conv", "gemm", "lstm", "matmul"]), ("unstructured 60% global", "-", ["narrow"]),

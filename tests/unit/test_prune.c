@@ -176,7 +176,7 @@ static void layers_stay_dense_where_a_pattern_is_not_for_them(void **state) {
     };
     rig r;
     for (size_t k = 0; k < ESPL_COUNT(rows); k++) {
-        decision d[7] = {{{0}}};
+        decision d[7] = {0};
         make_layers(&r, *state);
         for (int i = 0; i < 7; i++) assert_true(espl_sparsity_parse(rows[k].pattern, &d[i].pattern));
         d[1].pattern = (espl_sparsity){.pattern = ESPL_PATTERN_DENSE};
@@ -198,7 +198,7 @@ static void layers_stay_dense_where_a_pattern_is_not_for_them(void **state) {
 /* All layers of a global pattern together lose the share, each its own; other layers do not count. */
 static void global_pruning_takes_layers_together(void **state) {
     rig r;
-    decision d[7] = {{{0}}};
+    decision d[7] = {0};
     int64_t zeros = 0, all = 0;
     make_layers(&r, *state);
     float *small = r.g->nodes[2]->inputs[1]->constant->data;
@@ -223,7 +223,7 @@ static void global_pruning_takes_layers_together(void **state) {
 /* What is read from a file has no notes; the pass makes them, of codes too, but not where 0 is no zero. */
 static void the_pass_finds_what_was_pruned(void **state) {
     rig r;
-    decision d[7] = {{{0}}};
+    decision d[7] = {0};
     make_layers(&r, *state);
     for (int i = 0; i < 7; i++) assert_true(espl_sparsity_parse(i % 2 ? "bank 2:8" : "2:4", &d[i].pattern));
     assert_int_equal(espl__prune_apply(r.g, d, NULL), ESPL_OK);

@@ -18,7 +18,7 @@ static const column columns[] = {
     {"out s8", COLUMN_NUMBER},
 };
 
-enum { PRUNED_WIDTH = 126 }; /* of a table with pattern and balance; others need not so much */
+enum { PRUNED_WIDTH = 124 }; /* of a table with the columns of patterns */
 
 /* Sums over the layers that have weights to multiply with: what an accelerator of convolutions sees. */
 typedef struct weighted {
@@ -72,10 +72,14 @@ static void add_row(table *t, const espl_layer_cost *l, int index) {
 static espl_status print_table(cli *c, const char *path, const espl_costs *costs) {
     table *t = table_new(columns, COUNT(columns));
     const espl_layer_cost *total = &costs->total;
-    for (int i = 0; i < costs->count; i++) add_row(t, &costs->layers[i], i);
+    bool pruned = false;
+    for (int i = 0; i < costs->count; i++) {
+        add_row(t, &costs->layers[i], i);
+        pruned |= costs->layers[i].pattern.pattern != ESPL_PATTERN_DENSE;
+    }
     table_rule(t);
     add_row(t, total, 0);
-    bool good = table_print(t, stdout, PRUNED_WIDTH);
+    bool good = table_print(t, stdout, pruned ? PRUNED_WIDTH : TABLE_WIDTH);
     table_free(t);
     if (!good) return nomem(c);
     weighted sum = sum_weighted(costs);
