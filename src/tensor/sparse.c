@@ -42,25 +42,32 @@ static uint32_t get_bits(const uint8_t *from, uint64_t at, int bits) {
     return (uint32_t)(v >> skip & (((uint64_t)1 << bits) - 1));
 }
 
-static uint32_t element_of(const espl_tensor *t, int64_t i) {
-    const char *data = t->data;
+static inline uint32_t element_of(const espl_tensor *t, int64_t i) {
     uint32_t four;
     uint16_t two;
-    switch (espl_dtype_bytes(t->dtype)) {
-        case 4:
-            memcpy(&four, data + 4 * i, 4);
+    switch (t->dtype) {
+        case ESPL_F32:
+        case ESPL_S32:
+            memcpy(&four, (const char *)t->data + 4 * i, 4);
             return four;
-        case 2:
-            memcpy(&two, data + 2 * i, 2);
+        case ESPL_F16:
+        case ESPL_BF16:
+            memcpy(&two, (const char *)t->data + 2 * i, 2);
             return two;
         default:
-            return (uint8_t)data[i];
+            return ((const uint8_t *)t->data)[i];
     }
 }
 
+static inline bool is_zero(const espl_tensor *t, int64_t i) {
+    uint32_t bits = element_of(t, i);
+    if (t->dtype == ESPL_F32) bits <<= 1;
+    if (t->dtype == ESPL_F16 || t->dtype == ESPL_BF16) bits &= 0x7fff;
+    return bits == 0;
+}
+
 bool espl__is_zero(const espl_tensor *t, int64_t i) {
-    uint32_t sign = t->dtype == ESPL_F32 ? 0x80000000u : espl_dtype_is_float(t->dtype) ? 0x8000 : 0;
-    return (element_of(t, i) & ~sign) == 0;
+    return is_zero(t, i);
 }
 
 /* The n-th value of the layout is element i. */
@@ -129,9 +136,9 @@ static int64_t bank_element(const codec *c, const one_bank *o, int64_t position)
 /* Fewer than `keep` values: the first zeros are stored too. */
 static void bank_encode(const codec *c, const banks *b, const one_bank *o) {
     int64_t spare = o->keep, i = 0;
-    for (int64_t p = 0; p < o->length; p++) spare -= !espl__is_zero(c->tensor, bank_element(c, o, p));
+    for (int64_t p = 0; p < o->length; p++) spare -= !is_zero(c->tensor, bank_element(c, o, p));
     for (int64_t p = 0; p < o->length && i < o->keep; p++) {
-        if (espl__is_zero(c->tensor, bank_element(c, o, p)) && spare-- <= 0) continue;
+        if (is_zero(c->tensor, bank_element(c, o, p)) && spare-- <= 0) continue;
         int64_t n = o->row * b->row + bank_slot(b, c->layout->matrix.taps, o->tap, o->bank, i++);
         move_value(c, n, bank_element(c, o, p));
         put_bits(c->out + c->layout->value_bytes, (uint64_t)n * (unsigned)b->position_bits, (uint32_t)p);
@@ -189,7 +196,7 @@ static bool banks_fit(const espl__sparse *l, const espl_tensor *t) {
             int64_t begin = row * m->by_row + tap * m->by_tap, kept = 0;
             for (int64_t i = 0; i < m->inputs; i++) {
                 if (i % p->m == 0) kept = 0;
-                kept += !espl__is_zero(t, begin + i * m->by_input);
+                kept += !is_zero(t, begin + i * m->by_input);
                 if (kept > p->n) return false;
             }
         }
@@ -249,7 +256,7 @@ static int64_t block_size(const one_block *o) {
 
 static bool block_is_zero(const espl__sparse *l, const espl_tensor *t, const one_block *o) {
     EACH_OF_BLOCK(&l->matrix, *o, i)
-    if (!espl__is_zero(t, i)) return false;
+    if (!is_zero(t, i)) return false;
     return true;
 }
 
@@ -302,7 +309,7 @@ static int64_t zeros_from(const espl__matrix *m, const espl_tensor *t, int64_t r
     while (column < end) {
         int64_t stop = (column / m->inputs + 1) * m->inputs, i = column_element(m, row, column);
         for (; column < stop; column++, i += m->by_input)
-            if (!espl__is_zero(t, i)) return column - from;
+            if (!is_zero(t, i)) return column - from;
     }
     return end - from;
 }

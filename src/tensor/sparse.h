@@ -21,7 +21,7 @@ typedef struct espl__sparse {
         bytes; /* of the values, of the counts behind them (unstructured), of all */
 } espl__sparse;
 
-/* Of an element of at most 32 bits: 0 or -0. */
+/* 0 or -0, of the types that constants of weights have: F32, F16, BF16, S32, S8, U8. */
 bool espl__is_zero(const espl_tensor *tensor, int64_t index);
 /* Fills in what follows from the shape; false if a number is out of its range. */
 bool espl__sparse_complete(espl__sparse *layout, const espl_shape *shape);
