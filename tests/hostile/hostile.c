@@ -1,5 +1,5 @@
 /* Damaged forms of the real models: where tests/fuzz changes any byte, this changes the bytes that say how the others are to
- * be understood, in the .onnx file and in .espl files made of it, as it is and quantized.
+ * be understood, in the .onnx file and in .espl files made of it, as it is, quantized, and pruned.
  *
  *   hostile [part of a model's name]      ESPL_ASSETS names the folder of the models; ESPL_LONG=1: all of it, not a part
  *
@@ -20,7 +20,8 @@
 #include "espalier/session.h"
 #include "runtime/container.h"
 
-enum { LIMIT_SECONDS = 10, HANGS_SECONDS = 120, SKIPPED = 77, RUN_BYTES = 4 << 20 };
+/* FORMS: onnx, espl, espl in two flavours of integers, sparse espl. */
+enum { FORMS = 5, LIMIT_SECONDS = 10, HANGS_SECONDS = 120, SKIPPED = 77, RUN_BYTES = 4 << 20 };
 #define MAX_ALLOC ((uint64_t)1 << 30)
 
 static const char *const models[] = {
@@ -207,7 +208,7 @@ static void damage(trial *t, const char *model, const char *form, int truncation
         put_file(t->path, copy, n);
         try_file(t, false);
     }
-    printf("%-32s %-10s %4d opened, %4d refused, %d failed\n", model, form, t->opened, t->refused, t->failed);
+    printf("%-32s %-11s %4d opened, %4d refused, %d failed\n", model, form, t->opened, t->refused, t->failed);
     free(copy);
     free(t->where);
 }
@@ -223,8 +224,22 @@ static void observe(void *user, int value, const char *name, const float *data, 
     r->seen++;
 }
 
-/* Replaces t->bytes by the model as an .espl file, quantized if `flavour` is not negative. */
-static bool make_espl(trial *t, const char *file, int flavour) {
+/* Integers everywhere, or layer by layer another pattern of zeros in another format. */
+static void decide(const espl_graph *g, bool sparse, decision *decisions) {
+    static const char *const patterns[] = {"2:4", "bank 2:16", "unstructured 80%", "block 4x4 75%", "bank 3:32", "column 50%"};
+    static const espl_format formats[] = {ESPL_FORMAT_S8, ESPL_FORMAT_F16, ESPL_FORMAT_S4, ESPL_FORMAT_F32, ESPL_FORMAT_BF16};
+    for (int i = 0, layer = 0; i < g->node_count; i++) {
+        decision *d = &decisions[i];
+        *d = (decision){.weights = ESPL_FORMAT_S8, .integer = true};
+        if (!sparse || !espl__is_layer(g->nodes[i])) continue;
+        d->weights = formats[layer % (int)ESPL_COUNT(formats)];
+        d->integer = !espl__format_is_float(d->weights);
+        (void)espl_sparsity_parse(patterns[layer++ % (int)ESPL_COUNT(patterns)], &d->pattern);
+    }
+}
+
+/* Replaces t->bytes by the model as an .espl file, quantized if `flavour` is not negative, pruned too if it is `sparse`. */
+static bool make_espl(trial *t, const char *file, int flavour, bool sparse) {
     espl_graph *g = NULL;
     espl_session *s = NULL;
     espl_diag diag = {0};
@@ -238,7 +253,8 @@ static bool make_espl(trial *t, const char *file, int flavour) {
     decisions = calloc((size_t)g->node_count + 1, sizeof *decisions);
     if (flavour >= 0) {
         espl_session_options options = {.observer = observe, .observer_user = ranges};
-        for (int i = 0; i < g->node_count; i++) decisions[i] = (decision){.weights = ESPL_FORMAT_S8, .integer = true};
+        decide(g, sparse, decisions);
+        ESPL_TRY(espl__prune_apply(g, decisions, &diag));
         ESPL_TRY(espl_session_create(t->ctx, g, &options, &s, &diag));
         t->macs = INT64_MAX / 2;
         ESPL_TRY(run(t, s, &diag));
@@ -278,17 +294,18 @@ static int try_model(const char *folder, const char *model, watch *w, const char
     int failed = 0;
     snprintf(file, sizeof file, "%s/%s/model.onnx", folder, model);
     snprintf(t.path, sizeof t.path, "%s", path);
-    if (espl_context_create(&config, &t.ctx, NULL) != ESPL_OK || !load(&t, file)) return 4;
+    if (espl_context_create(&config, &t.ctx, NULL) != ESPL_OK || !load(&t, file)) return FORMS;
     bool all = getenv("ESPL_LONG") && strcmp(getenv("ESPL_LONG"), "0") != 0;
     /* Half a megabyte of weights is as good as ten for finding faults, and much faster. */
     int few = t.size < 500000 ? 120 : t.size < 4000000 ? 30 : 8;
     int flips = all ? 1000 : few, truncations = all ? 100 : few / 4;
     damage(&t, model, "onnx", truncations, flips);
     failed += t.failed > 0;
-    for (int flavour = -1; flavour < ESPL_FLAVOUR_COUNT; flavour++) {
-        static const char *const forms[] = {"espl", "s8 espl", "u8 espl"};
-        if (make_espl(&t, file, flavour))
-            damage(&t, model, forms[flavour + 1], truncations / 2, flips / 2);
+    for (int form = -1; form <= ESPL_FLAVOUR_COUNT; form++) {
+        static const char *const forms[] = {"espl", "s8 espl", "u8 espl", "sparse espl"};
+        bool sparse = form == ESPL_FLAVOUR_COUNT;
+        if (make_espl(&t, file, sparse ? ESPL_FLAVOUR_PORTABLE : form, sparse))
+            damage(&t, model, forms[form + 1], truncations / 2, flips / 2);
         else
             t.failed = 1;
         failed += t.failed > 0;
@@ -307,10 +324,10 @@ static int supervise(pid_t child, watch *w, const char *model) {
     int rc;
     for (;;) {
         pid_t done = waitpid(child, &rc, WNOHANG);
-        if (done == child && WIFEXITED(rc) && WEXITSTATUS(rc) <= 4) return WEXITSTATUS(rc);
+        if (done == child && WIFEXITED(rc) && WEXITSTATUS(rc) <= FORMS) return WEXITSTATUS(rc);
         if (done == child) {
             printf("FAILED %s: the process died on %s\n", model, w->what);
-            return 4;
+            return FORMS;
         }
         clockid_t clock;
         double since = w->since, worked = w->worked;
@@ -320,14 +337,13 @@ static int supervise(pid_t child, watch *w, const char *model) {
             printf("FAILED %s: more than %d s for %s\n", model, LIMIT_SECONDS, w->what);
             kill(child, SIGKILL);
             waitpid(child, &rc, 0);
-            return 4;
+            return FORMS;
         }
         nanosleep(&nap, NULL);
     }
 }
 
 int main(int argc, char **argv) {
-    enum { FORMS = 4 };
     char folder[4096], path[300];
     const char *env = getenv("ESPL_ASSETS"), *only = argc > 1 ? argv[1] : "", *work = getenv("TMPDIR");
     int passed = 0, failed = 0;
