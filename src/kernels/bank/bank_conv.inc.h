@@ -1,17 +1,15 @@
 /* Convolution with bank-balanced weights in register tiles, one body for every instruction set. The including
- * file has the vector words (simd/<isa>.h), those of positions below, and the size of the largest tile:
+ * file has the words of words_<width>.h and
  *
  *   enum { UNIT, MR_MAX }            slots of a row that one product takes (4, or 2 where bytes are widened
- * first) unit unit_load(pair, second, u)  slots u to u + UNIT - 1 of the first or second vector of a pair
- *   vi window_load(from)             a window of 16 inputs in each 128 bits
- *   vi picked(window, unit)          what the positions of a unit pick
- *   vi picked_too(picked, window, unit, first)   slots from the `first`-th of four on picked of another
- * window vi unit_dot(acc, picked, unit)   acc + the products of the unit TILES(X) X(MR) for MR = 1 ... MR_MAX
+ * first), and pixels of the largest tile unit unit_load(pair, second, u)  slots u to u + UNIT - 1 of the
+ * first or second vector of a pair: positions `at`, one every 4 / UNIT bytes, and weights vi unit_dot(acc,
+ * picked, unit)   acc + the products of what the positions picked TILES(X)                         X(MR) for
+ * MR = 1 ... MR_MAX
  *
  * A lane is an output channel. The window of one pixel is shuffled by the positions of VL channels, and one
- * product adds UNIT useful products to each: as many as slots a lane, whatever the window holds besides.
- * Positions and weights are read and unpacked once for all pixels of a tile, whose sums stay in registers. A
- * unit whose slots lie in two windows takes two shuffles. */
+ * product adds UNIT useful products to each. Positions and weights are read and unpacked once for all pixels
+ * of a tile, whose sums stay in registers. A unit whose slots lie in two windows takes two shuffles. */
 #include "kernels/bank/bank.h"
 #define CONV_U8
 #include "kernels/conv/finish.inc.h"
@@ -38,21 +36,25 @@ static INLINE windows windows_at(const tile_pixels *px, const char *in, const in
 }
 
 static INLINE vi window(const windows *x, const tile_pixels *px, int m) {
-    return window_load((const uint8_t *)x->base[m / GROUP] + step_at(px->step, m % GROUP));
+    return window_u8(x->base[m / GROUP] + step_at(px->step, m % GROUP));
 }
 
 /* Adds a unit whose slots lie in `count` windows from *off on, `left` of them in the first. */
 static INLINE void add_unit(const int32_t *off, int slots, int left, const char *in, const tile_pixels *px,
                             unit x, vi *acc, const int count, const int MR) {
     windows at[4];
+    some_bytes some[4];
     UNROLL
-    for (int i = 0; i < count; i++) at[i] = windows_at(px, in + off[i], MR);
+    for (int i = 0; i < count; i++) {
+        at[i] = windows_at(px, in + off[i], MR);
+        some[i] = bytes_from((left + (i - 1) * slots) * (4 / UNIT));
+    }
     UNROLL
     for (int m = 0; m < MR; m++) {
-        vi p = picked(window(&at[0], px, m), x);
+        vi y = pick(window(&at[0], px, m), x.at);
         UNROLL
-        for (int i = 1; i < count; i++) p = picked_too(p, window(&at[i], px, m), x, left + (i - 1) * slots);
-        acc[m] = unit_dot(acc[m], p, x);
+        for (int i = 1; i < count; i++) y = pick_some(y, some[i], window(&at[i], px, m), x.at);
+        acc[m] = unit_dot(acc[m], y, x);
     }
 }
 
