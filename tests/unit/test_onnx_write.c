@@ -332,6 +332,83 @@ static void same_grid(const espl__value *a, const espl__value *b) {
         assert_int_equal(a->quant.zero ? a->quant.zero[i] : 0, b->quant.zero ? b->quant.zero[i] : 0);
 }
 
+/* x [1,8] -> MatMul(w [8,2]) -> Add(v [2]) -> y with the codes of w and v in a format; w is 2:4 along its inputs. */
+static espl_graph *pruned_graph(fixture *f, espl_format format) {
+    static const int64_t x_dims[2] = {1, 8}, dims[2] = {8, 2}, y_dims[2] = {1, 2}, v_dims[1] = {2};
+    static const int8_t ints[16] = {1, 0, 0, -2, 3, 0, 0, 4, 0, 5, 6, 0, 0, 7, -3, 0};
+    static const float scales[2] = {0.5f, 0.25f}, one = 1;
+    float numbers[16];
+    uint16_t halves[16];
+    for (int i = 0; i < 16; i++) {
+        numbers[i] = (float)ints[i] / 8;
+        halves[i] = format == ESPL_FORMAT_F16 ? espl__half_from_float(numbers[i]) : espl__bfloat_from_float(numbers[i]);
+    }
+    bool floats = espl__format_is_float(format);
+    espl_dtype type = espl__format_dtype(format);
+    const void *data = type == ESPL_F32 ? (const void *)numbers : floats ? (const void *)halves : ints;
+    espl_graph *g = new_graph(f, 13);
+    espl__value *x = new_value(g, "x", 2, x_dims), *p = new_value(g, "p", 2, y_dims), *y = new_value(g, "y", 2, y_dims);
+    espl__value *w = new_constant(g, "w", type, 2, dims, data), *v = new_constant(g, "v", type, 1, v_dims, data);
+    w->dtype = v->dtype = ESPL_F32;
+    (void)espl_sparsity_parse("2:4", &w->zeros.pattern);
+    w->zeros.row_axis = 1;
+    if (type != ESPL_F32) {
+        assert_true(espl__graph_set_quant(g, w, format, floats ? -1 : 1, floats ? 1 : 2, floats ? &one : scales, NULL));
+        assert_true(espl__graph_set_quant(g, v, format, -1, 1, &one, NULL));
+    }
+    new_node(g, "MatMul", "product", 2, (espl__value *[]){x, w}, p);
+    new_node(g, "Add", "sum", 2, (espl__value *[]){p, v}, y);
+    set_io(g, x, y);
+    return g;
+}
+
+/* Pruned weights are dense initializers with the zeros in place, of every four inputs two, as TensorRT takes them. */
+static void zeros_stay_in_place(void **state) {
+    static const espl_format formats[] = {ESPL_FORMAT_F32, ESPL_FORMAT_F16, ESPL_FORMAT_BF16, ESPL_FORMAT_S8, ESPL_FORMAT_S4};
+    fixture *f = *state;
+    for (size_t k = 0; k < ESPL_COUNT(formats); k++) {
+        espl_graph *g = pruned_graph(f, formats[k]), *r = write_and_read(f, g, NULL);
+        const espl__value *w = producer(r, "p")->inputs[1];
+        assert_string_equal(w->name, "w");
+        if (w->producer) w = w->producer->inputs[0];
+        assert_non_null(w->constant);
+        assert_int_equal(w->constant->dtype, espl__format_dtype(formats[k]));
+        assert_int_equal(espl_shape_count(&w->constant->shape), 16);
+        size_t each = espl_dtype_bytes(w->constant->dtype);
+        for (int column = 0; column < 2; column++)
+            for (int group = 0; group < 8; group += 4) {
+                int kept = 0;
+                for (int i = group; i < group + 4; i++)
+                    kept += memcmp((char *)w->constant->data + (size_t)(2 * i + column) * each, "\0\0\0\0", each) != 0;
+                assert_int_equal(kept, 2);
+            }
+        espl_graph_destroy(&r);
+        espl_graph_destroy(&g);
+    }
+}
+
+/* Weights of 16 bits get a Cast, and come back in their format; what is no weight comes back as f32. */
+static void halves_get_a_cast(void **state) {
+    fixture *f = *state;
+    for (int format = ESPL_FORMAT_F16; format <= ESPL_FORMAT_BF16; format++) {
+        espl_graph *g = pruned_graph(f, (espl_format)format), *r = write_and_read(f, g, NULL);
+        assert_int_equal(count_ops(r, "Cast"), 2);
+        assert_int_equal(count_ops(r, "DequantizeLinear"), 0);
+        const espl__node *cast = producer(r, "w");
+        assert_int_equal(espl__attr_int(cast, "to", 0), 1);
+        if (espl__passes_run(r, &f->diag) != ESPL_OK) fail_msg("%s", f->diag.message);
+        assert_int_equal(count_ops(r, "Cast"), 0);
+        const espl__value *w = r->nodes[0]->inputs[1], *v = g->nodes[0]->inputs[1];
+        assert_string_equal(w->name, "w");
+        assert_int_equal(w->quant.format, format);
+        assert_int_equal(w->dtype, ESPL_F32);
+        assert_memory_equal(w->constant->data, v->constant->data, 16 * 2);
+        for (int i = 0; i < r->value_count; i++) assert_true(r->values[i] == w || !espl__is_quantized(r->values[i]));
+        espl_graph_destroy(&r);
+        espl_graph_destroy(&g);
+    }
+}
+
 /* What is written is taken up again: the pairs become the quantizations that they came from. */
 static void quantized_models_come_back(void **state) {
     fixture *f = *state;
@@ -591,6 +668,8 @@ int main(void) {
         TEST(unused_constants_are_left_out),
         TEST(a_failed_write_leaves_the_old_file),
         TEST(quantizations_become_qdq),
+        TEST(zeros_stay_in_place),
+        TEST(halves_get_a_cast),
         TEST(quantized_models_come_back),
         TEST(names_of_pairs_give_way),
         TEST(what_the_standard_cannot_say_is_told),
