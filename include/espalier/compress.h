@@ -38,6 +38,26 @@ ESPL_NODISCARD espl_status espl_costs_compute(espl_context *ctx, const espl_grap
                                               espl_costs *out, espl_diag *diag);
 void espl_costs_free(espl_context *ctx, espl_costs *costs);
 
+/* --- weights as matrices: to look at, and to see what a pattern would leave of them ---------------------------- */
+
+typedef struct espl_weights {
+    const char *layer, *op; /* borrowed from the graph; layer "" if the model gives none */
+    int node, input;        /* of the graph, of the node */
+    int tensors;            /* of weights, that the layer has */
+    int64_t rows, taps, inputs;
+    espl_sparsity pattern;
+    double sparsity, balance;
+    double magnitude; /* sum of |w| that is left, of that without pruning: 1 without a pattern */
+    char why[128];    /* why they stay dense against the pattern, else "" */
+    float *data;      /* rows x taps x inputs */
+} espl_weights;
+/* Weight tensors of the graph's layers. */
+int espl_weights_count(const espl_graph *graph);
+/* The index-th of them, pruned by `pattern` (NULL: as they are) and owned by the caller: espl_weights_free. */
+ESPL_NODISCARD espl_status espl_weights_read(espl_context *ctx, const espl_graph *graph, int index,
+                                             const espl_sparsity *pattern, espl_weights *out, espl_diag *diag);
+void espl_weights_free(espl_context *ctx, espl_weights *weights);
+
 /* --- methods -------------------------------------------------------------------------------------- */
 
 /* X(NAME, name, what it minimises) */

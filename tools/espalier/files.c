@@ -41,15 +41,19 @@ static char *temporary_name(const char *path) {
 }
 
 espl_status write_text(cli *c, const char *path, const char *text) {
+    return write_bytes(c, path, text, strlen(text));
+}
+
+espl_status write_bytes(cli *c, const char *path, const void *bytes, size_t length) {
     espl_status status = ESPL_OK;
     char *temporary = temporary_name(path);
     if (!temporary) return nomem(c);
-    FILE *file = fopen(temporary, "w");
+    FILE *file = fopen(temporary, "wb");
     if (!file) {
         status = fail(c, ESPL_IO, "%s: cannot be written: %s", path, strerror(errno));
         goto done;
     }
-    bool good = fputs(text, file) >= 0 && fflush(file) == 0 && fsync(fileno(file)) == 0;
+    bool good = fwrite(bytes, 1, length, file) == length && fflush(file) == 0 && fsync(fileno(file)) == 0;
     int saved = errno;
     if (fclose(file) != 0) good = false;
     if (good && rename(temporary, path) == 0) goto done;

@@ -12,6 +12,7 @@ char *join(const char *folder, const char *name);
 /* Last part of a path, borrowed. */
 const char *base_name(const char *path);
 
+ESPL_NODISCARD espl_status write_bytes(cli *c, const char *path, const void *bytes, size_t length);
 ESPL_NODISCARD espl_status write_text(cli *c, const char *path, const char *text);
 
 /* A folder to put files into. One that is not there yet is filled under a temporary name and appears at its

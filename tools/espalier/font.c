@@ -1,0 +1,28 @@
+/* Letters for pictures: 5 x 7 dots each, ASCII from the space to the tilde. The rows of a letter from the
+ * top, five bits each, the leftmost dot highest. Letters below the line are stored as high as the others and
+ * drawn lower. */
+#include <string.h>
+
+#include "picture.h"
+
+static const uint64_t letters[] = {
+    0x000000000, 0x108421004, 0x294000000, 0x295f57d4a, 0x11f0707c4, 0x674222173, 0x32544564d, 0x108000000,
+    0x088842082, 0x208210888, 0x009575480, 0x0084f9080, 0x000001088, 0x000070000, 0x000000004, 0x044222110,
+    0x3a33ae62e, 0x11842108e, 0x3a211111f, 0x7c441062e, 0x08ca97c42, 0x7e1e0862e, 0x1910f462e, 0x7c2222108,
+    0x3a317462e, 0x3a317844c, 0x008000080, 0x008001088, 0x088882082, 0x001f07c00, 0x208208888, 0x3a2111004,
+    0x3a37ade0e, 0x3a31fc631, 0x7a31f463e, 0x3a308422e, 0x7a318c63e, 0x7e10f421f, 0x7e10f4210, 0x3a30bc62f,
+    0x4631fc631, 0x38842108e, 0x1c4210a4c, 0x4654c5251, 0x42108421f, 0x4775ac631, 0x47359c631, 0x3a318c62e,
+    0x7a31f4210, 0x3a318d64d, 0x7a31f5251, 0x3e107043e, 0x7c8421084, 0x46318c62e, 0x46318c544, 0x4631ad771,
+    0x462a22a31, 0x462a21084, 0x7c222221f, 0x39084210e, 0x410820841, 0x38421084e, 0x115100000, 0x00000001f,
+    0x208000000, 0x000e0be2f, 0x421e8c63e, 0x000e8420e, 0x042f8c62f, 0x000e8fe0e, 0x191c42108, 0x3e318bc2e,
+    0x421e8c631, 0x100c2108e, 0x080610a4c, 0x4212a6292, 0x30842108e, 0x001aad6b1, 0x001e8c631, 0x000e8c62e,
+    0x7a318fa10, 0x3e318bc21, 0x0016c4210, 0x000f8383e, 0x211c42106, 0x00118c62f, 0x00118c544, 0x00118d6aa,
+    0x001151151, 0x46318bc2e, 0x001f1111f, 0x0c8441083, 0x108421084, 0x608411098, 0x0008a8800,
+};
+
+bool font_dot(char letter, int x, int y) {
+    if (strchr("gpqy", letter) && letter) y -= 2;
+    if (y < 0 || y >= FONT_HEIGHT) return false;
+    if (letter < ' ' || letter > '~') letter = '?';
+    return letters[letter - ' '] >> (34 - 5 * y - x) & 1;
+}
