@@ -3,11 +3,11 @@
 # short rounds, to see that everything works. Nothing else should run on the machine. ESPL_BUILD names another build folder.
 set -eu
 cd "$(dirname "$0")/../.."
-write='' ort='' memory='' onednn=''
+write='' ort='' memory='' onednn='' sparse=''
 for option in "$@"; do
     case $option in
         --write) write=--write ;;
-        --quick) ort='--rounds 3 --seconds 0.1' memory='--rounds 1' onednn='--rounds 3 --seconds 0.02' ;;
+        --quick) ort='--rounds 3 --seconds 0.1' memory='--rounds 1' onednn='--rounds 3 --seconds 0.02' sparse='--rounds 1' ;;
         *) echo "usage: bench/peers/all.sh [--write] [--quick]" >&2; exit 2 ;;
     esac
 done
@@ -23,4 +23,5 @@ for cpu in vnni avx2; do run ort.py --cpu $cpu $ort; done
 run memory.py $memory
 run onednn.py $onednn
 for cpu in vnni avx2; do run onednn.py --cpu $cpu $onednn; done
+run sparse.py $sparse
 run kernels.py
