@@ -82,8 +82,9 @@ bool espl_chip_memory_at(const espl_chip *chip, int index, espl_chip_memory *out
 bool espl_chip_find_compute(const espl_chip *chip, espl_format weights, espl_format activations,
                             espl_chip_compute *out);
 bool espl_chip_supports(const espl_chip *chip, espl_format weights, espl_format activations);
-/* How many times faster weights of this pattern compute than dense ones; 1 where the chip gains nothing. */
-double espl_chip_pattern_speedup(const espl_chip *chip, espl_pattern pattern);
+/* How many times faster weights of this pattern compute than dense ones: the best row of the profile that they satisfy (2:16
+ * is also 4:32); 1 where the chip gains nothing. */
+double espl_chip_pattern_speedup(const espl_chip *chip, const espl_sparsity *pattern);
 
 /* --- cost model: docs/chips.md has the formulas
  * ------------------------------------------------------------------- */
@@ -93,7 +94,7 @@ typedef struct espl_chip_layer {
     espl_format weight_format, activation_format;
     uint64_t weight_bytes, input_bytes, output_bytes;
     int cores;               /* cores used; 0: all */
-    espl_pattern pattern;    /* of the weights; 0: dense */
+    espl_sparsity pattern;   /* of the weights; all 0: dense */
     uint64_t resident_bytes; /* weights of the whole network, which share the memories; 0: this layer's */
 } espl_chip_layer;
 

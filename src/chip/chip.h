@@ -21,6 +21,9 @@ typedef struct pattern_row {
     double speedup;
 } pattern_row;
 
+/* What the text of a row says; a name alone means the pattern with any parameters (which are 0 then). */
+bool espl__chip_pattern(const char *text, espl_sparsity *out);
+
 typedef struct memory_row {
     char *name;
     uint64_t bytes;

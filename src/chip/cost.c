@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "chip/chip.h"
+#include "tensor/tensor.h"
 
 static bool is_narrow_integer(espl_format format) {
     return format >= ESPL_FORMAT_S2 && format <= ESPL_FORMAT_S7;
@@ -30,11 +31,20 @@ bool espl_chip_supports(const espl_chip *chip, espl_format weights, espl_format 
     return espl_chip_find_compute(chip, weights, activations, NULL);
 }
 
-double espl_chip_pattern_speedup(const espl_chip *chip, espl_pattern pattern) {
-    const char *name = espl_pattern_name(pattern);
-    for (uint32_t i = 0; i < chip->profile->pattern_count; i++)
-        if (!strcmp(chip->profile->patterns[i].pattern, name)) return chip->profile->patterns[i].speedup;
-    return 1;
+/* The best of the rows whose pattern the weights satisfy; a chip that is slower at it computes them as dense
+ * ones. */
+double espl_chip_pattern_speedup(const espl_chip *chip, const espl_sparsity *pattern) {
+    double best = 1;
+    for (uint32_t i = 0; i < chip->profile->pattern_count; i++) {
+        const pattern_row *row = &chip->profile->patterns[i];
+        espl_sparsity of;
+        espl_pattern name;
+        if (!espl__chip_pattern(row->pattern, &of)) continue;
+        bool fits = espl_pattern_parse(row->pattern, &name) ? name == pattern->pattern
+                                                            : espl__sparsity_implies(pattern, &of);
+        if (fits) best = ESPL_MAX(best, row->speedup);
+    }
+    return best;
 }
 
 static bool holds_weights(const memory_row *m) {
@@ -105,7 +115,7 @@ static homes homes_of(const espl_chip *chip, const espl_chip_layer *layer, doubl
 
 /* MACs that are computed once the chip has skipped what the pattern lets it skip. */
 static double macs_done(const espl_chip *chip, const espl_chip_layer *layer) {
-    return (double)ESPL_MAX(layer->macs, 0) / espl_chip_pattern_speedup(chip, layer->pattern);
+    return (double)ESPL_MAX(layer->macs, 0) / espl_chip_pattern_speedup(chip, &layer->pattern);
 }
 
 void espl_chip_layer_limits(const espl_chip *chip, const espl_chip_layer *layer, double *compute,

@@ -148,37 +148,21 @@ done:
     return status;
 }
 
-/* "N:M" with 0 < N <= M <= 1024. */
-static bool is_n_of_m(const char *text) {
-    char *end;
-    unsigned long n = *text >= '1' && *text <= '9' ? strtoul(text, &end, 10) : 0;
-    if (!n || *end != ':' || end[1] < '1' || end[1] > '9') return false;
-    unsigned long m = strtoul(end + 1, &end, 10);
-    return !*end && n <= m && m <= 1024;
-}
-
-/* The patterns of docs/chips.md. A profile may name one that this version of the toolkit does not prune to yet. */
-static bool is_pattern(const char *name) {
-    static const char *const words[] = {"unstructured", "block", "kernel", "channel"};
-    espl_pattern known;
-    if (espl_pattern_parse(name, &known) || is_n_of_m(name)) return true;
-    if (!strncmp(name, "bank ", 5)) return is_n_of_m(name + 5);
-    for (size_t i = 0; i < ESPL_COUNT(words); i++)
-        if (!strcmp(name, words[i])) return true;
-    return false;
+bool espl__chip_pattern(const char *text, espl_sparsity *out) {
+    *out = (espl_sparsity){.pattern = ESPL_PATTERN_DENSE};
+    return espl_pattern_parse(text, &out->pattern) || espl_sparsity_parse(text, out);
 }
 
 static espl_status check_patterns(const checker *c) {
     espl_status status = ESPL_OK;
-    char key[64];
+    char key[64], forms[ESPL_SPARSITY_FORMS];
+    espl_sparsity pattern;
     for (uint32_t i = 0; i < c->p->pattern_count; i++) {
         const pattern_row *row = &c->p->patterns[i];
         snprintf(key, sizeof key, "patterns[%u].pattern", (unsigned)i);
-        if (!is_pattern(row->pattern))
-            return wrong(
-                c, key,
-                "'%.40s' is not a pattern (dense, unstructured, N:M, block, bank N:M, kernel, channel)",
-                row->pattern);
+        if (!espl__chip_pattern(row->pattern, &pattern))
+            return wrong(c, key, "'%.40s' is not a pattern; give a name or one of: %s", row->pattern,
+                         espl_sparsity_forms(forms, sizeof forms));
         for (uint32_t j = 0; j < i; j++)
             if (!strcmp(c->p->patterns[j].pattern, row->pattern))
                 return wrong(c, key, "'%s' is in patterns[%u] already", row->pattern, (unsigned)j);

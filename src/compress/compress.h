@@ -44,5 +44,7 @@ typedef struct espl__layer_sums {
     uint64_t bytes;
 } espl__layer_sums;
 espl__layer_sums espl__layer_weights(const espl__node *node);
+/* The noted pattern of its weights, of several pruned ones the largest, and how evenly the non-zeros lie (NULL: not asked). */
+espl_sparsity espl__layer_pattern(const espl__node *node, double *balance);
 
 #endif

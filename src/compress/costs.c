@@ -55,10 +55,10 @@ static const char *weight_format(const espl__node *n) {
     return "f32";
 }
 
-/* The weights whose pattern counts as the layer's: the largest, before any that are dense. */
-static void describe_zeros(const espl__node *n, espl_layer_cost *l) {
+espl_sparsity espl__layer_pattern(const espl__node *n, double *balance) {
+    espl_sparsity pattern = {.pattern = ESPL_PATTERN_DENSE};
     int64_t most = 0;
-    l->balance = 1;
+    if (balance) *balance = 1;
     for (int i = 0; i < n->input_count && i < 32; i++) {
         espl__matrix m;
         espl__zeros axes;
@@ -66,9 +66,10 @@ static void describe_zeros(const espl__node *n, espl_layer_cost *l) {
         if (!v || !v->constant || v->zeros.pattern.pattern == ESPL_PATTERN_DENSE) continue;
         if (!espl__weight_matrix(n, i, &axes, &m) || espl__matrix_count(&m) <= most) continue;
         most = espl__matrix_count(&m);
-        l->pattern = v->zeros.pattern;
-        l->balance = espl__pattern_balance(&l->pattern, &m, v->constant);
+        pattern = v->zeros.pattern;
+        if (balance) *balance = espl__pattern_balance(&pattern, &m, v->constant);
     }
+    return pattern;
 }
 
 espl_status espl_costs_compute(espl_context *ctx, const espl_graph *graph, const espl_shape *shapes,
@@ -94,7 +95,7 @@ espl_status espl_costs_compute(espl_context *ctx, const espl_graph *graph, const
         espl__node *n = g->nodes[i];
         espl_layer_cost *l = &out->layers[out->count++];
         *l = (espl_layer_cost){.name = n->name, .op = n->op->name, .format = weight_format(n)};
-        describe_zeros(n, l);
+        l->pattern = espl__layer_pattern(n, &l->balance);
         l->macs = n->op->macs ? n->op->macs(n) : 0;
         espl__layer_sums sums = espl__layer_weights(n);
         l->params = sums.params;

@@ -222,6 +222,7 @@ static espl_chip_layer chip_layer(const task *k, const espl__node *n, uint64_t r
     espl_chip_layer l = {.macs = n->op->macs ? n->op->macs(n) : 0, .resident_bytes = resident};
     bool integer = n->input_count > 0 && espl__is_quantized(n->inputs[0]);
     l.weight_bytes = espl__layer_weights(n).bytes;
+    l.pattern = espl__layer_pattern(n, NULL);
     l.weight_format = integer ? ESPL_FORMAT_S8 : ESPL_FORMAT_F32;
     l.activation_format = !integer ? ESPL_FORMAT_F32 : n->inputs[0]->quant.format;
     if (integer && !espl_chip_supports(k->o->chip, l.weight_format, l.activation_format))

@@ -35,6 +35,13 @@ double espl_sparsity_share(const espl_sparsity *s) {
     return s->pattern == ESPL_PATTERN_DENSE ? 0 : (double)s->share;
 }
 
+bool espl__sparsity_implies(const espl_sparsity *a, const espl_sparsity *b) {
+    if (b->pattern == ESPL_PATTERN_DENSE) return true;
+    if (by_banks(a) && by_banks(b)) return b->m % a->m == 0 && (int64_t)a->n * (b->m / a->m) <= b->n;
+    if (a->pattern != b->pattern || a->rows != b->rows || a->columns != b->columns) return false;
+    return a->share > b->share - 1e-6f;
+}
+
 const char *espl_sparsity_text(const espl_sparsity *s, char *buf, size_t size) {
     const char *name = espl_pattern_name(s->pattern);
     double percent = 100 * (double)s->share;

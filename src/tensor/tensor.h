@@ -62,6 +62,8 @@ static inline bool espl__format_is_float(espl_format format) {
 /* The element type of a constant that holds the codes of a format. */
 espl_dtype espl__format_dtype(espl_format format);
 
+/* Whether weights of pattern `a` satisfy `b` too: 2:16 is also 4:32, and 90 % of zeros are also 80 %. */
+bool espl__sparsity_implies(const espl_sparsity *a, const espl_sparsity *b);
 /* The tightest pattern that the zeros of a matrix satisfy; recognise.c says how it is chosen. The share is the one that is
  * there. A tensor without many zeros costs a look at a few thousand elements. */
 ESPL_NODISCARD espl_status espl__pattern_recognise(espl_context *ctx, const espl__matrix *m, const espl_tensor *tensor,

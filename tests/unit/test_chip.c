@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "base/base.h"
+#include "chip/chip.h"
 #include "espalier/chip.h"
 
 static espl_context *ctx;
@@ -140,7 +141,7 @@ static void getters_tell_the_profile(void **state) {
     assert_int_equal(row.weights, ESPL_FORMAT_S8);
     assert_false(espl_chip_supports(chip, ESPL_FORMAT_S8, ESPL_FORMAT_F32));
     assert_false(espl_chip_supports(chip, ESPL_FORMAT_S8, ESPL_FORMAT_S8));
-    assert_true(espl_chip_pattern_speedup(chip, ESPL_PATTERN_DENSE) == 1);
+    assert_true(espl_chip_pattern_speedup(chip, &(espl_sparsity){0}) == 1);
     espl_chip_destroy(&chip);
     chip = load("x86-avx2");
     assert_string_equal(espl_chip_isa(chip), "avx2");
@@ -423,6 +424,32 @@ static void probe_gives_a_profile_that_loads_again(void **state) {
     assert_true(isnan(espl_chip_layer_joules(host, &layer))); /* nothing here measures energy */
     espl_chip_destroy(&again);
     espl_chip_destroy(&host);
+}
+
+static void patterns_gain_where_the_weights_satisfy_them(void **state) {
+    (void)state;
+    static const struct {
+        const char *chip, *pattern;
+        double speedup;
+    } rows[] = {
+        {"nvidia-a100", "2:4", 2},        {"nvidia-a100", "bank 2:4", 2},      {"nvidia-a100", "1:4", 2},
+        {"nvidia-a100", "1:2", 2},        {"nvidia-a100", "3:4", 1},           {"nvidia-a100", "bank 2:8", 1},
+        {"nvidia-a100", "dense", 1},      {"nvidia-a100", "unstructured 99%", 1}, {"bbs-arria10", "bank 4:32", 8},
+        {"bbs-arria10", "bank 2:16", 8},  {"bbs-arria10", "bank 4:16", 4},     {"bbs-arria10", "bank 5:32", 4},
+        {"bbs-arria10", "bank 2:24", 1},  {"bbs-arria10", "bank 9:32", 1},     {"x86-avx2", "2:4", 1},
+    };
+    for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
+        espl_chip *chip = load(rows[i].chip);
+        espl_sparsity pattern;
+        assert_true(espl_sparsity_parse(rows[i].pattern, &pattern));
+        double got = espl_chip_pattern_speedup(chip, &pattern);
+        if (got != rows[i].speedup) fail_msg("%s on %s: %g", rows[i].pattern, rows[i].chip, got);
+        espl_chip_destroy(&chip);
+    }
+    espl_sparsity pattern;
+    assert_true(espl__chip_pattern("unstructured", &pattern) && pattern.share == 0);
+    assert_true(espl__chip_pattern("block 4x4 50%", &pattern) && pattern.rows == 4);
+    assert_false(espl__chip_pattern("channel", &pattern));
 }
 
 int main(void) {
