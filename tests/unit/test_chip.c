@@ -454,6 +454,7 @@ static void patterns_gain_where_the_weights_satisfy_them(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(patterns_gain_where_the_weights_satisfy_them, setup, teardown),
         cmocka_unit_test_setup_teardown(bundled_profiles_load, setup, teardown),
         cmocka_unit_test_setup_teardown(getters_tell_the_profile, setup, teardown),
         cmocka_unit_test_setup_teardown(roofline_by_hand, setup, teardown),
