@@ -46,7 +46,8 @@ espl__cpu espl__cpu_machine(void) {
         !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
         return ESPL__CPU_AVX2;
     if (!__builtin_cpu_supports("avx512vnni")) return ESPL__CPU_AVX512;
-    return has_tiles() ? ESPL__CPU_AMX : ESPL__CPU_AVX512VNNI;
+    if (!__builtin_cpu_supports("avx512vbmi")) return ESPL__CPU_AVX512VNNI;
+    return has_tiles() ? ESPL__CPU_AMX : ESPL__CPU_AVX512VBMI;
 #else
     return ESPL__CPU_REF;
 #endif

@@ -1,4 +1,4 @@
-/* CPU features, found once, capped by ESPL_CPU=ref|avx2|avx512|avx512vnni|amx. */
+/* CPU features, found once, capped by ESPL_CPU=ref|avx2|avx512|avx512vnni|avx512vbmi|amx. */
 #ifndef ESPL_CPU_H
 #define ESPL_CPU_H
 
@@ -8,6 +8,7 @@
     X(AVX2, "avx2")       \
     X(AVX512, "avx512")   \
     X(AVX512VNNI, "avx512vnni") \
+    X(AVX512VBMI, "avx512vbmi") \
     X(AMX, "amx")
 
 typedef enum espl__cpu {

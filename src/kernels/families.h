@@ -46,6 +46,7 @@
     X(gemv_u8, avx512vnni, AVX512VNNI) \
     X(bank, avx512vnni, AVX512VNNI)    \
     X(bank_conv, avx512vnni, AVX512VNNI) \
+    X(bank_conv, avx512vbmi, AVX512VBMI) \
     X(conv_u8, amx, AMX)
 #else
 #define ESPL__KERNEL_FAMILIES(X) ESPL__KERNEL_FAMILIES_REF(X)

@@ -66,6 +66,7 @@ double peak_u8(espl__cpu level) {
     switch (level) {
         case ESPL__CPU_AMX:
             return rate(loop_tiles, 2 * 16 * 16 * 64 / 64);
+        case ESPL__CPU_AVX512VBMI:
         case ESPL__CPU_AVX512VNNI:
             return rate(loop_vnni512, 128);
         case ESPL__CPU_AVX512:

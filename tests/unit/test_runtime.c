@@ -325,7 +325,7 @@ static bool hash_of_level(const char *level, const char *what, int threads, char
 }
 
 static void compare_levels(const char *what) {
-    static const char *const levels[] = {"ref", "avx2", "avx512", "avx512vnni", "amx"};
+    static const char *const levels[] = {"ref", "avx2", "avx512", "avx512vnni", "avx512vbmi", "amx"};
     char first[64] = "", hash[64];
     for (size_t i = 0; i < ESPL_COUNT(levels); i++)
         for (int threads = 1; threads <= 4; threads += threads) {

@@ -9,7 +9,8 @@
  *
  * A lane is an output channel. The window of one pixel is shuffled by the positions of VL channels, and one
  * product adds UNIT useful products to each. Positions and weights are read and unpacked once for all pixels
- * of a tile, whose sums stay in registers. A unit whose slots lie in two windows takes two shuffles. */
+ * of a tile, whose sums stay in registers. A unit whose slots lie in two windows takes two shuffles, if
+ * there are no tables. */
 #include "kernels/bank/bank.h"
 #define CONV_U8
 #include "kernels/conv/finish.inc.h"
@@ -21,6 +22,7 @@ enum { BLOCKS = 4 };            /* blocks that are stored together */
 typedef struct {
     ptrdiff_t at[GROUPS];
     steps step;
+    unsigned kinds; /* of units that there are */
 } tile_pixels;
 
 /* One window of all pixels. */
@@ -35,47 +37,89 @@ static INLINE windows windows_at(const tile_pixels *px, const char *in, const in
     return x;
 }
 
-static INLINE vi window(const windows *x, const tile_pixels *px, int m) {
-    return window_u8(x->base[m / GROUP] + step_at(px->step, m % GROUP));
+static INLINE const char *pixel_at(const windows *x, const tile_pixels *px, int m) {
+    return x->base[m / GROUP] + step_at(px->step, m % GROUP);
 }
 
-/* Adds a unit whose slots lie in `count` windows from *off on, `left` of them in the first. */
-static INLINE void add_unit(const int32_t *off, int slots, int left, const char *in, const tile_pixels *px,
-                            unit x, vi *acc, const int count, const int MR) {
-    windows at[4];
+/* Where the slots of a unit lie: in one window, in two or four side by side in memory, in two or four apart.
+ */
+enum { ONE, JOINED_2, JOINED_4, APART_2, APART_4, KINDS };
+
+/* The units of a channel in order. */
+typedef struct {
+    const int32_t *off;  /* of the window of the first slot */
+    int32_t slots, left; /* of each window; of that one */
+} walk;
+
+static INLINE void next_unit(walk *at) {
+    for (at->left -= UNIT; at->left <= 0; at->left += at->slots) at->off++;
+}
+
+static INLINE int kind_of(const walk *at) {
+    if (at->left >= UNIT) return ONE;
+    const bool four = UNIT > 2 * at->slots;
+#ifdef TABLES
+    if (at->off[1] - at->off[0] == ESPL__BANK &&
+        (!four || (at->off[2] - at->off[0] == 2 * ESPL__BANK && at->off[3] - at->off[0] == 3 * ESPL__BANK)))
+        return four ? JOINED_4 : JOINED_2;
+#endif
+    return four ? APART_4 : APART_2;
+}
+
+static unsigned kinds_of(const espl__bank *bank) {
+    walk at = {bank->off, bank->slots, bank->slots};
+    unsigned kinds = 0;
+    for (int i = bank->count * bank->slots; i > 0; i -= UNIT, next_unit(&at)) kinds |= 1u << kind_of(&at);
+    return kinds;
+}
+
+static INLINE void add_apart(const walk *at, const char *in, const tile_pixels *px, unit x, vi *acc,
+                             const int count, const int MR) {
+    windows from[4];
     some_bytes some[4];
     UNROLL
     for (int i = 0; i < count; i++) {
-        at[i] = windows_at(px, in + off[i], MR);
-        some[i] = bytes_from((left + (i - 1) * slots) * (4 / UNIT));
+        from[i] = windows_at(px, in + at->off[i], MR);
+        some[i] = bytes_from((at->left + (i - 1) * at->slots) * (4 / UNIT));
     }
     UNROLL
     for (int m = 0; m < MR; m++) {
-        vi y = pick(window(&at[0], px, m), x.at);
+        vi y = pick(window_u8(pixel_at(&from[0], px, m)), x.at);
         UNROLL
-        for (int i = 1; i < count; i++) y = pick_some(y, some[i], window(&at[i], px, m), x.at);
+        for (int i = 1; i < count; i++) y = pick_some(y, some[i], window_u8(pixel_at(&from[i], px, m)), x.at);
         acc[m] = unit_dot(acc[m], y, x);
     }
 }
 
-/* The sums of VL channels; `w` is where their first vector starts. */
-static INLINE void add_banks(const espl__bank *bank, const uint8_t *w, const char *in, const tile_pixels *px,
-                             vi *acc, const int MR, const bool SPLIT) {
-    const int32_t *off = bank->off;
-    const int slots = bank->slots;
-    int left = slots; /* of the window at *off */
-    for (int v = bank->count * slots / 4; v > 0; v -= 2, w += BANK_PAIR) {
+#ifdef TABLES
+static INLINE void add_joined(const walk *at, const char *in, const tile_pixels *px, unit x, vi *acc,
+                              const int count, const int MR) {
+    const windows from = windows_at(px, in + *at->off, MR);
+    const vi order = positions_in_table(x.at, at->left, at->slots);
+    UNROLL
+    for (int m = 0; m < MR; m++)
+        acc[m] = unit_dot(acc[m], pick_in_table(table_u8(pixel_at(&from, px, m), count), order), x);
+}
+#endif
+
+/* Adds the units of one kind to the sums of VL channels, whose first vector starts at w. A loop for each kind
+ * keeps the sums in their registers; the order of integers does not matter. */
+static INLINE void add_units(const espl__bank *bank, const uint8_t *w, const char *in, const tile_pixels *px,
+                             vi *acc, const int KIND, const int MR) {
+    const bool all = px->kinds == 1u << KIND;
+    walk at = {bank->off, bank->slots, bank->slots};
+    for (int v = bank->count * bank->slots / 4; v > 0; v -= 2, w += BANK_PAIR) {
         UNROLL
-        for (int u = 0; u < 8; u += UNIT) { /* of the pair */
+        for (int u = 0; u < 8; u += UNIT, next_unit(&at)) { /* of the pair */
             if (u == 4 && v == 1) break;
+            if (!all && kind_of(&at) != KIND) continue;
             const unit x = unit_load(w, u / 4, u % 4);
-            if (!SPLIT || left >= UNIT)
-                add_unit(off, slots, left, in, px, x, acc, 1, MR);
-            else if (UNIT < 4 || slots > 1)
-                add_unit(off, slots, left, in, px, x, acc, 2, MR);
+#ifdef TABLES
+            if (KIND == JOINED_2 || KIND == JOINED_4)
+                add_joined(&at, in, px, x, acc, KIND == JOINED_2 ? 2 : 4, MR);
             else
-                add_unit(off, slots, left, in, px, x, acc, 4, MR);
-            for (left -= UNIT; left <= 0; left += slots) off++;
+#endif
+                add_apart(&at, in, px, x, acc, KIND == ONE ? 1 : KIND == APART_2 ? 2 : 4, MR);
         }
     }
 }
@@ -83,17 +127,20 @@ static INLINE void add_banks(const espl__bank *bank, const uint8_t *w, const cha
 /* The sums of a block, for pixels `stride` sums apart. */
 static INLINE void tile(const espl__conv *p, const char *in, const tile_pixels *px, int block, int32_t *sums,
                         int stride, const int MR) {
-    const espl__bank *bank = p->bank;
-    const uint8_t *w = (const uint8_t *)p->w + block * bank->block;
+    const uint8_t *w = (const uint8_t *)p->w + block * p->bank->block;
     const int32_t *bias = (const int32_t *)p->bias + block * ESPL__NR;
     for (int c = 0; c < ESPL__NR; c += VL) {
         vi acc[MR_MAX];
         UNROLL
         for (int m = 0; m < MR; m++) acc[m] = vi_load(bias + c);
-        if (bank->slots % UNIT == 0)
-            add_banks(bank, w + c * 4, in, px, acc, MR, false);
-        else
-            add_banks(bank, w + c * 4, in, px, acc, MR, true);
+        UNROLL
+        for (int kind = 0; kind < KINDS; kind++) {
+#ifndef TABLES
+            if (kind == JOINED_2 || kind == JOINED_4) continue;
+#endif
+            if (kind == APART_4 && UNIT < 4) continue;
+            if (px->kinds & 1u << kind) add_units(p->bank, w + c * 4, in, px, acc, kind, MR);
+        }
         UNROLL
         for (int m = 0; m < MR; m++) vi_store(sums + m * stride + c, acc[m]);
     }
@@ -126,7 +173,7 @@ static INLINE void run(finish_fn *finish, const espl__conv *p, const char *in, c
     _Alignas(64) int32_t sums[MR_MAX * BLOCKS * ESPL__NR];
     const bool rows = p->width && p->width < pixels,
                joined = rows && p->width % GROUP == 0 && (int)MR_MAX > (int)GROUP;
-    tile_pixels px = {.step = steps_of(p->in_step)};
+    tile_pixels px = {.step = steps_of(p->in_step), .kinds = kinds_of(p->bank)};
     assert(pixels >= 0 && block0 >= 0 && p->bank->size == ESPL__BANK);
     for (int first = 0, count; first < pixels; first += count) {
         const int row = rows && !joined ? p->width - first % p->width : pixels;
