@@ -9,6 +9,7 @@ forms that ONNX Runtime runs in integers:
 They are written once, below the build folder; the seed is the network's name. Run by itself, writes all and prints them.
 """
 import logging
+import os
 import zlib
 from dataclasses import dataclass
 from typing import Callable
@@ -282,23 +283,30 @@ def made(network, form="f32"):
 ALL_S8 = 'layers: [{match: "*", pattern: dense, format: s8}]\n'
 
 
-def ours(network):
-    """(file, how it was made) of the network with every layer in s8, as .espl: what the QDQ file says, or else compress
-    with ranges of the same samples."""
-    if "qdq" in network.forms:
-        return common.to_espl(made(network, "qdq"), FOLDER / f"{network.name}.qdq.espl"), "qdq"
-    folder = FOLDER / f"{network.name}.compressed"
+def compressed(network, name, recipe):
+    """The folder that compress makes of the f32 network with the text of a recipe, with ranges of other samples than those
+    that are timed. Made again when the program is newer."""
+    folder = FOLDER / f"{network.name}.{name}"
+    if os.environ.get("ESPL_CPU"):
+        folder = folder.with_name(f"{folder.name}.{os.environ['ESPL_CPU']}")
     source = made(network, "f32")
     newest = max(source.stat().st_mtime, (common.BUILD / "espalier").stat().st_mtime)
     if not (folder / "model.espl").exists() or (folder / "model.espl").stat().st_mtime < newest:
         samples = np.stack([network.sample(1 + i) for i in range(CALIBRATION)])
         np.save(FOLDER / f"{network.name}.npy", samples)
-        recipe, data = FOLDER / "all-s8.yaml", FOLDER / f"{network.name}.yaml"
-        recipe.write_text(ALL_S8)
+        text, data = FOLDER / f"{name}.yaml", FOLDER / f"{network.name}.yaml"
+        text.write_text(recipe)
         data.write_text(f"kind: npy\npath: {network.name}.npy\n")
-        common.espalier("compress", source, "--chip", common.chip(), "--data", data, "--calib", data, "--recipe", recipe,
+        common.espalier("compress", source, "--chip", common.chip(), "--data", data, "--calib", data, "--recipe", text,
                         "--max-drop", 100, "-o", folder)
-    return folder / "model.espl", "compress"
+    return folder
+
+
+def ours(network):
+    """(file, how it was made) of the network with every layer in s8, as .espl: what the QDQ file says, or else compress."""
+    if "qdq" in network.forms:
+        return common.to_espl(made(network, "qdq"), FOLDER / f"{network.name}.qdq.espl"), "qdq"
+    return compressed(network, "compressed", ALL_S8) / "model.espl", "compress"
 
 
 if __name__ == "__main__":
