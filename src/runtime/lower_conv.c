@@ -117,7 +117,7 @@ static void conv_rows(const espl__window *g, linear_step *l) {
  * weights alone: the two ways round differently, and the same input shall give the same bytes everywhere. */
 static bool mostly_zero(const weights *w, int64_t count) {
     const float *x = w->data;
-    int64_t left = 0, most = count / 5;
+    int64_t left = 0, most = count / 7;
     for (int64_t i = 0; i < count && left <= most; i++) left += x[i] != 0;
     return left <= most;
 }

@@ -28,8 +28,10 @@ static const struct {
     {"ESPL_CPU", "the best instruction set that may be used: ref, avx2, avx512, avx512vnni, avx512vbmi or amx"},
     {"ESPL_CHIPS", "a folder of chip profiles of your own: --chip NAME finds NAME.yaml there first"},
     {"ESPL_ASSETS", "replaces `${ESPL_ASSETS}` in the paths of data descriptions (../shared without it)"},
+    {"ESPL_TUNE",
+     "0: which of two kernels computes a layer with sparse weights is not measured, a rule decides"},
     {"XDG_CACHE_HOME",
-     "where `espalier bench --layers` keeps what it measured of this machine (~/.cache without it)"},
+     "where what was measured of this machine is kept, peaks and choices of kernels (~/.cache without it)"},
 };
 
 const char *option_usage(const option *o, char *buf, size_t size) {
