@@ -10,27 +10,36 @@
 #include "kernels/gemv/rows.inc.h"
 
 /* The processor's own prefetchers stop at the end of a page, and blocks are short: 12 KB for 4096 inputs that
- * keep 2 of
- * 16. So lines are asked for AHEAD bytes before they are used; behind the end of the blocks of a tile come
- * those of the next. Of a matrix of less than NEAR bytes, which may well be in the second-level cache,
- * nothing is: it would cost a fifth there. */
+ * keep 2 of 16. So lines are asked for AHEAD bytes before they are used; behind the end of the blocks of a
+ * tile come those of the next. Of a matrix of less than NEAR bytes, which may well be in the second-level
+ * cache, nothing is: it would cost a fifth there. */
 enum { AHEAD = 1536, NEAR = 1 << 20 };
 
 static INLINE bool is_far(const espl__conv *p) {
     return (p->channels + ESPL__NR - 1) / ESPL__NR * p->bank->block >= NEAR;
 }
 
-static INLINE ptrdiff_t ahead_of(const espl__bank *k, const uint8_t *w, const uint8_t *end, int NRB) {
-    return end - w > AHEAD ? AHEAD : AHEAD + (NRB - 1) * k->block;
+/* The part of the first block to ask for, `bytes` at a time, with those of the blocks beside it. */
+typedef struct fetcher {
+    const uint8_t *at, *end, *next;
+} fetcher;
+
+static INLINE fetcher fetch_from(const espl__bank *k, const uint8_t *w, int bytes, int NRB) {
+    return (fetcher){w + AHEAD / bytes * bytes, w + k->block, w + NRB * k->block};
 }
 
-static INLINE void fetch_ahead(const uint8_t *w, steps w_step, ptrdiff_t ahead, int bytes, int NRB) {
+static INLINE void fetch_part(fetcher *f, steps w_step, int bytes, int NRB) {
+    if (f->at >= f->end) {
+        f->at = f->next;
+        f->end = f->next + AHEAD; /* no more than that is asked for before the tile ends */
+    }
     UNROLL
     for (int n = 0; n < NRB; n++) {
         UNROLL
         for (int i = 0; i < bytes; i += 64)
-            _mm_prefetch((const char *)w + ahead + step_at(w_step, n) + i, _MM_HINT_T0);
+            _mm_prefetch((const char *)f->at + step_at(w_step, n) + i, _MM_HINT_T0);
     }
+    f->at += bytes;
 }
 
 #ifdef GEMV_U8
@@ -103,23 +112,24 @@ static INLINE void one_slot_u8(vi *acc, bank_walk *at, const char *in, steps x_s
 static INLINE void tile_u8(const espl__conv *p, const char *in, int block, vi *sums, int MR, int NRB) {
     const espl__bank *k = p->bank;
     const int NV = NRB * VPB, vectors = (int)((int64_t)k->count * k->slots / 4);
-    const uint8_t *w = (const uint8_t *)p->w + block * k->block, *end = w + k->block;
+    const uint8_t *w = (const uint8_t *)p->w + block * k->block;
     const int32_t *bias = (const int32_t *)p->bias + block * ESPL__NR;
     const steps w_step = steps_of(k->block), x_step = steps_of(p->in_step);
     const bool far = is_far(p);
+    fetcher ahead = fetch_from(k, w, BANK_PAIR, NRB);
     bank_walk at = {k->off, k->slots, k->slots};
     vi acc[32];
     UNROLL
     for (int i = 0; i < MR * NV; i++) acc[i] = vi_load(bias + i % NV * VL);
     if (k->slots == 1)
         for (int v = 0; v < vectors; v += 2, w += BANK_PAIR) {
-            if (far) fetch_ahead(w, w_step, ahead_of(k, w, end, NRB), BANK_PAIR, NRB);
+            if (far) fetch_part(&ahead, w_step, BANK_PAIR, NRB);
             one_slot_u8(acc, &at, in, x_step, w, w_step, 0, MR, NRB);
             if (v + 1 < vectors) one_slot_u8(acc, &at, in, x_step, w, w_step, 1, MR, NRB);
         }
     else
         for (int v = 0; v < vectors; v += 2, w += BANK_PAIR) {
-            if (far) fetch_ahead(w, w_step, ahead_of(k, w, end, NRB), BANK_PAIR, NRB);
+            if (far) fetch_part(&ahead, w_step, BANK_PAIR, NRB);
             step_u8(acc, &at, in, x_step, w, w_step, 0, MR, NRB);
             if (v + 1 < vectors) step_u8(acc, &at, in, x_step, w, w_step, 1, MR, NRB);
         }
@@ -172,11 +182,12 @@ static INLINE void tile_f32(const espl__conv *p, const char *in, int block, vf *
                             int MR, int NRB) {
     const espl__bank *k = p->bank;
     const int NV = NRB * VPB, per = size == 16 ? 8 : 6, bytes = values == ESPL_F32 ? 64 : 32;
-    const uint8_t *w = (const uint8_t *)p->w + block * k->block, *end = w + k->block;
+    const uint8_t *w = (const uint8_t *)p->w + block * k->block;
     const float *bias = (const float *)p->bias + block * ESPL__NR;
     const steps w_step = steps_of(k->block), x_step = steps_of(p->in_step);
     const int32_t *off = k->off;
     const bool far = is_far(p);
+    fetcher ahead = fetch_from(k, w, BANK_VECTOR + per * bytes, NRB);
     window_f32 window[4];
     int left = 0;
     vf acc[32];
@@ -186,7 +197,7 @@ static INLINE void tile_f32(const espl__conv *p, const char *in, int block, vf *
     for (int64_t v = (int64_t)k->count * k->slots; v > 0; v -= per) {
         UNROLL
         for (int n = 0; n < NV; n++) at[n] = vi_load(w + step_at(w_step, n / VPB) + n % VPB * VL * 4);
-        if (far) fetch_ahead(w, w_step, ahead_of(k, w, end, NRB), BANK_VECTOR + per * bytes, NRB);
+        if (far) fetch_part(&ahead, w_step, BANK_VECTOR + per * bytes, NRB);
         w += BANK_VECTOR;
         for (int i = v < per ? (int)v : per; i > 0; i--, w += bytes) {
             if (left == 0) {

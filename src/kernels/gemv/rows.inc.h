@@ -17,6 +17,13 @@ typedef tile_fn *tile_table[9][4];
 /* What becomes of the sums of `rows` rows and `nrb` blocks. */
 typedef void finish_fn(const espl__conv *p, void *sums, int nrb, int rows, place at);
 
+/* The last blocks of one row, if they would take several narrow tiles: one of the widest with so many of the
+ * blocks before them has more streams, and sums those once more for nothing. */
+static INLINE int blocks_again(int rows, int all, int left) {
+    const int widest = blocks_per_tile(rows, all);
+    return rows == 1 && left < widest && left > blocks_per_tile(rows, left) ? widest - left : 0;
+}
+
 static INLINE void run(const tile_table tiles, finish_fn *finish, const espl__conv *p, const char *in,
                        char *out, const char *res, int rows, int block0, int block1) {
     _Alignas(64) int32_t sums[32 * VL];
@@ -25,12 +32,13 @@ static INLINE void run(const tile_table tiles, finish_fn *finish, const espl__co
         const int mr = rows - r < 4 ? rows - r : 4;
         const char *x = in + r * p->in_step;
         for (int block = block0; block < block1;) {
-            const int nrb = blocks_per_tile(mr, block1 - block);
-            tiles[nrb][mr - 1](p, x, block, sums);
-            finish(p, sums, nrb, mr,
+            const int again = blocks_again(mr, block1 - block0, block1 - block),
+                      nrb = blocks_per_tile(mr, block1 - block + again);
+            tiles[nrb][mr - 1](p, x, block - again, sums);
+            finish(p, sums + again * ESPL__NR, nrb - again, mr,
                    (place){block * ESPL__NR, p->channels, out + r * p->out_step, p->out_step,
                            res ? res + r * p->res_step : NULL, p->res_step});
-            block += nrb;
+            block += nrb - again;
         }
     }
 }
