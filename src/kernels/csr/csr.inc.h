@@ -1,16 +1,16 @@
 /* Convolution with compressed sparse rows: one body for every instruction set. The including file has the
- * vector words (simd/<isa>.h).
+ * vector words (simd/<isa>.h) and FOR_VECTORS(X), X(1) and so on up to the vectors of the longest strip.
  *
  * A weight that is not 0 meets any input element, so vectors cannot lie across channels, as they do
- * elsewhere: they lie across pixels. A strip of up to VECTORS vectors of pixels is copied to the scratch,
- * transposed, [element][pixel]; a weight is then one broadcast and a product for each vector, and the sums of
- * a channel are as many chains as the units need. The sums of 16 channels, [channel][pixel], are transposed
- * back in the store. */
+ * elsewhere: they lie across pixels. A strip of pixels is copied to the scratch, transposed,
+ * [element][pixel]; a weight is then one broadcast and a product for each vector. The sums of 16 channels,
+ * [channel][pixel], are transposed back in the store. */
 #include "kernels/csr/csr.h"
 #include "kernels/families.h"
 #include "kernels/simd/requant.inc.h"
 
-enum { VECTORS = 4, ROWS_MOST = 2 }; /* of a strip at most */
+/* Of a strip at most; sums side by side: a product takes four or five cycles and two start in each. */
+enum { VECTORS = ESPL__CSR_STRIP / VL, SUMS = 8 };
 
 /* Where the pixels of a strip are; what the last vector has too many repeats the last pixel. */
 typedef struct strip {
@@ -75,45 +75,43 @@ static INLINE void multiply(const espl__csr *m, const float *elements, int32_t i
     for (int v = 0; v < NV; v++) acc[v] = vf_fma(vf_load(x + v * VL), w, acc[v]);
 }
 
-/* The sums of NV vectors of pixels and ROWS channels from c on: side by side as long as each has weights, so
+/* The sums of NV vectors of pixels and NR channels from c on: side by side as long as each has weights, so
  * that there are sums enough to keep the units busy. */
-static INLINE void sum_group(const espl__conv *p, const float *elements, int c, float *sums, int NV,
-                             int ROWS) {
+static INLINE void sum_group(const espl__conv *p, const float *elements, int c, float *sums, int NV, int NR) {
     const espl__csr m = *p->csr;
-    vf acc[ROWS_MOST * VECTORS];
-    int32_t i[ROWS_MOST], common = INT32_MAX;
+    vf acc[SUMS];
+    int32_t i[SUMS], common = INT32_MAX;
     UNROLL
-    for (int r = 0; r < ROWS; r++) {
+    for (int r = 0; r < NR; r++) {
         i[r] = m.start[c + r];
         common = m.start[c + r + 1] - i[r] < common ? m.start[c + r + 1] - i[r] : common;
         const vf bias = vf_set1(((const float *)p->bias)[c + r]);
         UNROLL
-        for (int v = 0; v < NV; v++) acc[r * VECTORS + v] = bias;
+        for (int v = 0; v < NV; v++) acc[r * NV + v] = bias;
     }
-    if (ROWS > 1)
+    if (NR > 1)
         for (; common > 0; common--) {
             UNROLL
-            for (int r = 0; r < ROWS; r++) multiply(&m, elements, i[r]++, acc + r * VECTORS, NV);
+            for (int r = 0; r < NR; r++) multiply(&m, elements, i[r]++, acc + r * NV, NV);
         }
     UNROLL
-    for (int r = 0; r < ROWS; r++) {
+    for (int r = 0; r < NR; r++) {
         for (const int32_t end = m.start[c + r + 1]; i[r] < end;)
-            multiply(&m, elements, i[r]++, acc + r * VECTORS, NV);
+            multiply(&m, elements, i[r]++, acc + r * NV, NV);
         UNROLL
-        for (int v = 0; v < NV; v++) vf_store(sums + (r * VECTORS + v) * VL, acc[r * VECTORS + v]);
+        for (int v = 0; v < NV; v++) vf_store(sums + (r * VECTORS + v) * VL, acc[r * NV + v]);
     }
 }
 
 /* The channels from c0 to c1. */
 static INLINE void sum_rows(const espl__conv *p, const float *elements, int c0, int c1, float *sums, int NV) {
+    const int NR = SUMS / (NV > 2 ? 4 : 2);
     int c = c0;
-    for (; c + ROWS_MOST <= c1; c += ROWS_MOST)
-        sum_group(p, elements, c, sums + (c - c0) * VECTORS * VL, NV, ROWS_MOST);
+    for (; c + NR <= c1; c += NR) sum_group(p, elements, c, sums + (c - c0) * VECTORS * VL, NV, NR);
     for (; c < c1; c++) sum_group(p, elements, c, sums + (c - c0) * VECTORS * VL, NV, 1);
 }
 
 typedef void sum_fn(const espl__conv *p, const float *elements, int c0, int c1, float *sums);
-#define FOR_VECTORS(X) X(1) X(2) X(3) X(4)
 #define DEFINE(NV)                                                                                       \
     static void sum_rows_##NV(const espl__conv *p, const float *elements, int c0, int c1, float *sums) { \
         sum_rows(p, elements, c0, c1, sums, NV);                                                         \
@@ -163,8 +161,7 @@ static void store_lanes(const espl__conv *p, const strip *s, const float *sums, 
 static void csr_conv_f32(const espl__conv *p, const float *in, float *out, const float *res, int pixels,
                          int block0, int block1) {
     strip s;
-    const int room = espl__csr_strip(p) / VL, most = room < VECTORS ? room : VECTORS;
-    const int vectors = (pixels + VL - 1) / VL, strips = (vectors + most - 1) / most;
+    const int vectors = (pixels + VL - 1) / VL, strips = (vectors + VECTORS - 1) / VECTORS;
     float *elements = p->scratch;
     for (int t = 0, done = 0; t < strips; t++) {
         const int end = (int)((int64_t)vectors * (t + 1) / strips) * VL;

@@ -61,8 +61,8 @@ void espl__csr_fill(const espl__weight_order *o, const float *w, int64_t block0,
     }
 }
 
-/* The elements of a strip, [element][pixel], and the sums of 16 channels of the longest, [channel][pixel]. */
+/* The elements of a strip, [element][pixel], and the sums of 16 channels, [channel][pixel]. */
 size_t espl__csr_scratch_bytes(const espl__conv *p) {
     const size_t elements = (size_t)p->segments * (size_t)p->seg_k;
-    return (elements * (size_t)espl__csr_strip(p) + ESPL__NR * ESPL__CSR_STRIP) * sizeof(float);
+    return (elements + ESPL__NR) * ESPL__CSR_STRIP * sizeof(float);
 }
