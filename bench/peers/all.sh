@@ -3,11 +3,11 @@
 # short rounds, to see that everything works. Nothing else should run on the machine. ESPL_BUILD names another build folder.
 set -eu
 cd "$(dirname "$0")/../.."
-write='' ort='' memory='' onednn='' pruned='' sparse=''
+write='' ort='' memory='' onednn='' pruned='' sparse='' csr=''
 for option in "$@"; do
     case $option in
         --write) write=--write ;;
-        --quick) ort='--rounds 3 --seconds 0.1' memory='--rounds 1' onednn='--rounds 3 --seconds 0.02' pruned='--rounds 3 --seconds 0.05' sparse='--rounds 1' ;;
+        --quick) ort='--rounds 3 --seconds 0.1' memory='--rounds 1' onednn='--rounds 3 --seconds 0.02' pruned='--rounds 3 --seconds 0.05' sparse='--rounds 1' csr='--rounds 3' ;;
         *) echo "usage: bench/peers/all.sh [--write] [--quick]" >&2; exit 2 ;;
     esac
 done
@@ -26,4 +26,6 @@ for cpu in vnni avx2; do run onednn.py --cpu $cpu $onednn; done
 run sparse.py $sparse
 run pruned.py $pruned
 run pruned.py --cpu vnni $pruned
+run csr.py $csr
+run csr.py --cpu avx2 $csr
 run kernels.py
