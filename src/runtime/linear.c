@@ -84,6 +84,14 @@ static void convolve(const linear_step *l, const espl__kernels *k, const char *i
     }
 }
 
+void espl__linear_call(const linear_step *l, const espl__kernels *k, const char *in, char *out,
+                       const char *res, int pixels) {
+    if (l->depthwise)
+        depthwise(l, k, in, out, res, pixels);
+    else
+        convolve(l, k, in, out, res, pixels, 0, l->blocks, NULL, NULL);
+}
+
 static void *scratch_of(const linear_job *j, int thread) {
     const linear_step *l = j->l;
     return l->scratch < 0 ? NULL : (char *)j->s->buffers[l->scratch].data + thread * l->scratch_bytes;

@@ -26,6 +26,11 @@ struct linear_step {
 };
 
 void espl__linear_run(const step *st, espl_session *s);
+/* One call of its kernel for whole rows and all channels, wherever they lie; not for kernels that need
+ * scratch.
+ */
+void espl__linear_call(const linear_step *l, const espl__kernels *k, const char *in, char *out,
+                       const char *res, int pixels);
 /* Pixels that follow each other without gaps in all views: one long row, cut so that threads can share it. */
 void espl__linear_flatten(linear_step *l, int64_t pixels, ptrdiff_t in_step, ptrdiff_t out_step,
                           ptrdiff_t res_step);

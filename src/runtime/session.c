@@ -60,6 +60,7 @@ espl_status espl_session_create(espl_context *ctx, const espl_graph *graph,
     ESPL_TRY(create_tables(s, diag));
     espl__arena_reserve(&s->arena, weight_bytes(s->graph));
     ESPL_TRY(espl__lower_graph(s, diag));
+    if (!s->profile) ESPL_TRY(espl__lower_bands(s, diag)); /* layers that are timed run one by one */
     ESPL_TRY(espl__plan_settle(s, diag));
     ESPL_TRY(espl__plan_memory(s, diag));
     ESPL_TRY(espl__plan_choose(s, diag));

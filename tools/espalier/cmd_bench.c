@@ -235,6 +235,8 @@ const command command_bench = {
         "and "
         "activations that it passes a second, and how much of its time this machine would need at least for "
         "those operations and for those bytes. What the machine reaches is measured once and kept in "
-        "~/.cache/espalier/host.yaml (espalier chip probe measures it again).",
+        "~/.cache/espalier/host.yaml (espalier chip probe measures it again). Layers that share bands of "
+        "rows otherwise "
+        "run one by one then, which takes a little longer.",
     .example = "espalier bench examples/digits.onnx\nespalier bench model.espl --threads 1 --layers",
 };
