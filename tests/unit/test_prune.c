@@ -1,5 +1,8 @@
 /* Pruning: masks against numpy's (tests/oracle/make_prune_fixtures.py), patterns recognised again, layers that stay dense. */
+#define _GNU_SOURCE
 #include "graph_oracle.h"
+
+#include <unistd.h>
 
 #include "compress/compress.h"
 #include "passes/passes.h"
@@ -220,6 +223,70 @@ static void global_pruning_takes_layers_together(void **state) {
     espl_graph_destroy(&r.g);
 }
 
+/* The constant behind a node's weights as the file has it: f32, or codes behind a DequantizeLinear. */
+static const espl_tensor *stored_weights(const espl__node *n) {
+    const espl__value *v = n->inputs[1];
+    if (v->constant) return v->constant;
+    assert_true(espl__node_is(v->producer, "DequantizeLinear"));
+    return v->producer->inputs[0]->constant;
+}
+
+/* Counts along the input channels of a filter [O][I][H][W], or down the columns of a matrix [K][N], by hand. */
+static int most_in_four(const espl_tensor *t) {
+    bool filter = t->shape.rank == 4;
+    int64_t taps = filter ? t->shape.dim[2] * t->shape.dim[3] : 1, rows = t->shape.dim[filter ? 0 : 1];
+    int64_t inputs = t->shape.dim[filter ? 1 : 0];
+    int most = 0;
+    for (int64_t o = 0; o < rows; o++)
+        for (int64_t tap = 0; tap < taps; tap++)
+            for (int64_t i = 0; i < inputs; i += 4) {
+                int count = 0;
+                for (int64_t k = i; k < i + 4 && k < inputs; k++) {
+                    int64_t at = filter ? (o * inputs + k) * taps + tap : k * rows + o;
+                    count += t->dtype == ESPL_F32 ? ((const float *)t->data)[at] != 0 : ((const int8_t *)t->data)[at] != 0;
+                }
+                most = count > most ? count : most;
+            }
+    return most;
+}
+
+/* 2:4 as TensorRT takes it: what is read again from the file, without our passes, has at most 2 of 4. */
+static void exported_onnx_has_its_zeros_in_place(void **state) {
+    char path[] = "/tmp/espl_test_prune_XXXXXX";
+    int file = mkstemp(path);
+    assert_true(file >= 0 && close(file) == 0);
+    for (int integers = 0; integers < 2; integers++) {
+        rig r;
+        decision d[7] = {0};
+        espl_graph *again = NULL;
+        int products = 0;
+        make_layers(&r, *state);
+        range *ranges = calloc((size_t)r.g->value_count + 1, sizeof *ranges);
+        for (int i = 0; i < 7; i++) {
+            assert_true(espl_sparsity_parse("2:4", &d[i].pattern));
+            d[i].weights = integers ? ESPL_FORMAT_S8 : ESPL_FORMAT_F32;
+        }
+        assert_int_equal(espl__prune_apply(r.g, d, NULL), ESPL_OK);
+        assert_int_equal(espl__ptq_apply(r.g, ranges, d, ESPL_FLAVOUR_PORTABLE, NULL), ESPL_OK);
+        assert_int_equal(espl_onnx_write(*state, r.g, NULL, path, NULL), ESPL_OK);
+        assert_int_equal(espl_onnx_read(*state, path, &again, NULL), ESPL_OK);
+        for (int i = 0; i < again->node_count; i++) {
+            const espl__node *n = again->nodes[i];
+            if (!espl__node_is(n, "Conv") && !espl__node_is(n, "MatMul")) continue;
+            const espl_tensor *w = stored_weights(n);
+            assert_int_equal(w->dtype, integers ? ESPL_S8 : ESPL_F32);
+            bool is_pruned = products == 1 || products == 2 || products == 6;
+            assert_int_equal(most_in_four(w), is_pruned ? 2 : w->shape.dim[1] == 3 ? 3 : w->shape.dim[1] == 1 ? 1 : 4);
+            products++;
+        }
+        assert_int_equal(products, 7);
+        espl_graph_destroy(&again);
+        espl_graph_destroy(&r.g);
+        free(ranges);
+    }
+    unlink(path);
+}
+
 /* What is read from a file has no notes; the pass makes them, of codes too, but not where 0 is no zero. */
 static void the_pass_finds_what_was_pruned(void **state) {
     rig r;
@@ -261,6 +328,7 @@ int main(void) {
         cmocka_unit_test(stray_zeros_hide_no_pattern),
         cmocka_unit_test(layers_stay_dense_where_a_pattern_is_not_for_them),
         cmocka_unit_test(global_pruning_takes_layers_together),
+        cmocka_unit_test(exported_onnx_has_its_zeros_in_place),
         cmocka_unit_test(the_pass_finds_what_was_pruned),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
