@@ -1,4 +1,4 @@
-# cmake -DOUT=x.c -DFILES="a.yaml|b.yaml" -P EmbedText.cmake: writes the chip profiles as a C table.
+# cmake -DOUT=x.c -DTABLE=name -DFILES="a.yaml|b.yaml" -P EmbedText.cmake: writes the files as a C table of espl__bundled.
 string(REPLACE "|" ";" files "${FILES}")
 list(SORT files)
 set(texts "")
@@ -13,5 +13,6 @@ foreach(file ${files})
   string(APPEND rows "    {\"${name}\", (const char *)text_${index}, sizeof text_${index} - 1},\n")
   math(EXPR index "${index} + 1")
 endforeach()
-file(WRITE ${OUT} "/* Made from chips/ by cmake/EmbedText.cmake. */\n#include \"chip/chip.h\"\n\n${texts}
-const espl__chip_bundled espl__chip_bundle[] = {\n${rows}    {NULL, NULL, 0},\n};\n")
+file(WRITE ${OUT} "/* Made by cmake/EmbedText.cmake. */\n#include \"base/base.h\"\n\n${texts}
+extern const espl__bundled ${TABLE}[];
+const espl__bundled ${TABLE}[] = {\n${rows}    {NULL, NULL, 0},\n};\n")

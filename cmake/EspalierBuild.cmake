@@ -77,15 +77,15 @@ function(espl_folder name)
   endif()
 endfunction()
 
-# espl_embed(NAME pattern): the files become a C table in the library espl_NAME (cmake/EmbedText.cmake).
-function(espl_embed name pattern)
+# espl_embed(NAME table pattern): the files become the C table in the library espl_NAME (cmake/EmbedText.cmake).
+function(espl_embed name table pattern)
   file(GLOB files CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${pattern})
   list(JOIN files "|" list)
-  set(table ${PROJECT_BINARY_DIR}/${name}_bundle.c)
+  set(source ${PROJECT_BINARY_DIR}/${name}_bundle.c)
   set(script ${PROJECT_SOURCE_DIR}/cmake/EmbedText.cmake)
-  add_custom_command(OUTPUT ${table} COMMAND ${CMAKE_COMMAND} -DOUT=${table} "-DFILES=${list}" -P ${script}
-    DEPENDS ${files} ${script} VERBATIM)
-  target_sources(espl_${name} PRIVATE ${table})
+  add_custom_command(OUTPUT ${source} COMMAND ${CMAKE_COMMAND} -DOUT=${source} -DTABLE=${table} "-DFILES=${list}"
+    -P ${script} DEPENDS ${files} ${script} VERBATIM)
+  target_sources(espl_${name} PRIVATE ${source})
 endfunction()
 
 # espl_kernels(kernels USES ...): like espl_folder; the end of a file's name says which instruction set it may use.

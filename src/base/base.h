@@ -119,6 +119,15 @@ ESPL_NODISCARD espl_status espl__dir_commit(espl_context *ctx, const char *path,
 void espl__dir_abort(espl_context *ctx, const char *temporary);
 /* Joins folder and name into a string owned by the caller (espl__free), NULL without memory. */
 char *espl__path_join(espl_context *ctx, const char *folder, const char *name);
+/* A text that was built into the library. Tables of them are made from a folder's files, sorted, and end with a NULL name. */
+typedef struct espl__bundled {
+    const char *name, *text;
+    size_t length;
+} espl__bundled;
+/* NULL if there is none of that name. */
+const espl__bundled *espl__bundled_find(const espl__bundled *table, const char *name);
+/* "a, b, c": writes the names to buf and returns buf. */
+const char *espl__bundled_names(const espl__bundled *table, char *buf, size_t size);
 /* Seconds on a monotonic clock. */
 double espl__now(void);
 

@@ -59,11 +59,7 @@ ESPL_NODISCARD espl_status espl__chip_emit(espl_context *ctx, const profile *pro
 
 /* --- the bundled profiles, generated from chips/ at build time; sorted, ends with a NULL name -- */
 
-typedef struct espl__chip_bundled {
-    const char *name, *text;
-    size_t length;
-} espl__chip_bundled;
-extern const espl__chip_bundled espl__chip_bundle[];
+extern const espl__bundled espl__chip_bundle[];
 
 /* --- measurements for the probe --------------------------------------------------------------- */
 

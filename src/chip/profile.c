@@ -260,14 +260,10 @@ static espl_status load_from_folder(espl_context *ctx, const char *name, espl_ch
 }
 
 static espl_status unknown_chip(const char *name, espl_diag *diag) {
-    char known[512] = "host";
-    for (int i = 0; espl_chip_list(i); i++) {
-        size_t used = strlen(known);
-        snprintf(known + used, sizeof known - used, ", %s", espl_chip_list(i));
-    }
+    char known[512];
     return espl__fail(diag, ESPL_INVALID,
-                      "there is no chip '%.80s'; known are %s; or give the path of a .yaml file", name,
-                      known);
+                      "there is no chip '%.80s'; known are host, %s; or give the path of a .yaml file", name,
+                      espl__bundled_names(espl__chip_bundle, known, sizeof known));
 }
 
 espl_status espl_chip_load(espl_context *ctx, const char *name, espl_chip **out, espl_diag *diag) {
@@ -280,8 +276,8 @@ espl_status espl_chip_load(espl_context *ctx, const char *name, espl_chip **out,
     bool found;
     espl_status status = load_from_folder(ctx, name, out, &found, diag);
     if (status != ESPL_OK || found) return status;
-    for (const espl__chip_bundled *b = espl__chip_bundle; b->name; b++)
-        if (!strcmp(b->name, name)) return espl_chip_parse(ctx, name, b->text, b->length, out, diag);
+    const espl__bundled *bundled = espl__bundled_find(espl__chip_bundle, name);
+    if (bundled) return espl_chip_parse(ctx, name, bundled->text, bundled->length, out, diag);
     return unknown_chip(name, diag);
 }
 

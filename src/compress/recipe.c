@@ -63,7 +63,8 @@ static const char *row_mistake(const espl__recipe_layer *row, const char **key) 
     if (row->format == ESPL_FORMAT_S32 || row->format == ESPL_FORMAT_U8)
         return "is not a format of weights (f32, f16, bf16, or a signed integer of 2 to 8 bits)";
     *key = "scale";
-    if (espl__format_is_float(row->format) && row->scale) return "is for integer formats, and the format is a float";
+    if (espl__format_is_float(row->format) && row->scale)
+        return "is for integer formats, and the format is a float";
     *key = "activations";
     if (espl__format_is_float(row->format) && row->activations && row->activations != ESPL__ACTIVATIONS_F32)
         return "must be f32 where the weights are floats";
@@ -130,7 +131,14 @@ espl_status espl__recipe_parse(espl_context *ctx, const char *label, const char 
 espl_status espl__recipe_read(espl_context *ctx, const char *path, espl__recipe **out, espl_diag *diag) {
     uint8_t *text = NULL;
     uint64_t length = 0;
+    char known[512];
+    const espl__bundled *ready = espl__bundled_find(espl__recipe_bundle, path);
     *out = NULL;
+    if (ready) return espl__recipe_parse(ctx, path, ready->text, ready->length, out, diag);
+    if (!strpbrk(path, "/."))
+        return espl__fail(diag, ESPL_IO,
+                          "there is no recipe '%.80s'; ready ones are %s; or give the path of a .yaml file",
+                          path, espl__bundled_names(espl__recipe_bundle, known, sizeof known));
     espl_status status = espl__file_read(ctx, path, ESPL__YAML_MAX, &text, &length, diag);
     if (status == ESPL_OK)
         status = espl__recipe_parse(ctx, path, (const char *)text, (size_t)length, out, diag);

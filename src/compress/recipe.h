@@ -63,7 +63,9 @@ typedef struct espl__recipe {
     uint32_t layer_count;
 } espl__recipe;
 
-/* *out is owned by the caller: espl__recipe_destroy. Mistakes are one sentence with file, line and key. */
+/* The ready ones, from recipes/. */
+extern const espl__bundled espl__recipe_bundle[];
+/* `path` is a file or the name of a ready recipe. *out is owned by the caller: espl__recipe_destroy. Mistakes are one sentence with file, line and key. */
 ESPL_NODISCARD espl_status espl__recipe_read(espl_context *ctx, const char *path, espl__recipe **out,
                                              espl_diag *diag);
 /* The same from a text of `length` bytes; `label` stands for the file name. */

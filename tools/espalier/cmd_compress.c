@@ -80,8 +80,9 @@ static const option options[] = {
     {.name = "recipe",
      .kind = OPTION_TEXT,
      .offset = offsetof(compress_options, recipe),
-     .argument = "FILE",
-     .help = "what to do with each layer, instead of finding it out"},
+     .argument = "NAME|FILE",
+     .help = "what to do with each layer, instead of finding it out: a file (docs/recipes.md), or a ready recipe such as "
+             "bank-2-16-s8"},
     SHAPE_OPTION(compress_options),
     {0},
 };
@@ -109,7 +110,7 @@ static espl_status open_all(cli *c, const compress_options *o, job *j) {
     espl_status status = ESPL_OK;
     if (!o->recipe && !o->chip) return usage_fail(c, "--chip NAME|FILE is missing");
     if (!o->recipe && !o->data)
-        return usage_fail(c, "--data DATA is missing; only with --recipe FILE can there be none");
+        return usage_fail(c, "--data DATA is missing; only with --recipe can there be none");
     status = espl_graph_read(c->ctx, c->operands[0], &j->graph, &c->diag);
     if (status == ESPL_OK) status = espl_result_check_folder(c->ctx, o->folder, &c->diag);
     if (status == ESPL_OK && o->data) status = espl_dataset_open(c->ctx, o->data, &j->data, &c->diag);
@@ -186,12 +187,12 @@ const command command_compress = {
              "the end or not at all. The table says of every layer what was chosen and why.\n\n"
              "Without labels the drop is measured against the f32 model: 1 - top-1 agreement, or the "
              "relative error.\n\n"
-             "With --recipe everything is done as it says: patterns of zeros (docs/sparsity.md), formats, "
+             "With --recipe everything is done as it says: patterns of zeros (docs/recipes.md), formats, "
              "arithmetic. Then data may be missing: accuracy is not measured, and ranges of integer "
              "activations, where the recipe asks for them, are those of inputs of noise. That is enough for "
              "the time and size of a network; for its answers give --calib.",
     .example = "espalier compress examples/digits.onnx --chip host --data digits -o small\n"
-               "espalier compress examples/digits.onnx --recipe recipes/bank-2-16-s8.yaml -o sparse\n"
+               "espalier compress examples/digits.onnx --recipe bank-2-16-s8 -o sparse\n"
                "espalier compress model.onnx --chip x86-avx512-vnni --data test.yaml --calib train.yaml "
                "--max-drop 0.5 -o small",
 };

@@ -189,7 +189,7 @@ const command command_inspect = {
         "of the output at f32 and s8. One MAC is one multiplication and one addition: two operations.\n\n"
         "Of a pruned model, whatever tool pruned it, the table also has the tightest pattern that the zeros "
         "of a "
-        "layer satisfy (docs/sparsity.md), and how evenly they lie: the balance is the mean number of "
+        "layer satisfy (docs/recipes.md), and how evenly they lie: the balance is the mean number of "
         "non-zeros in "
         "a bank over the largest number in any; in patterns without banks, in a row. At 1.00 all have the "
         "same.",

@@ -1,5 +1,5 @@
 /* Pruning: a saliency says how much each weight matters, a pattern which weights may go together, and the
- * least salient go. Definitions: docs/sparsity.md. Every result is determined by the weights alone: among
+ * least salient go. Definitions: docs/recipes.md. Every result is determined by the weights alone: among
  * equals the first stay, in the order rows, taps, inputs. */
 #ifndef ESPL_PRUNE_H
 #define ESPL_PRUNE_H
