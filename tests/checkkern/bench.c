@@ -143,9 +143,21 @@ static double conv_operations(const conv_shape *s) {
     return 2.0 * s->k * s->k * s->in_channels * s->out_channels * now.rows * now.pixels;
 }
 
-/* Codes as training leaves them, around 0, and the weights of now.p prepared; NULL: the level prepares none.
- */
-static void *prepare_weights(const espl__kernels *set) {
+/* Leaves the `slots` largest of the 16 weights that channel c has in four groups. */
+static void prune_16(int8_t *w, int slots) {
+    for (int left = 16; left > slots; left--) {
+        int least = -1;
+        for (int i = 0; i < 16; i++) {
+            const int8_t x = w[i / 4 * 64 + i % 4];
+            if (x && (least < 0 || abs(x) < abs(w[least / 4 * 64 + least % 4]))) least = i;
+        }
+        if (least >= 0) w[least / 4 * 64 + least % 4] = 0;
+    }
+}
+
+/* Codes as training leaves them, around 0, the `slots` largest of 16 inputs, and the weights of now.p
+ * prepared; NULL: the level prepares none. */
+static void *prepare_weights(const espl__kernels *set, int slots) {
     static const void *blocks[256];
     const size_t bytes = (size_t)now.p.segments * (size_t)now.p.seg_k * (size_t)now.blocks * 64;
     const size_t room = set->prepare && now.blocks <= 256 ? set->prepare_room(&now.p) : 0;
@@ -158,6 +170,7 @@ static void *prepare_weights(const espl__kernels *set) {
         for (int n = 0; n < 4; n++) sum += espl__rng_float(&rng);
         w[i] = (int8_t)(sum * 57.0f);
     }
+    for (size_t i = 0; slots < 16 && i + 256 <= bytes; i += i % 64 == 60 ? 196 : 4) prune_16(w + i, slots);
     now.p.w = w;
     size_t used = 0;
     for (int block = 0; block < now.blocks; block++) {
@@ -179,7 +192,7 @@ static void *prepare_weights(const espl__kernels *set) {
             const double most = peak((espl__cpu)level);                                                 \
             double rate = conv_operations(s) / seconds(run_##kernel, &args, level ? 0.05 : 0.0) * 1e-9; \
             print_rate(#kernel, level, s->name, rate, "GOP/s", most);                                   \
-            void *prepared = (unit) == 1 && args.set->prepare ? prepare_weights(args.set) : NULL;       \
+            void *prepared = (unit) == 1 && args.set->prepare ? prepare_weights(args.set, 16) : NULL;   \
             if (!prepared) continue;                                                                    \
             rate = conv_operations(s) / seconds(run_##kernel, &args, 0.05) * 1e-9;                      \
             print_rate(#kernel, level, "  prepared", rate, "GOP/s", most);                              \
@@ -276,27 +289,26 @@ static void run_bank_conv_u8_f32(const bench_args *a) {
     a->set->bank_conv_u8_f32(&now.p, now.in, F32(now.out), now.rows * now.pixels, 0, now.blocks);
 }
 
-/* Beside the dense kernel of the same set; rates count the products with zeros too. */
-#define BENCH_BANK(kernel, out_unit)                                                                         \
-    static void bench_bank_##kernel(int level) {                                                             \
-        for (size_t i = 0; i < ESPL_COUNT(bank_shapes); i++) {                                               \
-            const conv_shape *s = &bank_shapes[i];                                                           \
-            const bench_args args = {espl__kernels_at((espl__cpu)level), s};                                 \
-            const double budget = level ? 0.05 : 0.0;                                                        \
-            prepare_conv(s, 1, out_unit);                                                                    \
-            void *prepared = args.set->prepare ? prepare_weights(args.set) : NULL;                           \
-            for (int slots = 1; slots <= 4; slots++) {                                                       \
-                char name[64];                                                                               \
-                espl__bank bank;                                                                             \
-                now.p.bank = NULL;                                                                           \
-                const double dense = seconds(run_##kernel, &args, budget);                                   \
-                prepare_bank(s, slots, &bank);                                                               \
-                const double banks = seconds(run_bank_##kernel, &args, budget);                              \
-                (void)snprintf(name, sizeof name, "%s %d:16", s->name, slots);                               \
-                print_ratio("bank_" #kernel, level, name, conv_operations(s) / banks * 1e-9, dense / banks); \
-            }                                                                                                \
-            free(prepared);                                                                                  \
-        }                                                                                                    \
+/* Beside the dense kernel of the same set on the same zeros, which prepared weights gain from; rates count
+ * the products with zeros too. */
+#define BENCH_BANK(kernel, out_unit)                                                                     \
+    static void bench_bank_##kernel(int level) {                                                         \
+        for (size_t i = 0; i < ESPL_COUNT(bank_shapes) * 4; i++) {                                       \
+            const conv_shape *s = &bank_shapes[i / 4];                                                   \
+            const bench_args args = {espl__kernels_at((espl__cpu)level), s};                             \
+            const int slots = (int)(i % 4) + 1;                                                          \
+            const double budget = level ? 0.05 : 0.0;                                                    \
+            char name[64];                                                                               \
+            espl__bank bank;                                                                             \
+            prepare_conv(s, 1, out_unit);                                                                \
+            void *prepared = args.set->prepare ? prepare_weights(args.set, slots) : NULL;                \
+            const double dense = seconds(run_##kernel, &args, budget);                                   \
+            free(prepared);                                                                              \
+            prepare_bank(s, slots, &bank);                                                               \
+            const double banks = seconds(run_bank_##kernel, &args, budget);                              \
+            (void)snprintf(name, sizeof name, "%s %d:16", s->name, slots);                               \
+            print_ratio("bank_" #kernel, level, name, conv_operations(s) / banks * 1e-9, dense / banks); \
+        }                                                                                                \
     }
 BENCH_BANK(conv_u8, 1)
 BENCH_BANK(conv_u8_f32, 4)
@@ -416,18 +428,19 @@ static void bench_bank_gemv(const char *kernel, int level, int unit, int out_uni
         const double bytes = (double)bank.block * now.blocks * g->copies;
         uint8_t *w = g->copies > 1 ? some_bytes((size_t)bytes) : NULL;
         if (w) now.p.w = w;
-        print_rate(kernel, level, g->name, bytes / seconds(run, &args, level ? 0.05 : 0.0) * 1e-9, "GB/s ", 0.0);
+        print_rate(kernel, level, g->name, bytes / seconds(run, &args, level ? 0.05 : 0.0) * 1e-9, "GB/s ",
+                   0.0);
         free(w);
         free(off);
     }
 }
 
-#define BENCH_BANK_GEMV(kernel, unit, out_unit)                              \
-    static void run_##kernel(const bench_args *a) {                     \
-        bank_calls(a, call_##kernel);                                   \
-    }                                                                   \
-    static void bench_##kernel(int level) {                             \
-        bench_bank_gemv(#kernel, level, unit, out_unit, run_##kernel);       \
+#define BENCH_BANK_GEMV(kernel, unit, out_unit)                        \
+    static void run_##kernel(const bench_args *a) {                    \
+        bank_calls(a, call_##kernel);                                  \
+    }                                                                  \
+    static void bench_##kernel(int level) {                            \
+        bench_bank_gemv(#kernel, level, unit, out_unit, run_##kernel); \
     }
 BENCH_BANK_GEMV(bank_gemv_u8, 1, 1)
 BENCH_BANK_GEMV(bank_gemv_u8_f32, 1, 4)
