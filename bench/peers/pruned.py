@@ -115,7 +115,7 @@ def sparse_layers(network, recipe, threads):
     folder = networks.compressed(network, recipe, (common.ROOT / "recipes" / f"{recipe}.yaml").read_text())
     layers = [l for l in common.espalier("bench", folder / "model.espl", "--layers", "--no-peak", "--runs", 1, "--seconds", 0,
                                          "--threads", threads)["layers"] if l["macs"]]
-    return f"{sum(l['kernel'].startswith(('bank_', 'csr_')) for l in layers)} of {len(layers)}"
+    return f"{sum(l['sparse'] for l in layers)} of {len(layers)}"
 
 
 def run(args, network, cases):

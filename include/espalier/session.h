@@ -1,4 +1,5 @@
-/* Running a network: a session is a graph lowered to this machine, with packed weights and one planned workspace. */
+/* Running a network: a session is a graph lowered to this machine, with packed weights and one planned
+ * workspace. */
 #ifndef ESPALIER_SESSION_H
 #define ESPALIER_SESSION_H
 
@@ -14,7 +15,8 @@ typedef struct espl_session espl_session;
 typedef void (*espl_observer)(void *user, int value, const char *name, const float *data, int64_t count);
 
 typedef struct espl_session_options {
-    /* One shape per graph input, or NULL: unknown dimensions become 1. An entry of rank -1 keeps the graph's own. */
+    /* One shape per graph input, or NULL: unknown dimensions become 1. An entry of rank -1 keeps the graph's
+     * own. */
     const espl_shape *input_shapes;
     /* Measure the time of every layer while running. */
     bool profile;
@@ -37,10 +39,10 @@ const char *espl_session_output_name(const espl_session *session, int index);
 const espl_tensor *espl_session_input_info(const espl_session *session, int index);
 const espl_tensor *espl_session_output_info(const espl_session *session, int index);
 
-/* Runs once. inputs[i].data and outputs[i].data are the caller's, dense row-major, of the shapes and types of *_info, in
- * the graph's order. Allocates nothing. */
-ESPL_NODISCARD espl_status espl_session_run(espl_session *session, const espl_tensor *inputs, espl_tensor *outputs,
-                                            espl_diag *diag);
+/* Runs once. inputs[i].data and outputs[i].data are the caller's, dense row-major, of the shapes and types of
+ * *_info, in the graph's order. Allocates nothing. */
+ESPL_NODISCARD espl_status espl_session_run(espl_session *session, const espl_tensor *inputs,
+                                            espl_tensor *outputs, espl_diag *diag);
 
 /* Bytes of the workspace and of packed weights. */
 void espl_session_memory(const espl_session *session, uint64_t *workspace, uint64_t *weights);
@@ -56,11 +58,13 @@ typedef struct espl_layer {
     int64_t macs;
     uint64_t weight_bytes;     /* that a run reads: recurrent weights count once for every step */
     uint64_t activation_bytes; /* of the buffers that it reads and writes */
-    double seconds;      /* sum over profiled runs, conversions before it included */
-    double best_seconds; /* of one run, undisturbed: the sum of its steps' shortest times */
+    double seconds;            /* sum over profiled runs, conversions before it included */
+    double best_seconds;       /* of one run, undisturbed: the sum of its steps' shortest times */
     int64_t runs;
-    const char *slower; /* the kernel that could do the same, but was not taken: "conv_u8"; "" if there is none */
-    double gain;        /* its time as a multiple of this one's, as measured; 0: a rule decided */
+    bool sparse; /* weights that are 0 are left out */
+    const char
+        *slower; /* the kernel that could do the same, but was not taken: "conv_u8"; "" if there is none */
+    double gain; /* its time as a multiple of this one's, as measured; 0: a rule decided */
 } espl_layer;
 int espl_session_layer_count(const espl_session *session);
 espl_layer espl_session_layer(const espl_session *session, int index);

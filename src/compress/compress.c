@@ -273,6 +273,16 @@ static const char *speed_reason(job *j, int i) {
     return say(j, "int8: %.1fx the speed (%s)", a / b, how);
 }
 
+/* What the zeros of a pruned layer gain when it runs; NULL: not known. */
+static const char *sparse_reason(job *j, int i) {
+    const choice *c = &j->now.choices[i];
+    if (!j->k.measured) return NULL;
+    if (!c->sparse && !c->two) return "computed dense: no sparse kernel fits";
+    if (c->gain == 0) return c->sparse ? "zeros left out" : "computed dense";
+    return c->sparse ? say(j, "zeros left out: %.1fx the dense kernel", c->gain)
+                     : say(j, "computed dense: %.1fx the sparse kernel", c->gain);
+}
+
 /* The pattern of the layer's weights, of the largest if there are several; and in *why which of them stay
  * dense. */
 static espl_sparsity pattern_of(job *j, const espl__node *n, const char **why) {
@@ -318,6 +328,8 @@ static void describe_layer(job *j, const espl__node *n, espl_layer_choice *l) {
     l->why = j->why[n->id]                   ? j->why[n->id]
              : espl__format_is_float(d->weights) ? "as the recipe says"
                                                  : speed_reason(j, n->id);
+    const char *sparse = l->pattern.pattern == ESPL_PATTERN_DENSE ? NULL : sparse_reason(j, n->id);
+    if (sparse) l->why = say(j, "%s; %s", l->why, sparse);
     if (dense) l->why = say(j, "%s; %s", dense, l->why);
     if (!espl__is_layer(n)) l->why = "";
 }

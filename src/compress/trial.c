@@ -140,8 +140,9 @@ espl_status espl__trial_build(task *k, const decision *decisions, trial *t, espl
     espl__buffer bytes;
     uint64_t nodes = (uint64_t)k->graph->node_count;
     *t = (trial){.decisions = espl__calloc(k->ctx, nodes + 1, sizeof *decisions),
+                 .choices = espl__calloc(k->ctx, nodes + 1, sizeof(choice)),
                  .node_ms = espl__calloc(k->ctx, nodes + 1, sizeof(double))};
-    if (!t->decisions || !t->node_ms) return espl__nomem(diag, nodes * sizeof *decisions);
+    if (!t->decisions || !t->choices || !t->node_ms) return espl__nomem(diag, nodes * sizeof *decisions);
     memcpy(t->decisions, decisions, nodes * sizeof *decisions);
     ESPL_TRY(espl__graph_clone(k->graph, &t->graph, diag));
     ESPL_TRY(espl__prune_apply(t->graph, decisions, diag));
@@ -156,6 +157,7 @@ done:
 void espl__trial_free(task *k, trial *t) {
     espl_graph_destroy(&t->graph);
     espl__free(k->ctx, t->decisions);
+    espl__free(k->ctx, t->choices);
     espl__free(k->ctx, t->node_ms);
     *t = (trial){0};
 }
@@ -196,7 +198,10 @@ static espl_status measure(task *k, trial *const t[2], espl_diag *diag) {
         memset(t[i]->node_ms, 0, sizeof(double) * (size_t)k->graph->node_count);
         for (int l = 0; l < espl_session_layer_count(profiled[i]); l++) {
             espl_layer layer = espl_session_layer(profiled[i], l);
-            if (layer.node >= 0 && layer.runs > 0) t[i]->node_ms[layer.node] += 1e3 * layer.best_seconds;
+            if (layer.node < 0 || layer.runs == 0) continue;
+            t[i]->node_ms[layer.node] += 1e3 * layer.best_seconds;
+            if (layer.sparse || *layer.slower)
+                t[i]->choices[layer.node] = (choice){layer.sparse, *layer.slower != 0, layer.gain};
         }
     }
 done:

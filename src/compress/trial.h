@@ -4,7 +4,12 @@
 
 #include "compress/compress.h"
 
-typedef enum metric { METRIC_TOP1, METRIC_AGREEMENT, METRIC_SIMILARITY, METRIC_NONE } metric; /* NONE: no data */
+typedef enum metric {
+    METRIC_TOP1,
+    METRIC_AGREEMENT,
+    METRIC_SIMILARITY,
+    METRIC_NONE
+} metric; /* NONE: no data */
 
 /* Everything that stays the same over the trials of one network. */
 typedef struct task {
@@ -23,12 +28,20 @@ typedef struct task {
     bool measured; /* times are measured here, not modelled */
 } task;
 
+/* The kernel that a layer was given, where zeros among its weights made a choice of kernels. */
+typedef struct choice {
+    bool sparse; /* the one that leaves zeros out */
+    bool two;    /* there was another */
+    double gain; /* whose time was so many times as long; 0: not measured */
+} choice;
+
 typedef struct trial {
     decision *decisions; /* by node */
     espl_graph *graph;
     espl_scores scores;
     double score, drop; /* fraction; points below the f32 network */
     double ms, joules;  /* whole network; 0 if not known */
+    choice *choices;    /* by node, as on this machine; only where times are measured */
     double *node_ms;    /* by node of the graph; fused nodes count with the one they went into */
     uint64_t bytes;     /* as an .espl file */
 } trial;

@@ -216,7 +216,8 @@ static void choose_sweep(linear_step *l, int64_t channels) {
 }
 
 static void finish_way(linear_step *l) {
-    l->base.kernel = kernel_name(l, l->p.bank || l->p.csr, is_gemv(l));
+    l->base.sparse = l->p.bank || l->p.csr;
+    l->base.kernel = kernel_name(l, l->base.sparse, is_gemv(l));
     if (!l->depthwise) choose_sweep(l, l->p.channels);
     l->base.run = is_gemv(l) ? run_gemv : espl__linear_run;
 }

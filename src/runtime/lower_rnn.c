@@ -304,7 +304,7 @@ typedef struct packing {
 static espl_status pack_way(espl_session *s, step *st, bool sparse, void *arg, espl_diag *diag) {
     const packing *p = arg;
     rnn_step *t = (rnn_step *)st;
-    t->sparse = sparse;
+    t->base.sparse = t->sparse = sparse;
     return pack_all(s, t, p->w, p->r, p->bias, diag);
 }
 

@@ -92,6 +92,7 @@ static espl_status pack_way(espl_session *s, step *st, bool sparse, void *arg, e
     rounded_step *t = (rounded_step *)st;
     int64_t unused;
     t->base.weight_bytes = (uint64_t)(k->order->channels * k->order->real);
+    t->base.sparse = sparse;
     t->base.kernel = sparse ? "bank_matmul_rounded" : "matmul_rounded";
     t->base.core = sparse ? "bank_gemv_u8_f32" : "conv_u8_f32";
     if (!sparse) return espl__weights_pack(s, k->w, k->order, 1, false, &t->p, &unused, diag);
@@ -122,6 +123,7 @@ static void finish_other(const rounded_step *t) {
     o->base.other = NULL;
     o->base.memory = own.base.memory;
     o->base.weight_bytes = own.base.weight_bytes;
+    o->base.sparse = false;
     o->base.kernel = own.base.kernel;
     o->base.core = own.base.core;
     o->p.w = own.p.w;

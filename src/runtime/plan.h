@@ -58,6 +58,7 @@ struct step {
     int64_t runs;
     step *other;  /* NULL, or the same work done in another way, until espl__plan_choose takes the faster */
     held *memory; /* weights of this way alone */
+    bool sparse;  /* weights that are 0 are left out */
     const char *choice; /* its key in base/tune.h */
     const char *slower; /* kernel of the way that was not taken; NULL: there was none */
     double gain;        /* its time as a multiple of this one's; 0: not known */

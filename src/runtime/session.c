@@ -199,6 +199,7 @@ espl_layer espl_session_layer(const espl_session *s, int index) {
         l.kernel = st->kernel;
         core = st->core ? st->core : st->kernel;
         l.format = st->format;
+        l.sparse = st->sparse;
         l.slower = st->slower ? st->slower : "";
         l.gain = st->gain;
     }

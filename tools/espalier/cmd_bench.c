@@ -167,6 +167,7 @@ static json_t *layers_value(cli *c, const espl_session *session, const espl_chip
         put(row, "peak_share", l.peak_share > 0 ? number_value(l.peak_share) : json_null());
         put(row, "bytes", json_integer((json_int_t)layer_bytes(&l.layer)));
         put(row, "memory_share", l.memory_share > 0 ? number_value(l.memory_share) : json_null());
+        put(row, "sparse", json_boolean(l.layer.sparse));
         put(row, "slower", *l.layer.slower ? text_value(l.layer.slower) : json_null());
         put(row, "gain", l.layer.gain > 0 ? number_value(l.layer.gain) : json_null());
         push(rows, row);
