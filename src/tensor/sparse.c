@@ -20,8 +20,7 @@ static int64_t ceil_div(int64_t a, int64_t b) {
     return (a + b - 1) / b;
 }
 
-/* --- a layout and its tensor, in either direction --------------------------------------------------------
- */
+/* --- a layout and its tensor, in either direction ---------------------------------------------------- */
 
 typedef struct codec {
     const espl__sparse *layout;
@@ -95,8 +94,7 @@ static void move_value(const codec *c, int64_t n, int64_t i) {
     }
 }
 
-/* --- N:M and bank N:M: of each bank the same number of values --------------------------------------------
- */
+/* --- N:M and bank N:M: of each bank the same number of values ---------------------------------------- */
 
 typedef struct banks {
     int64_t size, keep, count, last,
@@ -203,8 +201,7 @@ static bool banks_fit(const espl__sparse *l, const espl_tensor *t) {
     return true;
 }
 
-/* --- blocks, rows, columns and kernels: a bit for each that says whether it is stored as a whole ---------
- */
+/* --- blocks, rows, columns and kernels: a bit for each that says whether it is stored as a whole ----- */
 
 typedef struct blocks {
     int64_t rows, taps, inputs;        /* of a block */
@@ -292,8 +289,7 @@ static espl_status blocks_code(const codec *c) {
                       "the blocks that are kept do not have the %" PRId64 " values stored", l->values);
 }
 
-/* --- unstructured: for each row how many values, for each value how many zeros stand before it ------------
- */
+/* --- unstructured: for each row how many values, for each value how many zeros stand before it ------- */
 
 static int64_t columns_of(const espl__matrix *m) {
     return m->taps * m->inputs;
@@ -391,8 +387,7 @@ static espl_status rows_code(const codec *c) {
     return status;
 }
 
-/* --- all of them
- * --------------------------------------------------------------------------------------------- */
+/* --- all of them ------------------------------------------------------------------------------------- */
 
 static bool in_banks(const espl__sparse *l) {
     return l->zeros.pattern.pattern == ESPL_PATTERN_NM || l->zeros.pattern.pattern == ESPL_PATTERN_BANK;
