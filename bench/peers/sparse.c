@@ -27,7 +27,7 @@ typedef struct peer {
     double *want;
     int8_t *codes;
     uint8_t *x_codes;
-    uint8_t *copies;
+    uint8_t *packed, *copies;
     size_t bytes, step; /* of a copy; from one to the next */
     int count, turn;
     int32_t *start; /* CSR */
@@ -269,19 +269,33 @@ double peer_run(peer *p, int runs, int streams) {
     return median;
 }
 
-/* `total`: bytes that the copies take together at least; 0: one copy. */
-peer *peer_open(const form *f, size_t total) {
+/* `total`: bytes that the copies take together at least; 0: one copy. NULL if `room` is too small for them.
+ */
+peer *peer_open(const form *f, size_t total, size_t room) {
     peer *p = block_of(sizeof *p);
     p->f = *f;
     describe(p);
     make_matrix(p);
-    uint8_t *packed = pack(p);
+    p->packed = pack(p);
     p->count = total ? (int)((total + p->bytes - 1) / p->bytes) : 1;
     p->step = (p->bytes + ESPL__PACK_SLACK + 4095) / 4096 * 4096;
-    p->copies = block_of(p->step * (size_t)p->count);
-    for (int i = 0; i < p->count; i++) memcpy(p->copies + (size_t)i * p->step, packed, p->bytes);
-    free(packed);
-    return p;
+    return p->step * (size_t)p->count <= room ? p : NULL;
+}
+
+/* Memory of all copies. */
+void *peer_memory(size_t bytes) {
+    return block_of(bytes);
+}
+
+/* Writes the copies, past the caches. */
+__attribute__((target("avx512f"))) void peer_load(peer *p, uint8_t *memory) {
+    p->copies = memory;
+    p->turn = 0;
+    for (int i = 0; i < p->count; i++)
+        for (size_t at = 0; at < p->bytes; at += 64)
+            _mm512_stream_si512((void *)(memory + (size_t)i * p->step + at),
+                                _mm512_load_si512(p->packed + at));
+    _mm_sfence();
 }
 
 /* |y - want| / |want| of one run. */
@@ -299,10 +313,6 @@ double peer_bytes(const peer *p) {
     return (double)p->bytes;
 }
 
-int peer_copies(const peer *p) {
-    return p->count;
-}
-
 void peer_close(peer *p) {
     void *all[] = {p->matrix,
                    p->x,
@@ -310,7 +320,7 @@ void peer_close(peer *p) {
                    p->want,
                    p->codes,
                    p->x_codes,
-                   p->copies,
+                   p->packed,
                    p->start,
                    (void *)p->bank.off,
                    (void *)p->conv.bias,

@@ -7,7 +7,8 @@
 Our kernels, dense and bank-balanced, OpenBLAS's sgemv, compressed rows with AVX-512 gathers (sparse.c), and ONNX Runtime on
 one MatMul: in f32, with MatMulInteger behind a dynamic rounding of the vector, and with MatMulNBits of 4 bits. Each form has
 copies of its weights, ONNX Runtime sessions, that take turns. For "from memory" the copies together are --memory MB, more
-than the third-level cache has; for "in the cache" there is one. Beside each run of ours the same bytes are read with plain
+than the third-level cache has; for "in the cache" there is one. All but ONNX Runtime's lie in the same memory, written anew
+for each round, since large pages are not always to be had and matter more than any kernel does. Beside each run of ours the same bytes are read with plain
 loads, as one stream and as eight; the faster is the bandwidth. A round's figure is the median of its runs, the table's the
 median of the rounds, and a ratio the median of the rounds' ratios. Results are compared with sums in double first.
 """
@@ -70,11 +71,13 @@ def peer_library():
         return None
     library = ctypes.CDLL(str(path))
     library.peer_open.restype = ctypes.c_void_p
-    library.peer_open.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    library.peer_open.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
+    library.peer_memory.restype, library.peer_memory.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    library.peer_load.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
     library.peer_run.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
     for name in ("peer_run", "peer_error", "peer_bytes"):
         getattr(library, name).restype = ctypes.c_double
-    for name in ("peer_error", "peer_bytes", "peer_copies", "peer_close"):
+    for name in ("peer_error", "peer_bytes", "peer_close"):
         getattr(library, name).argtypes = [ctypes.c_void_p]
     return library
 
@@ -82,10 +85,17 @@ def peer_library():
 class Ours:
     """A form of sparse.c; run() gives (seconds of a product, seconds of reading its weights)."""
 
+    memory = None  # where the form whose turn it is has its copies: the same pages for all
+
     def __init__(self, library, name, kind, values, shape, memory, slots=1, size=1):
         self.library, self.name = library, name
+        room = args.memory * 1000000 + 256 * 1000000
+        Ours.memory = Ours.memory or library.peer_memory(room)
         form = Form(KINDS.index(kind), *shape, slots, size, DTYPES[values])
-        self.peer = library.peer_open(ctypes.byref(form), memory)
+        self.peer = library.peer_open(ctypes.byref(form), memory, room)
+        if not self.peer:
+            sys.exit(f"{name}: the matrix is too large")
+        library.peer_load(self.peer, self.memory)
         self.bytes = library.peer_bytes(self.peer)
         self.runs = max(3, min(40, int(ROUND_BYTES / self.bytes)))
         error = library.peer_error(self.peer)
@@ -93,6 +103,8 @@ class Ours:
             sys.exit(f"{name} is wrong: {error:.2g}")
 
     def run(self):
+        self.library.peer_load(self.peer, self.memory)
+        self.library.peer_run(self.peer, 1, 0)
         product, one, eight = (self.library.peer_run(self.peer, self.runs, streams) for streams in (0, 1, 8))
         return product, min(one, eight)
 
