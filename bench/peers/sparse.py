@@ -64,9 +64,12 @@ class Form(ctypes.Structure):
 
 def peer_library():
     """None without OpenBLAS."""
+    archive = paths.BUILD / "libespalier-rt.a"
+    if not archive.exists():
+        sys.exit("there is no libespalier-rt.a: cmake --build build --target espalier-rt")
     try:
         path = paths.shared_library("sparse.c", f"-I{paths.ROOT}/src", f"-I{paths.ROOT}/include",
-                                    paths.BUILD / "libespalier-rt.a", "-lopenblas", "-lm", "-lpthread")
+                                    archive, "-lopenblas", "-lm", "-lpthread")
     except subprocess.CalledProcessError:
         return None
     library = ctypes.CDLL(str(path))
