@@ -9,7 +9,7 @@ one MatMul: in f32, with MatMulInteger behind a dynamic rounding of the vector, 
 copies of its weights, ONNX Runtime sessions, that take turns. For "from memory" the copies together are --memory MB, more
 than the third-level cache has; for "in the cache" there is one. All but ONNX Runtime's lie in the same memory, written anew
 for each round, since large pages are not always to be had and matter more than any kernel does. Beside each run of ours the same bytes are read with plain
-loads, as one stream and as eight; the faster is the bandwidth. A round's figure is the median of its runs, the table's the
+loads, as one stream and as eight; the faster is the bandwidth. A round's figure is its shortest run, the table's the
 median of the rounds, and a ratio the median of the rounds' ratios. Results are compared with sums in double first.
 """
 import argparse
@@ -175,7 +175,7 @@ class Ort:
             begin = time.perf_counter()
             session.run()
             times.append(time.perf_counter() - begin)
-        return float(np.median(times)), math.nan
+        return min(times), math.nan
 
     def close(self):
         self.sessions = []
