@@ -84,9 +84,10 @@ static espl_status decide(job *j, espl_diag *diag) {
             d->integer = !espl__format_is_float(row->format) && row->activations != ESPL__ACTIVATIONS_F32;
             d->per_tensor = row->scale == ESPL__SCALE_TENSOR;
             if (row->format == ESPL_FORMAT_U8 || row->format == ESPL_FORMAT_S32)
-                return espl__fail(diag, ESPL_UNSUPPORTED,
-                                  "recipe row '%s': format %s is not for weights; give f32, f16, bf16 or s2 to s8",
-                                  row->match, espl_format_name(row->format));
+                return espl__fail(
+                    diag, ESPL_UNSUPPORTED,
+                    "recipe row '%s': format %s is not for weights; give f32, f16, bf16 or s2 to s8",
+                    row->match, espl_format_name(row->format));
         }
         if (!espl__is_layer(n)) continue;
         if (!espl__ptq_computes(n))
@@ -300,7 +301,8 @@ static espl_sparsity pattern_of(job *j, const espl__node *n, const char **why) {
         most = espl__matrix_count(&m);
         found = s;
     }
-    return found;
+    bool asked = d->pattern.pattern != ESPL_PATTERN_DENSE;
+    return asked ? found : espl__layer_pattern(j->now.graph->nodes[n->id], NULL);
 }
 
 static void describe_layer(job *j, const espl__node *n, espl_layer_choice *l) {
@@ -325,7 +327,7 @@ static void describe_layer(job *j, const espl__node *n, espl_layer_choice *l) {
     }
     l->ms_before = isfinite(j->before.node_ms[n->id]) ? j->before.node_ms[n->id] : 0;
     l->ms_after = isfinite(j->now.node_ms[n->id]) ? j->now.node_ms[n->id] : 0;
-    l->why = j->why[n->id]                   ? j->why[n->id]
+    l->why = j->why[n->id]                       ? j->why[n->id]
              : espl__format_is_float(d->weights) ? "as the recipe says"
                                                  : speed_reason(j, n->id);
     const char *sparse = l->pattern.pattern == ESPL_PATTERN_DENSE ? NULL : sparse_reason(j, n->id);
