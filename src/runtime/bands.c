@@ -148,7 +148,8 @@ static bool find(const espl_session *s, int i, band_step *b, int *end) {
     return true;
 }
 
-static void measure(band_step *b) {
+/* As many bands as every thread has the same number of, if that comes out even. */
+static void measure(band_step *b, int threads) {
     const linear_step *l = b->depth;
     const view *in = &l->in;
     b->images = in->dim[0];
@@ -160,7 +161,7 @@ static void measure(band_step *b) {
     b->top = -l->in_origin / b->row;
     b->columns = in->left * in->stride[3] + l->in_origin + b->top * b->row;
     b->rows = ESPL_MAX((ROOM_BYTES / b->row - b->reach) / b->stride + 1, 1);
-    b->bands = (b->height + b->rows - 1) / b->rows;
+    b->bands = ((b->height + b->rows - 1) / b->rows + threads - 1) / threads * threads;
     b->rows = (b->height + b->bands - 1) / b->bands;
     b->bands = (b->height + b->rows - 1) / b->rows;
     b->rows_bytes = ((b->rows - 1) * b->stride + b->reach) * b->row;
@@ -189,7 +190,7 @@ static espl_status join(espl_session *s, int i, int end, const band_step *found,
     band_step *b = espl__arena_alloc(&s->arena, sizeof *b);
     if (!b) return espl__nomem(diag, sizeof *b);
     *b = *found;
-    measure(b);
+    measure(b, s->threads);
     b->base = s->steps[end - 1][0];
     b->base.run = run_bands;
     for (int k = i; k < end - 1; k++) {
