@@ -20,7 +20,7 @@ static INLINE vi pick(vi window, vi at) {
 /* The bytes of each word from the n-th on. */
 typedef vi some_bytes;
 static INLINE some_bytes bytes_from(int n) {
-    return vi_set1((int32_t)(UINT32_MAX << 8 * n));
+    return vi_set1((int32_t)(uint32_t)(UINT64_MAX << 8 * n)); /* n is 4 where none is wanted */
 }
 static INLINE vi pick_some(vi others, some_bytes some, vi window, vi at) {
     return _mm256_blendv_epi8(others, pick(window, at), some);
