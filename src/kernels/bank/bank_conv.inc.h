@@ -31,7 +31,7 @@ typedef struct {
 } windows;
 
 static INLINE windows windows_at(const tile_pixels *px, const char *in, const int MR) {
-    windows x;
+    windows x = {{0}}; /* gcc without inlining sees pixels that may not be there */
     UNROLL
     for (int g = 0; g * GROUP < MR; g++) x.base[g] = (const char *)opaque((ptrdiff_t)(in + px->at[g]));
     return x;
