@@ -83,7 +83,7 @@ static INLINE void add_apart(const walk *at, const char *in, const tile_pixels *
     UNROLL
     for (int i = 0; i < count; i++) {
         from[i] = windows_at(px, in + at->off[i], MR);
-        some[i] = bytes_from((at->left + (i - 1) * at->slots) * (4 / UNIT));
+        if (i > 0) some[i] = bytes_from((at->left + (i - 1) * at->slots) * (4 / UNIT));
     }
     UNROLL
     for (int m = 0; m < MR; m++) {
