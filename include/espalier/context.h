@@ -37,7 +37,7 @@ void espl_context_destroy(espl_context **ctx);
 uint64_t espl_context_memory(const espl_context *ctx, uint64_t *peak);
 /* Number of allocations so far: a run that does not allocate leaves it unchanged. */
 uint64_t espl_context_allocations(const espl_context *ctx);
-/* Changes the number of threads; 0: all online cores. */
+/* Changes the number of threads; 0: all online cores. Sessions that were created with fewer do not run with more. */
 ESPL_NODISCARD espl_status espl_context_set_threads(espl_context *ctx, int threads, espl_diag *diag);
 int espl_context_threads(const espl_context *ctx);
 

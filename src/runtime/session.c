@@ -125,6 +125,10 @@ static espl_status check(const espl_tensor *expected, const espl_tensor *got, co
 
 espl_status espl_session_run(espl_session *s, const espl_tensor *inputs, espl_tensor *outputs,
                              espl_diag *diag) {
+    if (espl_context_threads(s->ctx) > s->threads)
+        return espl__fail(diag, ESPL_INVALID,
+                          "the session has room for %d thread%s and the context now has %d; create it again",
+                          s->threads, s->threads == 1 ? "" : "s", espl_context_threads(s->ctx));
     for (int i = 0; i < s->graph->input_count; i++) {
         espl_status status = check(&s->inputs[i], &inputs[i], "input", s->graph->inputs[i]->name, diag);
         if (status != ESPL_OK) return status;

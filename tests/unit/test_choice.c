@@ -257,6 +257,28 @@ static void choices_are_measured_and_remembered(void **state) {
     espl_context_destroy(&other);
 }
 
+/* Each thread has room of its own in the session. */
+static void more_threads_than_room_are_refused(void **state) {
+    (void)state;
+    espl_context *ctx = new_context(1);
+    espl_diag diag = {0};
+    rig r;
+    rig_begin(&r, ctx, 1);
+    build(&r, &layers[6]);
+    espl_session *s = session_of(ctx, r.g);
+    run_io x = io_of(s, 1);
+    assert_int_equal(espl_context_set_threads(ctx, 2, NULL), ESPL_OK);
+    assert_int_equal(espl_session_run(s, x.in, x.out, &diag), ESPL_INVALID);
+    assert_string_equal(diag.message,
+                        "the session has room for 1 thread and the context now has 2; create it again");
+    assert_int_equal(espl_context_set_threads(ctx, 1, NULL), ESPL_OK);
+    run_session(s, &x);
+    io_free(&x);
+    espl_session_destroy(&s);
+    espl_graph_destroy(&r.g);
+    espl_context_destroy(&ctx);
+}
+
 static void write_text(const char *text) {
     FILE *f = fopen(scratch_path(), "w");
     assert_non_null(f);
@@ -302,10 +324,9 @@ static void odd_files_change_nothing(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(both_ways_give_the_same_bytes),
-        cmocka_unit_test(dense_weights_have_no_choice),
-        cmocka_unit_test(choices_are_measured_and_remembered),
-        cmocka_unit_test(odd_files_change_nothing),
+        cmocka_unit_test(both_ways_give_the_same_bytes),       cmocka_unit_test(dense_weights_have_no_choice),
+        cmocka_unit_test(choices_are_measured_and_remembered), cmocka_unit_test(odd_files_change_nothing),
+        cmocka_unit_test(more_threads_than_room_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
