@@ -74,7 +74,7 @@ const char *espl__cpu_brand(char buf[ESPL__CPU_BRAND]) {
     strcpy(buf, "cpu");
 #if defined(__x86_64__) && defined(__linux__)
     unsigned words[13] = {0};
-    if (__get_cpuid_max(0x80000000u, NULL) < 0x80000004u) return buf;
+    if ((unsigned)__get_cpuid_max(0x80000000u, NULL) < 0x80000004u) return buf;
     for (unsigned i = 0; i < 3; i++)
         __get_cpuid(0x80000002u + i, &words[4 * i], &words[4 * i + 1], &words[4 * i + 2], &words[4 * i + 3]);
     memcpy(buf, words, sizeof words);
