@@ -89,6 +89,13 @@ typedef struct espl_compress_options {
     void *user;
 } espl_compress_options;
 
+/* What a network's first output loses against f32. */
+typedef struct espl_damage {
+    double error; /* relative L2 error */
+    double kl;    /* mean Kullback-Leibler divergence of the classes' probabilities, in nats; NaN: no classes */
+    double drop;  /* points of top-1 lost; NaN: no labels */
+} espl_damage;
+
 /* One layer before and after. Strings are owned by the result. */
 typedef struct espl_layer_choice {
     const char *name, *op;
@@ -98,7 +105,7 @@ typedef struct espl_layer_choice {
     double ms_before, ms_after; /* on the chip: measured if it is this host, else modelled; 0 if not known */
     int64_t macs, params;
     int64_t weights, zeros; /* elements of the weight tensors (params has biases too), and the zeros among them, after */
-    double sqnr_db; /* signal to noise of the network's output with only this layer quantized; NaN if not computed */
+    espl_damage alone; /* with only this layer quantized, on 16 calibration samples; NaN if not computed */
     const char *why;
 } espl_layer_choice;
 
@@ -135,6 +142,34 @@ ESPL_NODISCARD espl_status espl_result_check_folder(espl_context *ctx, const cha
 /* Writes model.espl, model.onnx, recipe.yaml and report.json (`report`: its text) into `folder`, all or nothing. */
 ESPL_NODISCARD espl_status espl_result_write(espl_context *ctx, espl_result *result, const char *folder, const char *report,
                                              espl_diag *diag);
+
+/* --- which layer does the damage ------------------------------------------------------------------ */
+
+typedef struct espl_blame_layer {
+    const char *name, *op, *format; /* of its weights; borrowed from the blame */
+    int node;                       /* its place in the graph */
+    bool integer;                   /* computed in integers, its input rounded too */
+    double sqnr_db; /* of its output inside the quantized network: signal power over that of the error; INFINITY: exact */
+    espl_damage alone;  /* only this layer quantized */
+    espl_damage spared; /* all others quantized, this one f32 */
+} espl_blame_layer;
+
+typedef struct espl_blame {
+    espl_blame_layer *layers; /* quantized ones, the most damage alone first: by kl, without classes by error */
+    int count;
+    espl_damage whole; /* all layers quantized */
+    int64_t samples;
+    const char *data; /* the data set that the samples are from */
+    struct espl__blame_private *own;
+} espl_blame;
+
+/* Quantizes as espl_compress would at first (`options->recipe`, or s8 wherever the chip computes it; without a chip
+ * with the grids of x86) and measures on at most `samples` (0: 32) of the calibration samples. Freed with
+ * espl_blame_destroy. */
+ESPL_NODISCARD espl_status espl_blame_layers(espl_context *ctx, const espl_graph *graph,
+                                             const espl_compress_options *options, int64_t samples,
+                                             espl_blame **out, espl_diag *diag);
+void espl_blame_destroy(espl_blame **blame);
 
 #ifdef __cplusplus
 }

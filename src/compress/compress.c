@@ -1,5 +1,6 @@
 /* The main job: decide for every layer, try, measure, undo what does not pay or costs too much accuracy. */
 #include "compress/job.h"
+#include "compress/probe.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -96,53 +97,23 @@ static void adopt(job *j, trial *t) {
 
 /* --- the accuracy budget ------------------------------------------------------------------------------- */
 
-typedef struct blame {
-    int node;
-    double error;
-} blame;
-
-/* The damage each layer does when it alone is quantized, worst first. */
-static espl_status blame_layers(job *j, blame *list, int *count, espl_diag *diag) {
-    espl_status status = ESPL_OK;
-    const espl_graph *g = j->k.graph;
-    decision *alone = espl__calloc(j->k.ctx, (uint64_t)g->node_count + 1, sizeof *alone);
-    trial t = {0};
-    if (!alone) return espl__nomem(diag, sizeof *alone);
-    *count = 0;
-    for (int i = 0; i < g->node_count; i++) {
-        if (!espl__is_layer(g->nodes[i]) || j->decisions[i].weights == ESPL_FORMAT_F32) continue;
-        memset(alone, 0, sizeof *alone * (size_t)g->node_count);
-        alone[i] = j->decisions[i];
-        blame b = {i, 0};
-        ESPL_TRY(espl__trial_build(&j->k, alone, &t, diag));
-        ESPL_TRY(espl__trial_error(&j->k, &t, BLAME_SAMPLES, &b.error, diag));
-        espl__trial_free(&j->k, &t);
-        j->error[i] = b.error;
-        int at = (*count)++;
-        for (; at > 0 && list[at - 1].error < b.error; at--) list[at] = list[at - 1];
-        list[at] = b;
-    }
-done:
-    espl__trial_free(&j->k, &t);
-    espl__free(j->k.ctx, alone);
-    return status;
-}
-
 /* Returns layers to f32, worst first, twice as many each time, until the budget holds. */
 static espl_status keep_budget(job *j, espl_diag *diag) {
     espl_status status = ESPL_OK;
-    blame *list = NULL;
+    blamed *list = NULL;
+    probe p = {0};
     trial t = {0};
     int count = 0, reverted = 0;
     if (j->recipe || j->now.drop <= j->k.o->max_drop) return ESPL_OK;
     list = espl__calloc(j->k.ctx, (uint64_t)j->k.graph->node_count + 1, sizeof *list);
     if (!list) return espl__nomem(diag, sizeof *list);
-    ESPL_TRY(blame_layers(j, list, &count, diag));
+    ESPL_TRY(espl__probe_open(&j->k, BLAME_SAMPLES, &p, diag));
+    ESPL_TRY(espl__blame_alone(j, &p, list, &count, diag));
     for (int step = 1; j->now.drop > j->k.o->max_drop && reverted < count; step *= 2) {
         for (int i = 0; i < step && reverted < count; i++, reverted++)
             to_float(j, list[reverted].node,
                      espl__say(j, "kept f32: int8 alone errs by %.2g %% of the output",
-                               100 * list[reverted].error));
+                               100 * j->alone[list[reverted].node].error));
         ESPL_TRY(rebuild(j, &t, diag));
         adopt(j, &t);
     }
@@ -154,6 +125,7 @@ static espl_status keep_budget(job *j, espl_diag *diag) {
         adopt(j, &t);
     }
 done:
+    espl__probe_close(&p);
     espl__trial_free(&j->k, &t);
     espl__free(j->k.ctx, list);
     return status;
@@ -245,11 +217,12 @@ static espl_status open_recipe(job *j, espl_diag *diag) {
     espl_status status = ESPL_OK;
     if (j->o.recipe) status = espl__recipe_read(j->k.ctx, j->o.recipe, &j->recipe, diag);
     if (status != ESPL_OK) return status;
-    if (!j->recipe && (!j->o.data || !j->o.chip))
+    if (!j->recipe && (!j->o.data || !(j->o.chip || j->fallback_chip)))
         return espl__fail(diag, ESPL_INVALID, "without a recipe there must be a chip and data");
     if (!j->o.chip) {
-        status = espl_chip_load(j->k.ctx, j->recipe->chip ? j->recipe->chip : "host", &j->chip, diag);
-        if (status != ESPL_OK && j->recipe->chip) espl__diag_prefix(diag, "%s: chip", j->o.recipe);
+        bool named = j->recipe && j->recipe->chip;
+        status = espl_chip_load(j->k.ctx, named ? j->recipe->chip : j->fallback_chip, &j->chip, diag);
+        if (status != ESPL_OK && named) espl__diag_prefix(diag, "%s: chip", j->o.recipe);
         j->o.chip = j->chip;
     }
     if (j->recipe && j->o.flavour < 0 && j->recipe->flavour != ESPL__FLAVOUR_UNSET)
@@ -275,13 +248,15 @@ static espl_status begin(job *j, espl_diag *diag) {
     j->k.ranges = espl__calloc(ctx, (uint64_t)j->k.graph->value_count + 1, sizeof *j->k.ranges);
     j->decisions = espl__calloc(ctx, nodes, sizeof *j->decisions);
     j->why = espl__calloc(ctx, nodes, sizeof *j->why);
-    j->error = espl__calloc(ctx, nodes, sizeof *j->error);
-    if (!j->k.ranges || !j->decisions || !j->why || !j->error)
+    j->alone = espl__calloc(ctx, nodes, sizeof *j->alone);
+    if (!j->k.ranges || !j->decisions || !j->why || !j->alone)
         return espl__nomem(diag, nodes * sizeof *j->decisions);
+    for (uint64_t i = 0; i < nodes; i++) j->alone[i].error = NAN;
     for (int i = 0; i < j->k.graph->value_count; i++)
         if (espl__is_quantized(j->k.graph->values[i]))
             return espl__fail(diag, ESPL_UNSUPPORTED,
-                              "%s: is quantized already; compress starts from a floating-point model",
+                              "%s: is quantized already; give the floating-point model, and with --recipe what was "
+                              "done to it",
                               j->k.graph->file);
     return ESPL_OK;
 }
@@ -331,7 +306,28 @@ done:
     return status;
 }
 
-static void finish(job *j) {
+espl_status espl__job_progress(job *j, const char *what, int64_t done, int64_t total, espl_diag *diag) {
+    if (!j->o.progress || j->o.progress(j->o.user, what, done, total)) return ESPL_OK;
+    return espl__fail(diag, ESPL_CANCELLED, "cancelled after %" PRId64 " of %" PRId64 " %s", done, total, what);
+}
+
+espl_status espl__job_open(job *j, espl_context *ctx, const espl_graph *graph,
+                           const espl_compress_options *options, espl_diag *diag) {
+    j->k = (task){.ctx = ctx, .graph = graph, .o = &j->o};
+    j->o = *options;
+    j->r = espl__calloc(ctx, 1, sizeof *j->r);
+    if (!j->r || !(j->r->own = espl__calloc(ctx, 1, sizeof *j->r->own))) {
+        espl__free(ctx, j->r);
+        j->r = NULL;
+        return espl__nomem(diag, sizeof *j->r);
+    }
+    espl__arena_init(&j->r->own->arena, ctx);
+    espl_status status = begin(j, diag);
+    if (status == ESPL_OK) status = decide(j, diag);
+    return status == ESPL_OK ? calibrate(j, diag) : status;
+}
+
+void espl__job_close(job *j) {
     espl_context *ctx = j->k.ctx;
     espl__trial_free(&j->k, &j->before);
     espl__trial_free(&j->k, &j->now);
@@ -342,30 +338,18 @@ static void finish(job *j) {
     espl__free(ctx, j->k.outputs);
     espl__free(ctx, j->decisions);
     espl__free(ctx, j->why);
-    espl__free(ctx, j->error);
+    espl__free(ctx, j->alone);
+    espl_result_destroy(&j->r);
 }
 
 espl_status espl_compress(espl_context *ctx, const espl_graph *graph, const espl_compress_options *options,
                           espl_result **out, espl_diag *diag) {
     espl_status status = ESPL_OK;
-    job j = {.k = {.ctx = ctx, .graph = graph}, .o = *options};
-    decision *f32 = NULL;
+    job j = {.fallback_chip = options->recipe ? "host" : NULL};
+    decision *f32 = espl__calloc(ctx, (uint64_t)graph->node_count + 1, sizeof *f32);
     *out = NULL;
-    j.r = espl__calloc(ctx, 1, sizeof *j.r);
-    if (!j.r || !(j.r->own = espl__calloc(ctx, 1, sizeof *j.r->own))) {
-        espl__free(ctx, j.r);
-        return espl__nomem(diag, sizeof *j.r);
-    }
-    espl__arena_init(&j.r->own->arena, ctx);
-    j.k.o = &j.o;
-    ESPL_TRY(begin(&j, diag));
-    f32 = espl__calloc(ctx, (uint64_t)graph->node_count + 1, sizeof *f32);
-    if (!f32) {
-        status = espl__nomem(diag, sizeof *f32);
-        goto done;
-    }
-    ESPL_TRY(decide(&j, diag));
-    ESPL_TRY(calibrate(&j, diag));
+    if (!f32) return espl__nomem(diag, sizeof *f32);
+    ESPL_TRY(espl__job_open(&j, ctx, graph, options, diag));
     ESPL_TRY(espl__task_reference(&j.k, diag));
     ESPL_TRY(espl__trial_build(&j.k, f32, &j.before, diag));
     ESPL_TRY(rebuild(&j, &j.now, diag));
@@ -376,7 +360,6 @@ espl_status espl_compress(espl_context *ctx, const espl_graph *graph, const espl
     j.r = NULL;
 done:
     espl__free(ctx, f32);
-    finish(&j);
-    espl_result_destroy(&j.r);
+    espl__job_close(&j);
     return status;
 }

@@ -8,6 +8,12 @@ struct espl__result_private {
     espl__arena arena;
 };
 
+/* A layer and what a search goes by. */
+typedef struct blamed {
+    int node;
+    double damage; /* as espl__damage_sum */
+} blamed;
+
 /* The state of one compression. */
 typedef struct job {
     task k;
@@ -16,14 +22,29 @@ typedef struct job {
     espl_chip *chip; /* if the caller gave none */
     decision *decisions;
     const char **why; /* by node; NULL: nothing special */
-    double *error;    /* by node: relative error of the output with it alone quantized; 0: not computed */
+    espl_damage *alone; /* by node: with it alone quantized; error NaN: not computed */
+    const char *fallback_chip; /* if neither the caller nor the recipe names one */
     espl_result *r;
     trial before, now;
 } job;
 
 /* A text that lives as long as the result; "" without memory. */
 const char *espl__say(job *j, const char *fmt, ...) ESPL_PRINTF(2, 3);
+/* Takes over the options, reads the recipe, makes the first decisions and calibrates. To be closed whatever it returns. */
+ESPL_NODISCARD espl_status espl__job_open(job *j, espl_context *ctx, const espl_graph *graph,
+                                          const espl_compress_options *options, espl_diag *diag);
+void espl__job_close(job *j);
+
 /* What each layer got and why, the recipe that says the same, and the totals. */
 ESPL_NODISCARD espl_status espl__job_result(job *j, espl_diag *diag);
+
+struct probe;
+/* The damage that each quantized layer does when it alone is quantized, into j->alone; and the layers, worst first
+ * (room for one a node). */
+ESPL_NODISCARD espl_status espl__blame_alone(job *j, const struct probe *p, blamed *list, int *count,
+                                             espl_diag *diag);
+/* Tells how far the work is; ESPL_CANCELLED if it is to stop. */
+ESPL_NODISCARD espl_status espl__job_progress(job *j, const char *what, int64_t done, int64_t total,
+                                              espl_diag *diag);
 
 #endif

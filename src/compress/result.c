@@ -65,7 +65,7 @@ static void describe_layer(job *j, const espl__node *n, espl_layer_choice *l) {
                              .pattern = pattern_of(j, n, &dense),
                              .format_before = "f32",
                              .format_after = espl_format_name(d->weights),
-                             .sqnr_db = j->error[n->id] > 0 ? -20 * log10(j->error[n->id]) : NAN};
+                             .alone = j->alone[n->id]};
     espl__layer_sums before = espl__layer_weights(n), after = espl__layer_weights(m);
     l->params = before.params;
     l->weights = after.weights;
@@ -103,7 +103,7 @@ static espl_status list_layers(job *j, espl_diag *diag) {
                               .format_before = "f32",
                               .format_after = "",
                               .why = "",
-                              .sqnr_db = NAN};
+                              .alone = {NAN, NAN, NAN}};
     for (int i = 0; i < g->node_count; i++) {
         espl_layer_choice l;
         describe_layer(j, g->nodes[i], &l);

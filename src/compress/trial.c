@@ -1,4 +1,4 @@
-#include "compress/trial.h"
+#include "compress/probe.h"
 #include "passes/passes.h"
 #include "runtime/container.h"
 
@@ -12,12 +12,15 @@ static espl_status open_session(const task *k, const espl_graph *g, bool profile
 
 /* --- score ------------------------------------------------------------------------------------------ */
 
-static metric choose_metric(const espl_session *s, const espl_scores *scores) {
+bool espl__ranks_classes(const espl_session *s, const espl_scores *scores) {
     const espl_tensor *out = espl_session_output_info(s, 0);
+    return scores->has_labels || (out->shape.rank == 2 && out->shape.dim[1] > 1 && !scores->has_mse &&
+                                  espl_session_output_count(s) == 1);
+}
+
+static metric choose_metric(const espl_session *s, const espl_scores *scores) {
     if (scores->has_labels) return METRIC_TOP1;
-    bool classes = out->shape.rank == 2 && out->shape.dim[1] > 1 && !scores->has_mse &&
-                   espl_session_output_count(s) == 1;
-    return classes ? METRIC_AGREEMENT : METRIC_SIMILARITY;
+    return espl__ranks_classes(s, scores) ? METRIC_AGREEMENT : METRIC_SIMILARITY;
 }
 
 static espl_evaluation evaluation_of(const task *k) {
@@ -60,16 +63,6 @@ done:
     return status;
 }
 
-static double relative_error(const float *a, const float *b, int64_t n) {
-    double difference = 0, size = 0;
-    for (int64_t i = 0; i < n; i++) {
-        double d = (double)a[i] - b[i];
-        difference += d * d;
-        size += (double)b[i] * b[i];
-    }
-    return size > 0 ? sqrt(difference / size) : difference > 0;
-}
-
 espl_status espl__trial_score(task *k, trial *t, espl_diag *diag) {
     espl_status status = ESPL_OK;
     espl_session *s = NULL;
@@ -95,41 +88,12 @@ espl_status espl__trial_score(task *k, trial *t, espl_diag *diag) {
     else if (k->metric == METRIC_AGREEMENT)
         t->score = k->samples ? (double)equal / (double)k->samples : 1;
     else
-        t->score = 1 - relative_error(outputs, k->outputs, k->samples * k->output_size);
+        t->score = 1 - espl__relative_error(outputs, k->outputs, k->samples * k->output_size);
     t->drop = 100 * (k->reference_score - t->score);
 done:
     espl_session_destroy(&s);
     espl__free(k->ctx, classes);
     espl__free(k->ctx, outputs);
-    return status;
-}
-
-espl_status espl__trial_error(task *k, trial *t, int64_t samples, double *error, espl_diag *diag) {
-    espl_status status = ESPL_OK;
-    espl_session *sessions[2] = {NULL, NULL};
-    float *outputs[2] = {NULL, NULL};
-    const espl_graph *graphs[2] = {k->graph, t->graph};
-    espl_dataset *data = k->o->calib ? k->o->calib : k->o->data;
-    espl_evaluation e = {.step = k->hold_out ? k->hold_out : 1,
-                         .count = ESPL_MIN(samples, espl_dataset_count(data))};
-    e.count = ESPL_MIN(e.count, (espl_dataset_count(data) + e.step - 1) / e.step);
-    for (int i = 0; i < 2; i++) {
-        espl_scores scores;
-        outputs[i] = espl__calloc(k->ctx, (uint64_t)(e.count * k->output_size) + 1, sizeof(float));
-        if (!outputs[i]) {
-            status = espl__nomem(diag, (uint64_t)(e.count * k->output_size) * 4);
-            goto done;
-        }
-        ESPL_TRY(open_session(k, graphs[i], false, &sessions[i], diag));
-        e.outputs = outputs[i];
-        ESPL_TRY(espl_evaluate(k->ctx, sessions[i], data, &e, &scores, diag));
-    }
-    *error = relative_error(outputs[1], outputs[0], e.count * k->output_size);
-done:
-    for (int i = 0; i < 2; i++) {
-        espl_session_destroy(&sessions[i]);
-        espl__free(k->ctx, outputs[i]);
-    }
     return status;
 }
 

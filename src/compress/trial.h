@@ -52,11 +52,10 @@ ESPL_NODISCARD espl_status espl__trial_build(task *k, const decision *decisions,
 ESPL_NODISCARD espl_status espl__trial_score(task *k, trial *t, espl_diag *diag);
 /* Times and energies of two networks, interleaved when measured. */
 ESPL_NODISCARD espl_status espl__trial_cost(task *k, trial *a, trial *b, espl_diag *diag);
-/* Relative L2 error of the output against f32 on a few samples. */
-ESPL_NODISCARD espl_status espl__trial_error(task *k, trial *t, int64_t samples, double *error,
-                                             espl_diag *diag);
 void espl__trial_free(task *k, trial *t);
 
+/* Whether the first output ranks classes, as far as its shape and the data tell. */
+bool espl__ranks_classes(const espl_session *s, const espl_scores *scores);
 /* Scores the f32 network, keeps its answers, and chooses the metric. */
 ESPL_NODISCARD espl_status espl__task_reference(task *k, espl_diag *diag);
 

@@ -45,6 +45,8 @@ static json_t *layer_value(const espl_layer_choice *l) {
     put(row, "ms_after", known(l->ms_after));
     put(row, "macs", json_integer(l->macs));
     put(row, "params", json_integer(l->params));
+    put(row, "kl_alone", number_value(l->alone.kl));
+    put(row, "error_alone", number_value(l->alone.error));
     put(row, "why", text_value(l->why));
     return row;
 }
