@@ -23,6 +23,8 @@ typedef struct espl_session_options {
     /* Called for every value of every run; nothing is fused then. */
     espl_observer observer;
     void *observer_user;
+    /* By value of the graph: the observer is called for these only. NULL: all. */
+    const bool *observed;
 } espl_session_options;
 
 /* The graph is copied; it may be destroyed afterwards. `options` may be NULL. */

@@ -241,6 +241,11 @@ static espl_status begin(job *j, espl_diag *diag) {
     const espl__recipe *r = j->recipe;
     if (j->o.max_drop < 0) j->o.max_drop = r && r->max_drop ? *r->max_drop : 1;
     if (j->o.goal < 0) j->o.goal = r && r->goal != ESPL__GOAL_UNSET ? (int)r->goal - 1 : ESPL_GOAL_LATENCY;
+    const char *observer = o->observer ? o->observer : r ? r->observer : NULL;
+    char forms[ESPL__OBSERVER_FORMS];
+    if (observer && !espl__observer_parse(observer, &j->observer))
+        return espl__fail(diag, ESPL_INVALID, "observer '%.40s' is none; give one of: %s", observer,
+                          espl__observer_forms(forms, sizeof forms));
     j->k.flavour = flavour >= 0 ? (espl_flavour)flavour : ESPL_FLAVOUR_PORTABLE;
     if (flavour < 0) (void)espl_flavour_parse(espl_chip_flavour(o->chip), &j->k.flavour);
     j->k.measured = espl_chip_is_host(o->chip) && strcmp(espl_chip_isa(o->chip), espl_cpu_name()) == 0;
@@ -291,17 +296,23 @@ static espl_status calibrate(job *j, espl_diag *diag) {
     const espl_compress_options *o = j->k.o;
     espl_status status = ESPL_OK;
     espl_graph *pruned = NULL;
+    bool *observed = NULL;
     espl_dataset *data;
     int64_t step, count;
     ESPL_TRY(choose_samples(j, &data, &step, &count, diag));
     if (!needs_ranges(j)) return ESPL_OK;
     j->r->calib_samples = count;
     j->r->calib_data = data ? espl__say(j, "%s", espl_dataset_describe(data)) : "drawn";
+    observed = espl__calloc(j->k.ctx, (uint64_t)j->k.graph->value_count + 1, sizeof *observed);
+    if (!observed) return espl__nomem(diag, 1);
+    for (int i = 0; i < j->k.graph->value_count; i++) j->k.ranges[i].observer = j->observer;
     ESPL_TRY(espl__graph_clone(j->k.graph, &pruned, diag));
     ESPL_TRY(espl__prune_apply(pruned, j->decisions, diag));
-    status = espl__calibrate(j->k.ctx, pruned, o->input_shapes, data, 0, step, count, j->k.ranges,
+    ESPL_TRY(espl__ptq_observed(pruned, j->k.flavour, observed, diag));
+    status = espl__calibrate(j->k.ctx, pruned, o->input_shapes, data, 0, step, count, observed, j->k.ranges,
                              o->progress, o->user, diag);
 done:
+    espl__free(j->k.ctx, observed);
     espl_graph_destroy(&pruned);
     return status;
 }
@@ -333,6 +344,7 @@ void espl__job_close(job *j) {
     espl__trial_free(&j->k, &j->now);
     espl__recipe_destroy(ctx, &j->recipe);
     espl_chip_destroy(&j->chip);
+    for (int i = 0; j->k.ranges && i < j->k.graph->value_count; i++) espl__range_free(ctx, &j->k.ranges[i]);
     espl__free(ctx, j->k.ranges);
     espl__free(ctx, j->k.classes);
     espl__free(ctx, j->k.outputs);

@@ -3,15 +3,10 @@
 #define ESPL_COMPRESS_INTERNAL_H
 
 #include "compress/prune/prune.h"
+#include "compress/quant/observer.h"
 #include "compress/recipe.h"
 #include "espalier/compress.h"
 #include "graph/graph.h"
-
-/* What calibration saw of a value. seen == 0: nothing. */
-typedef struct range {
-    float min, max;
-    int64_t seen;
-} range;
 
 /* What is to become of a node, by node id. */
 typedef struct decision {
@@ -22,15 +17,18 @@ typedef struct decision {
     bool per_tensor;     /* one scale for the weights instead of one per channel */
 } decision;
 
-/* Runs samples through the f32 network and notes the smallest and largest element of every value (by value id
- * of `graph`). Memory does not grow with the number of samples. */
+/* Runs samples through the f32 network and lets the observer of each range (by value id of `graph`) see them; `observed`
+ * says of which values, NULL: of all. Memory does not grow with the number of samples. */
 ESPL_NODISCARD espl_status espl__calibrate(espl_context *ctx, const espl_graph *graph,
                                            const espl_shape *shapes, espl_dataset *data, int64_t first,
-                                           int64_t step, int64_t count, range *ranges, espl_progress progress,
-                                           void *user, espl_diag *diag);
+                                           int64_t step, int64_t count, const bool *observed, range *ranges,
+                                           espl_progress progress, void *user, espl_diag *diag);
 
 /* Whether the layer can be computed in integers. */
 bool espl__ptq_computes(const espl__node *node);
+/* Sets observed[i] for every value whose range espl__ptq_apply could ask for, whatever the decisions. */
+ESPL_NODISCARD espl_status espl__ptq_observed(espl_graph *graph, espl_flavour flavour, bool *observed,
+                                              espl_diag *diag);
 /* Post-training quantization: gives `graph` the encodings that `decisions` ask for. */
 ESPL_NODISCARD espl_status espl__ptq_apply(espl_graph *graph, const range *ranges, const decision *decisions,
                                            espl_flavour flavour, espl_diag *diag);

@@ -20,6 +20,7 @@ typedef struct job {
     espl_compress_options o; /* k.o: the caller's, with what the recipe says filled in */
     espl__recipe *recipe;
     espl_chip *chip; /* if the caller gave none */
+    espl__observer observer;
     decision *decisions;
     const char **why; /* by node; NULL: nothing special */
     espl_damage *alone; /* by node: with it alone quantized; error NaN: not computed */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "compress/prune/prune.h"
+#include "compress/quant/observer.h"
 #include "yaml/yaml.h"
 
 static const cyaml_strval_t saliency_names[] = {
@@ -24,7 +25,6 @@ static const cyaml_strval_t flavour_names[] = {{"portable", ESPL__FLAVOUR_PORTAB
                                                {"ort-x86", ESPL__FLAVOUR_ORT_X86}};
 static const cyaml_strval_t goal_names[] = {
     {"latency", ESPL__GOAL_LATENCY}, {"size", ESPL__GOAL_SIZE}, {"energy", ESPL__GOAL_ENERGY}};
-static const cyaml_strval_t observer_names[] = {{"minmax", ESPL__OBSERVER_MINMAX}};
 
 #define OPTIONAL CYAML_FLAG_OPTIONAL
 #define TEXT CYAML_FLAG_POINTER
@@ -49,7 +49,7 @@ static const cyaml_schema_field_t recipe_fields[] = {
     ENUM_FIELD("flavour", OPTIONAL, espl__recipe, flavour, flavour_names),
     ENUM_FIELD("goal", OPTIONAL, espl__recipe, goal, goal_names),
     CYAML_FIELD_FLOAT_PTR("max_drop", TEXT | OPTIONAL, espl__recipe, max_drop),
-    ENUM_FIELD("observer", OPTIONAL, espl__recipe, observer, observer_names),
+    CYAML_FIELD_STRING_PTR("observer", TEXT | OPTIONAL, espl__recipe, observer, 1, ESPL__OBSERVER_TEXT),
     CYAML_FIELD_SEQUENCE_COUNT("layers", TEXT, espl__recipe, layers, layer_count, &layer_schema, 0, 65536),
     CYAML_FIELD_END,
 };
@@ -101,6 +101,12 @@ static espl_status check_row(const espl__recipe_layer *row, const place *p) {
 static espl_status check(const espl__recipe *recipe, const char *label, const char *text, size_t length,
                          espl_diag *diag) {
     espl_status status = ESPL_OK;
+    char forms[ESPL__OBSERVER_FORMS];
+    espl__observer observer;
+    if (recipe->observer && !espl__observer_parse(recipe->observer, &observer))
+        return espl__fail(diag, ESPL_FORMAT, "%.200s:%u: observer: '%s' is none; give one of: %s", label,
+                          espl__yaml_line(text, length, "observer"), recipe->observer,
+                          espl__observer_forms(forms, sizeof forms));
     if (recipe->max_drop && !(*recipe->max_drop >= 0))
         return espl__fail(diag, ESPL_FORMAT, "%.200s:%u: max_drop: %g must not be negative", label,
                           espl__yaml_line(text, length, "max_drop"), *recipe->max_drop);

@@ -40,7 +40,6 @@ typedef enum espl__recipe_goal {
 } espl__recipe_goal;
 /* espl__saliency + 1 */
 typedef int espl__recipe_saliency;
-typedef enum espl__recipe_observer { ESPL__OBSERVER_UNSET, ESPL__OBSERVER_MINMAX } espl__recipe_observer;
 
 typedef struct espl__recipe_layer {
     char *match;
@@ -57,7 +56,7 @@ typedef struct espl__recipe {
     char *chip, *note; /* NULL: not given */
     espl__recipe_flavour flavour;
     espl__recipe_goal goal;
-    espl__recipe_observer observer;
+    char *observer; /* a text that espl__observer_parse takes; NULL: not given */
     double *max_drop; /* NULL: not given */
     espl__recipe_layer *layers;
     uint32_t layer_count;

@@ -168,8 +168,10 @@ static espl__recipe_layer recipe_row(job *j, const char *match, const decision *
 static espl_status write_recipe(job *j, espl_diag *diag) {
     const espl_graph *g = j->k.graph;
     espl__buffer text;
+    char observer[ESPL__OBSERVER_TEXT];
+    (void)espl__observer_text(&j->observer, observer, sizeof observer);
     espl__recipe out = {.chip = (char *)espl_chip_name(j->k.o->chip),
-                        .observer = ESPL__OBSERVER_MINMAX,
+                        .observer = observer,
                         .flavour = j->k.flavour == ESPL_FLAVOUR_ORT_X86 ? ESPL__FLAVOUR_ORT_X86
                                                                         : ESPL__FLAVOUR_PORTABLE,
                         .goal = (espl__recipe_goal)(j->k.o->goal + 1)};

@@ -311,6 +311,7 @@ static espl_status observe(espl_session *s, const espl__node *node, const espl__
                            espl_diag *diag) {
     view v;
     if (!s->observer || !value || value->dtype != ESPL_F32 || value->constant) return ESPL_OK;
+    if (s->observed && !s->observed[value->origin]) return ESPL_OK;
     espl_status status = espl__plan_require(s, node, value, ESPL_F32, WANT_ROWS, 1, &v, diag);
     if (status != ESPL_OK) return status;
     observe_step *st = espl__plan_step(s, sizeof *st, node, "observe", run_observe);

@@ -51,6 +51,7 @@ espl_status espl_session_create(espl_context *ctx, const espl_graph *graph,
     s->profile = options->profile;
     s->observer = options->observer;
     s->observer_user = options->observer_user;
+    s->observed = options->observed;
     s->threads = espl_context_threads(ctx);
     ESPL_TRY(espl__graph_share(graph, &s->graph, diag));
     ESPL_TRY(espl__specialise(s->graph, options->input_shapes, diag));

@@ -267,7 +267,7 @@ static void odd_ranges_give_valid_scales(void **state) {
             espl__value *y = APPLY(&r, "Conv", x, w, random_of(&r, SHAPE(3), 1));
             IO(&r, x, APPLY(&r, "Relu", APPLY(&r, "Conv", y, random_of(&r, SHAPE(2, 3, 1, 1), 1))));
             range *ranges = calloc((size_t)r.g->value_count + 1, sizeof *ranges);
-            for (int k = 0; k < r.g->value_count; k++) ranges[k] = (range){odd[i][0], odd[i][1], k % 3 > 0 || i < 4};
+            for (int k = 0; k < r.g->value_count; k++) ranges[k] = (range){.min = odd[i][0], .max = odd[i][1], .seen = k % 3 > 0 || i < 4};
             decision d[8];
             for (int k = 0; k < 8; k++) d[k] = (decision){.weights = ESPL_FORMAT_S8, .integer = true};
             espl_diag diag = {0};

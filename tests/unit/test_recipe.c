@@ -97,7 +97,7 @@ static void mistakes_name_line_and_key(void **state) {
         {"max_drop: -1\nlayers: []\n", "r.yaml:1: max_drop: -1 must not be negative"},
         {"layers: []\nmax_drop: little\n", "r.yaml:2: max_drop: 'little' is not a number"},
         {"goal: fame\nlayers: []\n", "r.yaml:1: goal: 'fame' is not known (one of: latency, size, energy)"},
-        {"observer: magic\nlayers: []\n", "r.yaml:1: observer: 'magic' is not known (one of: minmax)"},
+        {"observer: magic\nlayers: []\n", "r.yaml:1: observer: 'magic' is none; give one of: minmax, average"},
         {"chip: x\n", "r.yaml:1: key 'layers' is missing"},
         {"layers: []\nlayer: []\n",
          "r.yaml:2: unknown key 'layer' (known: note, chip, flavour, goal, max_drop, observer, "

@@ -7,7 +7,7 @@
 #include "text.h"
 
 typedef struct compress_options {
-    const char *chip, *data, *calib, *recipe, *folder;
+    const char *chip, *data, *calib, *recipe, *folder, *observer;
     int64_t calib_count;
     double max_drop;
     int goal, flavour;
@@ -56,6 +56,12 @@ static const option options[] = {
      .least = 1,
      .most = 1e9,
      .help = "at most so many calibration samples (default 512)"},
+    {.name = "observer",
+     .kind = OPTION_TEXT,
+     .offset = offsetof(compress_options, observer),
+     .argument = "NAME",
+     .help = "how ranges of activations follow from the samples: minmax, average [MOMENTUM], percentile [PER CENT], mse "
+             "or kl; docs/methods.md says what each is (default: what the recipe says, else minmax)"},
     {.name = "max-drop",
      .kind = OPTION_NUMBER,
      .offset = offsetof(compress_options, max_drop),
@@ -127,6 +133,7 @@ static espl_status compress(cli *c, const compress_options *o, job *j) {
         .data = j->data,
         .calib = j->calib,
         .calib_count = o->calib_count,
+        .observer = o->observer,
         .max_drop = o->max_drop,
         .goal = o->goal,
         .flavour = o->flavour,

@@ -188,28 +188,32 @@ static bool counts(const ptq *p, const espl__value *v) {
              kind_of(p, reader) == WORK_CHAIN);
 }
 
-static void merge_ranges(ptq *p) {
+static espl_status merge_ranges(ptq *p, espl_diag *diag) {
+    espl_status status = ESPL_OK;
     for (int i = 0; i < p->g->value_count; i++) {
         const espl__value *v = p->g->values[i];
         const range *r = &p->ranges[i];
         int root = find(p, i);
         if (root != i && p->symmetric[i]) p->symmetric[root] = true;
         if (!r->seen || !counts(p, v)) continue;
-        range *m = &p->merged[root];
-        m->min = ESPL_MIN(m->min, r->min);
-        m->max = ESPL_MAX(m->max, r->max);
-        m->seen++;
+        ESPL_TRY(espl__range_merge(p->g->arena.ctx, &p->merged[root], r, diag));
     }
     for (int i = 0; i < p->g->value_count; i++)
         if (p->symmetric[find(p, i)]) p->symmetric[i] = true;
+done:
+    return status;
 }
 
-/* A grid that holds 0 exactly and the range as it is; a constant or unseen value gets a valid one too. */
-static bool set_activation_grid(ptq *p, espl__value *v, range r, bool symmetric) {
+/* A grid that holds 0 exactly and what the observer made of the range; a constant or unseen value gets a valid one too. */
+static bool set_activation_grid(ptq *p, espl__value *v, range *range_of, bool symmetric) {
+    espl__grid kind = {-127, 127, true};
+    if (!symmetric && p->flavour != ESPL_FLAVOUR_PORTABLE) kind = (espl__grid){0, 255, false};
+    espl__range_settle(range_of, &kind);
+    range r = *range_of;
     float lo = fminf(r.min, 0), hi = fmaxf(r.max, 0), scale;
     int32_t zero = 0;
     espl_format format = ESPL_FORMAT_S8;
-    if (symmetric || p->flavour == ESPL_FLAVOUR_PORTABLE) {
+    if (kind.symmetric) {
         scale = fmaxf(-lo, hi) / 127;
     } else {
         format = ESPL_FORMAT_U8;
@@ -226,7 +230,7 @@ static bool quantize_values(ptq *p) {
         int root = find(p, i);
         if (!p->wanted[i] || v->constant || !is_f32(v) || espl__is_quantized(v) || fused_away(p, v)) continue;
         if (!p->merged[root].seen) continue;
-        if (!set_activation_grid(p, v, p->merged[root], p->symmetric[i])) return false;
+        if (!set_activation_grid(p, v, &p->merged[root], p->symmetric[i])) return false;
     }
     return true;
 }
@@ -314,7 +318,7 @@ static bool quantize_bias(espl_graph *g, espl__node *n) {
 static bool quantize_operand(ptq *p, espl__node *n, int index) {
     const espl_tensor *t = espl__constant_f32(p->g, n->inputs[index]);
     if (!t) return false;
-    range r = {0, 0, 1};
+    range r = {.seen = 1};
     int64_t count = espl_shape_count(&t->shape);
     const float *x = t->data;
     for (int64_t i = 0; i < count; i++) {
@@ -322,7 +326,7 @@ static bool quantize_operand(ptq *p, espl__node *n, int index) {
         r.max = fmaxf(r.max, x[i]);
     }
     espl__value grid = {0};
-    if (!set_activation_grid(p, &grid, r, false)) return false;
+    if (!set_activation_grid(p, &grid, &r, false)) return false;
     espl_dtype type = grid.quant.format == ESPL_FORMAT_U8 ? ESPL_U8 : ESPL_S8;
     espl_tensor *codes = espl__graph_tensor(p->g, type, &t->shape, NULL);
     if (!codes) return false;
@@ -390,33 +394,60 @@ static bool quantize_constants(ptq *p) {
     return true;
 }
 
+/* Finds what is wanted and which values share a grid. finish frees it, whatever came of it. */
+static espl_status begin(ptq *p, espl_diag *diag) {
+    espl_context *ctx = p->g->arena.ctx;
+    uint64_t n = (uint64_t)p->g->value_count + 1;
+    p->parent = espl__calloc(ctx, n, sizeof(int));
+    p->available = espl__calloc(ctx, n, 1);
+    p->wanted = espl__calloc(ctx, n, 1);
+    p->symmetric = espl__calloc(ctx, n, 1);
+    p->merged = espl__calloc(ctx, n, sizeof(range));
+    if (!p->parent || !p->available || !p->wanted || !p->symmetric || !p->merged) return espl__nomem(diag, n);
+    for (int i = 0; i < p->g->value_count; i++) p->parent[i] = i;
+    mark_available(p);
+    mark_wanted(p);
+    make_classes(p);
+    return ESPL_OK;
+}
+
+static void finish(ptq *p) {
+    espl_context *ctx = p->g->arena.ctx;
+    for (int i = 0; p->merged && i < p->g->value_count; i++) espl__range_free(ctx, &p->merged[i]);
+    espl__free(ctx, p->parent);
+    espl__free(ctx, p->available);
+    espl__free(ctx, p->wanted);
+    espl__free(ctx, p->symmetric);
+    espl__free(ctx, p->merged);
+}
+
 espl_status espl__ptq_apply(espl_graph *g, const range *ranges, const decision *decisions,
                             espl_flavour flavour, espl_diag *diag) {
+    espl_status status = ESPL_OK;
+    ptq p = {.g = g, .ranges = ranges, .decisions = decisions, .flavour = flavour};
+    ESPL_TRY(begin(&p, diag));
+    ESPL_TRY(merge_ranges(&p, diag));
+    if (!quantize_values(&p) || !quantize_constants(&p)) ESPL_TRY(espl__nomem(diag, (uint64_t)g->value_count));
+    espl__graph_sweep(g);
+done:
+    finish(&p);
+    return status;
+}
+
+/* With fewer layers in integers fewer values are wanted, and classes are smaller. */
+espl_status espl__ptq_observed(espl_graph *g, espl_flavour flavour, bool *observed, espl_diag *diag) {
+    espl_status status = ESPL_OK;
     espl_context *ctx = g->arena.ctx;
-    uint64_t n = (uint64_t)g->value_count + 1;
-    ptq p = {.g = g,
-             .ranges = ranges,
-             .decisions = decisions,
-             .flavour = flavour,
-             .parent = espl__calloc(ctx, n, sizeof(int)),
-             .available = espl__calloc(ctx, n, 1),
-             .wanted = espl__calloc(ctx, n, 1),
-             .symmetric = espl__calloc(ctx, n, 1),
-             .merged = espl__calloc(ctx, n, sizeof(range))};
-    bool good = p.parent && p.available && p.wanted && p.symmetric && p.merged;
-    if (good) {
-        for (int i = 0; i < g->value_count; i++) p.parent[i] = i;
-        mark_available(&p);
-        mark_wanted(&p);
-        make_classes(&p);
-        merge_ranges(&p);
-        good = quantize_values(&p) && quantize_constants(&p);
-        espl__graph_sweep(g);
-    }
-    espl__free(ctx, p.parent);
-    espl__free(ctx, p.available);
-    espl__free(ctx, p.wanted);
-    espl__free(ctx, p.symmetric);
-    espl__free(ctx, p.merged);
-    return good ? ESPL_OK : espl__nomem(diag, n);
+    decision *all = espl__calloc(ctx, (uint64_t)g->node_count + 1, sizeof *all);
+    ptq p = {.g = g, .decisions = all, .flavour = flavour};
+    if (!all) return espl__nomem(diag, sizeof *all);
+    for (int i = 0; i < g->node_count; i++) all[i] = (decision){.weights = ESPL_FORMAT_S8, .integer = true};
+    ESPL_TRY(begin(&p, diag));
+    for (int i = 0; i < g->value_count; i++)
+        if (p.wanted[i]) p.merged[find(&p, i)].seen = 1;
+    for (int i = 0; i < g->value_count; i++) observed[i] = p.merged[find(&p, i)].seen > 0;
+done:
+    finish(&p);
+    espl__free(ctx, all);
+    return status;
 }
