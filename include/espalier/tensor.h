@@ -92,20 +92,56 @@ ESPL_NODISCARD espl_status espl_npy_write(espl_context *ctx, const char *path, c
     X(COLUMN, "column", "P%", "all weights of an input (at one tap) go")                                             \
     X(KERNEL, "kernel", "P%", "all taps between an input and an output channel go")
 
-/* X(NAME, name, bits, is signed, what it is). Weights of fewer than 8 bits are stored packed in that many bits. */
-#define ESPL_FORMAT_LIST(X)                                                                  \
-    X(F32, "f32", 32, 1, "IEEE 754 single precision")                                        \
-    X(U8, "u8", 8, 0, "unsigned 8-bit integer, scale and zero point")                        \
-    X(S8, "s8", 8, 1, "signed 8-bit integer, scale and zero point")                          \
-    X(S32, "s32", 32, 1, "signed 32-bit integer with a scale (biases of integer layers)")    \
-    X(S2, "s2", 2, 1, "signed 2-bit integer weights, computed as s8")                        \
-    X(S3, "s3", 3, 1, "signed 3-bit integer weights, computed as s8")                        \
-    X(S4, "s4", 4, 1, "signed 4-bit integer weights, computed as s8")                        \
-    X(S5, "s5", 5, 1, "signed 5-bit integer weights, computed as s8")                        \
-    X(S6, "s6", 6, 1, "signed 6-bit integer weights, computed as s8")                        \
-    X(S7, "s7", 7, 1, "signed 7-bit integer weights, computed as s8")                        \
-    X(F16, "f16", 16, 1, "IEEE 754 half precision weights, computed as f32")                 \
-    X(BF16, "bf16", 16, 1, "f32 weights without their lower 16 bits, computed as f32")
+/* How a code becomes a number, before scale, zero point and offset.
+ * FLOAT: the number itself, without a scale. FP8: a small float. INTEGER: the code. LOG2: code c of b bits is
+ * sign(c) * 2^(|c| - m), m = 2^(b-1) - 1 (2^b - 1 unsigned), and 0 is 0. TERNARY, BINARY: the code. */
+#define ESPL_FORMAT_KIND_LIST(X) X(FLOAT) X(FP8) X(INTEGER) X(LOG2) X(TERNARY) X(BINARY)
+typedef enum espl_format_kind {
+#define X(NAME) ESPL_FORMAT_KIND_##NAME,
+    ESPL_FORMAT_KIND_LIST(X)
+#undef X
+    ESPL_FORMAT_KIND_COUNT
+} espl_format_kind;
+
+/* X(NAME, name, kind, bits, is signed, what it is). Constants are stored packed in that many bits. Numbers
+ * are written to .espl files: append, never reorder. */
+#define ESPL_FORMAT_LIST(X)                                                                             \
+    X(F32, "f32", FLOAT, 32, 1, "IEEE 754 single precision")                                            \
+    X(U8, "u8", INTEGER, 8, 0, "unsigned 8-bit integer, scale and zero point")                          \
+    X(S8, "s8", INTEGER, 8, 1, "signed 8-bit integer, scale and zero point")                            \
+    X(S32, "s32", INTEGER, 32, 1, "signed 32-bit integer with a scale (biases of integer layers)")      \
+    X(S2, "s2", INTEGER, 2, 1, "signed 2-bit integer weights, computed as s8")                          \
+    X(S3, "s3", INTEGER, 3, 1, "signed 3-bit integer weights, computed as s8")                          \
+    X(S4, "s4", INTEGER, 4, 1, "signed 4-bit integer weights, computed as s8")                          \
+    X(S5, "s5", INTEGER, 5, 1, "signed 5-bit integer weights, computed as s8")                          \
+    X(S6, "s6", INTEGER, 6, 1, "signed 6-bit integer weights, computed as s8")                          \
+    X(S7, "s7", INTEGER, 7, 1, "signed 7-bit integer weights, computed as s8")                          \
+    X(F16, "f16", FLOAT, 16, 1, "IEEE 754 half precision, computed as f32")                             \
+    X(BF16, "bf16", FLOAT, 16, 1, "f32 without its lower 16 bits, computed as f32")                     \
+    X(TF32, "tf32", FLOAT, 19, 1, "f32 with a mantissa of 10 bits, computed as f32")                    \
+    X(E4M3, "e4m3", FP8, 8, 1, "8-bit float: 4 bits of exponent, up to 448, scaled, computed as f32")   \
+    X(E5M2, "e5m2", FP8, 8, 1, "8-bit float: 5 bits of exponent, up to 57344, scaled, computed as f32") \
+    X(S16, "s16", INTEGER, 16, 1, "signed 16-bit integer with a scale, computed as f32")                \
+    X(U2, "u2", INTEGER, 2, 0, "unsigned 2-bit integer activations, computed as u8")                    \
+    X(U3, "u3", INTEGER, 3, 0, "unsigned 3-bit integer activations, computed as u8")                    \
+    X(U4, "u4", INTEGER, 4, 0, "unsigned 4-bit integer activations, computed as u8")                    \
+    X(U5, "u5", INTEGER, 5, 0, "unsigned 5-bit integer activations, computed as u8")                    \
+    X(U6, "u6", INTEGER, 6, 0, "unsigned 6-bit integer activations, computed as u8")                    \
+    X(U7, "u7", INTEGER, 7, 0, "unsigned 7-bit integer activations, computed as u8")                    \
+    X(LOG3, "log3", LOG2, 3, 1, "sign and power of two in 3 bits (LogNet), computed as f32")            \
+    X(LOG4, "log4", LOG2, 4, 1, "sign and power of two in 4 bits (LogNet), computed as f32")            \
+    X(LOG5, "log5", LOG2, 5, 1, "sign and power of two in 5 bits (LogNet), computed as f32")            \
+    X(LOG6, "log6", LOG2, 6, 1, "sign and power of two in 6 bits (LogNet), computed as f32")            \
+    X(LOG7, "log7", LOG2, 7, 1, "sign and power of two in 7 bits (LogNet), computed as f32")            \
+    X(LOG8, "log8", LOG2, 8, 1, "sign and power of two in 8 bits (LogNet), computed as f32")            \
+    X(ULOG3, "ulog3", LOG2, 3, 0, "unsigned power of two in 3 bits for activations, computed as f32")   \
+    X(ULOG4, "ulog4", LOG2, 4, 0, "unsigned power of two in 4 bits for activations, computed as f32")   \
+    X(ULOG5, "ulog5", LOG2, 5, 0, "unsigned power of two in 5 bits for activations, computed as f32")   \
+    X(ULOG6, "ulog6", LOG2, 6, 0, "unsigned power of two in 6 bits for activations, computed as f32")   \
+    X(ULOG7, "ulog7", LOG2, 7, 0, "unsigned power of two in 7 bits for activations, computed as f32")   \
+    X(TERNARY, "ternary", TERNARY, 2, 1, "-1, 0, +1 times a scale (TWN), computed as s8")               \
+    X(BINARY, "binary", BINARY, 1, 1, "-1, +1 times a scale (XNOR-Net), computed as s8")                \
+    X(BINARY01, "binary01", BINARY, 1, 0, "0, 1 times a scale, and an offset, computed as f32")
 
 /* X(NAME, name, what it is) */
 #define ESPL_CODING_LIST(X)                                          \
@@ -119,7 +155,7 @@ typedef enum espl_pattern {
     ESPL_PATTERN_COUNT
 } espl_pattern;
 typedef enum espl_format {
-#define X(NAME, name, bits, sign, text) ESPL_FORMAT_##NAME,
+#define X(NAME, name, kind, bits, sign, text) ESPL_FORMAT_##NAME,
     ESPL_FORMAT_LIST(X)
 #undef X
     ESPL_FORMAT_COUNT
@@ -135,6 +171,8 @@ const char *espl_pattern_name(espl_pattern pattern);
 const char *espl_format_name(espl_format format);
 const char *espl_coding_name(espl_coding coding);
 int espl_format_bits(espl_format format);
+espl_format_kind espl_format_kind_of(espl_format format);
+bool espl_format_is_signed(espl_format format);
 /* false if there is no such name. */
 bool espl_pattern_parse(const char *name, espl_pattern *out);
 bool espl_format_parse(const char *name, espl_format *out);

@@ -10,7 +10,7 @@
 /* --- schema --- */
 
 static const cyaml_strval_t format_names[] = {
-#define X(NAME, name, bits, sign, text) {name, ESPL_FORMAT_##NAME},
+#define X(NAME, name, kind, bits, sign, text) {name, ESPL_FORMAT_##NAME},
     ESPL_FORMAT_LIST(X)
 #undef X
 };

@@ -13,7 +13,7 @@ static const cyaml_strval_t saliency_names[] = {
 #undef X
 };
 static const cyaml_strval_t format_names[] = {
-#define X(NAME, name, bits, sign, text) {name, ESPL_FORMAT_##NAME},
+#define X(NAME, name, kind, bits, sign, text) {name, ESPL_FORMAT_##NAME},
     ESPL_FORMAT_LIST(X)
 #undef X
 };

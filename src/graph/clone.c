@@ -45,8 +45,7 @@ static bool copy_value(espl_graph *to, const espl__value *v) {
     c->origin = v->id;
     c->zeros = v->zeros;
     return v->quant.format == ESPL_FORMAT_F32 ||
-           espl__graph_set_quant(to, c, v->quant.format, v->quant.axis, v->quant.count, v->quant.scale,
-                                 v->quant.zero);
+           espl__graph_copy_quant(to, c, &v->quant);
 }
 
 static bool copy_node(espl_graph *to, const espl__node *n) {

@@ -124,16 +124,27 @@ bool espl__graph_set_io(espl_graph *g, espl__value *const *inputs, int input_cou
 
 bool espl__graph_set_quant(espl_graph *g, espl__value *v, espl_format format, int axis, int64_t count,
                            const float *scale, const int32_t *zero) {
-    espl__quant q = {format, axis, count, NULL, NULL};
-    q.scale = espl__arena_alloc(&g->arena, sizeof(float) * (uint64_t)count);
-    if (!q.scale) return false;
-    memcpy(q.scale, scale, sizeof(float) * (size_t)count);
-    if (zero) {
-        q.zero = espl__arena_alloc(&g->arena, sizeof(int32_t) * (uint64_t)count);
-        if (!q.zero) return false;
-        memcpy(q.zero, zero, sizeof(int32_t) * (size_t)count);
-    }
-    v->quant = q;
+    espl__quant q = {.format = format, .axis = axis, .count = count};
+    /* Only read: espl__graph_copy_quant copies them. */
+    q.scale = (float *)(uintptr_t)scale;
+    q.zero = (int32_t *)(uintptr_t)zero;
+    return espl__graph_copy_quant(g, v, &q);
+}
+
+static bool copy_array(espl_graph *g, const void *from, int64_t count, void *to) {
+    void *copy = NULL;
+    if (from && !(copy = espl__arena_alloc(&g->arena, 4 * (uint64_t)count))) return false;
+    if (from) memcpy(copy, from, 4 * (size_t)count);
+    memcpy(to, &copy, sizeof copy);
+    return true;
+}
+
+bool espl__graph_copy_quant(espl_graph *g, espl__value *v, const espl__quant *q) {
+    espl__quant copy = *q;
+    if (!copy_array(g, q->scale, q->count, &copy.scale) || !copy_array(g, q->zero, q->count, &copy.zero) ||
+        !copy_array(g, q->offset, q->count, &copy.offset))
+        return false;
+    v->quant = copy;
     return true;
 }
 

@@ -5,9 +5,9 @@
  * pointer.
  * - Nodes stand in topological order.
  * - A value may carry a quantization: it then means "this value, rounded to that grid", which is what a
- *   QuantizeLinear + DequantizeLinear pair at this place says. A quantized constant holds its codes (dtype S8,
- *   U8 or S32) in `constant`; consumers still see f32 semantics. Formats f16 and bf16 are of constants only: the
- *   codes are the numbers, with one scale of 1.
+ *   QuantizeLinear + DequantizeLinear pair at this place says. A quantized constant holds its codes
+ *   (espl__format_dtype) in `constant`; consumers still see f32 semantics. In formats of kind FLOAT the codes are
+ *   the numbers, with one scale of 1. A value that is no constant has one scale.
  * - Dimensions may be ESPL_DIM_UNKNOWN until the graph is specialised (passes/passes.h). */
 #ifndef ESPL_GRAPH_H
 #define ESPL_GRAPH_H
@@ -115,6 +115,8 @@ espl_tensor *espl__graph_tensor(espl_graph *graph, espl_dtype dtype, const espl_
 /* Gives `value` a quantization with its own copy of `count` scales and zero points (zero may be NULL). */
 bool espl__graph_set_quant(espl_graph *graph, espl__value *value, espl_format format, int axis, int64_t count,
                            const float *scale, const int32_t *zero);
+/* The same with all that a quantization has: groups, offsets. */
+bool espl__graph_copy_quant(espl_graph *graph, espl__value *value, const espl__quant *quant);
 
 espl__value *espl__graph_find(const espl_graph *graph, const char *name);
 /* Makes every use of `from`, graph outputs included, a use of `to`. */

@@ -37,9 +37,12 @@ static espl_status check_node(const espl_graph *g, const espl__node *n, espl_dia
 static espl_status check_quant(const espl__value *v, espl_diag *diag) {
     const espl__quant *q = &v->quant;
     bool good = v->dtype == ESPL_F32 && q->count >= 1 && q->scale;
-    if (good && v->constant) good = v->constant->dtype == espl__format_dtype(q->format);
-    if (good && espl__format_is_float(q->format))
-        good = v->constant && q->axis < 0 && q->count == 1 && q->scale[0] == 1 && !q->zero;
+    if (good && v->constant)
+        good = v->constant->dtype == espl__format_dtype(q->format) &&
+               espl__quant_scales(q, &v->constant->shape) == q->count;
+    else if (good)
+        good = q->count == 1 && q->axis < 0 && q->group == 0 && !q->offset;
+    if (good && espl__format_is_float(q->format)) good = q->count == 1 && q->scale[0] == 1 && !q->zero && !q->offset;
     return good ? ESPL_OK
                 : espl__fail(diag, ESPL_FORMAT, "value '%s': format %s does not fit its type or its scales", v->name,
                              espl_format_name(q->format));

@@ -134,7 +134,8 @@ static espl_status quantize_constant(espl_graph *g, espl__node *n, espl_diag *di
     grid q = read_grid(g, n, x->shape.rank, ESPL_U8);
     if (!q.usable || q.format == ESPL_FORMAT_S32 || !axis_fits(&q, &x->shape) || x->dtype != ESPL_F32)
         return ESPL_OK;
-    espl__quant quant = {q.format, q.axis, q.count, (float *)q.scale, q.zero};
+    espl__quant quant = {
+        .format = q.format, .axis = q.axis, .count = q.count, .scale = (float *)q.scale, .zero = q.zero};
     espl_tensor *codes = espl__constant_codes(g, x, &quant);
     if (!codes) return espl__nomem(diag, 0);
     espl__value *v = n->outputs[0];

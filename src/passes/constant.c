@@ -25,6 +25,8 @@ static bool read_run(const espl_tensor *t, int64_t from, int64_t n, float *out) 
             RUN(uint8_t, (float)x);
         case ESPL_S8:
             RUN(int8_t, (float)x);
+        case ESPL_S16:
+            RUN(int16_t, (float)x);
         case ESPL_S32:
             RUN(int32_t, (float)x);
         default:
@@ -33,19 +35,30 @@ static bool read_run(const espl_tensor *t, int64_t from, int64_t n, float *out) 
 #undef RUN
 }
 
+/* Codes of formats whose codes are not the numbers, by a table of all of them. */
+static bool decode(espl_format f, const espl_tensor *t, int64_t count, float *out) {
+    float table[256];
+    if (t->dtype != ESPL_S8 && t->dtype != ESPL_U8) return read_run(t, 0, count, out);
+    for (int i = 0; i < 256; i++)
+        table[i] = espl__format_decode(f, t->dtype == ESPL_S8 ? (int32_t)(int8_t)(uint8_t)i : i);
+    for (int64_t i = 0; i < count; i++) out[i] = table[((const uint8_t *)t->data)[i]];
+    return true;
+}
+
 bool espl__constant_read(const espl__value *v, float *out) {
     const espl_tensor *t = v->constant;
     const espl__quant *q = &v->quant;
-    int64_t count = espl_shape_count(&t->shape), inner = 1;
+    const int64_t count = espl_shape_count(&t->shape);
     if (!espl__is_quantized(v)) return read_run(t, 0, count, out);
-    if (q->axis >= 0)
-        for (int d = q->axis + 1; d < t->shape.rank; d++) inner *= t->shape.dim[d];
-    else
-        inner = count;
-    for (int64_t i = 0, c = 0; i < count; i += inner, c = (c + 1) % q->count) {
-        float zero = (float)(q->zero ? q->zero[c] : 0), scale = q->scale[c];
-        if (!read_run(t, i, inner, out + i)) return false;
-        for (int64_t j = i; j < i + inner; j++) out[j] = (out[j] - zero) * scale;
+    if (!decode(q->format, t, count, out)) return false;
+    if (espl__format_is_float(q->format)) return true;
+    const espl__scale_walk w = espl__scale_walk_of(q, &t->shape);
+    const int64_t run = q->group > 0 ? 1 : q->axis < 0 ? count : w.inner;
+    for (int64_t i = 0; i < count; i += run) {
+        const int64_t c = espl__scale_at(&w, i);
+        const float zero = (float)(q->zero ? q->zero[c] : 0), scale = q->scale[c];
+        for (int64_t j = i; j < i + run; j++) out[j] = (out[j] - zero) * scale;
+        for (int64_t j = i; q->offset && j < i + run; j++) out[j] += q->offset[c];
     }
     return true;
 }
@@ -80,7 +93,13 @@ int espl__constant_bits(const espl__value *v) {
     return espl__is_quantized(v) ? ESPL_MIN(espl_format_bits(v->quant.format), bits) : bits;
 }
 
+/* The layouts know whole bytes and codes of fewer bits than one. */
+int espl__constant_sparse_bits(const espl__value *v) {
+    return v->quant.format == ESPL_FORMAT_TF32 ? 32 : espl__constant_bits(v);
+}
+
 bool espl__constant_zero_is_zero(const espl__value *v) {
+    if (espl_format_kind_of(v->quant.format) == ESPL_FORMAT_KIND_BINARY) return false;
     for (int64_t i = 0; v->quant.zero && i < v->quant.count; i++)
         if (v->quant.zero[i] != 0) return false;
     return true;
@@ -89,7 +108,7 @@ bool espl__constant_zero_is_zero(const espl__value *v) {
 bool espl__constant_sparse(const espl__value *v, espl__sparse *out) {
     if (!v->constant || v->zeros.pattern.pattern == ESPL_PATTERN_DENSE || !espl__constant_zero_is_zero(v))
         return false;
-    int bits = espl__constant_bits(v);
+    int bits = espl__constant_sparse_bits(v);
     return espl__sparse_of(v->constant, bits, &v->zeros, out) &&
            out->bytes < espl__codes_bytes(espl_shape_count(&v->constant->shape), bits);
 }

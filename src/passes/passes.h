@@ -45,6 +45,8 @@ const espl_tensor *espl__constant_f32(espl_graph *graph, const espl__value *valu
 bool espl__constant_read(const espl__value *value, float *out);
 /* Bits that an element takes where it is stored without gaps. */
 int espl__constant_bits(const espl__value *value);
+/* The same for a sparse layout. */
+int espl__constant_sparse_bits(const espl__value *v);
 /* True if its elements of 0 are zeros of the stored type too. */
 bool espl__constant_zero_is_zero(const espl__value *value);
 /* The sparse layout in which a constant is stored by what value->zeros says; false if dense takes no more bytes. */

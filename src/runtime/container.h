@@ -7,7 +7,7 @@
 
 #define CONTAINER_MAGIC "ESPL"
 enum {
-    CONTAINER_VERSION = 2, /* written where something needs it, else 1 */
+    CONTAINER_VERSION = 3, /* written where something needs it, else 1 */
     CONTAINER_HEADER = 20, /* magic 4, version 2, flags 2, CRC-32 4, length of the rest 8; little-endian */
     CONTAINER_MAX_STRING = 4096,
     CONTAINER_LARGE = 4096 /* bytes of a constant from which on it is worth to leave it in the file */
@@ -25,6 +25,8 @@ enum {
     VALUE_SPARSE = 128 /* constant: its values that are not 0, and where they are; from version 2 on */
 };
 enum { CONTAINER_MAX_TABLE = 256 };
+/* Flags of a quantization, in the byte of its axis; all but zero points from version 3 on. */
+enum { QUANT_AXIS = 15, QUANT_HALVES = 16, QUANT_OFFSETS = 32, QUANT_GROUPS = 64, QUANT_ZEROS = 128 };
 /* Flags of a node. */
 enum { NODE_NAMED = 1, NODE_OPSET = 2 };
 
@@ -35,6 +37,8 @@ uint32_t espl__container_crc(const uint8_t *bytes, uint64_t length);
 ESPL_NODISCARD espl_status espl__model_bytes(espl_context *ctx, const espl_graph *graph, espl__buffer *out,
                                              espl_diag *diag);
 
+/* The version that knows what a value's quantization says. */
+int espl__container_quant_version(const espl__value *value);
 /* Fills in the scales of a bias: f32(scale of x * scale[c] of w). False if node has no such inputs. */
 bool espl__container_bias_scales(const espl__node *node, float *scale, int64_t count);
 

@@ -5,11 +5,13 @@
 enum { LARGE_FILE = 1 << 20 }; /* the constants of smaller ones are copied */
 
 /* Bytes of the file that a constant takes at least: hostile sizes end here, before any memory is taken. */
-static uint64_t least_bytes(espl_dtype type, const espl_shape *shape, bool table) {
-    uint64_t count = (uint64_t)espl_shape_count(shape);
+static uint64_t least_bytes(const espl__value *v, bool table) {
+    const espl_dtype type = v->constant->dtype;
+    uint64_t count = (uint64_t)espl_shape_count(&v->constant->shape);
     if (type == ESPL_S64 || table) return count; /* one byte an element or more */
-    if (type == ESPL_S8) return count / 4;       /* codes of two bits */
-    return count > UINT64_MAX / 8 ? UINT64_MAX : count * espl_dtype_bytes(type);
+    if (count > UINT64_MAX / 32) return UINT64_MAX;
+    return espl__is_quantized(v) ? espl__codes_bytes((int64_t)count, espl_format_bits(v->quant.format))
+                                 : count * espl_dtype_bytes(type);
 }
 
 /* The sparsity pattern of a constant and the numbers that its layout needs. */
@@ -35,7 +37,7 @@ static espl_status get_layout(reader *r, espl__value *v, espl_diag *diag) {
     const espl_tensor *t = v->constant;
     espl__sparse *l = espl__arena_alloc(&r->g->arena, sizeof *l);
     if (!l) return espl__nomem(diag, sizeof *l);
-    *l = (espl__sparse){.type = t->dtype, .value_bits = espl__constant_bits(v)};
+    *l = (espl__sparse){.type = t->dtype, .value_bits = espl__constant_sparse_bits(v)};
     get_pattern(r, l);
     if (!r->bad && (!espl__constant_zero_is_zero(v) || !espl__sparse_complete(l, &t->shape)))
         return espl__fail(diag, ESPL_FORMAT, "constant '%s' has a sparse layout whose numbers do not fit it",
@@ -54,7 +56,7 @@ espl_status espl__container_storage(reader *r, espl__value *v, unsigned flags, e
     r->tabled[v->id] = table;
     if (sparse) status = get_layout(r, v, diag);
     if (r->bad || status != ESPL_OK) return status;
-    uint64_t bytes = sparse ? r->sparse[v->id]->bytes : least_bytes(t->dtype, &t->shape, table);
+    uint64_t bytes = sparse ? r->sparse[v->id]->bytes : least_bytes(v, table);
     if (bytes > (uint64_t)(r->end - r->start) - r->claimed)
         return espl__fail(diag, ESPL_FORMAT, "constant '%s' needs more bytes than the file has", v->name);
     r->claimed += bytes;
@@ -106,8 +108,8 @@ static espl_status get_sparse(reader *r, espl__value *v, const espl__sparse *l, 
 espl_status espl__container_elements(reader *r, espl__value *v, espl_diag *diag) {
     espl_tensor *t = v->constant;
     int64_t count = espl_shape_count(&t->shape);
-    int bits = espl__is_quantized(v) ? espl_format_bits(v->quant.format) : 32;
-    bool table = r->tabled[v->id], packed = bits < 8 && t->dtype == ESPL_S8, ints = t->dtype == ESPL_S64;
+    bool table = r->tabled[v->id], packed = espl__is_quantized(v) && espl__format_packs(v->quant.format);
+    bool ints = t->dtype == ESPL_S64;
     if (r->sparse[v->id]) return get_sparse(r, v, r->sparse[v->id], diag);
     if (!table && !packed && !ints && leave_in_file(r, t)) return ESPL_OK;
     t->data = espl__arena_alloc(&r->g->arena, ESPL_MAX(espl__tensor_bytes(t), 1));
@@ -115,12 +117,12 @@ espl_status espl__container_elements(reader *r, espl__value *v, espl_diag *diag)
     if (table) {
         get_table(r, t);
     } else if (packed) {
-        uint64_t bytes = espl__codes_bytes(count, bits);
+        uint64_t bytes = espl__codes_bytes(count, espl_format_bits(v->quant.format));
         if (bytes > left(r)) {
             r->bad = true;
             return ESPL_OK;
         }
-        espl__codes_unpack(r->p, count, bits, t->data);
+        espl__format_unpack(v->quant.format, r->p, count, t->data);
         r->p += bytes;
     } else if (ints) {
         for (int64_t i = 0; i < count && !r->bad; i++) ((int64_t *)t->data)[i] = get_int(r);

@@ -61,39 +61,74 @@ static espl_status get_names(reader *r, espl_diag *diag) {
     return ESPL_OK;
 }
 
-static espl_status get_quant(reader *r, espl__value *v, bool derived, espl_diag *diag) {
-    unsigned format = get_byte(r), axis = get_byte(r);
-    uint64_t count = get_count(r, derived ? 0 : 4);
-    espl__quant *q = &v->quant;
-    if (format >= ESPL_FORMAT_COUNT || format == ESPL_FORMAT_F32 || count == 0 ||
-        (axis & 127) > ESPL_MAX_RANK)
-        r->bad = true;
-    if (r->bad) return ESPL_OK;
-    *q = (espl__quant){(espl_format)format, (int)(axis & 127) - 1, (int64_t)count, NULL, NULL};
-    if (v->constant) {
-        const espl_shape *s = &v->constant->shape;
-        espl_dtype type = v->constant->dtype;
-        if (q->axis >= s->rank || (q->axis >= 0 ? s->dim[q->axis] : 1) != q->count) r->bad = true;
-        if (type != espl__format_dtype(q->format) || (format >= ESPL_FORMAT_F16 && r->version < 2)) r->bad = true;
-    } else if (count != 1 || q->axis >= 0 || (format != ESPL_FORMAT_U8 && format != ESPL_FORMAT_S8)) {
-        r->bad = true;
+/* Whether scales, element type and version go together. */
+static bool quant_fits(const reader *r, const espl__value *v, unsigned flags) {
+    const espl__quant *q = &v->quant;
+    const bool offsets = flags & QUANT_OFFSETS;
+    if (r->version < espl__container_quant_version(v) || (offsets && r->version < 3)) return false;
+    if ((flags & QUANT_HALVES) && !(flags & QUANT_GROUPS)) return false;
+    if ((flags & QUANT_ZEROS) && espl_format_kind_of(q->format) != ESPL_FORMAT_KIND_INTEGER) return false;
+    if (!v->constant)
+        return q->count == 1 && q->axis < 0 && q->group == 0 && !offsets && q->format != ESPL_FORMAT_S32;
+    return v->constant->dtype == espl__format_dtype(q->format) &&
+           espl__quant_scales(q, &v->constant->shape) == q->count;
+}
+
+static void get_scales(reader *r, espl__quant *q, unsigned flags) {
+    uint16_t half = 0;
+    if (!(flags & QUANT_HALVES)) get_bytes(r, q->scale, (uint64_t)q->count * sizeof *q->scale);
+    for (int64_t i = 0; flags & QUANT_HALVES && i < q->count && !r->bad; i++) {
+        get_bytes(r, &half, sizeof half);
+        q->scale[i] = espl__half_to_float(half);
     }
-    if (r->bad) return ESPL_OK;
-    q->scale = espl__arena_alloc(&r->g->arena, count * sizeof *q->scale);
-    q->zero = axis & 128 ? espl__arena_alloc(&r->g->arena, count * sizeof *q->zero) : NULL;
-    if (!q->scale || (axis & 128 && !q->zero)) return espl__nomem(diag, count * sizeof *q->scale);
-    if (!derived) get_bytes(r, q->scale, count * sizeof *q->scale);
-    for (uint64_t i = 0; i < count && !derived; i++)
+    for (int64_t i = 0; i < q->count; i++)
         if (!(q->scale[i] > 0 && q->scale[i] < 3.4e38f)) r->bad = true;
-    /* Zero points are codes; accumulators (s32) may have any. */
-    int64_t lo = format == ESPL_FORMAT_S32 ? INT32_MIN : format == ESPL_FORMAT_U8 ? 0 : -128;
-    int64_t hi = format == ESPL_FORMAT_S32 ? INT32_MAX : format == ESPL_FORMAT_U8 ? 255 : 127;
-    for (uint64_t i = 0; q->zero && i < count; i++) {
+}
+
+/* Zero points are codes; accumulators (s32) may have any. */
+static void get_zeros(reader *r, espl__quant *q) {
+    int32_t lo = -128, hi = 127;
+    if (espl_format_kind_of(q->format) == ESPL_FORMAT_KIND_INTEGER) espl__format_range(q->format, &lo, &hi);
+    if (q->format == ESPL_FORMAT_S8) lo = -128;
+    for (int64_t i = 0; i < q->count; i++) {
         int64_t z = get_int(r);
-        if (z < lo || z > hi) r->bad = true;
-        q->zero[i] = (int32_t)z;
+        if ((z < lo || z > hi) && q->format != ESPL_FORMAT_S32) r->bad = true;
+        if (z < INT32_MIN || z > INT32_MAX) r->bad = true;
+        q->zero[i] = r->bad ? 0 : (int32_t)z;
     }
+}
+
+static espl_status get_grid(reader *r, espl__quant *q, unsigned flags, bool derived, espl_diag *diag) {
+    const uint64_t bytes = (uint64_t)q->count * sizeof *q->scale;
+    q->scale = espl__arena_alloc(&r->g->arena, bytes);
+    q->zero = flags & QUANT_ZEROS ? espl__arena_alloc(&r->g->arena, bytes) : NULL;
+    q->offset = flags & QUANT_OFFSETS ? espl__arena_alloc(&r->g->arena, bytes) : NULL;
+    if (!q->scale || (flags & QUANT_ZEROS && !q->zero) || (flags & QUANT_OFFSETS && !q->offset))
+        return espl__nomem(diag, bytes);
+    if (!derived) get_scales(r, q, flags);
+    if (q->offset) get_bytes(r, q->offset, bytes);
+    for (int64_t i = 0; q->offset && i < q->count; i++)
+        if (!(q->offset[i] > -3.4e38f && q->offset[i] < 3.4e38f)) r->bad = true;
+    if (q->zero) get_zeros(r, q);
     return ESPL_OK;
+}
+
+static espl_status get_quant(reader *r, espl__value *v, bool derived, espl_diag *diag) {
+    unsigned format = get_byte(r), flags = get_byte(r), axis = flags & QUANT_AXIS;
+    uint64_t count = get_count(r, derived ? 0 : flags & QUANT_HALVES ? 2 : 4);
+    espl__quant *q = &v->quant;
+    if (format >= ESPL_FORMAT_COUNT || format == ESPL_FORMAT_F32 || count == 0 || axis > ESPL_MAX_RANK) r->bad = true;
+    if (r->bad) return ESPL_OK;
+    *q = (espl__quant){.format = (espl_format)format, .axis = (int)axis - 1, .count = (int64_t)count};
+    if (flags & QUANT_GROUPS) {
+        uint64_t group_axis = get_byte(r), group = get_uint(r);
+        if (group_axis >= ESPL_MAX_RANK || group == 0 || group > INT32_MAX) r->bad = true;
+        q->group_axis = (int)(group_axis & 127);
+        q->group = (int64_t)(group & INT32_MAX);
+    }
+    if (r->bad || !quant_fits(r, v, flags)) r->bad = true;
+    if (r->bad) return ESPL_OK;
+    return get_grid(r, q, flags, derived, diag);
 }
 
 static espl_status get_constant(reader *r, espl__value *v, unsigned flags, espl_diag *diag) {

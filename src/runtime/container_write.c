@@ -109,13 +109,40 @@ static bool derived_scale(writer *w, const espl__value *v) {
     return false;
 }
 
-static void put_quant(writer *w, const espl__quant *q, bool derived) {
+/* Scales of groups that f16 holds exactly are written so. */
+static bool scales_are_halves(const espl__quant *q) {
+    for (int64_t i = 0; i < q->count; i++)
+        if (espl__half_to_float(espl__half_from_float(q->scale[i])) != q->scale[i]) return false;
+    return true;
+}
+
+static unsigned quant_flags(const espl__quant *q) {
     bool zeros = false;
     for (int64_t i = 0; q->zero && i < q->count; i++) zeros |= q->zero[i] != 0;
+    return (zeros ? QUANT_ZEROS : 0) | (q->group > 0 ? QUANT_GROUPS : 0) | (q->offset ? QUANT_OFFSETS : 0) |
+           (q->group > 0 && scales_are_halves(q) ? QUANT_HALVES : 0);
+}
+
+static void put_scales(writer *w, const espl__quant *q, bool halves) {
+    if (!halves) put_bytes(w, q->scale, sizeof(float) * (size_t)q->count);
+    for (int64_t i = 0; halves && i < q->count; i++) {
+        uint16_t half = espl__half_from_float(q->scale[i]);
+        put_bytes(w, &half, 2);
+    }
+}
+
+static void put_quant(writer *w, const espl__quant *q, bool derived) {
+    const unsigned flags = quant_flags(q);
+    const bool zeros = flags & QUANT_ZEROS;
     put_byte(w, (unsigned)q->format);
-    put_byte(w, (unsigned)(q->axis + 1) | (zeros ? 128 : 0));
+    put_byte(w, (unsigned)(q->axis + 1) | flags);
     put_uint(w, (uint64_t)q->count);
-    if (!derived) put_bytes(w, q->scale, sizeof(float) * (size_t)q->count);
+    if (flags & QUANT_GROUPS) {
+        put_byte(w, (unsigned)q->group_axis);
+        put_uint(w, (uint64_t)q->group);
+    }
+    if (!derived) put_scales(w, q, flags & QUANT_HALVES);
+    if (flags & QUANT_OFFSETS) put_bytes(w, q->offset, sizeof(float) * (size_t)q->count);
     for (int64_t i = 0; zeros && i < q->count; i++) put_int(w, q->zero[i]);
 }
 
@@ -138,11 +165,21 @@ static int find_table(const espl__value *v, uint32_t *table, uint8_t *index) {
     return 2 + 4 * distinct + count < 4 * count ? distinct : 0;
 }
 
-/* Version 1 knows neither sparse layouts nor floats of 16 bits. */
+int espl__container_quant_version(const espl__value *v) {
+    const espl__quant *q = &v->quant;
+    const bool grid = q->format == ESPL_FORMAT_U8 || q->format == ESPL_FORMAT_S8;
+    if (q->format >= ESPL_FORMAT_TF32 || q->group > 0 || q->offset || (!v->constant && !grid)) return 3;
+    return q->format >= ESPL_FORMAT_F16 ? 2 : 1;
+}
+
 static int version_of(const writer *w) {
-    for (int i = 0; i < w->g->value_count; i++)
-        if (w->storage[i].sparse || w->g->values[i]->quant.format >= ESPL_FORMAT_F16) return 2;
-    return 1;
+    int version = 1;
+    for (int i = 0; i < w->g->value_count; i++) {
+        const espl__value *v = w->g->values[i];
+        if (w->storage[i].sparse) version = ESPL_MAX(version, 2);
+        if (espl__is_quantized(v)) version = ESPL_MAX(version, espl__container_quant_version(v));
+    }
+    return version;
 }
 
 /* What takes the fewest bytes. */
@@ -231,18 +268,17 @@ static void put_data(writer *w, const espl__value *v) {
     const espl_tensor *t = v->constant;
     const storage *s = &w->storage[v->mark];
     int64_t count = espl_shape_count(&t->shape);
-    int bits = espl__constant_bits(v);
-    bool packs = bits < 8;
+    bool packs = espl__is_quantized(v) && espl__format_packs(v->quant.format);
     if (s->table) {
         put_table(w, v);
     } else if (s->sparse || packs) {
-        uint64_t bytes = s->sparse ? s->layout.bytes : espl__codes_bytes(count, bits);
+        uint64_t bytes = s->sparse ? s->layout.bytes : espl__codes_bytes(count, espl_format_bits(v->quant.format));
         uint8_t *packed = packed_room(w, bytes);
         if (!packed) return;
         if (s->sparse)
             espl__sparse_encode(&s->layout, t, packed);
         else
-            espl__codes_pack(t->data, count, bits, packed);
+            espl__format_pack(v->quant.format, t->data, count, packed);
         put_bytes(w, packed, bytes);
         espl__free(w->ctx, packed);
     } else if (t->dtype == ESPL_S64) {

@@ -93,15 +93,21 @@ static bool same_quant(const espl__value *a, const espl__value *b) {
 
 /* Takes a Relu or Clip behind *value: exact when the value is not rounded before it, or both share one grid
  * (the bound is then a bound on codes). */
-static void take_clamp(espl_session *s, espl__value **value, float *lo, float *hi) {
+static bool take_clamp(espl_session *s, espl__value **value, float *lo, float *hi) {
     espl__node *r = espl__graph_only_reader(s->graph, *value);
     float l, h;
-    if (!r || s->done[r->id] || !espl__clip_range(r, &l, &h) || r->inputs[0] != *value) return;
-    if (espl__is_quantized(*value) && !same_quant(*value, r->outputs[0])) return;
-    *lo = l;
-    *hi = h;
+    if (!r || s->done[r->id] || !espl__clip_range(r, &l, &h) || r->inputs[0] != *value) return false;
+    if (espl__is_quantized(*value) && !same_quant(*value, r->outputs[0])) return false;
+    if (l > *hi || h < *lo) return false; /* two bounds in a row have one in common */
+    *lo = fmaxf(*lo, l);
+    *hi = fminf(*hi, h);
     *value = r->outputs[0];
     s->done[r->id] = true;
+    return true;
+}
+
+static void take_clamps(espl_session *s, espl__value **value, float *lo, float *hi) {
+    while (take_clamp(s, value, lo, hi)) continue;
 }
 
 static bool take_residual(espl_session *s, bool integer, fusion *f) {
@@ -117,15 +123,14 @@ static bool take_residual(espl_session *s, bool integer, fusion *f) {
     if (!integer) { /* a bound before the sum has no place in the f32 store */
         if (f->lo != -INFINITY || f->hi != INFINITY) return false;
     } else {
-        /* The sum must be rounded right away, or after a clamp that nothing comes between. */
+        /* The sum must be rounded right away, or after clamps that nothing comes between. */
         const espl__value *rounded = sum;
-        espl__node *r = espl__graph_only_reader(s->graph, sum);
         float lo, hi;
-        if (!espl__plan_grid(sum, &scale, &zero)) {
+        while (!espl__plan_grid(rounded, &scale, &zero)) {
+            const espl__node *r = espl__graph_only_reader(s->graph, rounded);
             if (!r || !espl__clip_range(r, &lo, &hi)) return false;
             rounded = r->outputs[0];
         }
-        if (!espl__plan_grid(rounded, &scale, &zero)) return false;
     }
     f->residual = other;
     f->out = sum;
@@ -147,10 +152,10 @@ void espl__plan_fuse(espl_session *s, espl__node *n, fuse_mode mode, fusion *f) 
         f->out = add->outputs[0];
         s->done[add->id] = true;
     }
-    take_clamp(s, &f->out, &f->lo, &f->hi);
+    take_clamps(s, &f->out, &f->lo, &f->hi);
     f->first = f->out;
     if (mode == FUSE_CLAMP || !take_residual(s, mode == FUSE_INTEGER, f)) return;
-    take_clamp(s, &f->out, &f->lo2, &f->hi2);
+    take_clamps(s, &f->out, &f->lo2, &f->hi2);
 }
 
 espl__node *espl__plan_bias_add(const espl_graph *g, const espl__node *n) {
@@ -310,7 +315,7 @@ static void run_observe(const step *st, espl_session *s) {
 static espl_status observe(espl_session *s, const espl__node *node, const espl__value *value,
                            espl_diag *diag) {
     view v;
-    if (!s->observer || !value || value->dtype != ESPL_F32 || value->constant) return ESPL_OK;
+    if (!s->observer || !value || value->origin < 0 || value->dtype != ESPL_F32 || value->constant) return ESPL_OK;
     if (s->observed && !s->observed[value->origin]) return ESPL_OK;
     espl_status status = espl__plan_require(s, node, value, ESPL_F32, WANT_ROWS, 1, &v, diag);
     if (status != ESPL_OK) return status;

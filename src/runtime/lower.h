@@ -9,6 +9,8 @@ espl_status espl__lower_graph(espl_session *s, espl_diag *diag);
 void espl__lower_link(espl_session *s);
 /* Then: f32 layers around a depthwise one run in bands of rows, as one step. */
 espl_status espl__lower_bands(espl_session *s, espl_diag *diag);
+/* First: values in formats that no kernel stores become values that kernels store, and a rounding. */
+espl_status espl__lower_formats(espl_graph *graph, espl_diag *diag);
 /* Before everything else: work over one dimension becomes work over two. */
 espl_status espl__lower_lift(espl_graph *graph, espl_diag *diag);
 /* Layer normalisation and Gelu that are written out as many nodes become one; grids go before what only

@@ -55,6 +55,7 @@ espl_status espl_session_create(espl_context *ctx, const espl_graph *graph,
     s->threads = espl_context_threads(ctx);
     ESPL_TRY(espl__graph_share(graph, &s->graph, diag));
     ESPL_TRY(espl__specialise(s->graph, options->input_shapes, diag));
+    ESPL_TRY(espl__lower_formats(s->graph, diag));
     ESPL_TRY(espl__lower_lift(s->graph, diag));
     if (!s->observer) ESPL_TRY(espl__lower_recognise(s->graph, diag));
     ESPL_TRY(espl__pass_dead_code(s->graph, diag));

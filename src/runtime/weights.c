@@ -19,6 +19,7 @@ static bool zero_points_are(const espl__quant *q, int32_t zero) {
 bool espl__weights_integer(const espl__value *v, int axis, weights *out) {
     const espl__quant *q = &v->quant;
     if (!v->constant || !espl__is_quantized(v) || (q->count > 1 && q->axis != axis)) return false;
+    if (!espl__format_is_code8(q->format) || q->group > 0 || q->offset) return false;
     bool u8 = v->constant->dtype == ESPL_U8;
     if ((!u8 && v->constant->dtype != ESPL_S8) || !zero_points_are(q, u8 ? 128 : 0)) return false;
     *out = (weights){.value = v,

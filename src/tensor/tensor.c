@@ -116,72 +116,17 @@ size_t espl__tensor_bytes(const espl_tensor *tensor) {
 
 /* --- the three axes ------------------------------------------------------------------- */
 
-static const struct {
-    const char *name;
-    int bits;
-} formats[] = {
-#define X(NAME, name, bits, sign, text) {name, bits},
-    ESPL_FORMAT_LIST(X)
-#undef X
-};
 static const char *const coding_names[] = {
 #define X(NAME, name, text) name,
     ESPL_CODING_LIST(X)
 #undef X
 };
 
-const char *espl_format_name(espl_format f) {
-    return (unsigned)f < ESPL_FORMAT_COUNT ? formats[f].name : "?";
-}
 const char *espl_coding_name(espl_coding c) {
     return (unsigned)c < ESPL_CODING_COUNT ? coding_names[c] : "?";
 }
-int espl_format_bits(espl_format f) {
-    return formats[f].bits;
-}
 
-bool espl_format_parse(const char *name, espl_format *out) {
-    for (int i = 0; i < ESPL_FORMAT_COUNT; i++)
-        if (strcmp(name, formats[i].name) == 0) {
-            *out = (espl_format)i;
-            return true;
-        }
-    return false;
-}
-
-espl_dtype espl__format_dtype(espl_format format) {
-    switch (format) {
-        case ESPL_FORMAT_F32:
-            return ESPL_F32;
-        case ESPL_FORMAT_F16:
-            return ESPL_F16;
-        case ESPL_FORMAT_BF16:
-            return ESPL_BF16;
-        case ESPL_FORMAT_U8:
-            return ESPL_U8;
-        case ESPL_FORMAT_S32:
-            return ESPL_S32;
-        default:
-            return ESPL_S8;
-    }
-}
-
-/* --- quantization ----------------------------------------------------------------------- */
-
-/* Below 8 bits the code -2^(b-1) is used too; at 8 it is not, so that the range is symmetric. */
-void espl__format_range(espl_format format, int32_t *lo, int32_t *hi) {
-    int bits = formats[format].bits;
-    if (format == ESPL_FORMAT_U8) {
-        *lo = 0;
-        *hi = 255;
-    } else if (bits >= 8) {
-        *lo = -127;
-        *hi = 127;
-    } else {
-        *lo = -(1 << (bits - 1));
-        *hi = (1 << (bits - 1)) - 1;
-    }
-}
+/* --- packed codes ----------------------------------------------------------------------- */
 
 void espl__codes_pack(const int8_t *codes, int64_t count, int bits, uint8_t *out) {
     memset(out, 0, espl__codes_bytes(count, bits));
@@ -202,4 +147,85 @@ void espl__codes_unpack(const uint8_t *in, int64_t count, int bits, int8_t *code
         v >>= at & 7;
         codes[i] = (int8_t)((int32_t)(v << (32 - bits)) >> (32 - bits));
     }
+}
+
+bool espl__format_packs(espl_format f) {
+    return espl_format_bits(f) < 8 * (int)espl_dtype_bytes(espl__format_dtype(f));
+}
+
+static void pack_words(const uint32_t *words, int64_t count, int bits, uint8_t *out) {
+    memset(out, 0, espl__codes_bytes(count, bits));
+    for (int64_t i = 0; i < count; i++)
+        for (int b = 0; b < bits; b++) {
+            uint64_t at = (uint64_t)i * (unsigned)bits + (unsigned)b;
+            out[at >> 3] |= (uint8_t)((words[i] >> (32 - bits + b) & 1) << (at & 7));
+        }
+}
+
+static void unpack_words(const uint8_t *in, int64_t count, int bits, uint32_t *words) {
+    memset(words, 0, sizeof *words * (size_t)count);
+    for (int64_t i = 0; i < count; i++)
+        for (int b = 0; b < bits; b++) {
+            uint64_t at = (uint64_t)i * (unsigned)bits + (unsigned)b;
+            words[i] |= (uint32_t)(in[at >> 3] >> (at & 7) & 1) << (32 - bits + b);
+        }
+}
+
+void espl__format_pack(espl_format f, const void *elements, int64_t count, uint8_t *out) {
+    const int bits = espl_format_bits(f);
+    const int8_t *codes = elements;
+    if (bits > 8) {
+        pack_words(elements, count, bits, out);
+    } else if (f == ESPL_FORMAT_BINARY) {
+        memset(out, 0, espl__codes_bytes(count, 1));
+        for (int64_t i = 0; i < count; i++) out[i >> 3] |= (uint8_t)((codes[i] < 0) << (i & 7));
+    } else {
+        espl__codes_pack(codes, count, bits, out);
+    }
+}
+
+void espl__format_unpack(espl_format f, const uint8_t *in, int64_t count, void *elements) {
+    const int bits = espl_format_bits(f);
+    int8_t *codes = elements;
+    if (bits > 8) {
+        unpack_words(in, count, bits, elements);
+    } else if (f == ESPL_FORMAT_BINARY) {
+        for (int64_t i = 0; i < count; i++) codes[i] = in[i >> 3] >> (i & 7) & 1 ? -1 : 1;
+    } else {
+        espl__codes_unpack(in, count, bits, codes);
+        for (int64_t i = 0; !espl_format_is_signed(f) && i < count; i++) codes[i] &= (int8_t)((1 << bits) - 1);
+    }
+}
+
+/* --- scales ----------------------------------------------------------------------------------- */
+
+int64_t espl__quant_scales(const espl__quant *q, const espl_shape *s) {
+    if (q->axis >= s->rank || (q->group > 0 && (q->axis < 0 || q->group_axis < 0 || q->group_axis >= s->rank ||
+                                                q->group_axis == q->axis)))
+        return -1;
+    int64_t channels = q->axis < 0 ? 1 : s->dim[q->axis];
+    if (q->group <= 0) return channels;
+    int64_t groups = (s->dim[q->group_axis] - 1) / q->group + 1; /* no more than the dimension */
+    return s->dim[q->group_axis] < 1 ? -1 : channels * groups;
+}
+
+static int64_t inner_of(const espl_shape *s, int axis) {
+    int64_t inner = 1;
+    for (int d = axis + 1; d < s->rank; d++) inner *= s->dim[d];
+    return inner;
+}
+
+espl__scale_walk espl__scale_walk_of(const espl__quant *q, const espl_shape *s) {
+    espl__scale_walk w = {1, 1, 1, 1, 1, 1};
+    if (q->axis >= 0) {
+        w.channels = ESPL_MAX(s->dim[q->axis], 1);
+        w.inner = ESPL_MAX(inner_of(s, q->axis), 1);
+    }
+    if (q->group > 0) {
+        w.group = q->group;
+        w.group_dim = ESPL_MAX(s->dim[q->group_axis], 1);
+        w.groups = (w.group_dim - 1) / q->group + 1;
+        w.group_inner = ESPL_MAX(inner_of(s, q->group_axis), 1);
+    }
+    return w;
 }

@@ -9,15 +9,31 @@ size_t espl__tensor_bytes(const espl_tensor *tensor);
 int espl__dtype_onnx(espl_dtype dtype);
 bool espl__dtype_from_onnx(int64_t onnx, espl_dtype *out);
 
-/* How the numbers of one tensor are represented: r = scale[c] * (q - zero[c]).
- * axis -1: one scale for the tensor; else one per index of that axis. */
+/* How the numbers of one tensor are represented: r = scale[c] * (q - zero[c]) + offset[c], where q is the number that
+ * the code stands for (espl__format_decode).
+ * axis -1: one scale for the tensor; else one per index of that axis, or with groups [index][group]: `group` elements
+ * that follow each other along group_axis share one, the last of them perhaps fewer. */
 typedef struct espl__quant {
     espl_format format; /* F32: not quantized */
     int axis;
     int64_t count; /* scales */
     float *scale;
     int32_t *zero; /* NULL: all 0 */
+    float *offset; /* NULL: all 0 */
+    int64_t group; /* 0: none */
+    int group_axis;
 } espl__quant;
+/* Scales that a tensor of this shape has by axis and groups; -1: they do not fit it. */
+int64_t espl__quant_scales(const espl__quant *q, const espl_shape *shape);
+/* Which scale belongs to an element: walks a tensor in the order of its elements. */
+typedef struct espl__scale_walk {
+    int64_t channels, inner, groups, group, group_dim, group_inner;
+} espl__scale_walk;
+espl__scale_walk espl__scale_walk_of(const espl__quant *q, const espl_shape *shape);
+static inline int64_t espl__scale_at(const espl__scale_walk *w, int64_t element) {
+    int64_t c = element / w->inner % w->channels;
+    return w->groups == 1 ? c : c * w->groups + element / w->group_inner % w->group_dim / w->group;
+}
 
 /* A weight tensor as `taps` matrices of rows x inputs: products are summed over inputs and taps. Element (row, tap, input)
  * is element row * by_row + tap * by_tap + input * by_input of the tensor. A convolution [O][I][kh][kw] has kh * kw taps. */
@@ -57,8 +73,19 @@ typedef struct espl__zeros {
 
 /* Formats whose numbers mean themselves and are computed as f32; the others have scales. */
 static inline bool espl__format_is_float(espl_format format) {
-    return format == ESPL_FORMAT_F32 || format == ESPL_FORMAT_F16 || format == ESPL_FORMAT_BF16;
+    return espl_format_kind_of(format) == ESPL_FORMAT_KIND_FLOAT;
 }
+/* Formats whose codes are the numbers, in 8 bits: what the integer kernels multiply. */
+bool espl__format_is_code8(espl_format format);
+/* The nearest code to x, which is divided by the scale already: to even where two are as near, saturating, the code of 0 for
+ * NaN where there is no NaN. Not for kind FLOAT. */
+int32_t espl__format_encode(espl_format format, float x);
+/* The number that a code stands for, before scale, zero point and offset. */
+float espl__format_decode(espl_format format, int32_t code);
+/* The largest number of a code. */
+float espl__format_largest(espl_format format);
+/* The nearest number of the format, scale 1; of any kind. */
+float espl__format_round(espl_format format, float x);
 /* The element type of a constant that holds the codes of a format. */
 espl_dtype espl__format_dtype(espl_format format);
 
@@ -72,7 +99,7 @@ ESPL_NODISCARD espl_status espl__pattern_recognise(espl_context *ctx, const espl
  * the same, or none has any. */
 double espl__pattern_balance(const espl_sparsity *pattern, const espl__matrix *m, const espl_tensor *tensor);
 
-/* Smallest and largest code of an integer format of at most 8 bits, as Espalier produces them. */
+/* Smallest and largest code of an integer, log2, ternary or binary format, as Espalier produces them. */
 void espl__format_range(espl_format format, int32_t *lo, int32_t *hi);
 
 /* Codes of `bits` packed without gaps, least significant bit first; pack and unpack: 1 to 8. */
@@ -81,6 +108,11 @@ static inline size_t espl__codes_bytes(int64_t count, int bits) {
 }
 void espl__codes_pack(const int8_t *codes, int64_t count, int bits, uint8_t *out);
 void espl__codes_unpack(const uint8_t *in, int64_t count, int bits, int8_t *codes);
+/* The same for the elements of a constant of the format, in as many bits as it has (docs/format.md): -1 and +1 are 1 and 0,
+ * and of f32's bits the upper 19. Whether it has such a form: else its elements are whole bytes. */
+bool espl__format_packs(espl_format format);
+void espl__format_pack(espl_format format, const void *elements, int64_t count, uint8_t *out);
+void espl__format_unpack(espl_format format, const uint8_t *in, int64_t count, void *elements);
 
 /* f16 and bf16 as bits; to nearest even, NaN stays NaN. */
 float espl__half_to_float(uint16_t h);

@@ -46,7 +46,7 @@ static void format_numbers(void **state) {
     (void)expect_text(p.text, row);
     ESPL_DTYPE_LIST(X)
 #undef X
-#define X(NAME, name, bits, sign, what)                                                     \
+#define X(NAME, name, kind, bits, sign, what)                                                     \
     snprintf(row, sizeof row, "\n| %d | `%s` | %d |", (int)ESPL_FORMAT_##NAME, name, bits); \
     (void)expect_text(p.text, row);
     ESPL_FORMAT_LIST(X)
