@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-enum { CANDIDATES = 128, ROUNDS = 4, MASK = ESPL__BINS - 1 };
+enum { CANDIDATES = 128, COARSE = 16, ROUNDS = 4, MASK = ESPL__BINS - 1 };
 
 /* A range's histogram from its first bin to its last, in order. */
 typedef struct bins {
@@ -18,7 +18,7 @@ static void open_bins(const range *r, bins *b) {
     b->first = espl__bin_of(h, r->min);
     b->count = espl__bin_of(h, r->max) - b->first + 1;
     b->width = ldexp(1, h->exponent);
-    b->zeros = (double)h->zeros;
+    b->zeros = (double)espl__histogram_zeros(h);
     for (int32_t i = 0; i < b->count; i++) b->n[i] = (double)h->bins[(b->first + i) & MASK];
 }
 
@@ -30,7 +30,7 @@ static void set_range(range *r, double min, double max) {
 /* --- percentile ------------------------------------------------------------------------------------------
  */
 
-/* The element of this rank, 0 to count - 1, by linear interpolation inside its bin. */
+/* The element of this whole rank, from 0: those of a bin stand evenly in it. */
 static double element(const bins *b, double rank) {
     double before = 0;
     for (int32_t i = 0; i < b->count; i++) {
@@ -38,18 +38,24 @@ static double element(const bins *b, double rank) {
             if (rank < before + b->zeros) return 0;
             before += b->zeros;
         }
-        if (rank < before + b->n[i]) return b->width * (b->first + i + (rank - before) / b->n[i]);
+        if (rank < before + b->n[i]) return b->width * (b->first + i + (rank - before + 0.5) / b->n[i]);
         before += b->n[i];
     }
     return b->width * (b->first + b->count);
 }
 
+/* Between two elements the quantile is interpolated. */
+static double quantile(const bins *b, double rank) {
+    double below = floor(rank), low = element(b, below);
+    return rank > below ? low + (rank - below) * (element(b, below + 1) - low) : low;
+}
+
 void espl__clip_percentile(range *r) {
     bins b;
     double share = r->observer.parameter / 100, last = (double)r->histogram->count - 1;
+    if (share >= 1) return;
     open_bins(r, &b);
-    set_range(r, share < 1 ? element(&b, (1 - share) * last) : r->min,
-              share < 1 ? element(&b, share * last) : r->max);
+    set_range(r, quantile(&b, (1 - share) * last), quantile(&b, share * last));
 }
 
 /* --- mean squared error -------------------------------------------------------------------------------- */
@@ -108,8 +114,22 @@ static bool search_end(const bins *b, const espl__grid *g, double full, double *
     return better;
 }
 
-/* Symmetric grids have one end to find. Of affine ones each end is searched in turn until neither gets
- * better. */
+/* The best of the 16 x 16 ranges whose ends are multiples of a sixteenth of what was seen. */
+static void search_both(const bins *b, const espl__grid *g, double *min, double *max, double *best) {
+    double lo = *min, hi = *max;
+    for (int i = COARSE; i > 0; i--)
+        for (int k = COARSE; k > 0; k--) {
+            steps s = grid_of(g, lo * i / COARSE, hi * k / COARSE);
+            double error = squared_error(b, &s);
+            if (!(error < *best)) continue;
+            *best = error;
+            *min = lo * i / COARSE;
+            *max = hi * k / COARSE;
+        }
+}
+
+/* Symmetric grids have one end to find. Of affine ones both are searched coarsely, then each in turn until
+ * neither gets better. */
 void espl__clip_mse(range *r, const espl__grid *grid) {
     bins b;
     double min = r->min, max = r->max, end = fmax(-min, max), best = INFINITY;
@@ -121,6 +141,7 @@ void espl__clip_mse(range *r, const espl__grid *grid) {
         set_range(r, -end, end);
         return;
     }
+    if (min < 0 && max > 0) search_both(&b, grid, &min, &max, &best);
     for (int round = 0; round < ROUNDS; round++) {
         bool better = max > 0 && search_end(&b, grid, r->max, &max, &min, &max, &best);
         if (min < 0) better |= search_end(&b, grid, r->min, &min, &min, &max, &best);

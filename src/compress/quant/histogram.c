@@ -5,9 +5,9 @@
 #include <math.h>
 
 enum {
-    LANES = 16,
-    RUN = 256,    /* elements whose bins are found at a time */
-    MANY = 16384, /* elements from which four tables pay for being added up */
+    LANES = 32,  /* so many that compilers keep the loop and vectorise it */
+    RUN = 256,   /* elements whose bins are found at a time */
+    MANY = 4096, /* elements from which four tables pay for being added up */
     MASK = ESPL__BINS - 1,
     LEAST = -126, /* exponents: the factors 2^exponent and 2^-exponent are normal numbers */
     MOST = 118    /* FLT_MAX is then in bin 1023 */
@@ -20,6 +20,12 @@ static int64_t floor_at(float x, int exponent) {
 
 int32_t espl__bin_of(const espl__histogram *h, float x) {
     return (int32_t)floor_at(x, h->exponent);
+}
+
+int64_t espl__histogram_zeros(const espl__histogram *h) {
+    int64_t zeros = 0;
+    for (int k = ESPL__BINS; k < ESPL__SLOTS; k++) zeros += h->bins[k];
+    return zeros;
 }
 
 /* The least exponent with which 2048 bins hold min <= 0 <= max. */
@@ -40,7 +46,7 @@ void espl__histogram_fit(espl__histogram *h, const range *r, float min, float ma
     if (h->count == 0 || by <= 0) return;
     int32_t first = espl__bin_of(h, r->min), last = espl__bin_of(h, r->max);
     memcpy(old, h->bins, sizeof old);
-    memset(h->bins, 0, sizeof h->bins);
+    memset(h->bins, 0, sizeof old);
     by = ESPL_MIN(by, 31);
     for (int32_t k = first; k <= last; k++) { /* towards minus infinity, as floor does */
         int32_t to = k < 0 ? ~(~k >> by) : k >> by;
@@ -80,19 +86,13 @@ bool espl__extremes(const float *x, int64_t count, float *min, float *max) {
     return false;
 }
 
-/* Slots of `count` <= RUN elements: bins, and for zeros, of which there are many behind a Relu, 16 further
- * ones in turn, so that they need not wait for each other. */
+/* Where `count` <= RUN elements are counted. */
 static void find_slots(float inverse, float width, const float *x, int count, int32_t *slots) {
     for (int i = 0; i < count; i++) {
         int32_t k = (int32_t)(x[i] * inverse);
         k -= (float)k * width > x[i]; /* truncated to floor; x * inverse may have become -0 */
         slots[i] = x[i] == 0 ? ESPL__BINS + (i & 15) : k & MASK;
     }
-}
-
-static void add_table(espl__histogram *h, const uint32_t *table) {
-    for (int k = 0; k < ESPL__BINS; k++) h->bins[k] += table[k];
-    for (int k = 0; k < 16; k++) h->zeros += table[ESPL__BINS + k];
 }
 
 /* Neighbours are often alike: with four tables none waits for the one before. */
@@ -110,7 +110,8 @@ static void add_many(espl__histogram *h, float inverse, float width, const float
         }
         for (; k < n; k++) tally->slots[0][slots[k]]++;
     }
-    for (int t = 0; t < 4; t++) add_table(h, tally->slots[t]);
+    for (int k = 0; k < ESPL__SLOTS; k++)
+        for (int t = 0; t < 4; t++) h->bins[k] += tally->slots[t][k];
     memset(tally, 0, sizeof *tally);
 }
 
@@ -119,7 +120,7 @@ static void add_few(espl__histogram *h, float inverse, float width, const float 
     for (int64_t i = 0; i < count; i += RUN) {
         int n = (int)ESPL_MIN(count - i, RUN);
         find_slots(inverse, width, x + i, n, slots);
-        for (int k = 0; k < n; k++) (*(slots[k] < ESPL__BINS ? &h->bins[slots[k]] : &h->zeros))++;
+        for (int k = 0; k < n; k++) h->bins[slots[k]]++;
     }
 }
 

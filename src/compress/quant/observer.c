@@ -116,8 +116,7 @@ static void add_histogram(range *into, const range *from, float min, float max) 
     espl__histogram_fit(h, into, min, max);
     espl__histogram_fit(&other, from, min, max);
     if (h->count == 0) h->exponent = other.exponent;
-    for (int k = 0; k < ESPL__BINS; k++) h->bins[k] += other.bins[k];
-    h->zeros += other.zeros;
+    for (int k = 0; k < ESPL__SLOTS; k++) h->bins[k] += other.bins[k];
     h->count += other.count;
 }
 

@@ -47,11 +47,13 @@ bool espl__observer_counts(const espl__observer *observer);
  * 2048]. Only 2048 neighbouring ones are in use; the exponent is the least with which they hold the range.
  * When the range grows, neighbours are added in pairs, which gives what counting in wide bins from the start
  * would have given. */
-enum { ESPL__BINS = 2048 };
+enum { ESPL__BINS = 2048, ESPL__SLOTS = ESPL__BINS + 16 };
 typedef struct espl__histogram {
     int exponent;
-    int64_t zeros, count; /* elements that are 0, and all */
-    int64_t bins[ESPL__BINS];
+    int64_t count; /* of all elements */
+    /* Behind the bins the elements that are 0, of which there are many behind a Relu, in 16 places in turn,
+     * so that no one waits for the one before. */
+    int64_t bins[ESPL__SLOTS];
 } espl__histogram;
 
 /* What calibration saw of a value: finite elements only, and 0 whether it was there or not, because every
@@ -65,7 +67,7 @@ typedef struct range {
 
 /* Room to count in; clear before the first use, and left clear. */
 typedef struct espl__tally {
-    uint32_t slots[4][ESPL__BINS + 16];
+    uint32_t slots[4][ESPL__SLOTS];
 } espl__tally;
 
 /* Adds `samples` samples of `size` elements each. */
@@ -88,6 +90,7 @@ void espl__range_settle(range *r, const espl__grid *grid);
 /* --- inside: histogram.c and clip.c ----------------------------------------------------------------------
  */
 
+int64_t espl__histogram_zeros(const espl__histogram *h);
 /* The bin that x is in. */
 int32_t espl__bin_of(const espl__histogram *h, float x);
 /* Makes the bins wide enough for min to max. `r` says what they hold so far. */
