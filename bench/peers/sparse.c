@@ -1,6 +1,7 @@
-/* One matrix times a vector in the forms that sparse.py compares: our kernels, OpenBLAS, and compressed rows
- * with AVX-512 gathers. A form has copies of its weights, which runs take in turn, so that they come from
- * where the copies together have room. sparse.py makes a shared library of this file and libespalier-rt.a. */
+/* One matrix times a vector, or a few, in the forms that sparse.py and weightonly.py compare: our kernels,
+ * OpenBLAS, and compressed rows with AVX-512 gathers. A form has copies of its weights, which runs take in
+ * turn, so that they come from where the copies together have room. sparse.py makes a shared library of this
+ * file and libespalier-rt.a. */
 #define _GNU_SOURCE /* madvise, clock_gettime */
 #include <cblas.h>
 #include <immintrin.h>
@@ -13,12 +14,12 @@
 #include "kernels/kernels.h"
 #include "tensor/tensor.h"
 
-enum { SGEMV, DENSE_F32, DENSE_S8, CSR, BANK };
+enum { SGEMV, DENSE_F32, DENSE_S8, CSR, BANK, WONLY };
 
 /* `slots` of every `size` weights of a row are there: BANK in each window, CSR on average. values: an
- * espl_dtype. */
+ * espl_dtype. WONLY: weights of `slots` bits with a scale for `size` of them, x in `planes` bytes. */
 typedef struct form {
-    int kind, rows, columns, slots, size, values;
+    int kind, rows, columns, slots, size, values, planes, batch;
 } form;
 
 typedef struct peer {
@@ -33,6 +34,9 @@ typedef struct peer {
     int32_t *start; /* CSR */
     size_t kept;
     espl__bank bank;
+    espl__wonly wonly;
+    float *scale;
+    uint8_t *rounded;
     espl__conv conv;
 } peer;
 
@@ -79,25 +83,45 @@ static void fill_row(const form *f, float *row) {
     }
 }
 
+/* Codes and scales, and the numbers that they are. Scales are halves. */
+static void fill_codes(peer *p, int r, float *row) {
+    const form *f = &p->f;
+    const int groups = (f->columns + f->size - 1) / f->size, half = 1 << (f->slots - 1);
+    float *scale = p->scale + (size_t)r * (size_t)groups;
+    for (int i = 0; i < f->columns; i++) {
+        const int code = (int)(random_u32() % (uint32_t)(2 * half)) - half;
+        if (i % f->size == 0) scale[i / f->size] = (float)(1 + random_u32() % 1000) * 0x1p-14f;
+        p->codes[(size_t)r * (size_t)f->columns + (size_t)i] = (int8_t)code;
+        row[i] = (float)code * scale[i / f->size];
+    }
+}
+
 static void make_matrix(peer *p) {
     const form *f = &p->f;
     const size_t all = (size_t)f->rows * (size_t)f->columns;
     p->matrix = block_of(all * sizeof *p->matrix);
     p->codes = block_of(all);
-    p->x = block_of((size_t)f->columns * sizeof *p->x);
+    p->scale = block_of(all / (size_t)f->size * sizeof *p->scale + 64);
+    p->x = block_of((size_t)f->columns * (size_t)f->batch * sizeof *p->x);
     p->x_codes = block_of((size_t)f->columns);
-    p->y = block_of((size_t)f->rows * sizeof *p->y);
+    p->y = block_of((size_t)f->rows * (size_t)f->batch * sizeof *p->y);
     p->want = block_of((size_t)f->rows * sizeof *p->want);
+    for (int i = f->columns; i < f->columns * f->batch; i++) p->x[i] = random_float();
     for (int i = 0; i < f->columns; i++) {
         p->x_codes[i] = (uint8_t)random_u32();
         p->x[i] = f->values == ESPL_S8 ? p->x_codes[i] : random_float();
     }
     for (int r = 0; r < f->rows; r++) {
         float *row = p->matrix + (size_t)r * (size_t)f->columns;
-        fill_row(f, row);
+        if (f->kind == WONLY)
+            fill_codes(p, r, row);
+        else
+            fill_row(f, row);
         for (int i = 0; i < f->columns; i++) {
             p->want[r] += (double)row[i] * p->x[i];
-            p->codes[(size_t)r * (size_t)f->columns + (size_t)i] = f->values == ESPL_S8 ? (int8_t)row[i] : 0;
+            if (f->kind != WONLY)
+                p->codes[(size_t)r * (size_t)f->columns + (size_t)i] =
+                    f->values == ESPL_S8 ? (int8_t)row[i] : 0;
             p->kept += row[i] != 0.0f;
         }
     }
@@ -145,12 +169,28 @@ static uint8_t *pack_bank(peer *p, const espl__weight_order *o) {
     return packed;
 }
 
+static uint8_t *pack_wonly(peer *p, const espl__weight_order *o) {
+    const form *f = &p->f;
+    const int64_t blocks = (f->rows + 15) / 16;
+    const espl__scales scales = {p->scale, (f->columns + f->size - 1) / f->size, 1};
+    p->wonly = espl__wonly_of(f->rows, f->columns, f->size, f->slots, f->planes, &scales);
+    p->bytes = (size_t)(blocks * p->wonly.block);
+    p->conv.wonly = &p->wonly;
+    p->conv.in_step = p->wonly.units * espl__wonly_record(&p->wonly);
+    p->conv.out_step = f->rows * (ptrdiff_t)sizeof *p->y;
+    p->rounded = block_of((size_t)p->conv.in_step * (size_t)f->batch);
+    uint8_t *packed = block_of(p->bytes);
+    espl__wonly_pack(o, p->codes, 0, &scales, &p->wonly, 0, blocks, packed);
+    return packed;
+}
+
 static uint8_t *pack(peer *p) {
     const form *f = &p->f;
     const espl__weight_order o = espl__weight_rows(f->rows, 1, f->columns);
     uint8_t *packed;
     if (f->kind == CSR) return pack_csr(p);
     if (f->kind == BANK) return pack_bank(p, &o);
+    if (f->kind == WONLY) return pack_wonly(p, &o);
     p->bytes = (size_t)f->rows * (size_t)f->columns * (f->kind == DENSE_S8 ? 1 : 4);
     packed = block_of(p->bytes + ESPL__PACK_SLACK);
     if (f->kind == SGEMV) memcpy(packed, p->matrix, p->bytes);
@@ -217,6 +257,10 @@ static void run_once(peer *p, const uint8_t *w) {
             break;
         case CSR:
             csr_gather(p, w);
+            break;
+        case WONLY:
+            k->wonly_round(&p->wonly, p->x, f->columns * (ptrdiff_t)sizeof *p->x, p->rounded, f->batch);
+            k->wonly_f32(&p->conv, p->rounded, p->y, NULL, f->batch, 0, blocks);
             break;
         default:
             if (s8)
@@ -313,6 +357,8 @@ void peer_close(peer *p) {
                    p->x_codes,
                    p->packed,
                    p->start,
+                   p->scale,
+                   p->rounded,
                    (void *)p->bank.off,
                    (void *)p->conv.bias,
                    (void *)p->conv.q.mult,

@@ -45,7 +45,7 @@ import networks
 
 ROUND_BYTES, ERROR = 32e6, {"s8": 1e-6, "f32": 1e-5, "dynamic": 0.05}
 SGEMV, DENSE_S8, ORT_INT8 = "OpenBLAS sgemv", "ours, dense s8", "ORT, dynamic int8"
-KINDS = ("sgemv", "dense f32", "dense s8", "csr", "bank")
+KINDS = ("sgemv", "dense f32", "dense s8", "csr", "bank", "wonly")
 DTYPES = {"f32": 0, "s8": 2, "f16": 8, "bf16": 12}  # espl_dtype
 
 # What is to be reached: (ratio to the fastest dense s8, ratio to sgemv); from memory also 90 % of the bandwidth.
@@ -59,7 +59,7 @@ TARGETS = {"memory": {"bank s8 3:16": (3.3, 0), "bank s8 2:16": (5, 0), "bank f3
 
 class Form(ctypes.Structure):
     """struct form of sparse.c."""
-    _fields_ = [(n, ctypes.c_int) for n in ("kind", "rows", "columns", "slots", "size", "values")]
+    _fields_ = [(n, ctypes.c_int) for n in ("kind", "rows", "columns", "slots", "size", "values", "planes", "batch")]
 
 
 def peer_library():
@@ -90,11 +90,11 @@ class Ours:
 
     memory = None  # where the form whose turn it is has its copies: the same pages for all
 
-    def __init__(self, library, name, kind, values, shape, memory, slots=1, size=1):
+    def __init__(self, library, name, kind, values, shape, memory, slots=1, size=1, planes=1, batch=1):
         self.library, self.name = library, name
         room = args.memory * 1000000 + 256 * 1000000
         Ours.memory = Ours.memory or library.peer_memory(room)
-        form = Form(KINDS.index(kind), *shape, slots, size, DTYPES[values])
+        form = Form(KINDS.index(kind), *shape, slots, size, DTYPES[values], planes, batch)
         self.peer = library.peer_open(ctypes.byref(form), memory, room)
         if not self.peer:
             sys.exit(f"{name}: the matrix is too large")

@@ -12,6 +12,7 @@
     X(gemv, ref, REF)                \
     X(bank, ref, REF)                \
     X(winograd, ref, REF)            \
+    X(wonly, ref, REF)               \
     X(eltwise, ref, REF)             \
     X(right, ref, REF)               \
     X(transpose, ref, REF)
@@ -27,6 +28,7 @@
     X(gemv_u8, avx2, AVX2)             \
     X(gemv_f32, avx2, AVX2)            \
     X(bank, avx2, AVX2)                \
+    X(wonly, avx2, AVX2)               \
     X(winograd, avx2, AVX2)            \
     X(eltwise, avx2, AVX2)             \
     X(right, avx2, AVX2)               \
@@ -39,12 +41,14 @@
     X(gemv_u8, avx512, AVX512)         \
     X(gemv_f32, avx512, AVX512)        \
     X(bank, avx512, AVX512)            \
+    X(wonly, avx512, AVX512)           \
     X(winograd, avx512, AVX512)        \
     X(eltwise, avx512, AVX512)         \
     X(conv_u8, avx512vnni, AVX512VNNI) \
     X(dwconv, avx512vnni, AVX512VNNI)  \
     X(gemv_u8, avx512vnni, AVX512VNNI) \
     X(bank, avx512vnni, AVX512VNNI)    \
+    X(wonly, avx512vnni, AVX512VNNI)   \
     X(bank_conv, avx512vnni, AVX512VNNI) \
     X(bank_conv, avx512vbmi, AVX512VBMI) \
     X(conv_u8, amx, AMX)

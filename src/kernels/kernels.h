@@ -47,6 +47,7 @@ typedef struct espl__epilogue_u8 {
  * Exactly the valid channels are written. */
 struct espl__bank;
 struct espl__csr;
+struct espl__wonly;
 typedef struct espl__conv {
     int32_t segments, seg_k;
     const int32_t *seg_off;
@@ -58,6 +59,7 @@ typedef struct espl__conv {
     const void *const *prepared; /* conv_u8*: NULL, or what prepare made of each block, instead of w */
     const struct espl__bank *bank; /* bank_* kernels: what w is, instead of the segments */
     const struct espl__csr *csr;   /* csr_conv_f32: what w is, in the order of the segments */
+    const struct espl__wonly *wonly; /* wonly_f32: what w is */
     void *scratch; /* csr_conv_f32: espl__csr_scratch_bytes, aligned to 64; of each thread its own */
     const void *bias;            /* int32_t or float, padded to a multiple of 16 */
     int32_t channels;
@@ -93,6 +95,37 @@ typedef struct espl__bank {
     int32_t values;     /* an espl_dtype: of a weight */
     ptrdiff_t block;
 } espl__bank;
+
+/* Weights of few bits with a scale for each group of inputs, times rows of f32 that are rounded on the way (weight-only
+ * quantization, or s8 activations). K is cut into units of ESPL__UNIT inputs; the last is filled up with zeros.
+ *
+ * A row of inputs is rounded unit by unit (block floating point): with m the largest |x| of the unit and `planes` bytes an input
+ *
+ *   planes 2:  step = m / 32512,  q = rne(x * (32512 / m)) = 256 * high + low, high and low s8
+ *   planes 1:  step = m / 127,    q = rne(x * (127 / m))
+ *
+ * so that |x - q * step| <= step / 2: 2^-16 or 2^-8 of the unit's largest. Units with m < 2^-100 count as 0. If m is infinite
+ * or NaN is among them, step is NaN and q = 0. A rounded row is a record for each unit, ESPL__UNIT * planes + 8 bytes:
+ *     high bytes of the ESPL__UNIT inputs (planes 2 only), low bytes, -offset * (sum of q) as s32, step as f32
+ *
+ * Weights of `bits` bits (2, 4, 8) are stored as code + offset, offset = 2^(bits - 1), without sign. A block of 16 rows
+ * (lane = row), `block` bytes, is group after group, `group` units each (the last may have fewer):
+ *     16 scales, f16 or f32
+ *     the units, 64 * bits bytes each. A vector is four inputs of each row, [16][4]; byte j of a vector of memory has byte j
+ *     of 8 / bits vectors that follow each other, the first in its lowest bits
+ *
+ * y[c] = clamp(bias[c] + sum over units u, in order, by fma, of f32(sum of codes * q) * (scale[c] * step[u]) + res).
+ * The sum of a unit is exact in integers. */
+enum { ESPL__UNIT = 32 };
+typedef struct espl__wonly {
+    int32_t k, units, group; /* inputs; units of them; units that share a scale */
+    int32_t bits, planes;
+    int32_t scales; /* an espl_dtype: ESPL_F16 or ESPL_F32 */
+    ptrdiff_t block;
+} espl__wonly;
+static inline ptrdiff_t espl__wonly_record(const espl__wonly *k) {
+    return ESPL__UNIT * (ptrdiff_t)k->planes + 8;
+}
 
 /* f32 weights without a pattern, row by row (compressed sparse rows): those of row r are weight[i] at element at[i] for i
  * from start[r] to start[r + 1]. Element e of a pixel is the one that conv_f32 reads e-th: number e % seg_k of segment
@@ -170,6 +203,8 @@ typedef struct espl__layernorm {
  *  gemv_*:      conv_* with one segment, made for one to four pixels ("rows"): weights are read once for all.
  *               gemv_u8_f32 also adds `res` (may be NULL): out = clamp(f32(acc) * mult + fbias + res, flo, fhi).
  *  bank_gemv_*: gemv_* with the weights of p->bank, for any number of rows; they are read once for up to four.
+ *  wonly_round: rows of f32, in_step bytes apart, as records of espl__wonly, one row's behind the other's.
+ *  wonly_f32:   gemv_f32 on such rows, in_step apart, with the weights of p->wonly, for any number of rows.
  *  add_u8:      elementwise, n elements.
  *  lut_u8:      out[i] = table[in[i]].
  *  requant_u8:  out = clamp(rne(f32(in - zin) * scale) + zero, 0, 255).
@@ -218,6 +253,8 @@ typedef struct espl__layernorm {
                          int block1))                                                                                 \
     X(bank_gemv_f32, (const espl__conv *p, const float *in, float *out, const float *res, int rows, int block0,       \
                       int block1))                                                                                    \
+    X(wonly_round, (const espl__wonly *k, const float *in, ptrdiff_t in_step, void *out, int rows))                   \
+    X(wonly_f32, (const espl__conv *p, const void *in, float *out, const float *res, int rows, int block0, int block1)) \
     X(add_u8, (const espl__qadd *p, const uint8_t *a, const uint8_t *b, uint8_t *out, int64_t n))                     \
     X(lut_u8, (const uint8_t *table, const uint8_t *in, uint8_t *out, int64_t n))                                     \
     X(requant_u8, (float scale, int32_t zin, int32_t zero, const uint8_t *in, uint8_t *out, int64_t n))               \
@@ -326,5 +363,20 @@ void espl__pack_bank_s8(const espl__weight_order *order, const void *w, uint8_t 
                         int64_t block0, int64_t block1, void *packed);
 void espl__pack_bank_f32(const espl__weight_order *order, const float *w, const espl__bank *bank, int64_t block0,
                          int64_t block1, void *packed);
+
+/* --- weights of few bits, see espl__wonly ----------------------------------------------------------- */
+
+/* Where the scales stand: that of channel c and group g at scale[c * by_channel + g * by_group]. */
+typedef struct espl__scales {
+    const float *scale;
+    int64_t by_channel, by_group;
+} espl__scales;
+/* Weights of `bits` bits, k inputs a channel in groups of `group` inputs, a multiple of ESPL__UNIT or at least k. Scales are
+ * kept as f16 if they all are exactly that. */
+espl__wonly espl__wonly_of(int64_t channels, int64_t k, int64_t group, int bits, int planes, const espl__scales *scales);
+/* Blocks [block0, block1) of a matrix of s8 codes, one segment and one tap; `flip` as in espl__pack_s8_part. `packed` is
+ * that of the whole. */
+void espl__wonly_pack(const espl__weight_order *order, const void *codes, uint8_t flip, const espl__scales *scales,
+                      const espl__wonly *k, int64_t block0, int64_t block1, void *packed);
 
 #endif

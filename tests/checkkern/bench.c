@@ -369,6 +369,74 @@ BENCH_GEMV(gemv_u8, 1, 1)
 BENCH_GEMV(gemv_u8_f32, 1, 4)
 BENCH_GEMV(gemv_f32, 4, 4)
 
+/* --- weights of few bits ---------------------------------------------------------------------------------
+ */
+
+static const struct wonly_shape {
+    const char *name;
+    int k, channels, bits, planes, group, rows, copies;
+} wonly_shapes[] = {
+    {"512->512 4 bits", 512, 512, 4, 2, 1, 1, 1},
+    {"4096->4096 4 bits", 4096, 4096, 4, 2, 1, 1, 1},
+    {"4096->4096 4 bits, x in 8", 4096, 4096, 4, 1, 1, 1, 1},
+    {"4096->4096 4 bits x4", 4096, 4096, 4, 2, 1, 4, 1},
+    {"4096->4096 4 bits x16, in 8", 4096, 4096, 4, 1, 1, 16, 1},
+    {"4096->4096 8 bits", 4096, 4096, 8, 2, 128, 1, 1},
+    {"4096->4096 2 bits", 4096, 4096, 2, 2, 1, 1, 1},
+    {"4096->4096 4 bits, 32 copies", 4096, 4096, 4, 2, 1, 1, 32},
+    {"4096->4096 8 bits, 16 copies", 4096, 4096, 8, 2, 128, 1, 16},
+};
+
+static espl__wonly wonly_of(const struct wonly_shape *s) {
+    const float half = 0.5f;
+    const espl__scales scales = {&half, 0, 0};
+    return espl__wonly_of(s->channels, s->k, s->group * ESPL__UNIT, s->bits, s->planes, &scales);
+}
+
+static void run_wonly_f32(const bench_args *a) {
+    const struct wonly_shape *s = a->shape;
+    const uint8_t *first = now.p.w;
+    for (int i = 0; i < s->copies; i++) {
+        a->set->wonly_f32(&now.p, now.in, F32(now.out), NULL, s->rows, 0, now.blocks);
+        now.p.w = (const uint8_t *)now.p.w + now.blocks * now.p.wonly->block;
+    }
+    now.p.w = first;
+}
+
+static void bench_wonly_f32(int level) {
+    for (size_t i = 0; i < ESPL_COUNT(wonly_shapes); i++) {
+        const struct wonly_shape *g = &wonly_shapes[i];
+        bench_args args = {espl__kernels_at((espl__cpu)level), g};
+        const conv_shape s = {g->name, 1, 1, g->k, g->channels, -g->rows, false};
+        const espl__wonly k = wonly_of(g);
+        prepare_conv(&s, 4, 4);
+        now.p.wonly = &k;
+        now.p.in_step = k.units * espl__wonly_record(&k);
+        double bytes = (double)k.block * now.blocks * g->copies;
+        uint8_t *w = g->copies > 1 ? some_bytes((size_t)bytes / 4096 * 4096 + 4096) : NULL;
+        if (w) now.p.w = w;
+        print_rate("wonly_f32", level, g->name,
+                   bytes / seconds(run_wonly_f32, &args, level ? 0.05 : 0.0) * 1e-9, "GB/s ", 0.0);
+        free(w);
+    }
+}
+
+static void run_wonly_round(const bench_args *a) {
+    const espl__wonly *k = a->shape;
+    a->set->wonly_round(k, F32(now.in), 4 * (ptrdiff_t)k->k, now.out, 1);
+}
+
+static void bench_wonly_round(int level) {
+    for (int planes = 1; planes <= 2; planes++) {
+        const struct wonly_shape g = {"", 4096, 16, 4, planes, 1, 1, 1};
+        const espl__wonly k = wonly_of(&g);
+        bench_args args = {espl__kernels_at((espl__cpu)level), &k};
+        print_rate("wonly_round", level, planes == 1 ? "4096 to 8 bits" : "4096 to 16 bits",
+                   4096 * (4 + planes) / seconds(run_wonly_round, &args, level ? 0.05 : 0.0) * 1e-9, "GB/s ",
+                   0.0);
+    }
+}
+
 /* --- bank-balanced ----------------------------------------------------------------------------------- */
 
 static const struct bank_gemv_shape {

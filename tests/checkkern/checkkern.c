@@ -166,6 +166,7 @@ int main(int argc, char **argv) {
     current = "packing";
     check_packing();
     check_csr_packing();
+    check_wonly_packing();
     bool found = !only;
     for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
         if (only && strcmp(only, rows[i].name) != 0) continue;

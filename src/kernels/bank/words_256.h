@@ -48,12 +48,5 @@ static INLINE vf pick_f32(const window_f32 *w, vi at, int size) {
 static INLINE vi next_positions(vi at, int size) {
     return size == 16 ? _mm256_srli_epi32(at, 4) : _mm256_srli_epi32(at, 5);
 }
-static INLINE vf of_f16(const void *from) {
-    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)from));
-}
-static INLINE vf of_bf16(const void *from) {
-    return _mm256_castsi256_ps(
-        _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)from)), 16));
-}
 
 #endif

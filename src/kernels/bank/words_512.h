@@ -41,12 +41,5 @@ static INLINE vf pick_f32(const window_f32 *window, vi at, int size) {
 static INLINE vi next_positions(vi at, int size) {
     return size == 16 ? _mm512_srli_epi32(at, 4) : _mm512_srli_epi32(at, 5);
 }
-static INLINE vf of_f16(const void *from) {
-    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)from));
-}
-static INLINE vf of_bf16(const void *from) {
-    return _mm512_castsi512_ps(
-        _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from)), 16));
-}
 
 #endif

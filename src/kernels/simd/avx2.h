@@ -123,6 +123,14 @@ static INLINE void vf_quads(const char *const from[VL], ptrdiff_t offset, vf x[4
     x[2] = _mm256_shuffle_ps(b[1], b[3], 0x44);
     x[3] = _mm256_shuffle_ps(b[1], b[3], 0xEE);
 }
+/* f32 of VL numbers of 16 bits. */
+static INLINE vf of_f16(const void *from) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)from));
+}
+static INLINE vf of_bf16(const void *from) {
+    return _mm256_castsi256_ps(
+        _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)from)), 16));
+}
 static INLINE vi vi_load_u8(const uint8_t *from) {
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)from));
 }

@@ -126,6 +126,14 @@ static INLINE void vf_quads(const char *const from[VL], ptrdiff_t offset, vf x[4
     x[2] = _mm512_shuffle_ps(b[1], b[3], 0x44);
     x[3] = _mm512_shuffle_ps(b[1], b[3], 0xEE);
 }
+/* f32 of VL numbers of 16 bits. */
+static INLINE vf of_f16(const void *from) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)from));
+}
+static INLINE vf of_bf16(const void *from) {
+    return _mm512_castsi512_ps(
+        _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from)), 16));
+}
 static INLINE vi vi_load_u8(const uint8_t *from) {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)from));
 }

@@ -1,0 +1,229 @@
+/* Weights of few bits times rows that are rounded unit by unit: one body for every instruction set. The
+ * including file has the words of words_<width>.h.
+ *
+ * Codes are without sign, so they are the unsigned side of the byte products and the rounded inputs the
+ * signed one; what that adds to a sum, offset * (sum of q), is where the sum starts. Codes of a unit are
+ * unpacked once for up to four rows: with 4 bits three instructions for 128 of them. */
+#include "kernels/families.h"
+#include "kernels/simd/requant.inc.h"
+#include "kernels/wonly/wonly.h"
+
+/* Blocks that are read side by side, each a stream of memory; lines are asked for AHEAD bytes before they are
+ * used, as the processor's own prefetchers stop at the end of a page. */
+enum { STREAMS = 8, ROWS = 4, AHEAD = 1536 };
+
+/* The four inputs of 16 rows at `quad`, vector v of the block. */
+static INLINE vi codes_at(const uint8_t *unit, int quad, int v, int bits) {
+    const int per = 8 / bits;
+    const vi x = vi_load(unit + quad / per * ESPL__NR * 4 + v * VL * 4);
+    return bits == 8 ? x : bits_of(x, quad % per * bits, (1 << bits) - 1);
+}
+
+/* Four inputs of a row times codes, onto sums of 32 bits; or onto pairs of sums of 16, which 8 * 2 products
+ * of up to 15 * 128 fill to 30720 and no more. */
+static INLINE vi add_quad(vi sum, vi codes, vi x, int bits) {
+#ifdef ESPL__VNNI
+    (void)bits;
+    return _mm512_dpbusd_epi32(sum, codes, x);
+#else
+    return bits < 8 ? v16_add(sum, v8_pairs(codes, x)) : dot(sum, x_of(codes), w_of(x));
+#endif
+}
+static INLINE vi whole_sum(vi sum, int bits) {
+#ifdef ESPL__VNNI
+    (void)bits;
+    return sum;
+#else
+    return bits < 8 ? v16_pairs(sum) : sum;
+#endif
+}
+
+/* Vector v of NB blocks of a unit, added to the sums of MR rows. The sums of all go side by side: each alone
+ * would wait for the product before. */
+static INLINE void add_vector(float *sums, int stride, const uint8_t *unit, const uint8_t *scales,
+                              steps block, const uint8_t *x, steps x_step, int v, bool halves, int bits,
+                              int planes, int MR, int NB) {
+    vi acc[2][4];
+    UNROLL
+    for (int i = 0; i < MR * NB; i++) acc[0][i] = acc[1][i] = vi_set1(0);
+    UNROLL
+    for (int quad = 0; quad < WONLY_QUADS; quad++) {
+        vi codes[4];
+        UNROLL
+        for (int n = 0; n < NB; n++) codes[n] = codes_at(unit + step_at(block, n), quad, v, bits);
+        UNROLL
+        for (int i = 0; i < MR * planes; i++) {
+            const int m = i / planes, plane = i % planes;
+            const vi xv = vi_set1(load4(x + step_at(x_step, m) + plane * ESPL__UNIT + quad * 4));
+            UNROLL
+            for (int n = 0; n < NB; n++)
+                acc[plane][m * NB + n] = add_quad(acc[plane][m * NB + n], codes[n], xv, bits);
+        }
+    }
+    UNROLL
+    for (int n = 0; n < NB; n++) {
+        const uint8_t *at = scales + step_at(block, n);
+        const vf scale = halves ? of_f16(at + v * VL * 2) : vf_load((const float *)(const void *)at + v * VL);
+        UNROLL
+        for (int m = 0; m < MR; m++) {
+            const uint8_t *tail = x + step_at(x_step, m) + planes * ESPL__UNIT;
+            float step, *sum = sums + m * stride + n * ESPL__NR + v * VL;
+            memcpy(&step, tail + 4, sizeof step);
+            vi y = whole_sum(acc[0][m * NB + n], bits);
+            if (planes == 2) y = vi_add(vi_shift_left(y, 8), whole_sum(acc[1][m * NB + n], bits));
+            y = vi_add(y, vi_set1(load4(tail)));
+            vf_store(sum, vf_fma(vf_of(y), vf_mul(scale, vf_set1(step)), vf_load(sum)));
+        }
+    }
+}
+
+/* Of NB blocks what lies AHEAD, or at their end where the blocks behind those of this tile begin. */
+static INLINE void fetch(const uint8_t *at, ptrdiff_t left, ptrdiff_t jump, steps block, int bits, int NB) {
+    at += AHEAD < left ? AHEAD : AHEAD + jump;
+    at = (const uint8_t *)opaque((ptrdiff_t)at);
+    UNROLL
+    for (int n = 0; n < NB; n++) {
+        UNROLL
+        for (int i = 0; i <= bits; i++)
+            _mm_prefetch((const char *)at + step_at(block, n) + i * 64, _MM_HINT_T0);
+    }
+}
+
+/* MR rows times NB blocks, for which `sums` of [MR][stride] are there. */
+static INLINE void add_unit(float *sums, int stride, const uint8_t *unit, const uint8_t *scales, steps block,
+                            const uint8_t *x, steps x_step, bool halves, int bits, int planes, int MR,
+                            int NB) {
+    unit = (const uint8_t *)opaque((ptrdiff_t)unit);
+    scales = (const uint8_t *)opaque((ptrdiff_t)scales);
+    UNROLL
+    for (int v = 0; v < VPB; v++)
+        add_vector(sums, stride, unit, scales, block, x, x_step, v, halves, bits, planes, MR, NB);
+}
+
+/* MR rows times nrb blocks; sums: [MR][nrb][16]. */
+static INLINE void tile(const espl__conv *p, const uint8_t *x, int block, int nrb, float *sums, bool halves,
+                        int bits, int planes, int MR) {
+    const espl__wonly *k = p->wonly;
+    const int NB = MR == 1 ? 4 : MR == 2 ? 2 : 1, stride = nrb * ESPL__NR;
+    const uint8_t *w = (const uint8_t *)p->w + block * k->block;
+    const ptrdiff_t unit_bytes = wonly_unit_bytes(k), scale_bytes = wonly_scale_bytes(k), bytes = k->block,
+                    jump = (nrb - 1) * bytes;
+    const steps b_step = steps_of(bytes), x_step = steps_of(p->in_step);
+    ptrdiff_t at = 0, scales = 0;
+    int32_t left = 0;
+    for (int m = 0; m < MR; m++)
+        memcpy(sums + m * stride, (const float *)p->bias + block * ESPL__NR, sizeof(float) * (size_t)stride);
+    for (int32_t u = 0; u < k->units; u++, x += espl__wonly_record(k), at += unit_bytes, left--) {
+        if (left == 0) {
+            left = k->group;
+            scales = at;
+            at += scale_bytes;
+        }
+        int n = 0;
+        for (; n + NB <= nrb; n += NB) {
+            const uint8_t *from = w + n * bytes;
+            fetch(from + at, bytes - at, jump, b_step, bits, NB);
+            add_unit(sums + n * ESPL__NR, stride, from + at, from + scales, b_step, x, x_step, halves, bits,
+                     planes, MR, NB);
+        }
+        for (; n < nrb; n++)
+            add_unit(sums + n * ESPL__NR, stride, w + n * bytes + at, w + n * bytes + scales, b_step, x,
+                     x_step, halves, bits, planes, MR, 1);
+    }
+}
+
+typedef void tile_fn(const espl__conv *p, const uint8_t *x, int block, int nrb, float *sums);
+
+#define TILE(BITS, PLANES, MR)                                                                           \
+    static void tile_##BITS##_##PLANES##_##MR(const espl__conv *p, const uint8_t *x, int block, int nrb, \
+                                              float *sums) {                                             \
+        if (p->wonly->scales == ESPL_F16)                                                                \
+            tile(p, x, block, nrb, sums, true, BITS, PLANES, MR);                                        \
+        else                                                                                             \
+            tile(p, x, block, nrb, sums, false, BITS, PLANES, MR);                                       \
+    }
+#define TILES(X, BITS, PLANES) X(BITS, PLANES, 1) X(BITS, PLANES, 2) X(BITS, PLANES, 3) X(BITS, PLANES, 4)
+#define ALL_TILES(X) TILES(X, 2, 1) TILES(X, 2, 2) TILES(X, 4, 1) TILES(X, 4, 2) TILES(X, 8, 1) TILES(X, 8, 2)
+ALL_TILES(TILE)
+#undef TILE
+#define ENTRY(BITS, PLANES, MR) [BITS / 4][PLANES - 1][MR - 1] = tile_##BITS##_##PLANES##_##MR,
+static tile_fn *const tiles[3][2][ROWS] = {ALL_TILES(ENTRY)};
+#undef ENTRY
+
+/* Rows inside, so that the blocks of a tile come from memory once. */
+static void wonly_f32(const espl__conv *p, const void *in, float *out, const float *res, int rows, int block0,
+                      int block1) {
+    const espl__wonly *k = p->wonly;
+    _Alignas(64) float sums[ROWS * STREAMS * ESPL__NR];
+    for (int block = block0; block < block1; block += STREAMS) {
+        const int nrb = block1 - block < STREAMS ? block1 - block : STREAMS;
+        for (int r = 0; r < rows; r += ROWS) {
+            const int mr = rows - r < ROWS ? rows - r : ROWS;
+            tiles[k->bits / 4][k->planes - 1][mr - 1](p, (const uint8_t *)in + r * p->in_step, block, nrb,
+                                                      sums);
+            place at = {block * ESPL__NR,
+                        p->channels,
+                        (char *)out + r * p->out_step,
+                        p->out_step,
+                        res ? (const char *)res + r * p->res_step : NULL,
+                        p->res_step};
+            for (int n = 0; n < nrb; n++, at.c += ESPL__NR)
+                store_block_f32(p->flo, p->fhi, sums + n * ESPL__NR, nrb * ESPL__NR, mr, at);
+        }
+    }
+}
+
+#ifndef ESPL__VNNI
+/* --- rounding ------------------------------------------------------------------------------------------- */
+
+enum { PARTS_OF_UNIT = ESPL__UNIT / VL };
+
+/* q of the inputs, their sum; x is rounded in place. */
+static INLINE int32_t store_codes_of(const vf x[PARTS_OF_UNIT], float inverse, uint8_t *to, int planes) {
+    vi sum = vi_set1(0);
+    UNROLL
+    for (int i = 0; i < PARTS_OF_UNIT; i++) {
+        const vi q = vi_rne(vf_mul(x[i], vf_set1(inverse)));
+        sum = vi_add(sum, q);
+        store_low_bytes(to + (planes - 1) * ESPL__UNIT + i * VL, q);
+        if (planes == 2) store_low_bytes(to + i * VL, vi_shift_right(vi_add(q, vi_set1(128)), 8));
+    }
+    return vi_sum(sum);
+}
+
+static INLINE void round_unit(const espl__wonly *k, const float *from, int n, uint8_t *to) {
+    vf x[PARTS_OF_UNIT];
+    vi most = vi_set1(0);
+    UNROLL
+    for (int i = 0; i < PARTS_OF_UNIT; i++) {
+        x[i] = n >= ESPL__UNIT ? vf_load(from + i * VL)
+               : n > i * VL    ? vf_load_part(from + i * VL, n - i * VL)
+                               : vf_set1(0.0f);
+        most = vi_max(most, vi_abs_bits(x[i]));
+    }
+    const int32_t bits = vi_largest(most);
+    uint8_t *tail = to + k->planes * ESPL__UNIT;
+    float m, step = bits >= 255 << 23 ? NAN : 0.0f;
+    int32_t sum = 0;
+    memcpy(&m, &bits, sizeof m);
+    if (bits < 255 << 23 && bits >= WONLY_TINY) {
+        const float most_q = wonly_most(k);
+        step = m / most_q;
+        sum = k->planes == 2 ? store_codes_of(x, most_q / m, to, 2) : store_codes_of(x, most_q / m, to, 1);
+    } else {
+        memset(to, 0, (size_t)ESPL__UNIT * (size_t)k->planes);
+    }
+    sum *= -wonly_offset(k);
+    memcpy(tail, &sum, sizeof sum);
+    memcpy(tail + 4, &step, sizeof step);
+}
+
+static void wonly_round(const espl__wonly *k, const float *in, ptrdiff_t in_step, void *out, int rows) {
+    uint8_t *to = out;
+    for (int r = 0; r < rows; r++) {
+        const float *x = (const float *)((const char *)in + r * in_step);
+        for (int32_t u = 0; u < k->units; u++, to += espl__wonly_record(k))
+            round_unit(k, x + (int64_t)u * ESPL__UNIT, k->k - u * ESPL__UNIT, to);
+    }
+}
+#endif
