@@ -40,7 +40,7 @@ static bool chip_computes_s8(const job *j) {
 
 /* --- first decisions --------------------------------------------------------------------------------- */
 
-static espl_status decide(job *j, espl_diag *diag) {
+static void decide(job *j) {
     const espl_graph *g = j->k.graph;
     bool s8 = chip_computes_s8(j);
     for (int i = 0; i < g->node_count; i++) {
@@ -49,27 +49,15 @@ static espl_status decide(job *j, espl_diag *diag) {
         const espl__recipe_layer *row =
             j->recipe ? espl__recipe_lookup(j->recipe, n->name, n->op->name) : NULL;
         *d = (decision){.weights = j->recipe ? ESPL_FORMAT_F32 : ESPL_FORMAT_S8, .integer = !j->recipe && s8};
-        if (row) {
-            d->pattern = espl__recipe_pattern(row);
-            d->saliency = row->saliency ? (espl__saliency)(row->saliency - 1) : ESPL__SALIENCY_MAGNITUDE;
-            d->weights = row->format;
-            d->integer = !espl__format_is_float(row->format) && row->activations != ESPL__ACTIVATIONS_F32;
-            d->per_tensor = row->scale == ESPL__SCALE_TENSOR;
-            if (row->format == ESPL_FORMAT_U8 || row->format == ESPL_FORMAT_S32)
-                return espl__fail(
-                    diag, ESPL_UNSUPPORTED,
-                    "recipe row '%s': format %s is not for weights; give f32, f16, bf16 or s2 to s8",
-                    row->match, espl_format_name(row->format));
-        }
+        if (row) espl__recipe_decide(row, d);
         if (!espl__is_layer(n)) continue;
-        if (!espl__ptq_computes(n))
-            j->why[i] = espl__format_is_float(d->weights)
-                            ? NULL
-                            : "stored as integers, computed in f32: no integer kernel";
+        if (!espl__ptq_computes(n) && d->integer)
+            j->why[i] = "stored as integers, computed in f32: no integer kernel";
+        else if (d->dynamic && !espl__node_is(n, "MatMul") && !espl__node_is(n, "Gemm"))
+            j->why[i] = "stored as integers, computed in f32: dynamic is for matrix products";
         else if (!s8 && !j->recipe)
             j->why[i] = "stored as integers, computed in f32: the chip multiplies no s8";
     }
-    return ESPL_OK;
 }
 
 static void to_float(job *j, int node, const char *why) {
@@ -268,7 +256,8 @@ static espl_status begin(job *j, espl_diag *diag) {
 
 static bool needs_ranges(const job *j) {
     bool any = false;
-    for (int i = 0; i < j->k.graph->node_count; i++) any |= j->decisions[i].integer;
+    for (int i = 0; i < j->k.graph->node_count; i++)
+        any |= j->decisions[i].integer || j->decisions[i].activations != ESPL_FORMAT_F32;
     return any;
 }
 
@@ -334,8 +323,9 @@ espl_status espl__job_open(job *j, espl_context *ctx, const espl_graph *graph,
     }
     espl__arena_init(&j->r->own->arena, ctx);
     espl_status status = begin(j, diag);
-    if (status == ESPL_OK) status = decide(j, diag);
-    return status == ESPL_OK ? calibrate(j, diag) : status;
+    if (status != ESPL_OK) return status;
+    decide(j);
+    return calibrate(j, diag);
 }
 
 void espl__job_close(job *j) {

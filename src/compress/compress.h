@@ -4,6 +4,7 @@
 
 #include "compress/prune/prune.h"
 #include "compress/quant/observer.h"
+#include "compress/quant/weights.h"
 #include "compress/recipe.h"
 #include "espalier/compress.h"
 #include "graph/graph.h"
@@ -14,7 +15,15 @@ typedef struct decision {
     espl__saliency saliency;
     espl_format weights; /* of its weights; F32: the layer stays in floating point */
     bool integer;        /* compute in integers if its neighbours allow it */
-    bool per_tensor;     /* one scale for the weights instead of one per channel */
+    /* Of its inputs; F32: with `integer` the 8 bits of the flavour, else not rounded. Formats that are not integers of at
+     * most 8 bits are computed in f32. */
+    espl_format activations;
+    bool dynamic;    /* the inputs' range is found in every run */
+    bool per_tensor; /* one scale for the weights instead of one per channel */
+    int64_t group;   /* inputs that share a scale, where weights are a matrix; 0: all */
+    bool pow2;       /* scales are powers of two, of weights and activations */
+    espl__fit fit;
+    espl__round round;
 } decision;
 
 /* Runs samples through the f32 network and lets the observer of each range (by value id of `graph`) see them; `observed`
@@ -32,6 +41,12 @@ ESPL_NODISCARD espl_status espl__ptq_observed(espl_graph *graph, espl_flavour fl
 /* Post-training quantization: gives `graph` the encodings that `decisions` ask for. */
 ESPL_NODISCARD espl_status espl__ptq_apply(espl_graph *graph, const range *ranges, const decision *decisions,
                                            espl_flavour flavour, espl_diag *diag);
+
+/* What a row of a recipe says, and the row that says what a decision is (texts are the caller's: match, pattern). */
+void espl__recipe_decide(const espl__recipe_layer *row, decision *out);
+espl__recipe_layer espl__recipe_row(const decision *decision);
+/* How scales are found unless a recipe says otherwise: by squared error below 8 bits. */
+espl__fit espl__fit_usual(espl_format format);
 
 /* A node with trained weights of its own. */
 bool espl__is_layer(const espl__node *node);

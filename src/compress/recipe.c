@@ -5,6 +5,7 @@
 
 #include "compress/prune/prune.h"
 #include "compress/quant/observer.h"
+#include "compress/quant/weights.h"
 #include "yaml/yaml.h"
 
 static const cyaml_strval_t saliency_names[] = {
@@ -18,7 +19,26 @@ static const cyaml_strval_t format_names[] = {
 #undef X
 };
 static const cyaml_strval_t activation_names[] = {
-    {"u8", ESPL__ACTIVATIONS_U8}, {"s8", ESPL__ACTIVATIONS_S8}, {"f32", ESPL__ACTIVATIONS_F32}};
+#define X(NAME, name, kind, bits, sign, text) {name, ESPL_FORMAT_##NAME + 1},
+    ESPL_FORMAT_LIST(X)
+#undef X
+};
+static const cyaml_strval_t compute_names[] = {
+#define X(NAME, name, text) {name, ESPL__COMPUTE_##NAME + 1},
+    ESPL__COMPUTE_LIST(X)
+#undef X
+};
+static const cyaml_strval_t fit_names[] = {
+#define X(NAME, name, text) {name, ESPL__FIT_##NAME + 1},
+    ESPL__FIT_LIST(X)
+#undef X
+};
+static const cyaml_strval_t round_names[] = {
+#define X(NAME, name, text) {name, ESPL__ROUND_##NAME + 1},
+    ESPL__ROUND_LIST(X)
+#undef X
+};
+static const cyaml_strval_t grid_names[] = {{"any", ESPL__GRID_ANY}, {"pow2", ESPL__GRID_POW2}};
 static const cyaml_strval_t scale_names[] = {{"channel", ESPL__SCALE_CHANNEL},
                                              {"tensor", ESPL__SCALE_TENSOR}};
 static const cyaml_strval_t flavour_names[] = {{"portable", ESPL__FLAVOUR_PORTABLE},
@@ -37,7 +57,12 @@ static const cyaml_schema_field_t layer_fields[] = {
     ENUM_FIELD("saliency", OPTIONAL, espl__recipe_layer, saliency, saliency_names),
     ENUM_FIELD("format", CYAML_FLAG_DEFAULT, espl__recipe_layer, format, format_names),
     ENUM_FIELD("activations", OPTIONAL, espl__recipe_layer, activations, activation_names),
+    ENUM_FIELD("compute", OPTIONAL, espl__recipe_layer, compute, compute_names),
     ENUM_FIELD("scale", OPTIONAL, espl__recipe_layer, scale, scale_names),
+    CYAML_FIELD_UINT("group", OPTIONAL, espl__recipe_layer, group),
+    ENUM_FIELD("grid", OPTIONAL, espl__recipe_layer, grid, grid_names),
+    ENUM_FIELD("fit", OPTIONAL, espl__recipe_layer, fit, fit_names),
+    ENUM_FIELD("round", OPTIONAL, espl__recipe_layer, round, round_names),
     CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t layer_schema = {
@@ -58,17 +83,52 @@ static const cyaml_schema_value_t recipe_schema = {
 
 /* --- what the schema cannot say --- */
 
-static const char *row_mistake(const espl__recipe_layer *row, const char **key) {
-    *key = "format";
-    if (row->format == ESPL_FORMAT_S32 || row->format == ESPL_FORMAT_U8)
-        return "is not a format of weights (f32, f16, bf16, or a signed integer of 2 to 8 bits)";
-    *key = "scale";
-    if (espl__format_is_float(row->format) && row->scale)
-        return "is for integer formats, and the format is a float";
-    *key = "activations";
-    if (espl__format_is_float(row->format) && row->activations && row->activations != ESPL__ACTIVATIONS_F32)
-        return "must be f32 where the weights are floats";
+static bool for_weights(espl_format f) {
+    return f == ESPL_FORMAT_F32 || (espl_format_is_signed(f) && f != ESPL_FORMAT_S32) || f == ESPL_FORMAT_BINARY01;
+}
+
+static bool for_activations(espl_format f) {
+    const espl_format_kind kind = espl_format_kind_of(f);
+    return f != ESPL_FORMAT_S32 && kind != ESPL_FORMAT_KIND_TERNARY && kind != ESPL_FORMAT_KIND_BINARY;
+}
+
+/* What the row says of activations; F32 if nothing. */
+static espl_format activations_of(const espl__recipe_layer *row) {
+    return row->activations ? (espl_format)(row->activations - 1) : ESPL_FORMAT_F32;
+}
+
+static const char *scale_mistake(const espl__recipe_layer *row, const char **key) {
+    const espl_format_kind kind = espl_format_kind_of(row->format);
+    *key = row->scale ? "scale" : row->group ? "group" : row->grid ? "grid" : row->fit ? "fit" : "round";
+    if (kind == ESPL_FORMAT_KIND_FLOAT && (row->scale || row->group || row->grid || row->fit || row->round))
+        return "is for formats with scales, and the format is a float without one";
+    *key = "group";
+    if (row->group && row->scale == ESPL__SCALE_TENSOR) return "needs one scale a channel, and scale says tensor";
+    if (row->group > ESPL__GROUP_MAX) return "is more than a million";
+    *key = "round";
+    if (row->round == ESPL__ROUND_STOCHASTIC + 1 && kind != ESPL_FORMAT_KIND_INTEGER && kind != ESPL_FORMAT_KIND_BINARY)
+        return "stochastic is for integers and binary";
+    *key = "pattern";
+    if (row->pattern && kind == ESPL_FORMAT_KIND_BINARY) return "is for formats that have a 0, and binary has none";
     return NULL;
+}
+
+static const char *row_mistake(const espl__recipe_layer *row, const char **key) {
+    const espl_format a = activations_of(row);
+    *key = "format";
+    if (!for_weights(row->format))
+        return "is not a format of weights (f32, f16, bf16, tf32, e4m3, e5m2, signed integers, log3 to log8, ternary, "
+               "binary, binary01)";
+    *key = "activations";
+    if (!for_activations(a)) return "must be an integer of 2 to 8 or of 16 bits, a float or a log2 format";
+    if (espl__format_is_float(row->format) && a != ESPL_FORMAT_F32 && espl_format_kind_of(a) == ESPL_FORMAT_KIND_INTEGER)
+        return "must be f32 or another float where the weights are floats";
+    *key = "compute";
+    if (row->compute == ESPL__COMPUTE_WEIGHTS + 1 && a != ESPL_FORMAT_F32)
+        return "weights leaves activations as they are, and activations names a format";
+    if (row->compute == ESPL__COMPUTE_DYNAMIC + 1 && (!espl__format_is_code8(row->format) || row->activations))
+        return "dynamic takes weights of at most 8 bits and activations of 8 (leave them out)";
+    return scale_mistake(row, key);
 }
 
 /* What `check` complains with. */

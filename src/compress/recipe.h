@@ -5,6 +5,7 @@
  * energy), max_drop: 0.5              # max_drop (points of the score), observer (minmax), note layers:
  *     - {match: '*', format: s8}
  *     - {match: 'op:Gemm', pattern: 'bank 2:16', saliency: magnitude, format: s4, activations: u8, scale: channel}
+ *     - {match: 'op:MatMul', format: s4, compute: dynamic, group: 32, grid: any, fit: mse, round: nearest}
  *     - {match: 'conv1', format: f32}
  *
  * match is a layer's name with * (any text) and ? (any character), or op: and an operator's name likewise.
@@ -21,12 +22,9 @@ typedef enum espl__recipe_scale {
     ESPL__SCALE_CHANNEL,
     ESPL__SCALE_TENSOR
 } espl__recipe_scale;
-typedef enum espl__recipe_activations {
-    ESPL__ACTIVATIONS_UNSET,
-    ESPL__ACTIVATIONS_U8,
-    ESPL__ACTIVATIONS_S8,
-    ESPL__ACTIVATIONS_F32
-} espl__recipe_activations;
+/* espl_format + 1 */
+enum { ESPL__GROUP_MAX = 1 << 20 };
+enum { ESPL__ACTIVATIONS_UNSET, ESPL__ACTIVATIONS_F32 = ESPL_FORMAT_F32 + 1 };
 typedef enum espl__recipe_flavour {
     ESPL__FLAVOUR_UNSET,
     ESPL__FLAVOUR_PORTABLE,
@@ -38,16 +36,22 @@ typedef enum espl__recipe_goal {
     ESPL__GOAL_SIZE,
     ESPL__GOAL_ENERGY
 } espl__recipe_goal;
-/* espl__saliency + 1 */
-typedef int espl__recipe_saliency;
+/* espl__saliency, espl__compute, espl__fit, espl__round + 1 */
+typedef int espl__recipe_saliency, espl__recipe_compute, espl__recipe_fit, espl__recipe_round;
+typedef enum espl__recipe_grid { ESPL__GRID_UNSET, ESPL__GRID_ANY, ESPL__GRID_POW2 } espl__recipe_grid;
 
 typedef struct espl__recipe_layer {
     char *match;
     char *pattern; /* a text that espl_sparsity_parse takes; NULL: dense */
     espl__recipe_saliency saliency;
     espl_format format; /* of the weights */
-    espl__recipe_activations activations;
+    int activations;
+    espl__recipe_compute compute;
     espl__recipe_scale scale;
+    uint32_t group; /* 0: none */
+    espl__recipe_grid grid;
+    espl__recipe_fit fit;
+    espl__recipe_round round;
 } espl__recipe_layer;
 
 /* Strings and lists belong to the recipe when it was read. A caller may also fill one of its own and emit it.

@@ -131,8 +131,10 @@ static espl_status list_layers(job *j, espl_diag *diag) {
 }
 
 static bool same_row(const decision *a, const decision *b) {
-    return a->weights == b->weights && a->integer == b->integer && a->per_tensor == b->per_tensor &&
-           a->saliency == b->saliency && espl_sparsity_equal(&a->pattern, &b->pattern);
+    return a->weights == b->weights && a->integer == b->integer && a->activations == b->activations &&
+           a->dynamic == b->dynamic && a->per_tensor == b->per_tensor && a->group == b->group && a->pow2 == b->pow2 &&
+           a->fit == b->fit && a->round == b->round && a->saliency == b->saliency &&
+           espl_sparsity_equal(&a->pattern, &b->pattern);
 }
 
 /* What most layers got. */
@@ -153,13 +155,10 @@ static decision usual(const job *j) {
 
 static espl__recipe_layer recipe_row(job *j, const char *match, const decision *d) {
     char text[ESPL_SPARSITY_TEXT];
-    espl__recipe_layer row = {.match = (char *)match, .format = d->weights};
-    if (d->pattern.pattern != ESPL_PATTERN_DENSE) {
+    espl__recipe_layer row = espl__recipe_row(d);
+    row.match = (char *)match;
+    if (d->pattern.pattern != ESPL_PATTERN_DENSE)
         row.pattern = (char *)espl__say(j, "%s", espl_sparsity_text(&d->pattern, text, sizeof text));
-        if (d->saliency != ESPL__SALIENCY_MAGNITUDE) row.saliency = (espl__recipe_saliency)d->saliency + 1;
-    }
-    if (!d->integer && !espl__format_is_float(d->weights)) row.activations = ESPL__ACTIVATIONS_F32;
-    if (d->per_tensor && !espl__format_is_float(d->weights)) row.scale = ESPL__SCALE_TENSOR;
     return row;
 }
 

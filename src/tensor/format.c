@@ -93,6 +93,7 @@ static unsigned e4m3_from_float(float x) {
     float a = fabsf(x);
     int exponent;
     if (a != a) return sign | E4M3_NAN;
+    if (a == 0) return sign;
     if (a >= 448) return sign | 0x7e;
     (void)frexpf(a, &exponent);
     exponent = ESPL_MAX(exponent - 1, 1 - E4M3_BIAS);
@@ -108,6 +109,7 @@ static unsigned e5m2_from_float(float x) {
     float a = fabsf(x);
     int exponent;
     if (a != a) return sign | 0x7f;
+    if (a == 0) return sign;
     if (a >= 57344) return sign | 0x7b;
     (void)frexpf(a, &exponent);
     exponent = ESPL_MAX(exponent - 1, 1 - BIAS);

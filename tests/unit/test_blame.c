@@ -36,7 +36,8 @@ static const char *recipe_file(const char *format) {
     snprintf(path, sizeof path, "/tmp/espl_blame_%ld.yaml", (long)getpid());
     FILE *out = fopen(path, "w");
     assert_non_null(out);
-    assert_true(fprintf(out, "layers:\n- {match: '*', format: %s, activations: f32}\n", format) > 0);
+    assert_true(fprintf(out, "layers:\n- {match: '*', format: %s, activations: f32%s}\n", format,
+                        strcmp(format, "f32") ? ", fit: max" : "") > 0);
     assert_int_equal(fclose(out), 0);
     return path;
 }

@@ -54,7 +54,7 @@ static void last_matching_row_decides(void **state) {
         assert_ptr_equal(espl__recipe_lookup(r, rows[i].layer, rows[i].op), &r->layers[rows[i].row]);
     assert_int_equal(r->layers[1].format, ESPL_FORMAT_S4);
     assert_int_equal(r->layers[1].scale, ESPL__SCALE_CHANNEL);
-    assert_int_equal(r->layers[1].activations, ESPL__ACTIVATIONS_U8);
+    assert_int_equal(r->layers[1].activations, ESPL_FORMAT_U8 + 1);
     assert_int_equal(r->layers[0].scale, ESPL__SCALE_UNSET);
     assert_int_equal(r->layers[0].activations, ESPL__ACTIVATIONS_UNSET);
     assert_null(r->layers[0].pattern);
@@ -89,11 +89,18 @@ static void mistakes_name_line_and_key(void **state) {
         {"layers:\n- {match: a}\n", "r.yaml:2: layers[0]: key 'format' is missing"},
         {"layers:\n- {format: s8}\n", "r.yaml:2: layers[0]: key 'match' is missing"},
         {"layers:\n- match: a\n  format: s32\n", "r.yaml:3: layers[0].format: s32 is not a format of weights "
-                                                 "(f32, f16, bf16, or a signed integer of 2 to 8 bits)"},
+                                                 "(f32, f16, bf16, tf32, e4m3, e5m2, signed integers"},
         {"layers:\n- match: a\n  format: f32\n  scale: tensor\n",
-         "r.yaml:4: layers[0].scale: it is for integer formats, and the format is a float"},
+         "r.yaml:4: layers[0].scale: it is for formats with scales, and the format is a float"},
         {"layers:\n- match: a\n  format: f32\n  activations: u8\n",
-         "r.yaml:4: layers[0].activations: it must be f32 where the weights are floats"},
+         "r.yaml:4: layers[0].activations: it must be f32 or another float where the weights are floats"},
+        {"layers:\n- {match: a, format: binary, pattern: 2:4}\n",
+         "r.yaml:2: layers[0].pattern: it is for formats that have a 0"},
+        {"layers:\n- {match: a, format: s4, scale: tensor, group: 32}\n", "r.yaml:2: layers[0].group: it needs one scale a"},
+        {"layers:\n- {match: a, format: s4, compute: dynamic, activations: u4}\n",
+         "r.yaml:2: layers[0].compute: it dynamic takes weights of at most 8 bits"},
+        {"layers:\n- {match: a, format: e4m3, round: stochastic}\n", "r.yaml:2: layers[0].round: it stochastic is for"},
+        {"layers:\n- {match: a, format: s4, activations: binary}\n", "r.yaml:2: layers[0].activations: it must be an int"},
         {"max_drop: -1\nlayers: []\n", "r.yaml:1: max_drop: -1 must not be negative"},
         {"layers: []\nmax_drop: little\n", "r.yaml:2: max_drop: 'little' is not a number"},
         {"goal: fame\nlayers: []\n", "r.yaml:1: goal: 'fame' is not known (one of: latency, size, energy)"},

@@ -24,10 +24,13 @@ typedef struct ptq {
     const range *ranges;
     const decision *decisions;
     espl_flavour flavour;
+    int values; /* that there were; constants are added behind them */
     int *parent; /* classes of values that share a grid: union-find by value id */
     bool *available, *wanted;
     bool *symmetric; /* the class needs zero point 0: right side of a MatMul of two activations */
     range *merged;   /* by class */
+    espl_format *wish; /* by class: the widest that a layer asks for; F32: none does */
+    bool *pow2;        /* by class */
 } ptq;
 
 static int find(ptq *p, int v) {
@@ -180,6 +183,27 @@ static void make_classes(ptq *p) {
     }
 }
 
+static bool wider(espl_format a, espl_format b) {
+    return b == ESPL_FORMAT_F32 || espl_format_bits(a) > espl_format_bits(b);
+}
+
+/* Of several layers that read a value the one that asks for most bits has its way; other work takes what there is. */
+static void note_wishes(ptq *p) {
+    for (int i = 0; i < p->g->node_count; i++) {
+        const espl__node *n = p->g->nodes[i];
+        const decision *d = &p->decisions[i];
+        const work w = kind_of(p, n);
+        if (w != WORK_LAYER && w != WORK_RECURRENT && w != WORK_MATMUL) continue;
+        for (int k = 0; k < (w == WORK_MATMUL ? 2 : 1); k++) {
+            if (n->inputs[k]->constant) continue;
+            const int root = find(p, n->inputs[k]->id);
+            if (d->activations != ESPL_FORMAT_F32 && wider(d->activations, p->wish[root]))
+                p->wish[root] = d->activations;
+            p->pow2[root] |= d->pow2;
+        }
+    }
+}
+
 /* In a class that a clamp closes only what passes the clamp counts: the layer's values beyond it saturate
  * anyway. */
 static bool counts(const ptq *p, const espl__value *v) {
@@ -204,23 +228,28 @@ done:
     return status;
 }
 
+/* The format of a value whose readers ask for `wish` (F32: for nothing special). Zero points other than 0 need unsigned
+ * codes. */
+static espl_format grid_format(const ptq *p, espl_format wish, bool symmetric) {
+    static const espl_format with_sign[] = {ESPL_FORMAT_S2, ESPL_FORMAT_S3, ESPL_FORMAT_S4, ESPL_FORMAT_S5,
+                                            ESPL_FORMAT_S6, ESPL_FORMAT_S7, ESPL_FORMAT_S8};
+    if (wish == ESPL_FORMAT_F32) wish = p->flavour == ESPL_FLAVOUR_PORTABLE ? ESPL_FORMAT_S8 : ESPL_FORMAT_U8;
+    const bool narrow = espl_format_kind_of(wish) == ESPL_FORMAT_KIND_INTEGER && espl_format_bits(wish) <= 8;
+    return symmetric && narrow && !espl_format_is_signed(wish) ? with_sign[espl_format_bits(wish) - 2] : wish;
+}
+
 /* A grid that holds 0 exactly and what the observer made of the range; a constant or unseen value gets a valid one too. */
-static bool set_activation_grid(ptq *p, espl__value *v, range *range_of, bool symmetric) {
-    espl__grid kind = {-127, 127, true};
-    if (!symmetric && p->flavour != ESPL_FLAVOUR_PORTABLE) kind = (espl__grid){0, 255, false};
-    espl__range_settle(range_of, &kind);
-    range r = *range_of;
-    float lo = fminf(r.min, 0), hi = fmaxf(r.max, 0), scale;
+static bool set_activation_grid(ptq *p, espl__value *v, range *range_of, espl_format format, bool pow2) {
+    const bool affine = espl_format_kind_of(format) == ESPL_FORMAT_KIND_INTEGER && !espl_format_is_signed(format);
+    const float most = espl__format_largest(format);
+    float scale;
     int32_t zero = 0;
-    espl_format format = ESPL_FORMAT_S8;
-    if (kind.symmetric) {
-        scale = fmaxf(-lo, hi) / 127;
-    } else {
-        format = ESPL_FORMAT_U8;
-        scale = hi / 255 - lo / 255;
-        if (scale > 0) zero = espl__requantize(-lo / scale, 0, 0, 255);
-    }
-    if (!(scale >= 1e-30f) || !isfinite(scale)) scale = 1;
+    espl__range_settle(range_of, &(espl__grid){affine ? 0 : -(int32_t)most, (int32_t)most, !affine});
+    const float lo = fminf(range_of->min, 0), hi = fmaxf(range_of->max, 0);
+    scale = affine ? hi / most - lo / most : fmaxf(-lo, hi) / most;
+    if (espl__format_is_float(format) || !(scale >= 1e-30f) || !isfinite(scale)) scale = 1;
+    if (pow2) scale = exp2f(ceilf(log2f(scale)));
+    if (affine) zero = espl__requantize(-lo / scale, 0, 0, (int32_t)most);
     return espl__graph_set_quant(p->g, v, format, -1, 1, &scale, &zero);
 }
 
@@ -230,7 +259,34 @@ static bool quantize_values(ptq *p) {
         int root = find(p, i);
         if (!p->wanted[i] || v->constant || !is_f32(v) || espl__is_quantized(v) || fused_away(p, v)) continue;
         if (!p->merged[root].seen) continue;
-        if (!set_activation_grid(p, v, &p->merged[root], p->symmetric[i])) return false;
+        espl_format format = grid_format(p, p->wish[root], p->symmetric[i]);
+        if (!set_activation_grid(p, v, &p->merged[root], format, p->pow2[root])) return false;
+    }
+    return true;
+}
+
+/* Values that are never negative spend no bit on a sign. */
+static espl_format unsigned_log2(espl_format f) {
+    return f <= ESPL_FORMAT_LOG7 ? (espl_format)(f - ESPL_FORMAT_LOG3 + ESPL_FORMAT_ULOG3) : f;
+}
+
+/* Inputs of layers that are computed in f32 on rounded numbers. */
+static bool round_values(ptq *p) {
+    for (int i = 0; i < p->g->node_count; i++) {
+        espl__node *n = p->g->nodes[i];
+        const decision *d = &p->decisions[i];
+        espl__value *x = n->input_count > 0 ? n->inputs[0] : NULL;
+        if (d->integer || d->dynamic || d->activations == ESPL_FORMAT_F32 || !espl__is_layer(n)) continue;
+        if (!is_f32(x) || x->constant || espl__is_quantized(x) || !p->ranges[x->id].seen) continue;
+        range merged = {0};
+        espl_diag ignored;
+        if (espl__range_merge(p->g->arena.ctx, &merged, &p->ranges[x->id], &ignored) != ESPL_OK) return false;
+        espl_format format = d->activations;
+        if (espl_format_kind_of(format) == ESPL_FORMAT_KIND_LOG2 && espl_format_is_signed(format) && merged.min >= 0)
+            format = unsigned_log2(format);
+        const bool good = set_activation_grid(p, x, &merged, format, d->pow2);
+        espl__range_free(p->g->arena.ctx, &merged);
+        if (!good) return false;
     }
     return true;
 }
@@ -238,64 +294,35 @@ static bool quantize_values(ptq *p) {
 /* --- weights
  * ------------------------------------------------------------------------------------------------ */
 
-static espl__value *own_copy(espl_graph *g, const espl_tensor *t) {
-    return espl__graph_constant(g, NULL, t);
-}
-
-/* Replaces input `index` of the node by numbers of 16 bits; what f16 cannot hold becomes its largest. */
-static bool round_weights(espl_graph *g, espl__node *n, int index, espl_format format, const espl_tensor *w) {
-    espl_tensor *codes = espl__graph_tensor(g, espl__format_dtype(format), &w->shape, NULL);
-    if (!codes) return false;
-    const float *x = w->data, one = 1;
-    uint16_t *out = codes->data;
-    for (int64_t i = 0, count = espl_shape_count(&w->shape); i < count; i++)
-        out[i] = format == ESPL_FORMAT_F16 ? espl__half_from_float(fmaxf(fminf(x[i], 65504), -65504))
-                                           : espl__bfloat_from_float(x[i]);
-    espl__value *v = own_copy(g, codes);
-    if (!v || !espl__graph_set_quant(g, v, format, -1, 1, &one, NULL)) return false;
-    v->dtype = ESPL_F32;
-    v->zeros = n->inputs[index]->zeros;
-    n->inputs[index] = v;
-    return true;
+/* Along which axis groups run: where the weights are matrices for every tap (a convolution of more than one has none). */
+static int group_axis(const espl__node *n, int index) {
+    espl__zeros axes;
+    espl__matrix m;
+    return espl__weight_matrix(n, index, &axes, &m) && m.taps == 1 ? axes.inner_axis : -1;
 }
 
 /* Replaces input `index` of the node by its codes. */
-static bool quantize_weights(espl_graph *g, espl__node *n, int index, espl_format format, int axis) {
+static bool quantize_weights(espl_graph *g, espl__node *n, int index, const decision *d, int axis) {
     const espl_tensor *w = espl__constant_f32(g, n->inputs[index]);
-    if (!w) return false;
-    if (espl__format_is_float(format)) return round_weights(g, n, index, format, w);
-    int64_t count = espl_shape_count(&w->shape), channels = axis < 0 ? 1 : w->shape.dim[axis], inner = 1;
-    for (int d = axis + 1; axis >= 0 && d < w->shape.rank; d++) inner *= w->shape.dim[d];
-    int32_t lo, hi;
-    espl__format_range(format, &lo, &hi);
-    espl_tensor *codes = espl__graph_tensor(g, ESPL_S8, &w->shape, NULL);
-    float *scale = espl__arena_alloc(&g->arena, sizeof *scale * (uint64_t)channels);
-    if (!codes || !scale) return false;
-    const float *x = w->data;
-    for (int64_t i = 0; i < count; i++) {
-        int64_t c = axis < 0 ? 0 : i / inner % channels;
-        scale[c] = fmaxf(scale[c], fabsf(x[i]));
-    }
-    for (int64_t c = 0; c < channels; c++) {
-        scale[c] /= (float)hi;
-        if (!(scale[c] >= 1e-30f) || !isfinite(scale[c])) scale[c] = 1;
-    }
-    for (int64_t i = 0; i < count; i++) {
-        int64_t c = axis < 0 ? 0 : i / inner % channels;
-        ((int8_t *)codes->data)[i] = (int8_t)espl__requantize(x[i] / scale[c], 0, lo, hi);
-    }
-    espl__value *v = own_copy(g, codes);
-    if (!v || !espl__graph_set_quant(g, v, format, axis, channels, scale, NULL)) return false;
-    v->dtype = ESPL_F32;
-    v->zeros = n->inputs[index]->zeros; /* 0 has the code 0 */
-    n->inputs[index] = v;
-    return true;
+    espl__weight_plan plan = {.format = d->weights,
+                              .axis = d->per_tensor ? -1 : axis,
+                              .group_axis = d->group > 0 && axis >= 0 ? group_axis(n, index) : -1,
+                              .pow2 = d->pow2,
+                              .fit = d->fit,
+                              .round = d->round,
+                              .seed = (uint64_t)n->id << 8 | (unsigned)index};
+    espl__quant grid;
+    if (plan.group_axis >= 0 && plan.axis >= 0) plan.group = d->group;
+    if (!w || !espl__weight_grid(g, w, &plan, &grid)) return false;
+    espl__value *v = espl__weight_constant(g, n->inputs[index], espl__weight_codes(g, w, &grid, &plan), &grid);
+    if (v) n->inputs[index] = v;
+    return v != NULL;
 }
 
 static bool quantize_bias(espl_graph *g, espl__node *n) {
     const espl__value *x = n->inputs[0], *w = n->inputs[1];
     const espl_tensor *b = n->input_count > 2 && n->inputs[2] ? espl__constant_f32(g, n->inputs[2]) : NULL;
-    if (!b || !espl__is_quantized(x)) return true;
+    if (!b || !espl__is_quantized(x) || !espl__format_is_code8(x->quant.format) || w->quant.group > 0) return true;
     int64_t count = espl_shape_count(&b->shape);
     if (b->shape.rank != 1) return true; /* stays f32; the store adds it */
     espl_tensor *codes = espl__graph_tensor(g, ESPL_S32, &b->shape, NULL);
@@ -307,7 +334,7 @@ static bool quantize_bias(espl_graph *g, espl__node *n) {
         /* Half of the accumulator is left to the products. */
         ((int32_t *)codes->data)[c] = (int32_t)fmin(fmax(q, -0x1p30), 0x1p30);
     }
-    espl__value *v = own_copy(g, codes);
+    espl__value *v = espl__graph_constant(g, NULL, codes);
     if (!v || !espl__graph_set_quant(g, v, ESPL_FORMAT_S32, 0, count, scale, NULL)) return false;
     v->dtype = ESPL_F32;
     n->inputs[2] = v;
@@ -326,7 +353,8 @@ static bool quantize_operand(ptq *p, espl__node *n, int index) {
         r.max = fmaxf(r.max, x[i]);
     }
     espl__value grid = {0};
-    if (!set_activation_grid(p, &grid, &r, false)) return false;
+    if (!set_activation_grid(p, &grid, &r, grid_format(p, ESPL_FORMAT_F32, false), p->decisions[n->id].pow2))
+        return false;
     espl_dtype type = grid.quant.format == ESPL_FORMAT_U8 ? ESPL_U8 : ESPL_S8;
     espl_tensor *codes = espl__graph_tensor(p->g, type, &t->shape, NULL);
     if (!codes) return false;
@@ -334,7 +362,7 @@ static bool quantize_operand(ptq *p, espl__node *n, int index) {
     for (int64_t i = 0; i < count; i++)
         ((uint8_t *)codes->data)[i] =
             (uint8_t)espl__requantize(x[i] / grid.quant.scale[0], grid.quant.zero[0], lo, hi);
-    espl__value *v = own_copy(p->g, codes);
+    espl__value *v = espl__graph_constant(p->g, NULL, codes);
     if (!v) return false;
     v->quant = grid.quant;
     v->dtype = ESPL_F32;
@@ -350,8 +378,7 @@ static bool quantize_layer(ptq *p, espl__node *n) {
     const decision *d = &p->decisions[n->id];
     for (int k = 0; k < n->input_count && k < 32; k++) {
         if (!(n->op->weight_inputs >> k & 1) || !plain_constant(n->inputs[k])) continue;
-        int axis = d->per_tensor || !n->op->weight_axis ? -1 : n->op->weight_axis(n, k);
-        if (!quantize_weights(p->g, n, k, d->weights, axis)) return false;
+        if (!quantize_weights(p->g, n, k, d, n->op->weight_axis ? n->op->weight_axis(n, k) : -1)) return false;
     }
     return kind_of(p, n) != WORK_LAYER || !espl__is_quantized(n->inputs[1]) || quantize_bias(p->g, n);
 }
@@ -378,9 +405,16 @@ static bool quantize_table(ptq *p, espl__node *n) {
         if (!plain_constant(v) || v->shape.rank < 2) continue;
         if (v->shape.dim[v->shape.rank - 1] < LEAST_ROW || espl_shape_count(&v->shape) < LEAST_ELEMENTS)
             continue;
-        if (!quantize_weights(p->g, n, k, p->decisions[n->id].weights, v->shape.rank - 2)) return false;
+        decision by_row = p->decisions[n->id];
+        by_row.per_tensor = false;
+        by_row.group = 0;
+        if (!quantize_weights(p->g, n, k, &by_row, v->shape.rank - 2)) return false;
     }
     return true;
+}
+
+static bool takes_dynamic(const espl__node *n) {
+    return espl__is_layer(n) && (espl__node_is(n, "MatMul") || espl__node_is(n, "Gemm"));
 }
 
 static bool quantize_constants(ptq *p) {
@@ -388,6 +422,8 @@ static bool quantize_constants(ptq *p) {
         espl__node *n = p->g->nodes[i];
         bool weights = p->decisions[n->id].weights != ESPL_FORMAT_F32;
         if (weights && espl__is_layer(n) && !quantize_layer(p, n)) return false;
+        if (p->decisions[n->id].dynamic && takes_dynamic(n) && !espl__attr_set_int(p->g, n, "espl_dynamic", 1))
+            return false;
         if (kind_of(p, n) == WORK_CHAIN && !quantize_operands(p, n)) return false;
         if (weights && espl__node_is(n, "Add") && !quantize_table(p, n)) return false;
     }
@@ -403,22 +439,29 @@ static espl_status begin(ptq *p, espl_diag *diag) {
     p->wanted = espl__calloc(ctx, n, 1);
     p->symmetric = espl__calloc(ctx, n, 1);
     p->merged = espl__calloc(ctx, n, sizeof(range));
-    if (!p->parent || !p->available || !p->wanted || !p->symmetric || !p->merged) return espl__nomem(diag, n);
-    for (int i = 0; i < p->g->value_count; i++) p->parent[i] = i;
+    p->wish = espl__calloc(ctx, n, sizeof *p->wish);
+    p->pow2 = espl__calloc(ctx, n, 1);
+    if (!p->parent || !p->available || !p->wanted || !p->symmetric || !p->merged || !p->wish || !p->pow2)
+        return espl__nomem(diag, n);
+    p->values = p->g->value_count;
+    for (int i = 0; i < p->values; i++) p->parent[i] = i;
     mark_available(p);
     mark_wanted(p);
     make_classes(p);
+    note_wishes(p);
     return ESPL_OK;
 }
 
 static void finish(ptq *p) {
     espl_context *ctx = p->g->arena.ctx;
-    for (int i = 0; p->merged && i < p->g->value_count; i++) espl__range_free(ctx, &p->merged[i]);
+    for (int i = 0; p->merged && i < p->values; i++) espl__range_free(ctx, &p->merged[i]);
     espl__free(ctx, p->parent);
     espl__free(ctx, p->available);
     espl__free(ctx, p->wanted);
     espl__free(ctx, p->symmetric);
     espl__free(ctx, p->merged);
+    espl__free(ctx, p->wish);
+    espl__free(ctx, p->pow2);
 }
 
 espl_status espl__ptq_apply(espl_graph *g, const range *ranges, const decision *decisions,
@@ -427,7 +470,7 @@ espl_status espl__ptq_apply(espl_graph *g, const range *ranges, const decision *
     ptq p = {.g = g, .ranges = ranges, .decisions = decisions, .flavour = flavour};
     ESPL_TRY(begin(&p, diag));
     ESPL_TRY(merge_ranges(&p, diag));
-    if (!quantize_values(&p) || !quantize_constants(&p)) ESPL_TRY(espl__nomem(diag, (uint64_t)g->value_count));
+    if (!quantize_values(&p) || !round_values(&p) || !quantize_constants(&p)) ESPL_TRY(espl__nomem(diag, (uint64_t)g->value_count));
     espl__graph_sweep(g);
 done:
     finish(&p);
