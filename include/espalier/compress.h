@@ -85,6 +85,7 @@ typedef struct espl_compress_options {
     int goal;            /* espl_goal, or -1: the recipe's, else latency */
     int flavour;         /* espl_flavour, or -1: the chip's own */
     const char *recipe;  /* file, or NULL: found here */
+    const char *repair;  /* repairs with commas between ("equalize, bias"), or NULL: the recipe's, else none */
     const espl_shape *input_shapes; /* as in espl_session_options */
     espl_progress progress;
     void *user;
@@ -110,10 +111,19 @@ typedef struct espl_layer_choice {
     const char *why;
 } espl_layer_choice;
 
+/* A repair and the score without and with it; NaN without data. */
+typedef struct espl_repair_effect {
+    const char *repair; /* "smooth 0.5" */
+    double score_before, score_after;
+    double seconds; /* that it took */
+} espl_repair_effect;
+
 typedef struct espl_result {
     espl_graph *graph; /* compressed */
     espl_layer_choice *layers;
     int layer_count;
+    espl_repair_effect *repairs; /* in the order in which they were done */
+    int repair_count;
     const char *metric;  /* "top1", "agreement" (top-1 agreement with f32, no labels), "similarity" (1 - relative L2), or
                           "none" (no data: scores and drop are NaN, and there is no budget to keep) */
     double score_before, score_after; /* fractions */

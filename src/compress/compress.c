@@ -74,6 +74,7 @@ static void to_stored(job *j, int node, const char *why) {
 
 static espl_status rebuild(job *j, trial *t, espl_diag *diag) {
     espl_status status = espl__trial_build(&j->k, j->decisions, t, diag);
+    if (status == ESPL_OK) status = espl__job_repair(j, t, diag);
     return status == ESPL_OK ? espl__trial_score(&j->k, t, diag) : status;
 }
 
@@ -219,11 +220,30 @@ static espl_status open_recipe(job *j, espl_diag *diag) {
     return status;
 }
 
+/* Which samples calibrate; without data some that are drawn. */
+static espl_status choose_samples(job *j, espl_diag *diag) {
+    const espl_compress_options *o = j->k.o;
+    int64_t want = o->calib_count > 0 ? o->calib_count : CALIB_DEFAULT;
+    espl_dataset *data = o->calib ? o->calib : o->data;
+    j->k.calib = data;
+    j->k.calib_step = 1;
+    j->k.calib_count = ESPL_MIN(want, DRAWN);
+    if (!data) return ESPL_OK;
+    int64_t all = espl_dataset_count(data);
+    j->k.calib_step = o->calib ? ESPL_MAX(all / want, 1) : HOLD_OUT;
+    j->k.calib_count = ESPL_MIN(want, (all + j->k.calib_step - 1) / j->k.calib_step);
+    if (j->k.calib_count < 1 || (!o->calib && all < 2))
+        return espl__fail(diag, ESPL_INVALID,
+                          "the data set (%s) has too few samples to calibrate and evaluate on",
+                          espl_dataset_describe(data));
+    return ESPL_OK;
+}
+
 static espl_status begin(job *j, espl_diag *diag) {
     espl_context *ctx = j->k.ctx;
     const espl_compress_options *o = j->k.o;
-    uint64_t nodes = (uint64_t)j->k.graph->node_count + 1;
     espl_status status = open_recipe(j, diag);
+    if (status == ESPL_OK) status = espl__job_repairs(j, diag);
     if (status != ESPL_OK) return status;
     int flavour = o->flavour;
     const espl__recipe *r = j->recipe;
@@ -238,6 +258,16 @@ static espl_status begin(job *j, espl_diag *diag) {
     if (flavour < 0) (void)espl_flavour_parse(espl_chip_flavour(o->chip), &j->k.flavour);
     j->k.measured = espl_chip_is_host(o->chip) && strcmp(espl_chip_isa(o->chip), espl_cpu_name()) == 0;
     j->k.hold_out = o->calib ? 0 : HOLD_OUT;
+    for (int i = 0; i < j->k.graph->value_count; i++)
+        if (espl__is_quantized(j->k.graph->values[i]))
+            return espl__fail(diag, ESPL_UNSUPPORTED,
+                              "%s: is quantized already; give the floating-point model, and with --recipe what was "
+                              "done to it",
+                              j->k.graph->file);
+    status = choose_samples(j, diag);
+    if (status == ESPL_OK) status = espl__job_prepare(j, diag);
+    if (status != ESPL_OK) return status;
+    uint64_t nodes = (uint64_t)j->k.graph->node_count + 1;
     j->k.ranges = espl__calloc(ctx, (uint64_t)j->k.graph->value_count + 1, sizeof *j->k.ranges);
     j->decisions = espl__calloc(ctx, nodes, sizeof *j->decisions);
     j->why = espl__calloc(ctx, nodes, sizeof *j->why);
@@ -245,12 +275,6 @@ static espl_status begin(job *j, espl_diag *diag) {
     if (!j->k.ranges || !j->decisions || !j->why || !j->alone)
         return espl__nomem(diag, nodes * sizeof *j->decisions);
     for (uint64_t i = 0; i < nodes; i++) j->alone[i].error = NAN;
-    for (int i = 0; i < j->k.graph->value_count; i++)
-        if (espl__is_quantized(j->k.graph->values[i]))
-            return espl__fail(diag, ESPL_UNSUPPORTED,
-                              "%s: is quantized already; give the floating-point model, and with --recipe what was "
-                              "done to it",
-                              j->k.graph->file);
     return ESPL_OK;
 }
 
@@ -261,45 +285,24 @@ static bool needs_ranges(const job *j) {
     return any;
 }
 
-/* Which samples calibrate; without data some that are drawn. */
-static espl_status choose_samples(job *j, espl_dataset **data, int64_t *step, int64_t *count,
-                                  espl_diag *diag) {
-    const espl_compress_options *o = j->k.o;
-    int64_t want = o->calib_count > 0 ? o->calib_count : CALIB_DEFAULT;
-    *data = o->calib ? o->calib : o->data;
-    *step = 1;
-    *count = ESPL_MIN(want, DRAWN);
-    if (!*data) return ESPL_OK;
-    int64_t all = espl_dataset_count(*data);
-    *step = o->calib ? ESPL_MAX(all / want, 1) : HOLD_OUT;
-    *count = ESPL_MIN(want, (all + *step - 1) / *step);
-    if (*count < 1 || (!o->calib && all < 2))
-        return espl__fail(diag, ESPL_INVALID,
-                          "the data set (%s) has too few samples to calibrate and evaluate on",
-                          espl_dataset_describe(*data));
-    return ESPL_OK;
-}
-
 /* Ranges are those of the pruned network: with fewer products its values are smaller. */
 static espl_status calibrate(job *j, espl_diag *diag) {
     const espl_compress_options *o = j->k.o;
     espl_status status = ESPL_OK;
     espl_graph *pruned = NULL;
     bool *observed = NULL;
-    espl_dataset *data;
-    int64_t step, count;
-    ESPL_TRY(choose_samples(j, &data, &step, &count, diag));
+    if (!needs_ranges(j) && !j->repairs.count) return ESPL_OK;
+    j->r->calib_samples = j->k.calib_count;
+    j->r->calib_data = j->k.calib ? espl__say(j, "%s", espl_dataset_describe(j->k.calib)) : "drawn";
     if (!needs_ranges(j)) return ESPL_OK;
-    j->r->calib_samples = count;
-    j->r->calib_data = data ? espl__say(j, "%s", espl_dataset_describe(data)) : "drawn";
     observed = espl__calloc(j->k.ctx, (uint64_t)j->k.graph->value_count + 1, sizeof *observed);
     if (!observed) return espl__nomem(diag, 1);
     for (int i = 0; i < j->k.graph->value_count; i++) j->k.ranges[i].observer = j->observer;
     ESPL_TRY(espl__graph_clone(j->k.graph, &pruned, diag));
     ESPL_TRY(espl__prune_apply(pruned, j->decisions, diag));
     ESPL_TRY(espl__ptq_observed(pruned, j->k.flavour, observed, diag));
-    status = espl__calibrate(j->k.ctx, pruned, o->input_shapes, data, 0, step, count, observed, j->k.ranges,
-                             o->progress, o->user, diag);
+    status = espl__calibrate(j->k.ctx, pruned, o->input_shapes, j->k.calib, 0, j->k.calib_step, j->k.calib_count,
+                             observed, j->k.ranges, o->progress, o->user, diag);
 done:
     espl__free(j->k.ctx, observed);
     espl_graph_destroy(&pruned);
@@ -314,7 +317,8 @@ espl_status espl__job_progress(job *j, const char *what, int64_t done, int64_t t
 espl_status espl__job_open(job *j, espl_context *ctx, const espl_graph *graph,
                            const espl_compress_options *options, espl_diag *diag) {
     j->k = (task){.ctx = ctx, .graph = graph, .o = &j->o};
-    j->o = *options;
+    j->o = j->asked = *options;
+    j->source = graph;
     j->r = espl__calloc(ctx, 1, sizeof *j->r);
     if (!j->r || !(j->r->own = espl__calloc(ctx, 1, sizeof *j->r->own))) {
         espl__free(ctx, j->r);
@@ -341,6 +345,7 @@ void espl__job_close(job *j) {
     espl__free(ctx, j->decisions);
     espl__free(ctx, j->why);
     espl__free(ctx, j->alone);
+    espl_graph_destroy(&j->prepared);
     espl_result_destroy(&j->r);
 }
 
@@ -348,11 +353,19 @@ espl_status espl_compress(espl_context *ctx, const espl_graph *graph, const espl
                           espl_result **out, espl_diag *diag) {
     espl_status status = ESPL_OK;
     job j = {.fallback_chip = options->recipe ? "host" : NULL};
-    decision *f32 = espl__calloc(ctx, (uint64_t)graph->node_count + 1, sizeof *f32);
+    decision *f32 = NULL;
     *out = NULL;
-    if (!f32) return espl__nomem(diag, sizeof *f32);
     ESPL_TRY(espl__job_open(&j, ctx, graph, options, diag));
-    ESPL_TRY(espl__task_reference(&j.k, diag));
+    f32 = espl__calloc(ctx, (uint64_t)j.k.graph->node_count + 1, sizeof *f32);
+    if (!f32) {
+        status = espl__nomem(diag, sizeof *f32);
+        goto done;
+    }
+    const espl_graph *prepared = j.k.graph;
+    j.k.graph = graph; /* the answers to compare with are those of the network as it came */
+    status = espl__task_reference(&j.k, diag);
+    j.k.graph = prepared;
+    if (status != ESPL_OK) goto done;
     ESPL_TRY(espl__trial_build(&j.k, f32, &j.before, diag));
     ESPL_TRY(rebuild(&j, &j.now, diag));
     ESPL_TRY(keep_budget(&j, diag));

@@ -33,6 +33,13 @@ ESPL_NODISCARD espl_status espl__calibrate(espl_context *ctx, const espl_graph *
                                            int64_t step, int64_t count, const bool *observed, range *ranges,
                                            espl_progress progress, void *user, espl_diag *diag);
 
+/* Runs samples 0, step, 2 step, ... (`count` of them, or as many as there are; without data they are drawn) and shows
+ * inputs and outputs of each run. */
+typedef espl_status (*espl__sample_fn)(void *user, int64_t index, const espl_tensor *inputs, const espl_tensor *outputs,
+                                       espl_diag *diag);
+ESPL_NODISCARD espl_status espl__each_sample(espl_context *ctx, espl_session *session, espl_dataset *data, int64_t step,
+                                             int64_t count, espl__sample_fn fn, void *user, espl_diag *diag);
+
 /* Whether the layer can be computed in integers. */
 bool espl__ptq_computes(const espl__node *node);
 /* Sets observed[i] for every value whose range espl__ptq_apply could ask for, whatever the decisions. */

@@ -1,6 +1,5 @@
 #include "espalier/evaluate.h"
-#include "base/base.h"
-#include "tensor/tensor.h"
+#include "compress/compress.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -175,6 +174,23 @@ espl_status espl_evaluate(espl_context *ctx, espl_session *session, espl_dataset
     scores->top5 = (double)t.top5 / (double)scores->samples;
     scores->loss = t.loss / (double)scores->samples;
     scores->mse = t.squares / ((double)scores->samples * (double)n);
+done:
+    free_buffers(ctx, session, &b);
+    return status;
+}
+
+espl_status espl__each_sample(espl_context *ctx, espl_session *session, espl_dataset *data, int64_t step,
+                              int64_t count, espl__sample_fn fn, void *user, espl_diag *diag) {
+    espl_status status = ESPL_OK;
+    run_buffers b;
+    if (data) count = ESPL_MIN(count, (espl_dataset_count(data) + step - 1) / step);
+    ESPL_TRY(make_buffers(ctx, session, &b, diag));
+    if (data) ESPL_TRY(match_inputs(session, data, &b, diag));
+    for (int64_t i = 0; i < count; i++) {
+        ESPL_TRY(fetch_inputs(session, data, &b, i * step, diag));
+        ESPL_TRY(espl_session_run(session, b.inputs, b.outputs, diag));
+        ESPL_TRY(fn(user, i, b.inputs, b.outputs, diag));
+    }
 done:
     free_buffers(ctx, session, &b);
     return status;

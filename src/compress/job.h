@@ -2,6 +2,7 @@
 #ifndef ESPL_COMPRESS_JOB_H
 #define ESPL_COMPRESS_JOB_H
 
+#include "compress/repair/repair.h"
 #include "compress/trial.h"
 
 struct espl__result_private {
@@ -18,6 +19,12 @@ typedef struct blamed {
 typedef struct job {
     task k;
     espl_compress_options o; /* k.o: the caller's, with what the recipe says filled in */
+    espl_compress_options asked; /* the caller's, as they came */
+    const espl_graph *source;    /* the caller's network; k.graph: with repairs of the first stage */
+    espl_graph *prepared;        /* that one, if there are any */
+    espl__repairs repairs;
+    int first_repairs; /* of the first stage so many, plus 1; 0: all */
+    double seconds[ESPL__REPAIR_COUNT]; /* that those of the first stage took */
     espl__recipe *recipe;
     espl_chip *chip; /* if the caller gave none */
     espl__observer observer;
@@ -35,6 +42,12 @@ const char *espl__say(job *j, const char *fmt, ...) ESPL_PRINTF(2, 3);
 ESPL_NODISCARD espl_status espl__job_open(job *j, espl_context *ctx, const espl_graph *graph,
                                           const espl_compress_options *options, espl_diag *diag);
 void espl__job_close(job *j);
+
+/* Which repairs are asked for; those of the first stage, on a copy of the network; those of the other stages, on a trial
+ * that was built. The first trial so repaired is scored after each of them, for the report. */
+ESPL_NODISCARD espl_status espl__job_repairs(job *j, espl_diag *diag);
+ESPL_NODISCARD espl_status espl__job_prepare(job *j, espl_diag *diag);
+ESPL_NODISCARD espl_status espl__job_repair(job *j, trial *t, espl_diag *diag);
 
 /* What each layer got and why, the recipe that says the same, and the totals. */
 ESPL_NODISCARD espl_status espl__job_result(job *j, espl_diag *diag);

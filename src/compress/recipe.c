@@ -6,6 +6,7 @@
 #include "compress/prune/prune.h"
 #include "compress/quant/observer.h"
 #include "compress/quant/weights.h"
+#include "compress/repair/repair.h"
 #include "yaml/yaml.h"
 
 static const cyaml_strval_t saliency_names[] = {
@@ -68,6 +69,9 @@ static const cyaml_schema_field_t layer_fields[] = {
 static const cyaml_schema_value_t layer_schema = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_FLOW, espl__recipe_layer, layer_fields)};
 
+static const cyaml_schema_value_t repair_schema = {
+    CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 1, ESPL__REPAIR_TEXT)};
+
 static const cyaml_schema_field_t recipe_fields[] = {
     CYAML_FIELD_STRING_PTR("note", TEXT | OPTIONAL, espl__recipe, note, 0, 4000),
     CYAML_FIELD_STRING_PTR("chip", TEXT | OPTIONAL, espl__recipe, chip, 1, 1000),
@@ -75,6 +79,8 @@ static const cyaml_schema_field_t recipe_fields[] = {
     ENUM_FIELD("goal", OPTIONAL, espl__recipe, goal, goal_names),
     CYAML_FIELD_FLOAT_PTR("max_drop", TEXT | OPTIONAL, espl__recipe, max_drop),
     CYAML_FIELD_STRING_PTR("observer", TEXT | OPTIONAL, espl__recipe, observer, 1, ESPL__OBSERVER_TEXT),
+    CYAML_FIELD_SEQUENCE_COUNT("repair", TEXT | OPTIONAL | CYAML_FLAG_FLOW, espl__recipe, repair, repair_count,
+                               &repair_schema, 0, 64),
     CYAML_FIELD_SEQUENCE_COUNT("layers", TEXT, espl__recipe, layers, layer_count, &layer_schema, 0, 65536),
     CYAML_FIELD_END,
 };
@@ -170,6 +176,15 @@ static espl_status check(const espl__recipe *recipe, const char *label, const ch
     if (recipe->max_drop && !(*recipe->max_drop >= 0))
         return espl__fail(diag, ESPL_FORMAT, "%.200s:%u: max_drop: %g must not be negative", label,
                           espl__yaml_line(text, length, "max_drop"), *recipe->max_drop);
+    for (uint32_t i = 0; i < recipe->repair_count && status == ESPL_OK; i++) {
+        espl__repair repair;
+        char key[32], list[ESPL__REPAIR_FORMS];
+        if (espl__repair_parse(recipe->repair[i], &repair)) continue;
+        snprintf(key, sizeof key, "repair[%u]", (unsigned)i);
+        status = espl__fail(diag, ESPL_FORMAT, "%.200s:%u: %s: '%s' is no repair; give some of: %s", label,
+                            espl__yaml_line(text, length, key), key, recipe->repair[i],
+                            espl__repair_forms(list, sizeof list));
+    }
     for (uint32_t i = 0; i < recipe->layer_count && status == ESPL_OK; i++)
         status = check_row(&recipe->layers[i], &(place){label, text, length, i, diag});
     return status;

@@ -61,6 +61,8 @@ typedef struct espl__recipe {
     espl__recipe_flavour flavour;
     espl__recipe_goal goal;
     char *observer; /* a text that espl__observer_parse takes; NULL: not given */
+    char **repair;  /* texts that espl__repair_parse takes */
+    uint32_t repair_count;
     double *max_drop; /* NULL: not given */
     espl__recipe_layer *layers;
     uint32_t layer_count;

@@ -187,6 +187,11 @@ static espl_status write_recipe(job *j, espl_diag *diag) {
         if (n->name[0] && !follows) out.layers[out.layer_count++] = recipe_row(j, n->name, d);
     }
     espl__buffer_init(&text, j->k.ctx);
+    char repairs[ESPL__REPAIR_COUNT][ESPL__REPAIR_TEXT], *list[ESPL__REPAIR_COUNT];
+    for (int i = 0; i < j->repairs.count; i++)
+        list[i] = (char *)espl__repair_text(&j->repairs.list[i], repairs[i], sizeof repairs[i]);
+    out.repair = list;
+    out.repair_count = (uint32_t)j->repairs.count;
     espl_status status = espl__recipe_emit(j->k.ctx, &out, &text, diag);
     if (status == ESPL_OK && !(j->r->recipe = espl__arena_strdup(&j->r->own->arena, text.data)))
         status = espl__nomem(diag, text.length);

@@ -19,6 +19,8 @@ typedef struct task {
     espl_flavour flavour;
     metric metric;
     int64_t hold_out; /* 0: calibration data are a set of their own */
+    espl_dataset *calib; /* NULL: drawn */
+    int64_t calib_step, calib_count;
     int64_t samples, output_size;
     range *ranges;
     int32_t *classes; /* the f32 network's answers, by sample */

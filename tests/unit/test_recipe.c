@@ -108,7 +108,8 @@ static void mistakes_name_line_and_key(void **state) {
         {"chip: x\n", "r.yaml:1: key 'layers' is missing"},
         {"layers: []\nlayer: []\n",
          "r.yaml:2: unknown key 'layer' (known: note, chip, flavour, goal, max_drop, observer, "
-         "layers)"},
+         "repair, layers)"},
+        {"layers: []\nrepair: [bias,\n  polish]\n", "r.yaml:3: repair[1]: 'polish' is no repair; give some of: equalize"},
     };
     for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
         espl__recipe *r = NULL;
@@ -133,6 +134,7 @@ static void writes_what_it_reads(void **state) {
                        "goal: latency\n"
                        "max_drop: 0.5\n"
                        "observer: minmax\n"
+                       "repair: [smooth 0.7, bias]\n"
                        "layers:\n"
                        "- {match: '*', pattern: dense, format: s8}\n"
                        "- {match: 'op:Conv', pattern: dense, format: f32, activations: f32}\n"

@@ -7,7 +7,7 @@
 #include "text.h"
 
 typedef struct compress_options {
-    const char *chip, *data, *calib, *recipe, *folder, *observer;
+    const char *chip, *data, *calib, *recipe, *repair, *folder, *observer;
     int64_t calib_count;
     double max_drop;
     int goal, flavour;
@@ -83,6 +83,12 @@ static const option options[] = {
          "whom model.onnx is for: portable has s8 activations with zero points of 0, which every tool takes; "
          "ort-x86 has u8 activations, fastest in ONNX Runtime on x86 (default: what the chip's profile "
          "names)"},
+    {.name = "repair",
+     .kind = OPTION_TEXT,
+     .offset = offsetof(compress_options, repair),
+     .argument = "LIST",
+     .help = "repairs after quantization, with commas between: equalize, smooth, adaround, gptq, batchnorm, bias "
+             "(docs/methods.md; default: what the recipe says, else none)"},
     {.name = "recipe",
      .kind = OPTION_TEXT,
      .offset = offsetof(compress_options, recipe),
@@ -138,6 +144,7 @@ static espl_status compress(cli *c, const compress_options *o, job *j) {
         .goal = o->goal,
         .flavour = o->flavour,
         .recipe = o->recipe,
+        .repair = o->repair,
         .input_shapes = j->shapes,
         .progress = progress_update,
         .user = &c->progress,

@@ -55,6 +55,15 @@ static double ratio(double before, double after) {
     return before > 0 && after > 0 ? before / after : NAN;
 }
 
+static json_t *repair_value(const espl_repair_effect *e) {
+    json_t *row = json_object();
+    put(row, "repair", text_value(e->repair));
+    put(row, "score_before", number_value(e->score_before));
+    put(row, "score_after", number_value(e->score_after));
+    put(row, "seconds", number_value(e->seconds));
+    return row;
+}
+
 json_t *report_value(const espl_result *r, const report_settings *s) {
     json_t *root = json_object(), *layers = json_array();
     for (int i = 0; i < r->layer_count; i++) push(layers, layer_value(&r->layers[i]));
@@ -86,6 +95,9 @@ json_t *report_value(const espl_result *r, const report_settings *s) {
     put(root, "before",
         side_value(&r->before, r->score_before, r->bytes_before, r->ms_before, r->joules_before));
     put(root, "after", side_value(&r->after, r->score_after, r->bytes_after, r->ms_after, r->joules_after));
+    json_t *repairs = json_array();
+    for (int i = 0; i < r->repair_count; i++) push(repairs, repair_value(&r->repairs[i]));
+    put(root, "repairs", repairs);
     put(root, "layers", layers);
     return root;
 }
@@ -179,6 +191,14 @@ static void print_accuracy(const espl_result *r, FILE *out) {
                 "is used",
                 "");
     fputc('\n', out);
+    for (int i = 0; i < r->repair_count; i++) {
+        const espl_repair_effect *e = &r->repairs[i];
+        if (isnan(e->score_after))
+            fprintf(out, "%-16s %s\n", "repair", e->repair);
+        else
+            fprintf(out, "%-16s %9.2f %% → %9.2f %%   %s, %.1f s\n", "repair", 100 * e->score_before,
+                    100 * e->score_after, e->repair, e->seconds);
+    }
 }
 
 static void print_totals(const espl_result *r, int threads, FILE *out) {

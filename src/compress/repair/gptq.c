@@ -1,0 +1,179 @@
+/* GPTQ (Frantar et al. 2022, arXiv 2210.17323), the optimal brain surgeon for rounding.
+ *
+ * The error of an output, summed over samples, is (w - w^) H (w - w^)' with H = X' X over the inputs of its
+ * group. H gets dampening * mean(diag H) on its diagonal. With H^-1 = U' U, U upper triangular, weights are
+ * rounded from the first to the last, and those that are still free make up for each error:
+ *
+ *   e = (w_i - w^_i) / U_ii,   w_j <- w_j - e U_ij   for j > i
+ *
+ * U is had without an inverse of H: H = R R' with R upper triangular (Cholesky from the last row up), U =
+ * R^-1. */
+#include <math.h>
+
+#include "base/pool.h"
+#include "compress/repair/rounding.h"
+
+typedef struct surgeon {
+    const espl__rounding *r;
+    int64_t group;  /* the present one */
+    double *h, *u;  /* k x k */
+    int64_t *order; /* order[i]: the input that comes i-th */
+    double *rows;   /* for each thread k */
+} surgeon;
+
+/* Four sums side by side, added in a fixed order. */
+static double dot(const double *a, const double *b, int64_t n) {
+    double s[4] = {0};
+    int64_t i = 0;
+    for (; i + 4 <= n; i += 4)
+        for (int l = 0; l < 4; l++) s[l] += a[i + l] * b[i + l];
+    for (; i < n; i++) s[0] += a[i] * b[i];
+    return (s[0] + s[2]) + (s[1] + s[3]);
+}
+
+/* Rows [begin, end) of X' X, from the diagonal on. */
+static void moments(void *arg, int64_t begin, int64_t end, int thread) {
+    const surgeon *g = arg;
+    const espl__rounding *r = g->r;
+    int64_t k = r->k;
+    (void)thread;
+    for (int64_t n = 0; n < r->samples; n++) {
+        const float *x = r->x + (n * r->groups + g->group) * k;
+        for (int64_t i = begin; i < end; i++) {
+            double xi = x[g->order[i]], *h = g->h + i * k;
+            if (xi == 0) continue;
+            for (int64_t j = i; j < k; j++) h[j] += xi * x[g->order[j]];
+        }
+    }
+}
+
+static void choose_order(surgeon *g, bool largest_first) {
+    const espl__rounding *r = g->r;
+    double *square = g->u; /* not needed yet */
+    for (int64_t i = 0; i < r->k; i++) {
+        g->order[i] = i;
+        square[i] = 0;
+    }
+    if (!largest_first) return;
+    for (int64_t n = 0; n < r->samples; n++)
+        for (int64_t i = 0; i < r->k; i++) {
+            double x = r->x[(n * r->groups + g->group) * r->k + i];
+            square[i] += x * x;
+        }
+    for (int64_t i = 1; i < r->k; i++) /* among equals the first stay first */
+        for (int64_t j = i; j > 0 && square[g->order[j]] > square[g->order[j - 1]]; j--) {
+            int64_t swap = g->order[j];
+            g->order[j] = g->order[j - 1];
+            g->order[j - 1] = swap;
+        }
+}
+
+static void dampen(surgeon *g, double dampening) {
+    int64_t k = g->r->k;
+    double mean = 0;
+    for (int64_t i = 0; i < k; i++) mean += g->h[i * k + i] / (double)k;
+    if (!(mean > 0)) mean = 1;
+    for (int64_t i = 0; i < k; i++) {
+        if (!(g->h[i * k + i] > 0)) g->h[i * k + i] = mean; /* an input that is always 0 */
+        g->h[i * k + i] += fmax(dampening, 1e-9) * mean;
+    }
+}
+
+/* H = R R', R upper triangular, in place of H's upper triangle; false: H is not positive. */
+static bool factorise(double *h, int64_t k) {
+    for (int64_t j = k - 1; j >= 0; j--) {
+        const double *rj = h + j * k + j + 1;
+        double d = h[j * k + j] - dot(rj, rj, k - j - 1);
+        if (!(d > 0)) return false;
+        d = h[j * k + j] = sqrt(d);
+        for (int64_t i = 0; i < j; i++)
+            h[i * k + j] = (h[i * k + j] - dot(h + i * k + j + 1, rj, k - j - 1)) / d;
+    }
+    return true;
+}
+
+/* U = R^-1, row after row from the last. */
+static void invert(const double *h, double *u, int64_t k) {
+    for (int64_t i = k - 1; i >= 0; i--) {
+        double *row = u + i * k, d = h[i * k + i];
+        memset(row, 0, (size_t)k * sizeof *row);
+        row[i] = 1;
+        for (int64_t m = i + 1; m < k; m++) {
+            double f = h[i * k + m];
+            const double *below = u + m * k;
+            for (int64_t j = m; j < k; j++) row[j] -= f * below[j];
+        }
+        for (int64_t j = i; j < k; j++) row[j] /= d;
+    }
+}
+
+static void round_rows(void *arg, int64_t begin, int64_t end, int thread) {
+    const surgeon *g = arg;
+    const espl__rounding *r = g->r;
+    int64_t k = r->k, first = g->group * (r->outputs / r->groups);
+    double *w = g->rows + thread * k;
+    for (int64_t o = first + begin; o < first + end; o++) {
+        for (int64_t i = 0; i < k; i++) w[i] = r->w[o * k + g->order[i]];
+        for (int64_t i = 0; i < k; i++) {
+            int64_t at = o * k + g->order[i];
+            bool pruned = r->pruned && r->pruned[at];
+            int32_t code = pruned ? 0 : espl__requantize((float)(w[i] / r->step[at]), 0, r->lo, r->hi);
+            const double *u = g->u + i * k;
+            double e = (w[i] - (double)code * r->step[at]) / u[i];
+            r->codes[at] = (int8_t)code;
+            for (int64_t j = i + 1; j < k; j++) w[j] -= e * u[j];
+        }
+    }
+}
+
+static espl_status round_group(surgeon *g, espl__pool *pool, double dampening, bool order, espl_diag *diag) {
+    const espl__rounding *r = g->r;
+    memset(g->h, 0, (size_t)(r->k * r->k) * sizeof *g->h);
+    choose_order(g, order);
+    espl__parallel_for(pool, r->k, moments, g);
+    dampen(g, dampening);
+    if (!factorise(g->h, r->k)) {
+        int64_t per = r->outputs / r->groups;
+        (void)diag;
+        for (int64_t i = g->group * per * r->k; i < (g->group + 1) * per * r->k; i++)
+            r->codes[i] = (int8_t)espl__rounding_nearest(r, i);
+        return ESPL_OK; /* inputs that are no numbers: nothing better than nearest */
+    }
+    invert(g->h, g->u, r->k);
+    espl__parallel_for(pool, r->outputs / r->groups, round_rows, g);
+    return ESPL_OK;
+}
+
+espl_status espl__gptq(espl_context *ctx, const espl__rounding *r, double dampening, bool order,
+                       espl_diag *diag) {
+    enum { MOST_INPUTS = 16384 }; /* H and U take 16 k^2 bytes */
+    espl_status status = ESPL_OK;
+    espl__pool *pool = espl__context_pool(ctx);
+    uint64_t k = (uint64_t)r->k;
+    surgeon g = {.r = r};
+    if (r->k > MOST_INPUTS)
+        return espl__fail(diag, ESPL_UNSUPPORTED,
+                          "gptq: a layer sums over %d inputs, more than the %d that are possible", (int)r->k,
+                          MOST_INPUTS);
+    g.h = espl__alloc(ctx, k * k * sizeof *g.h);
+    g.u = espl__alloc(ctx, k * k * sizeof *g.u);
+    g.order = espl__alloc(ctx, k * sizeof *g.order);
+    g.rows = espl__alloc(ctx, k * (uint64_t)espl__pool_threads(pool) * sizeof *g.rows);
+    if (!g.h || !g.u || !g.order || !g.rows) status = espl__nomem(diag, k * k * sizeof *g.h);
+    for (; g.group < r->groups && status == ESPL_OK; g.group++)
+        status = round_group(&g, pool, dampening, order, diag);
+    espl__free(ctx, g.h);
+    espl__free(ctx, g.u);
+    espl__free(ctx, g.order);
+    espl__free(ctx, g.rows);
+    return status;
+}
+
+static espl_status solve(espl_context *ctx, const espl__rounding *r, const void *user, espl_diag *diag) {
+    const espl__repair *how = user;
+    return espl__gptq(ctx, r, how->number, how->word, diag);
+}
+
+espl_status espl__repair_GPTQ(const espl__repair_task *t, const espl__repair *r, espl_diag *diag) {
+    return espl__round_layers(t, solve, r, diag);
+}
