@@ -101,12 +101,15 @@ typedef struct espl__bank {
  *
  * A row of inputs is rounded unit by unit (block floating point): with m the largest |x| of the unit and `planes` bytes an input
  *
- *   planes 2:  step = m / 32512,  q = rne(x * (32512 / m)) = 256 * high + low, high and low s8
- *   planes 1:  step = m / 127,    q = rne(x * (127 / m))
+ *   planes 3:  most = 127 * 65536,  q = 65536 * high + 256 * middle + low, all three s8
+ *   planes 1:  most = 127
+ *   step = m / most,  q = rne(x * (most / m))
  *
- * so that |x - q * step| <= step / 2: 2^-16 or 2^-8 of the unit's largest. Units with m < 2^-100 count as 0. If m is infinite
- * or NaN is among them, step is NaN and q = 0. A rounded row is a record for each unit, ESPL__UNIT * planes + 8 bytes:
- *     high bytes of the ESPL__UNIT inputs (planes 2 only), low bytes, -offset * (sum of q) as s32, step as f32
+ * so that |x - q * step| is at most 2^-23 or 2^-8 of m: three planes are as near as f32 is. Units with m < 2^-100 count as 0. If
+ * m is infinite or NaN is among them, step is NaN and q = 0. A rounded row is a record for each unit:
+ *     planes 3: 32 high bytes, 32 middle bytes, 32 low bytes, start1, start0 (s32), step (f32)
+ *     planes 1: 32 bytes, start0, step
+ * where start1 = -offset * (sum of 256 * high + middle) and start0 = -offset * (sum of low, or of q).
  *
  * Weights of `bits` bits (2, 4, 8) are stored as code + offset, offset = 2^(bits - 1), without sign. A block of 16 rows
  * (lane = row), `block` bytes, is group after group, `group` units each (the last may have fewer):
@@ -114,17 +117,19 @@ typedef struct espl__bank {
  *     the units, 64 * bits bytes each. A vector is four inputs of each row, [16][4]; byte j of a vector of memory has byte j
  *     of 8 / bits vectors that follow each other, the first in its lowest bits
  *
- * y[c] = clamp(bias[c] + sum over units u, in order, by fma, of f32(sum of codes * q) * (scale[c] * step[u]) + res).
- * The sum of a unit is exact in integers. */
+ * Of a unit, S1 = sum of codes * (256 * high + middle) and S0 = sum of codes * low (or q) are exact in integers;
+ *
+ *   y[c] = clamp(bias[c] + sum over units u, in order, by fma, of s * (scale[c] * step[u]) + res)
+ *   s = fma(f32(S1), 256, f32(S0)), or with one plane f32(S0) */
 enum { ESPL__UNIT = 32 };
 typedef struct espl__wonly {
     int32_t k, units, group; /* inputs; units of them; units that share a scale */
-    int32_t bits, planes;
+    int32_t bits, planes;    /* planes: 1 or 3 */
     int32_t scales; /* an espl_dtype: ESPL_F16 or ESPL_F32 */
     ptrdiff_t block;
 } espl__wonly;
 static inline ptrdiff_t espl__wonly_record(const espl__wonly *k) {
-    return ESPL__UNIT * (ptrdiff_t)k->planes + 8;
+    return ESPL__UNIT * (ptrdiff_t)k->planes + (k->planes == 3 ? 12 : 8);
 }
 
 /* f32 weights without a pattern, row by row (compressed sparse rows): those of row r are weight[i] at element at[i] for i

@@ -1,5 +1,6 @@
 /* Gemm and MatMul with constant weights. */
 #include "runtime/linear.h"
+#include "runtime/wonly.h"
 
 typedef struct matrix_order {
     int64_t stride_c, stride_k, k; /* element (channel, i) at channel * stride_c + i * stride_k */
@@ -24,6 +25,11 @@ static espl_status lower_matrix(espl_session *s, espl__node *n, const matrix_ord
     if (bias && !per_channel(&bias->shape, channels)) return ESPL_OK;
     bool integer = espl__plan_store_type(x) == ESPL_U8 && espl__weights_integer(wv, axis, &w) &&
                    accumulator_fits(order->k);
+    if (!integer) {
+        const wonly_matrix m = {channels, order->k, order->stride_c, order->stride_k, axis, 1 - axis};
+        status = espl__lower_wonly(s, n, &m, espl__attr_int(n, "espl_dynamic", 0) != 0, taken, diag);
+        if (status != ESPL_OK || *taken) return status;
+    }
     espl__plan_fuse(s, n, integer ? FUSE_INTEGER : FUSE_FLOAT, &f);
     s->spatial[f.out->id] = 0; /* matrices are stored by rows, whatever their neighbours would like */
     *taken = true;

@@ -143,7 +143,7 @@ static void files_keep_what_they_can(void **state) {
     for (int i = 0; i < back->node_count; i++) assert_null(espl__attr_find(back->nodes[i], "espl_dynamic"));
     assert_int_equal(espl__passes_run(back, NULL), ESPL_OK);
     s = session_of(ctx, back);
-    assert_string_equal(kernel_of(s), "conv_f32");
+    assert_string_equal(kernel_of(s), "wonly_f32");
     expect_output(ctx, s, "rows_per_column", 0.02);
     espl_session_destroy(&s);
     espl_graph_destroy(&back);

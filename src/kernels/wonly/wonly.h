@@ -28,9 +28,9 @@ static inline ptrdiff_t wonly_scale_at(const espl__wonly *k, int32_t u) {
     const int32_t first = u / k->group * k->group;
     return wonly_unit_at(k, first) - wonly_scale_bytes(k);
 }
-/* The largest |q|: of two planes such that both bytes are s8. */
+/* The largest |q|: such that all bytes are s8. */
 static inline float wonly_most(const espl__wonly *k) {
-    return k->planes == 2 ? 127.0f * 256.0f : 127.0f;
+    return k->planes == 3 ? 127.0f * 65536.0f : 127.0f;
 }
 
 #endif

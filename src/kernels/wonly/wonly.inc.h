@@ -10,7 +10,11 @@
 
 /* Blocks that are read side by side, each a stream of memory; lines are asked for AHEAD bytes before they are
  * used, as the processor's own prefetchers stop at the end of a page. */
-enum { STREAMS = 8, ROWS = 4, AHEAD = 1536 };
+enum { STREAMS = 8, AHEAD = 1536 };
+/* Sums of rows x blocks that are made side by side, three registers each: one alone would wait for the
+ * product before.
+ */
+enum { SUMS = VL == 16 ? 4 : 2, ROWS = SUMS };
 
 /* The four inputs of 16 rows at `quad`, vector v of the block. */
 static INLINE vi codes_at(const uint8_t *unit, int quad, int v, int bits) {
@@ -38,17 +42,25 @@ static INLINE vi whole_sum(vi sum, int bits) {
 #endif
 }
 
-/* Vector v of NB blocks of a unit, added to the sums of MR rows. The sums of all go side by side: each alone
- * would wait for the product before. */
+/* s of a unit, from the sums of its planes and what follows the planes. */
+static INLINE vf unit_sum(vi acc[3][SUMS], int i, const uint8_t *tail, int bits, int planes) {
+    if (planes == 1) return vf_of(vi_add(whole_sum(acc[0][i], bits), vi_set1(load4(tail))));
+    vi upper = vi_add(vi_shift_left(whole_sum(acc[0][i], bits), 8), whole_sum(acc[1][i], bits));
+    vi lower = vi_add(whole_sum(acc[2][i], bits), vi_set1(load4(tail + 4)));
+    upper = vi_add(upper, vi_set1(load4(tail)));
+    return vf_fma(vf_of(upper), vf_set1(256.0f), vf_of(lower));
+}
+
+/* Vector v of NB blocks of a unit, added to the sums of MR rows. */
 static INLINE void add_vector(float *sums, int stride, const uint8_t *unit, const uint8_t *scales,
                               steps block, const uint8_t *x, steps x_step, int v, bool halves, int bits,
                               int planes, int MR, int NB) {
-    vi acc[2][4];
+    vi acc[3][SUMS];
     UNROLL
-    for (int i = 0; i < MR * NB; i++) acc[0][i] = acc[1][i] = vi_set1(0);
+    for (int i = 0; i < MR * NB; i++) acc[0][i] = acc[1][i] = acc[2][i] = vi_set1(0);
     UNROLL
     for (int quad = 0; quad < WONLY_QUADS; quad++) {
-        vi codes[4];
+        vi codes[SUMS];
         UNROLL
         for (int n = 0; n < NB; n++) codes[n] = codes_at(unit + step_at(block, n), quad, v, bits);
         UNROLL
@@ -68,11 +80,9 @@ static INLINE void add_vector(float *sums, int stride, const uint8_t *unit, cons
         for (int m = 0; m < MR; m++) {
             const uint8_t *tail = x + step_at(x_step, m) + planes * ESPL__UNIT;
             float step, *sum = sums + m * stride + n * ESPL__NR + v * VL;
-            memcpy(&step, tail + 4, sizeof step);
-            vi y = whole_sum(acc[0][m * NB + n], bits);
-            if (planes == 2) y = vi_add(vi_shift_left(y, 8), whole_sum(acc[1][m * NB + n], bits));
-            y = vi_add(y, vi_set1(load4(tail)));
-            vf_store(sum, vf_fma(vf_of(y), vf_mul(scale, vf_set1(step)), vf_load(sum)));
+            memcpy(&step, tail + (planes == 3 ? 8 : 4), sizeof step);
+            const vf s = unit_sum(acc, m * NB + n, tail, bits, planes);
+            vf_store(sum, vf_fma(s, vf_mul(scale, vf_set1(step)), vf_load(sum)));
         }
     }
 }
@@ -104,7 +114,7 @@ static INLINE void add_unit(float *sums, int stride, const uint8_t *unit, const 
 static INLINE void tile(const espl__conv *p, const uint8_t *x, int block, int nrb, float *sums, bool halves,
                         int bits, int planes, int MR) {
     const espl__wonly *k = p->wonly;
-    const int NB = MR == 1 ? 4 : MR == 2 ? 2 : 1, stride = nrb * ESPL__NR;
+    const int NB = SUMS / MR, stride = nrb * ESPL__NR;
     const uint8_t *w = (const uint8_t *)p->w + block * k->block;
     const ptrdiff_t unit_bytes = wonly_unit_bytes(k), scale_bytes = wonly_scale_bytes(k), bytes = k->block,
                     jump = (nrb - 1) * bytes;
@@ -142,11 +152,15 @@ typedef void tile_fn(const espl__conv *p, const uint8_t *x, int block, int nrb, 
         else                                                                                             \
             tile(p, x, block, nrb, sums, false, BITS, PLANES, MR);                                       \
     }
+#if defined(__AVX512F__)
 #define TILES(X, BITS, PLANES) X(BITS, PLANES, 1) X(BITS, PLANES, 2) X(BITS, PLANES, 3) X(BITS, PLANES, 4)
-#define ALL_TILES(X) TILES(X, 2, 1) TILES(X, 2, 2) TILES(X, 4, 1) TILES(X, 4, 2) TILES(X, 8, 1) TILES(X, 8, 2)
+#else
+#define TILES(X, BITS, PLANES) X(BITS, PLANES, 1) X(BITS, PLANES, 2)
+#endif
+#define ALL_TILES(X) TILES(X, 2, 1) TILES(X, 2, 3) TILES(X, 4, 1) TILES(X, 4, 3) TILES(X, 8, 1) TILES(X, 8, 3)
 ALL_TILES(TILE)
 #undef TILE
-#define ENTRY(BITS, PLANES, MR) [BITS / 4][PLANES - 1][MR - 1] = tile_##BITS##_##PLANES##_##MR,
+#define ENTRY(BITS, PLANES, MR) [BITS / 4][PLANES / 2][MR - 1] = tile_##BITS##_##PLANES##_##MR,
 static tile_fn *const tiles[3][2][ROWS] = {ALL_TILES(ENTRY)};
 #undef ENTRY
 
@@ -159,7 +173,7 @@ static void wonly_f32(const espl__conv *p, const void *in, float *out, const flo
         const int nrb = block1 - block < STREAMS ? block1 - block : STREAMS;
         for (int r = 0; r < rows; r += ROWS) {
             const int mr = rows - r < ROWS ? rows - r : ROWS;
-            tiles[k->bits / 4][k->planes - 1][mr - 1](p, (const uint8_t *)in + r * p->in_step, block, nrb,
+            tiles[k->bits / 4][k->planes / 2][mr - 1](p, (const uint8_t *)in + r * p->in_step, block, nrb,
                                                       sums);
             place at = {block * ESPL__NR,
                         p->channels,
@@ -178,20 +192,27 @@ static void wonly_f32(const espl__conv *p, const void *in, float *out, const flo
 
 enum { PARTS_OF_UNIT = ESPL__UNIT / VL };
 
-/* q of the inputs, their sum; x is rounded in place. */
-static INLINE int32_t store_codes_of(const vf x[PARTS_OF_UNIT], float inverse, uint8_t *to, int planes) {
-    vi sum = vi_set1(0);
+/* The bytes of q, and into start[0] and [1] the sums of upper and lower ones (of the latter alone with one
+ * plane). */
+static INLINE void store_bytes(const vf x[PARTS_OF_UNIT], float inverse, uint8_t *to, int planes,
+                               int32_t start[2]) {
+    vi all = vi_set1(0), uppers = vi_set1(0);
     UNROLL
     for (int i = 0; i < PARTS_OF_UNIT; i++) {
         const vi q = vi_rne(vf_mul(x[i], vf_set1(inverse)));
-        sum = vi_add(sum, q);
+        all = vi_add(all, q);
         store_low_bytes(to + (planes - 1) * ESPL__UNIT + i * VL, q);
-        if (planes == 2) store_low_bytes(to + i * VL, vi_shift_right(vi_add(q, vi_set1(128)), 8));
+        if (planes == 1) continue;
+        const vi upper = vi_shift_right(vi_add(q, vi_set1(128)), 8);
+        uppers = vi_add(uppers, upper);
+        store_low_bytes(to + ESPL__UNIT + i * VL, upper);
+        store_low_bytes(to + i * VL, vi_shift_right(vi_add(upper, vi_set1(128)), 8));
     }
-    return vi_sum(sum);
+    start[0] = vi_sum(uppers);
+    start[1] = vi_sum(all) - 256 * start[0];
 }
 
-static INLINE void round_unit(const espl__wonly *k, const float *from, int n, uint8_t *to) {
+static INLINE void round_unit(const espl__wonly *k, const float *from, int n, uint8_t *to, int planes) {
     vf x[PARTS_OF_UNIT];
     vi most = vi_set1(0);
     UNROLL
@@ -201,21 +222,20 @@ static INLINE void round_unit(const espl__wonly *k, const float *from, int n, ui
                                : vf_set1(0.0f);
         most = vi_max(most, vi_abs_bits(x[i]));
     }
-    const int32_t bits = vi_largest(most);
-    uint8_t *tail = to + k->planes * ESPL__UNIT;
-    float m, step = bits >= 255 << 23 ? NAN : 0.0f;
-    int32_t sum = 0;
+    const int32_t bits = vi_largest(most), infinite = 255 << 23;
+    uint8_t *tail = to + planes * ESPL__UNIT;
+    float m, step = bits >= infinite ? NAN : 0.0f;
+    int32_t start[2] = {0, 0};
     memcpy(&m, &bits, sizeof m);
-    if (bits < 255 << 23 && bits >= WONLY_TINY) {
-        const float most_q = wonly_most(k);
-        step = m / most_q;
-        sum = k->planes == 2 ? store_codes_of(x, most_q / m, to, 2) : store_codes_of(x, most_q / m, to, 1);
+    if (bits < infinite && bits >= WONLY_TINY) {
+        step = m / wonly_most(k);
+        store_bytes(x, wonly_most(k) / m, to, planes, start);
     } else {
-        memset(to, 0, (size_t)ESPL__UNIT * (size_t)k->planes);
+        memset(to, 0, (size_t)ESPL__UNIT * (size_t)planes);
     }
-    sum *= -wonly_offset(k);
-    memcpy(tail, &sum, sizeof sum);
-    memcpy(tail + 4, &step, sizeof step);
+    for (int i = 0; i < 2; i++) start[i] *= -wonly_offset(k);
+    memcpy(tail, planes == 3 ? start : start + 1, planes == 3 ? 8 : 4);
+    memcpy(tail + (planes == 3 ? 8 : 4), &step, sizeof step);
 }
 
 static void wonly_round(const espl__wonly *k, const float *in, ptrdiff_t in_step, void *out, int rows) {
@@ -223,7 +243,10 @@ static void wonly_round(const espl__wonly *k, const float *in, ptrdiff_t in_step
     for (int r = 0; r < rows; r++) {
         const float *x = (const float *)((const char *)in + r * in_step);
         for (int32_t u = 0; u < k->units; u++, to += espl__wonly_record(k))
-            round_unit(k, x + (int64_t)u * ESPL__UNIT, k->k - u * ESPL__UNIT, to);
+            if (k->planes == 3)
+                round_unit(k, x + (int64_t)u * ESPL__UNIT, k->k - u * ESPL__UNIT, to, 3);
+            else
+                round_unit(k, x + (int64_t)u * ESPL__UNIT, k->k - u * ESPL__UNIT, to, 1);
     }
 }
 #endif

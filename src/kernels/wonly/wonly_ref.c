@@ -14,29 +14,36 @@ static int32_t largest_bits(const float *x, int n) {
     return most;
 }
 
-static void round_unit(const espl__wonly *k, const float *x, int n, uint8_t *to) {
-    const int32_t bits = largest_bits(x, n);
-    uint8_t *high = to, *low = to + (k->planes - 1) * ESPL__UNIT, *tail = low + ESPL__UNIT;
-    float m, step = 0.0f, inverse = 0.0f;
-    int32_t sum = 0;
+/* Steps of 2^-100 and more; 0 and NaN for what has no step. */
+static float step_of(const espl__wonly *k, int32_t bits, float *inverse) {
+    float m;
     memcpy(&m, &bits, sizeof m);
-    memset(to, 0, (size_t)ESPL__UNIT * (size_t)k->planes);
-    if (isfinite(m) && bits >= WONLY_TINY) {
-        step = m / wonly_most(k);
-        inverse = wonly_most(k) / m;
-    } else if (!isfinite(m)) {
-        step = NAN;
-        n = 0;
-    }
+    *inverse = 0.0f;
+    if (!isfinite(m)) return NAN;
+    if (bits < WONLY_TINY) return 0.0f;
+    *inverse = wonly_most(k) / m;
+    return m / wonly_most(k);
+}
+
+static void round_unit(const espl__wonly *k, const float *x, int n, uint8_t *to) {
+    float inverse;
+    const float step = step_of(k, largest_bits(x, n), &inverse);
+    uint8_t *low = to + (k->planes - 1) * ESPL__UNIT;
+    int32_t start[2] = {0, 0};
+    memset(to, 0, (size_t)espl__wonly_record(k));
+    if (inverse == 0.0f) n = 0;
     for (int i = 0; i < n; i++) {
-        const int32_t q = espl__rne(x[i] * inverse);
-        sum += q;
+        const int32_t q = (int32_t)rintf(x[i] * inverse), upper = (q + 128) >> 8;
         low[i] = (uint8_t)q;
-        if (k->planes == 2) high[i] = (uint8_t)((q + 128) >> 8);
+        start[1] -= wonly_offset(k) * (k->planes == 3 ? (int8_t)low[i] : q);
+        if (k->planes != 3) continue;
+        start[0] -= wonly_offset(k) * upper;
+        to[ESPL__UNIT + i] = (uint8_t)upper;
+        to[i] = (uint8_t)((upper + 128) >> 8);
     }
-    const int32_t start = -wonly_offset(k) * sum;
-    memcpy(tail, &start, sizeof start);
-    memcpy(tail + 4, &step, sizeof step);
+    to += espl__wonly_record(k);
+    memcpy(to - 4, &step, sizeof step);
+    memcpy(to - (k->planes == 3 ? 12 : 8), k->planes == 3 ? start : start + 1, k->planes == 3 ? 8 : 4);
 }
 
 static void wonly_round(const espl__wonly *k, const float *in, ptrdiff_t in_step, void *out, int rows) {
@@ -54,16 +61,25 @@ static int32_t code_of(const espl__wonly *k, const uint8_t *unit, int lane, int 
     return byte >> quad % per * k->bits & ((1 << k->bits) - 1);
 }
 
-/* Sum of codes * q of a unit. */
-static int32_t unit_sum(const espl__wonly *k, const uint8_t *unit, int lane, const uint8_t *record) {
-    const int8_t *high = (const int8_t *)record, *low = high + (k->planes - 1) * ESPL__UNIT;
-    int32_t sum;
-    memcpy(&sum, low + ESPL__UNIT, sizeof sum);
-    for (int i = 0; i < ESPL__UNIT; i++) {
-        const int32_t q = k->planes == 2 ? high[i] * 256 + low[i] : low[i];
-        sum = multiply_add(sum, q, code_of(k, unit, lane, i));
+/* Sum of the codes of a unit times one plane, from `start` on. */
+static int32_t plane_sum(const espl__wonly *k, const uint8_t *unit, int lane, const uint8_t *plane,
+                         int32_t start) {
+    for (int i = 0; i < ESPL__UNIT; i++)
+        start = multiply_add(start, (int8_t)plane[i], code_of(k, unit, lane, i));
+    return start;
+}
+
+static float unit_sum(const espl__wonly *k, const uint8_t *unit, int lane, const uint8_t *record) {
+    int32_t start[2];
+    if (k->planes == 1) {
+        memcpy(start, record + ESPL__UNIT, 4);
+        return (float)plane_sum(k, unit, lane, record, start[0]);
     }
-    return sum;
+    memcpy(start, record + 3 * ESPL__UNIT, 8);
+    const int32_t high = plane_sum(k, unit, lane, record, 0);
+    const int32_t upper = plane_sum(k, unit, lane, record + ESPL__UNIT, start[0]) + high * 256;
+    const int32_t lower = plane_sum(k, unit, lane, record + 2 * ESPL__UNIT, start[1]);
+    return fmaf((float)upper, 256.0f, (float)lower);
 }
 
 static float sum_of(const espl__conv *p, const uint8_t *row, int c) {
@@ -81,7 +97,7 @@ static float sum_of(const espl__conv *p, const uint8_t *row, int c) {
             scale = espl__half_to_float(half);
         else
             memcpy(&scale, at, 4);
-        acc = fmaf((float)unit_sum(k, block + wonly_unit_at(k, u), lane, row), scale * step, acc);
+        acc = fmaf(unit_sum(k, block + wonly_unit_at(k, u), lane, row), scale * step, acc);
     }
     return acc;
 }
