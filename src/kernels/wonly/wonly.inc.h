@@ -11,11 +11,6 @@
 /* Blocks that are read side by side, each a stream of memory; lines are asked for AHEAD bytes before they are
  * used, as the processor's own prefetchers stop at the end of a page. */
 enum { STREAMS = 8, AHEAD = 1536 };
-/* Sums of rows x blocks that are made side by side, three registers each: one alone would wait for the
- * product before.
- */
-enum { SUMS = VL == 16 ? 4 : 2, ROWS = SUMS };
-
 /* The four inputs of 16 rows at `quad`, vector v of the block. */
 static INLINE vi codes_at(const uint8_t *unit, int quad, int v, int bits) {
     const int per = 8 / bits;
@@ -152,12 +147,9 @@ typedef void tile_fn(const espl__conv *p, const uint8_t *x, int block, int nrb, 
         else                                                                                             \
             tile(p, x, block, nrb, sums, false, BITS, PLANES, MR);                                       \
     }
-#if defined(__AVX512F__)
-#define TILES(X, BITS, PLANES) X(BITS, PLANES, 1) X(BITS, PLANES, 2) X(BITS, PLANES, 3) X(BITS, PLANES, 4)
-#else
-#define TILES(X, BITS, PLANES) X(BITS, PLANES, 1) X(BITS, PLANES, 2)
-#endif
-#define ALL_TILES(X) TILES(X, 2, 1) TILES(X, 2, 3) TILES(X, 4, 1) TILES(X, 4, 3) TILES(X, 8, 1) TILES(X, 8, 3)
+#define ALL_TILES(X)   \
+    ROW_TILES(X, 2, 1) \
+    ROW_TILES(X, 2, 3) ROW_TILES(X, 4, 1) ROW_TILES(X, 4, 3) ROW_TILES(X, 8, 1) ROW_TILES(X, 8, 3)
 ALL_TILES(TILE)
 #undef TILE
 #define ENTRY(BITS, PLANES, MR) [BITS / 4][PLANES / 2][MR - 1] = tile_##BITS##_##PLANES##_##MR,

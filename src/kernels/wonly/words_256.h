@@ -4,6 +4,11 @@
 
 #include "kernels/simd/avx2.h"
 
+/* Sums of rows x blocks that are made side by side, three registers each: one alone would wait for the
+ * product before. */
+enum { SUMS = 2, ROWS = SUMS };
+#define ROW_TILES(X, BITS, PLANES) X(BITS, PLANES, 1) X(BITS, PLANES, 2)
+
 /* Bits `from` and up of every byte, as many as `mask` has. */
 static INLINE vi bits_of(vi x, int from, int mask) {
     return _mm256_and_si256(from ? _mm256_srli_epi16(x, from) : x, v8_set1(mask));

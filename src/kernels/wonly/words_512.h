@@ -4,6 +4,11 @@
 
 #include "kernels/simd/avx512.h"
 
+/* Sums of rows x blocks that are made side by side, three registers each: one alone would wait for the
+ * product before. */
+enum { SUMS = 4, ROWS = SUMS };
+#define ROW_TILES(X, BITS, PLANES) X(BITS, PLANES, 1) X(BITS, PLANES, 2) X(BITS, PLANES, 3) X(BITS, PLANES, 4)
+
 /* Bits `from` and up of every byte, as many as `mask` has. */
 static INLINE vi bits_of(vi x, int from, int mask) {
     return _mm512_and_si512(from ? _mm512_srli_epi16(x, (unsigned)from) : x, v8_set1(mask));
