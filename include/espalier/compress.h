@@ -58,6 +58,16 @@ ESPL_NODISCARD espl_status espl_weights_read(espl_context *ctx, const espl_graph
                                              const espl_sparsity *pattern, espl_weights *out, espl_diag *diag);
 void espl_weights_free(espl_context *ctx, espl_weights *weights);
 
+/* --- what there is to choose from ------------------------------------------------------------------------------ */
+
+/* A way to change a network: `name` stands after `key` in a recipe, with its parameters. docs/methods.md has formula and
+ * source of each. */
+typedef struct espl_method {
+    const char *kind, *key, *name, *parameters, *text;
+} espl_method;
+/* The index-th of all, those of a kind together; NULL past the end. */
+const espl_method *espl_method_at(int index);
+
 /* --- methods -------------------------------------------------------------------------------------- */
 
 /* X(NAME, name, what it minimises) */

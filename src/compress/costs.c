@@ -12,16 +12,18 @@ static uint64_t stored_bytes(const espl__value *v) {
     uint64_t bytes = espl__constant_sparse(v, &layout)
                          ? layout.bytes
                          : espl__codes_bytes(espl_shape_count(&v->constant->shape), espl__constant_bits(v));
-    bool scales = espl__is_quantized(v) && v->quant.format != ESPL_FORMAT_S32;
-    return bytes + (scales ? 4 * (uint64_t)v->quant.count : 0);
+    const espl__quant *q = &v->quant;
+    if (!espl__is_quantized(v) || q->format == ESPL_FORMAT_S32) return bytes;
+    return bytes + (uint64_t)q->count * ((q->group > 0 ? 2 : 4) + (q->offset ? 4 : 0));
 }
 
-/* Codes of 0 are those of the zero point. */
+/* Codes of 0 are those of the zero point; binary has none. */
 static int64_t count_zeros(const espl__value *v) {
     const espl_tensor *t = v->constant;
     const espl__quant *q = &v->quant;
     int64_t count = espl_shape_count(&t->shape), inner = 1, zeros = 0;
     bool plain = espl__constant_zero_is_zero(v);
+    if (espl_format_kind_of(q->format) == ESPL_FORMAT_KIND_BINARY) return 0;
     if (espl_dtype_bytes(t->dtype) > (plain ? 4 : 1)) return 0;
     for (int d = q->axis + 1; d < t->shape.rank; d++) inner *= t->shape.dim[d];
     for (int64_t i = 0; i < count; i++)

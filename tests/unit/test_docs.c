@@ -5,6 +5,7 @@
 #include <ctype.h>
 #include <unistd.h>
 
+#include "espalier/compress.h"
 #include "runtime/container.h"
 #include "runtime/plan.h"
 
@@ -78,6 +79,26 @@ static void format_numbers(void **state) {
     (void)expect_text(p.text, row);
     snprintf(row, sizeof row, "flags: %d named, %d operator set of its own", NODE_NAMED, NODE_OPSET);
     (void)expect_text(p.text, row);
+    page_close(&p);
+}
+
+/* A section for each kind of method, a paragraph for each method. */
+static void every_method_is_described(void **state) {
+    (void)state;
+    page p = page_open("docs/methods.md");
+    const espl_method *m;
+    const char *last = "", *section = p.text;
+    char wanted[160];
+    for (int i = 0; (m = espl_method_at(i)); i++) {
+        if (strcmp(last, m->kind) != 0) {
+            snprintf(wanted, sizeof wanted, "\n## %s\n", m->kind);
+            section = expect_text(p.text, wanted);
+            last = m->kind;
+        }
+        snprintf(wanted, sizeof wanted, "**`%s`**", m->name);
+        const char *found = expect_text(section, wanted), *next = strstr(section + 1, "\n## ");
+        if (next && found > next) fail_msg("docs/methods.md, section %s: no paragraph on %s", m->kind, m->name);
+    }
     page_close(&p);
 }
 
@@ -205,6 +226,7 @@ static void floors(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_method_is_described),
         cmocka_unit_test(format_numbers),
         cmocka_unit_test(format_example),
         cmocka_unit_test(pages_name_every_row),

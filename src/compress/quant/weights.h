@@ -19,11 +19,19 @@
       "one of the two neighbours, the nearer one more often: right in the mean; binary: +1 with p = " \
       "clip((w + 1) / 2, 0, 1)")
 
+/* X(NAME, name, parameters, what it is): how many scales weights have, and which. Keys of a recipe's row. */
+#define ESPL__SCALES_LIST(X)                                                                                 \
+    X(CHANNEL, "scale: channel", "", "a scale for each output channel")                                      \
+    X(TENSOR, "scale: tensor", "", "one scale for all")                                                      \
+    X(GROUP, "group", "N", "a scale, stored as f16, for every N inputs of an output channel; matrices only") \
+    X(POW2, "grid: pow2", "",                                                                                \
+      "scales are powers of two, of activations too: Q format, products need only shifts")
+
 /* X(NAME, name, what it is): when the activations of a layer are rounded. */
 #define ESPL__COMPUTE_LIST(X)                                                                \
     X(STATIC, "static", "activations on a grid that calibration found, products of codes")   \
     X(DYNAMIC, "dynamic", "the inputs of matrix products on a grid found anew in every run") \
-        X(WEIGHTS, "weights", "weights alone are rounded, products in f32")
+    X(WEIGHTS, "weights", "weights alone are rounded, products in f32")
 
 typedef enum espl__compute {
 #define X(NAME, name, text) ESPL__COMPUTE_##NAME,
