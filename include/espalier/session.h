@@ -20,10 +20,10 @@ typedef struct espl_session_options {
     const espl_shape *input_shapes;
     /* Measure the time of every layer while running. */
     bool profile;
-    /* Called for every value of every run; nothing is fused then. */
+    /* Called for every value of every run: those that fusion would leave out are made for it. */
     espl_observer observer;
     void *observer_user;
-    /* By value of the graph: the observer is called for these only. NULL: all. */
+    /* By value of the graph: the observer is called for these only, and others may be fused away. NULL: all. */
     const bool *observed;
 } espl_session_options;
 

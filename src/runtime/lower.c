@@ -91,11 +91,17 @@ static bool same_quant(const espl__value *a, const espl__value *b) {
     return qa == qb && (!qa || (sa == sb && za == zb));
 }
 
+/* Whether the observer is to see a value, which must then exist. */
+static bool observed(const espl_session *s, const espl__value *v) {
+    return s->observer && v->origin >= 0 && (!s->observed || s->observed[v->origin]);
+}
+
 /* Takes a Relu or Clip behind *value: exact when the value is not rounded before it, or both share one grid
  * (the bound is then a bound on codes). */
 static bool take_clamp(espl_session *s, espl__value **value, float *lo, float *hi) {
     espl__node *r = espl__graph_only_reader(s->graph, *value);
     float l, h;
+    if (observed(s, *value)) return false;
     if (!r || s->done[r->id] || !espl__clip_range(r, &l, &h) || r->inputs[0] != *value) return false;
     if (espl__is_quantized(*value) && !same_quant(*value, r->outputs[0])) return false;
     if (l > *hi || h < *lo) return false; /* two bounds in a row have one in common */
@@ -114,7 +120,7 @@ static bool take_residual(espl_session *s, bool integer, fusion *f) {
     espl__node *add = espl__graph_only_reader(s->graph, f->out);
     float scale;
     int32_t zero;
-    if (!espl__node_is(add, "Add") || s->done[add->id]) return false;
+    if (!espl__node_is(add, "Add") || s->done[add->id] || observed(s, f->out)) return false;
     espl__value *other = add->inputs[add->inputs[0] == f->out ? 1 : 0], *sum = add->outputs[0];
     if (other == f->out || other->constant || !s->forms[other->id]) return false;
     if (!espl_shape_equal(&other->shape, &f->out->shape)) return false;
@@ -145,9 +151,8 @@ static bool has_bias_input(const espl__node *n) {
 void espl__plan_fuse(espl_session *s, espl__node *n, fuse_mode mode, fusion *f) {
     *f = (fusion){n->outputs[0], n->outputs[0], NULL, -INFINITY, INFINITY, NULL, -INFINITY, INFINITY};
     if (has_bias_input(n)) f->bias = n->inputs[2];
-    if (s->observer) return;
     espl__node *add = espl__plan_bias_add(s->graph, n);
-    if (add && !s->done[add->id]) {
+    if (add && !s->done[add->id] && !observed(s, f->out)) {
         f->bias = add->inputs[add->inputs[0] == f->out ? 1 : 0];
         f->out = add->outputs[0];
         s->done[add->id] = true;
@@ -315,8 +320,7 @@ static void run_observe(const step *st, espl_session *s) {
 static espl_status observe(espl_session *s, const espl__node *node, const espl__value *value,
                            espl_diag *diag) {
     view v;
-    if (!s->observer || !value || value->origin < 0 || value->dtype != ESPL_F32 || value->constant) return ESPL_OK;
-    if (s->observed && !s->observed[value->origin]) return ESPL_OK;
+    if (!value || !observed(s, value) || value->dtype != ESPL_F32 || value->constant) return ESPL_OK;
     espl_status status = espl__plan_require(s, node, value, ESPL_F32, WANT_ROWS, 1, &v, diag);
     if (status != ESPL_OK) return status;
     observe_step *st = espl__plan_step(s, sizeof *st, node, "observe", run_observe);
@@ -334,8 +338,13 @@ static espl_status lower_node(espl_session *s, espl__node *n, espl_diag *diag) {
     status = espl__lower_rows(s, n, &taken, diag);
     if (lower && status == ESPL_OK && !taken) status = lower(s, n, &taken, diag);
     if (status == ESPL_OK && !taken) status = espl__lower_reference(s, n, diag);
-    for (int i = 0; i < n->output_count && status == ESPL_OK; i++)
-        status = observe(s, n, n->outputs[i], diag);
+    for (int i = 0; i < n->output_count && status == ESPL_OK; i++) {
+        const espl__value *v = n->outputs[i];
+        /* What was fused into the step is not observed, but its end may be. */
+        for (const espl__node *r; v && !observed(s, v); v = r->outputs[0])
+            if (!(r = espl__graph_only_reader(s->graph, v)) || !s->done[r->id] || r->output_count != 1) break;
+        status = observe(s, n, v, diag);
+    }
     if (status != ESPL_OK) {
         char label[160];
         espl__diag_prefix(diag, "%s: node %s", s->graph->file, espl__node_label(n, label, sizeof label));

@@ -477,7 +477,8 @@ done:
     return status;
 }
 
-/* With fewer layers in integers fewer values are wanted, and classes are smaller. */
+/* With fewer layers in integers fewer values are wanted, and classes are smaller. A value that its clamp takes over is
+ * wanted by nobody else. */
 espl_status espl__ptq_observed(espl_graph *g, espl_flavour flavour, bool *observed, espl_diag *diag) {
     espl_status status = ESPL_OK;
     espl_context *ctx = g->arena.ctx;
@@ -488,7 +489,10 @@ espl_status espl__ptq_observed(espl_graph *g, espl_flavour flavour, bool *observ
     ESPL_TRY(begin(&p, diag));
     for (int i = 0; i < g->value_count; i++)
         if (p.wanted[i]) p.merged[find(&p, i)].seen = 1;
-    for (int i = 0; i < g->value_count; i++) observed[i] = p.merged[find(&p, i)].seen > 0;
+    for (int i = 0; i < g->value_count; i++) {
+        const espl__value *v = g->values[i];
+        observed[i] = p.merged[find(&p, i)].seen > 0 && counts(&p, v) && !fused_away(&p, v);
+    }
 done:
     finish(&p);
     espl__free(ctx, all);
