@@ -22,6 +22,7 @@ typedef struct espl_layer_cost {
     double balance;        /* mean non-zeros of a bank (a row, in patterns without banks) over the most of any */
     int64_t macs, params;
     int64_t weights, zeros;      /* elements of the weight tensors (params has biases too), and the zeros among them */
+    int accumulator_bits;        /* that its sums need, whatever the input; 0: not computed in integers */
     uint64_t weight_bytes;       /* as stored in an .espl file */
     uint64_t weight_bytes_f32, weight_bytes_s8;
     uint64_t output_bytes_f32, output_bytes_s8; /* activations the layer writes */
@@ -118,6 +119,7 @@ typedef struct espl_layer_choice {
     int64_t macs, params;
     int64_t weights, zeros; /* elements of the weight tensors (params has biases too), and the zeros among them, after */
     espl_damage alone; /* with only this layer quantized, on 16 calibration samples; NaN if not computed */
+    int accumulator_bits; /* that its sums need, whatever the input; 0: not computed in integers */
     const char *why;
 } espl_layer_choice;
 

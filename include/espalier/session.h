@@ -14,6 +14,14 @@ typedef struct espl_session espl_session;
 /* Sees every activation of a run as f32, before any rounding; `name` and `value` identify it in the graph. */
 typedef void (*espl_observer)(void *user, int value, const char *name, const float *data, int64_t count);
 
+/* The arithmetic of another chip, emulated in plain C to see what would come of it: for the integer layers with constant
+ * weights (Conv, Gemm, MatMul). All zero: this machine's, which is that of 32 bits and one rounding of a float. */
+typedef struct espl_arithmetic {
+    int accumulator_bits; /* 2 to 32; 0: not emulated */
+    bool saturate;        /* accumulators saturate at every addition; else they wrap */
+    bool fixed;           /* outputs by an integer multiplier of 31 bits and a shift instead of a float */
+} espl_arithmetic;
+
 typedef struct espl_session_options {
     /* One shape per graph input, or NULL: unknown dimensions become 1. An entry of rank -1 keeps the graph's
      * own. */
@@ -25,6 +33,7 @@ typedef struct espl_session_options {
     void *observer_user;
     /* By value of the graph: the observer is called for these only, and others may be fused away. NULL: all. */
     const bool *observed;
+    espl_arithmetic arithmetic;
 } espl_session_options;
 
 /* The graph is copied; it may be destroyed afterwards. `options` may be NULL. */

@@ -249,6 +249,8 @@ static espl_status begin(job *j, espl_diag *diag) {
     const espl__recipe *r = j->recipe;
     if (j->o.max_drop < 0) j->o.max_drop = r && r->max_drop ? *r->max_drop : 1;
     if (j->o.goal < 0) j->o.goal = r && r->goal != ESPL__GOAL_UNSET ? (int)r->goal - 1 : ESPL_GOAL_LATENCY;
+    j->k.accumulator = r ? (int)r->accumulator : 0;
+    j->k.overflow = r && r->on_overflow ? (espl__overflow)(r->on_overflow - 1) : ESPL__OVERFLOW_SHRINK;
     const char *observer = o->observer ? o->observer : r ? r->observer : NULL;
     char forms[ESPL__OBSERVER_FORMS];
     if (observer && !espl__observer_parse(observer, &j->observer))

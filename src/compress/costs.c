@@ -1,4 +1,5 @@
 #include "compress/compress.h"
+#include "compress/quant/accumulator.h"
 #include "passes/passes.h"
 
 bool espl__is_layer(const espl__node *node) {
@@ -98,6 +99,7 @@ espl_status espl_costs_compute(espl_context *ctx, const espl_graph *graph, const
         espl_layer_cost *l = &out->layers[out->count++];
         *l = (espl_layer_cost){.name = n->name, .op = n->op->name, .format = weight_format(n)};
         l->pattern = espl__layer_pattern(n, &l->balance);
+        l->accumulator_bits = espl__accumulator_of(g, n).bits;
         l->macs = n->op->macs ? n->op->macs(n) : 0;
         espl__layer_sums sums = espl__layer_weights(n);
         l->params = sums.params;
@@ -110,6 +112,7 @@ espl_status espl_costs_compute(espl_context *ctx, const espl_graph *graph, const
             if (n->outputs[k] && n->outputs[k]->dtype == ESPL_F32)
                 l->output_bytes_s8 += (uint64_t)espl_shape_count(&n->outputs[k]->shape);
         l->output_bytes_f32 = 4 * l->output_bytes_s8;
+        t->accumulator_bits = ESPL_MAX(t->accumulator_bits, l->accumulator_bits);
         t->macs += l->macs;
         t->params += l->params;
         t->weights += l->weights;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "compress/prune/prune.h"
+#include "compress/quant/accumulator.h"
 #include "compress/quant/observer.h"
 #include "compress/quant/weights.h"
 #include "compress/repair/repair.h"
@@ -47,6 +48,12 @@ static const cyaml_strval_t flavour_names[] = {{"portable", ESPL__FLAVOUR_PORTAB
 static const cyaml_strval_t goal_names[] = {
     {"latency", ESPL__GOAL_LATENCY}, {"size", ESPL__GOAL_SIZE}, {"energy", ESPL__GOAL_ENERGY}};
 
+static const cyaml_strval_t overflow_names[] = {
+#define X(NAME, name, text) {name, ESPL__OVERFLOW_##NAME + 1},
+    ESPL__OVERFLOW_LIST(X)
+#undef X
+};
+
 #define OPTIONAL CYAML_FLAG_OPTIONAL
 #define TEXT CYAML_FLAG_POINTER
 #define ENUM_FIELD(key, flags, type, member, list) \
@@ -81,6 +88,8 @@ static const cyaml_schema_field_t recipe_fields[] = {
     CYAML_FIELD_STRING_PTR("observer", TEXT | OPTIONAL, espl__recipe, observer, 1, ESPL__OBSERVER_TEXT),
     CYAML_FIELD_SEQUENCE_COUNT("repair", TEXT | OPTIONAL | CYAML_FLAG_FLOW, espl__recipe, repair, repair_count,
                                &repair_schema, 0, 64),
+    CYAML_FIELD_UINT("accumulator", OPTIONAL, espl__recipe, accumulator),
+    ENUM_FIELD("on_overflow", OPTIONAL, espl__recipe, on_overflow, overflow_names),
     CYAML_FIELD_SEQUENCE_COUNT("layers", TEXT, espl__recipe, layers, layer_count, &layer_schema, 0, 65536),
     CYAML_FIELD_END,
 };
@@ -173,6 +182,9 @@ static espl_status check(const espl__recipe *recipe, const char *label, const ch
         return espl__fail(diag, ESPL_FORMAT, "%.200s:%u: observer: '%s' is none; give one of: %s", label,
                           espl__yaml_line(text, length, "observer"), recipe->observer,
                           espl__observer_forms(forms, sizeof forms));
+    if (recipe->accumulator && (recipe->accumulator < 2 || recipe->accumulator > 64))
+        return espl__fail(diag, ESPL_FORMAT, "%.200s:%u: accumulator: %u is not 2 to 64 bits", label,
+                          espl__yaml_line(text, length, "accumulator"), (unsigned)recipe->accumulator);
     if (recipe->max_drop && !(*recipe->max_drop >= 0))
         return espl__fail(diag, ESPL_FORMAT, "%.200s:%u: max_drop: %g must not be negative", label,
                           espl__yaml_line(text, length, "max_drop"), *recipe->max_drop);

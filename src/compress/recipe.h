@@ -60,6 +60,8 @@ typedef struct espl__recipe {
     char *chip, *note; /* NULL: not given */
     espl__recipe_flavour flavour;
     espl__recipe_goal goal;
+    uint32_t accumulator; /* bits; 0: what the chip's profile says */
+    int on_overflow;      /* espl__overflow + 1 */
     char *observer; /* a text that espl__observer_parse takes; NULL: not given */
     char **repair;  /* texts that espl__repair_parse takes */
     uint32_t repair_count;

@@ -67,6 +67,7 @@ static void describe_layer(job *j, const espl__node *n, espl_layer_choice *l) {
                              .format_after = espl_format_name(d->weights),
                              .alone = j->alone[n->id]};
     espl__layer_sums before = espl__layer_weights(n), after = espl__layer_weights(m);
+    l->accumulator_bits = espl__accumulator_of(j->now.graph, m).bits;
     l->params = before.params;
     l->weights = after.weights;
     l->zeros = after.zeros;
@@ -84,6 +85,9 @@ static void describe_layer(job *j, const espl__node *n, espl_layer_choice *l) {
     const char *sparse = l->pattern.pattern == ESPL_PATTERN_DENSE ? NULL : sparse_reason(j, n->id);
     if (sparse) l->why = espl__say(j, "%s; %s", l->why, sparse);
     if (dense) l->why = espl__say(j, "%s; %s", dense, l->why);
+    if (j->now.shrunk[n->id])
+        l->why = espl__say(j, "%s; %d of %d outputs have smaller codes for the accumulator", l->why,
+                           (int)j->now.shrunk[n->id], (int)espl__accumulator_of(j->now.graph, m).rows);
     if (!espl__is_layer(n)) l->why = "";
 }
 
@@ -171,6 +175,8 @@ static espl_status write_recipe(job *j, espl_diag *diag) {
     (void)espl__observer_text(&j->observer, observer, sizeof observer);
     espl__recipe out = {.chip = (char *)espl_chip_name(j->k.o->chip),
                         .observer = observer,
+                        .accumulator = (uint32_t)j->k.accumulator,
+                        .on_overflow = j->k.overflow ? (int)j->k.overflow + 1 : 0,
                         .flavour = j->k.flavour == ESPL_FLAVOUR_ORT_X86 ? ESPL__FLAVOUR_ORT_X86
                                                                         : ESPL__FLAVOUR_PORTABLE,
                         .goal = (espl__recipe_goal)(j->k.o->goal + 1)};

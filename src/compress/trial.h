@@ -3,6 +3,7 @@
 #define ESPL_TRIAL_H
 
 #include "compress/compress.h"
+#include "compress/quant/accumulator.h"
 
 typedef enum metric {
     METRIC_TOP1,
@@ -28,6 +29,8 @@ typedef struct task {
     espl_scores reference;
     double reference_score;
     bool measured; /* times are measured here, not modelled */
+    int accumulator; /* bits of the chip's; 0: what its profile says */
+    espl__overflow overflow;
 } task;
 
 /* The kernel that a layer was given, where zeros among its weights made a choice of kernels. */
@@ -40,6 +43,7 @@ typedef struct choice {
 typedef struct trial {
     decision *decisions; /* by node */
     espl_graph *graph;
+    int64_t *shrunk; /* by node: rows whose codes had to become smaller for the accumulator */
     espl_scores scores;
     double score, drop; /* fraction; points below the f32 network */
     double ms, joules;  /* whole network; 0 if not known */

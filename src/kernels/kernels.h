@@ -32,6 +32,16 @@ typedef struct espl__epilogue_u8 {
     int32_t res_zero, zero2, lo2, hi2;
 } espl__epilogue_u8;
 
+/* The arithmetic of a chip whose accumulators are narrow or that has no floating point, to see what would come of it
+ * (narrow.c). x is read as x - shift: codes of s8 as the chip has them; the bias is that of such codes then. Sums begin
+ * with the bias and take the products one after the other, in the order of the packed weights. */
+typedef struct espl__narrow {
+    int32_t bits; /* of an accumulator, 2 to 32 */
+    int32_t shift;
+    bool saturate; /* at every addition; else they wrap */
+    bool fixed;    /* q1 by an integer multiplier and a shift (tensor/fixed.h) instead of rne(f32(acc) * mult) */
+} espl__narrow;
+
 /* Convolution of rows of output pixels, which is also GEMM (one row of M "pixels", one segment of K).
  *
  * For the output pixel x of row y the kernel reads `segments` runs of seg_k groups of 4 bytes (u8) or of seg_k floats
@@ -66,6 +76,7 @@ typedef struct espl__conv {
     espl__epilogue_u8 q; /* u8 -> u8; for u8 -> f32 only q.mult is used: out = f32(acc) * mult + fbias */
     const float *fbias;  /* u8 -> f32 only; NULL: none */
     float flo, fhi;      /* f32 outputs: clamp after everything else; -inf and +inf for none */
+    const espl__narrow *narrow; /* heeded by the kernels of espl__kernels_narrow only; NULL: none */
 } espl__conv;
 
 /* Weights of which every row (output channel) keeps `slots` in each bank: a window of `size` consecutive elements of the
@@ -158,6 +169,7 @@ typedef struct espl__dwconv {
     int32_t channels;
     espl__epilogue_u8 q;
     float flo, fhi;
+    const espl__narrow *narrow; /* as in espl__conv */
 } espl__dwconv;
 
 /* One row of tiles of Winograd's F(2x2, 3x3) (Lavin and Gray, arXiv:1509.09308): a tile is 2 x 2 output pixels, made of
@@ -383,5 +395,9 @@ espl__wonly espl__wonly_of(int64_t channels, int64_t k, int64_t group, int bits,
  * that of the whole. */
 void espl__wonly_pack(const espl__weight_order *order, const void *codes, uint8_t flip, const espl__scales *scales,
                       const espl__wonly *k, int64_t block0, int64_t block1, void *packed);
+
+/* The set in use with kernels that heed `narrow` in place of conv_u8, conv_u8_f32, gemv_u8, gemv_u8_f32 and dwconv_u8;
+ * they take weights as they are packed, not prepared and not in banks. */
+espl__kernels espl__kernels_narrow(void);
 
 #endif

@@ -238,6 +238,36 @@ static void finish_other(const linear_step *l) {
     finish_way(o);
 }
 
+espl_status espl__lower_arithmetic(espl_session *s, const espl_arithmetic *arithmetic, espl_diag *diag) {
+    if (arithmetic->fixed && !arithmetic->accumulator_bits)
+        return espl__fail(diag, ESPL_INVALID,
+                          "arithmetic.fixed: accumulator_bits must say how wide accumulators are");
+    if (!arithmetic->accumulator_bits) return ESPL_OK;
+    if (arithmetic->accumulator_bits < 2 || arithmetic->accumulator_bits > 32)
+        return espl__fail(diag, ESPL_INVALID, "arithmetic.accumulator_bits: %d is not 2 to 32",
+                          arithmetic->accumulator_bits);
+    espl__kernels *k = espl__arena_alloc(&s->arena, sizeof *k);
+    if (!k) return espl__nomem(diag, sizeof *k);
+    *k = espl__kernels_narrow();
+    s->kernels = k;
+    s->arithmetic = *arithmetic;
+    return ESPL_OK;
+}
+
+/* Codes of a signed format are stored with 128 more than the chip has. */
+static espl_status emulate(espl_session *s, const espl__node *n, linear_step *l, espl_diag *diag) {
+    int32_t lo, hi;
+    espl__narrow *narrow = espl__arena_alloc(&s->arena, sizeof *narrow);
+    if (!narrow) return espl__nomem(diag, sizeof *narrow);
+    espl__format_range(n->inputs[0]->quant.format, &lo, &hi);
+    *narrow = (espl__narrow){.bits = s->arithmetic.accumulator_bits,
+                             .shift = lo < 0 ? 128 : 0,
+                             .saturate = s->arithmetic.saturate,
+                             .fixed = s->arithmetic.fixed};
+    l->p.narrow = l->d.narrow = narrow;
+    return ESPL_OK;
+}
+
 espl_status espl__linear_finish(espl_session *s, const espl__node *n, const fusion *f, linear_step *l,
                                 const view *final, espl_diag *diag) {
     espl__plan_use(s, l->in.buffer);
@@ -246,6 +276,10 @@ espl_status espl__linear_finish(espl_session *s, const espl__node *n, const fusi
     if (l->scratch >= 0) espl__plan_use(s, l->scratch);
     l->base.format = l->u8_in ? "s8" : "f32";
     l->base.macs = n->op->macs(n);
+    if (s->arithmetic.accumulator_bits && l->u8_in) {
+        espl_status status = emulate(s, n, l, diag);
+        if (status != ESPL_OK) return status;
+    }
     finish_way(l);
     if (l->base.other) finish_other(l);
     return espl__plan_finish(s, n, f->out, &l->out, final, diag);

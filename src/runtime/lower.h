@@ -5,6 +5,8 @@
 #include "runtime/plan.h"
 
 espl_status espl__lower_graph(espl_session *s, espl_diag *diag);
+/* Before it: takes the kernels that emulate this arithmetic, if it is another than this machine's. */
+espl_status espl__lower_arithmetic(espl_session *s, const espl_arithmetic *arithmetic, espl_diag *diag);
 /* After it: tells each linear layer which one's weights are read next. */
 void espl__lower_link(espl_session *s);
 /* Then: f32 layers around a depthwise one run in bands of rows, as one step. */

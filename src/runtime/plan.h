@@ -77,6 +77,7 @@ struct espl_session {
     espl__arena arena; /* steps and everything they point to */
     const espl__kernels *kernels;
     bool profile;
+    espl_arithmetic arithmetic;
     espl_observer observer;
     void *observer_user;
     const bool *observed; /* by value of the graph that this is a copy of; NULL: all. Read while lowering only. */

@@ -76,6 +76,7 @@ espl_status espl__sparse_look(espl_session *s, const weights *w, const espl__wei
                               sparse_plan *plan, bool *found, espl_diag *diag) {
     *plan = (sparse_plan){0};
     *found = false;
+    if (s->arithmetic.accumulator_bits && w->integer) return ESPL_OK;
     if (o->channels < ESPL__NR || o->stored * o->taps * o->segments > INT32_MAX / 8) return ESPL_OK;
     if (w->integer)
         *found = look_codes(w, o, rows, plan);

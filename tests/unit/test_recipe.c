@@ -107,8 +107,8 @@ static void mistakes_name_line_and_key(void **state) {
         {"observer: magic\nlayers: []\n", "r.yaml:1: observer: 'magic' is none; give one of: minmax, average"},
         {"chip: x\n", "r.yaml:1: key 'layers' is missing"},
         {"layers: []\nlayer: []\n",
-         "r.yaml:2: unknown key 'layer' (known: note, chip, flavour, goal, max_drop, observer, "
-         "repair, layers)"},
+         "r.yaml:2: unknown key 'layer' (known: note, chip, flavour, goal, max_drop, observer, repair, accumulator, "
+         "on_overflow, layers)"},
         {"layers: []\nrepair: [bias,\n  polish]\n", "r.yaml:3: repair[1]: 'polish' is no repair; give some of: equalize"},
     };
     for (size_t i = 0; i < ESPL_COUNT(rows); i++) {

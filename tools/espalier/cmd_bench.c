@@ -198,7 +198,7 @@ static espl_status run(cli *c, const void *given) {
     espl_session *session = NULL;
     espl_chip *host = NULL;
     espl_timing timing;
-    espl_status status = open_session(c, c->operands[0], &o->shapes, NULL, o->layers, &session);
+    espl_status status = open_session(c, c->operands[0], &o->shapes, NULL, (espl_session_options){.profile = o->layers}, &session);
     /* One run to warm up, which the times of the layers leave out. */
     if (status == ESPL_OK) status = espl_time_session(c->ctx, session, 1, 0, &timing, &c->diag);
     if (status != ESPL_OK) goto done;

@@ -5,9 +5,20 @@
 
 typedef struct eval_options {
     const char *data;
-    int64_t count;
+    int64_t count, accumulator;
+    int overflow, requant;
     text_list shapes;
 } eval_options;
+
+static const char *overflow_choice(int index) {
+    static const char *const names[] = {"wrap", "saturate"};
+    return index < (int)COUNT(names) ? names[index] : NULL;
+}
+
+static const char *requant_choice(int index) {
+    static const char *const names[] = {"float", "fixed"};
+    return index < (int)COUNT(names) ? names[index] : NULL;
+}
 
 static const option options[] = {
     {.name = "data",
@@ -23,9 +34,33 @@ static const option options[] = {
      .least = 1,
      .most = 1e15,
      .help = "the first N samples only"},
+    {.name = "accumulator",
+     .kind = OPTION_INT,
+     .offset = offsetof(eval_options, accumulator),
+     .argument = "BITS",
+     .least = 2,
+     .most = 32,
+     .help = "what would come of accumulators of so many bits: integer layers are emulated, slowly"},
+    {.name = "overflow",
+     .kind = OPTION_CHOICE,
+     .offset = offsetof(eval_options, overflow),
+     .choices = overflow_choice,
+     .help = "what --accumulator does when a sum passes its bits, at every addition (default wrap)"},
+    {.name = "requant",
+     .kind = OPTION_CHOICE,
+     .offset = offsetof(eval_options, requant),
+     .choices = requant_choice,
+     .help = "how integer layers come from sums to codes: by a float, or fixed, by an integer multiplier of 31 bits and a "
+             "shift, as on chips without floating point (default float)"},
     SHAPE_OPTION(eval_options),
     {0},
 };
+
+static espl_arithmetic arithmetic_of(const eval_options *o) {
+    return (espl_arithmetic){.accumulator_bits = o->accumulator ? (int)o->accumulator : o->requant ? 32 : 0,
+                             .saturate = o->overflow == 1,
+                             .fixed = o->requant == 1};
+}
 
 static json_t *scores_value(cli *c, const espl_dataset *data, const espl_scores *s, double seconds) {
     json_t *root = json_object();
@@ -55,9 +90,10 @@ static espl_status run(cli *c, const void *given) {
     espl_dataset *data = NULL;
     espl_session *session = NULL;
     espl_scores scores = {0};
+    espl_session_options settings = {.arithmetic = arithmetic_of(o)};
     progress_catch_interrupt();
     espl_status status = espl_dataset_open(c->ctx, o->data, &data, &c->diag);
-    if (status == ESPL_OK) status = open_session(c, c->operands[0], &o->shapes, data, false, &session);
+    if (status == ESPL_OK) status = open_session(c, c->operands[0], &o->shapes, data, settings, &session);
     if (status != ESPL_OK) goto done;
     int64_t count = espl_dataset_count(data);
     if (o->count > count) {
@@ -96,7 +132,10 @@ const command command_eval = {
              "accuracy and "
              "the mean cross-entropy of its first output where there are labels, and the mean squared error "
              "where its "
-             "output has its input's shape (autoencoders). In JSON, top1 and top5 are fractions.",
+             "output has its input's shape (autoencoders). In JSON, top1 and top5 are fractions.\n\n"
+             "With --accumulator and --requant the integer layers of a quantized model with constant weights are computed "
+             "as on a chip of that arithmetic (docs/methods.md), everything else as always.",
     .example = "espalier eval examples/digits.onnx --data digits\n"
+               "espalier eval small/model.espl --data digits --accumulator 16 --overflow saturate\n"
                "espalier eval model.espl --data examples/data/cifar10-test.yaml --count 100 --json",
 };

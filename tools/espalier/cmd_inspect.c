@@ -13,7 +13,7 @@ static const option options[] = {SHAPE_OPTION(inspect_options), {0}};
 static const column columns[] = {
     {"layer", COLUMN_NAME},     {"op", COLUMN_TAIL},      {"MACs", COLUMN_NUMBER},
     {"params", COLUMN_NUMBER},  {"pattern", COLUMN_TEXT}, {"zeros", COLUMN_NUMBER},
-    {"balance", COLUMN_NUMBER}, {"format", COLUMN_TEXT},  {"stored", COLUMN_NUMBER},
+    {"balance", COLUMN_NUMBER}, {"format", COLUMN_TEXT},  {"acc", COLUMN_NUMBER},     {"stored", COLUMN_NUMBER},
     {"at f32", COLUMN_NUMBER},  {"at s8", COLUMN_NUMBER}, {"out f32", COLUMN_NUMBER},
     {"out s8", COLUMN_NUMBER},
 };
@@ -62,6 +62,7 @@ static void add_row(table *t, const espl_layer_cost *l, int index) {
     table_cell(t, cell_count(l->params, true));
     add_pattern(t, l);
     table_add(t, l->params && l->format ? l->format : "");
+    table_cell(t, l->accumulator_bits ? cell_format("%d", l->accumulator_bits) : cell_format("%s", ""));
     table_cell(t, bytes_or_dash(l->weight_bytes));
     table_cell(t, bytes_or_dash(l->weight_bytes_f32));
     table_cell(t, bytes_or_dash(l->weight_bytes_s8));
@@ -110,6 +111,7 @@ static json_t *layer_value(const espl_layer_cost *l) {
     put(row, "macs", json_integer(l->macs));
     put(row, "params", json_integer(l->params));
     put(row, "format", text_value(l->format));
+    put(row, "accumulator_bits", l->accumulator_bits ? json_integer(l->accumulator_bits) : json_null());
     put(row, "pattern", text_value(espl_sparsity_text(&l->pattern, pattern, sizeof pattern)));
     put(row, "sparsity", number_value(sparsity(l)));
     put(row, "balance", number_value(l->balance));

@@ -81,9 +81,8 @@ espl_status bind_shapes(cli *c, const espl_graph *graph, const text_list *given,
 }
 
 espl_status open_session(cli *c, const char *model, const text_list *shapes, const espl_dataset *data,
-                         bool profile, espl_session **out) {
+                         espl_session_options options, espl_session **out) {
     espl_graph *graph = NULL;
-    espl_session_options options = {.profile = profile};
     espl_shape *bound = NULL;
     *out = NULL;
     espl_status status = espl_graph_read(c->ctx, model, &graph, &c->diag);

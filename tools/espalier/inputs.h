@@ -19,9 +19,10 @@ const char *flavour_choice(int index);
  * samples. */
 ESPL_NODISCARD espl_status bind_shapes(cli *c, const espl_graph *graph, const text_list *given,
                                        const espl_dataset *data, espl_shape **out);
-/* Reads the model and creates a session of it. */
+/* Reads the model and creates a session of it; its shapes are found here. */
 ESPL_NODISCARD espl_status open_session(cli *c, const char *model, const text_list *shapes,
-                                        const espl_dataset *data, bool profile, espl_session **out);
+                                        const espl_dataset *data, espl_session_options options,
+                                        espl_session **out);
 /* {"name", "dtype", "shape"} */
 json_t *array_value(const char *name, espl_dtype dtype, const espl_shape *shape);
 json_t *shape_value(const espl_shape *shape);

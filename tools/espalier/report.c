@@ -47,6 +47,7 @@ static json_t *layer_value(const espl_layer_choice *l) {
     put(row, "params", json_integer(l->params));
     put(row, "kl_alone", number_value(l->alone.kl));
     put(row, "error_alone", number_value(l->alone.error));
+    put(row, "accumulator_bits", l->accumulator_bits ? json_integer(l->accumulator_bits) : json_null());
     put(row, "why", text_value(l->why));
     return row;
 }
@@ -108,7 +109,7 @@ enum { REPORT_WIDTH = 118 };
 
 static const column columns[] = {
     {"layer", COLUMN_NAME},  {"op", COLUMN_TAIL},      {"pattern", COLUMN_TEXT}, {"zeros", COLUMN_NUMBER},
-    {"format", COLUMN_TEXT}, {"bytes", COLUMN_NUMBER}, {"→", COLUMN_NUMBER},     {"ms", COLUMN_NUMBER},
+    {"format", COLUMN_TEXT}, {"acc", COLUMN_NUMBER}, {"bytes", COLUMN_NUMBER}, {"→", COLUMN_NUMBER},     {"ms", COLUMN_NUMBER},
     {"→", COLUMN_NUMBER},    {"why", COLUMN_WRAP},
 };
 
@@ -140,6 +141,7 @@ static void add_layer(table *t, const espl_layer_choice *l, int index, bool prun
         table_cell(t, cell_format("%s → %s", l->format_before, l->format_after));
     else
         table_add(t, l->format_after);
+    table_cell(t, l->accumulator_bits ? cell_format("%d", l->accumulator_bits) : cell_format("%s", ""));
     table_cell(t, bytes_cell(l->bytes_before));
     table_cell(t, bytes_cell(l->bytes_after));
     table_cell(t, cell_ms(l->ms_before));
