@@ -493,6 +493,8 @@ espl_status espl__ptq_observed(espl_graph *g, espl_flavour flavour, bool *observ
         const espl__value *v = g->values[i];
         observed[i] = p.merged[find(&p, i)].seen > 0 && counts(&p, v) && !fused_away(&p, v);
     }
+    for (int i = 0; i < g->node_count; i++) /* layers in f32 may have their inputs rounded too */
+        if (espl__is_layer(g->nodes[i]) && g->nodes[i]->inputs[0]) observed[g->nodes[i]->inputs[0]->id] = true;
 done:
     finish(&p);
     espl__free(ctx, all);
