@@ -86,7 +86,7 @@ static void describe_layer(job *j, const espl__node *n, espl_layer_choice *l) {
     if (sparse) l->why = espl__say(j, "%s; %s", l->why, sparse);
     if (dense) l->why = espl__say(j, "%s; %s", dense, l->why);
     if (j->now.shrunk[n->id])
-        l->why = espl__say(j, "%s; %d of %d outputs have smaller codes for the accumulator", l->why,
+        l->why = espl__say(j, "%s; %d of %d outputs shrunk for the accumulator", l->why,
                            (int)j->now.shrunk[n->id], (int)espl__accumulator_of(j->now.graph, m).rows);
     if (!espl__is_layer(n)) l->why = "";
 }
