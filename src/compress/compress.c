@@ -75,6 +75,7 @@ static void to_stored(job *j, int node, const char *why) {
 static espl_status rebuild(job *j, trial *t, espl_diag *diag) {
     espl_status status = espl__trial_build(&j->k, j->decisions, t, diag);
     if (status == ESPL_OK) status = espl__job_repair(j, t, diag);
+    if (status == ESPL_OK) status = espl__trial_accumulators(&j->k, t, diag);
     return status == ESPL_OK ? espl__trial_score(&j->k, t, diag) : status;
 }
 

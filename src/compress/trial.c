@@ -104,24 +104,32 @@ static int accumulator_bits(const task *k, const espl__node *n) {
     static const espl_format activations[] = {ESPL_FORMAT_U8, ESPL_FORMAT_S8};
     espl_chip_compute row = {.accumulator_bits = 32};
     if (k->accumulator) return k->accumulator;
-    bool found = espl_chip_find_compute(k->o->chip, n->inputs[1]->quant.format, n->inputs[0]->quant.format, &row);
+    bool found =
+        espl_chip_find_compute(k->o->chip, n->inputs[1]->quant.format, n->inputs[0]->quant.format, &row);
     for (size_t i = 0; i < ESPL_COUNT(activations) && !found; i++)
         found = espl_chip_find_compute(k->o->chip, ESPL_FORMAT_S8, activations[i], &row);
     return row.accumulator_bits;
 }
 
-/* The sums of every integer layer fit the chip's accumulator, or the layer is shrunk or refused. `weights`: by node, as
- * they were before they were rounded. */
+/* `weights`: by node, as they were before they were rounded; NULL: as their codes are. */
 static espl_status fit_accumulators(const task *k, trial *t, espl__value *const *weights, espl_diag *diag) {
     for (int i = 0; i < t->graph->node_count; i++) {
         espl__node *n = t->graph->nodes[i];
-        if (!weights[i] || n->inputs[1] == weights[i] || !espl__is_quantized(n->inputs[0])) continue;
-        const espl_tensor *real = weights[i]->constant->dtype == ESPL_F32 ? weights[i]->constant : NULL;
-        espl_status status = espl__accumulator_limit(t->graph, n, real, accumulator_bits(k, n), k->overflow,
-                                                     &t->shrunk[i], diag);
+        int64_t shrunk;
+        if (n->input_count < 2 || !espl__is_quantized(n->inputs[0]) || !espl__is_quantized(n->inputs[1]))
+            continue;
+        const espl_tensor *real =
+            weights && weights[i] && weights[i]->constant->dtype == ESPL_F32 ? weights[i]->constant : NULL;
+        espl_status status =
+            espl__accumulator_limit(t->graph, n, real, accumulator_bits(k, n), k->overflow, &shrunk, diag);
         if (status != ESPL_OK) return status;
+        t->shrunk[i] = ESPL_MAX(t->shrunk[i], shrunk);
     }
     return ESPL_OK;
+}
+
+espl_status espl__trial_accumulators(const task *k, trial *t, espl_diag *diag) {
+    return fit_accumulators(k, t, NULL, diag);
 }
 
 espl_status espl__trial_build(task *k, const decision *decisions, trial *t, espl_diag *diag) {
@@ -133,11 +141,13 @@ espl_status espl__trial_build(task *k, const decision *decisions, trial *t, espl
                  .choices = espl__calloc(k->ctx, nodes + 1, sizeof(choice)),
                  .shrunk = espl__calloc(k->ctx, nodes + 1, sizeof(int64_t)),
                  .node_ms = espl__calloc(k->ctx, nodes + 1, sizeof(double))};
-    if (!t->decisions || !t->choices || !t->shrunk || !t->node_ms) return espl__nomem(diag, nodes * sizeof *decisions);
+    if (!t->decisions || !t->choices || !t->shrunk || !t->node_ms)
+        return espl__nomem(diag, nodes * sizeof *decisions);
     memcpy(t->decisions, decisions, nodes * sizeof *decisions);
     ESPL_TRY(espl__graph_clone(k->graph, &t->graph, diag));
     ESPL_TRY(espl__prune_apply(t->graph, decisions, diag));
-    if (!(weights = espl__calloc(k->ctx, nodes + 1, sizeof(espl__value *)))) ESPL_TRY(espl__nomem(diag, nodes));
+    if (!(weights = espl__calloc(k->ctx, nodes + 1, sizeof(espl__value *))))
+        ESPL_TRY(espl__nomem(diag, nodes));
     for (int i = 0; i < t->graph->node_count; i++) { /* the arena keeps them */
         espl__value *w = t->graph->nodes[i]->input_count > 1 ? t->graph->nodes[i]->inputs[1] : NULL;
         weights[i] = w && w->constant ? w : NULL;

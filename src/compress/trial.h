@@ -54,6 +54,9 @@ typedef struct trial {
 
 /* Prunes and quantizes a copy of the task's graph. Nothing is measured yet. */
 ESPL_NODISCARD espl_status espl__trial_build(task *k, const decision *decisions, trial *out, espl_diag *diag);
+/* The sums of every integer layer fit the chip's accumulator, or the layer is shrunk or refused. build does so; whoever
+ * changes codes or biases afterwards does it again. */
+ESPL_NODISCARD espl_status espl__trial_accumulators(const task *k, trial *t, espl_diag *diag);
 /* Score on the evaluation samples. */
 ESPL_NODISCARD espl_status espl__trial_score(task *k, trial *t, espl_diag *diag);
 /* Times and energies of two networks, interleaved when measured. */
