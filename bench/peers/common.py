@@ -134,9 +134,13 @@ class Config(ctypes.Structure):
                 ("user", ctypes.c_void_p), ("threads", ctypes.c_int), ("max_alloc", ctypes.c_uint64)]
 
 
+class Arithmetic(ctypes.Structure):
+    _fields_ = [("accumulator_bits", ctypes.c_int), ("saturate", ctypes.c_bool), ("fixed", ctypes.c_bool)]
+
+
 class SessionOptions(ctypes.Structure):
     _fields_ = [("input_shapes", ctypes.c_void_p), ("profile", ctypes.c_bool), ("observer", ctypes.c_void_p),
-                ("observer_user", ctypes.c_void_p)]
+                ("observer_user", ctypes.c_void_p), ("observed", ctypes.c_void_p), ("arithmetic", Arithmetic)]
 
 
 class Layer(ctypes.Structure):

@@ -1,5 +1,6 @@
 /* Every method there is, from the lists that define them. */
 #include "compress/prune/prune.h"
+#include "compress/quant/accumulator.h"
 #include "compress/quant/observer.h"
 #include "compress/quant/weights.h"
 #include "compress/repair/repair.h"
@@ -32,6 +33,12 @@ static const espl_method methods[] = {
 #undef X
 #define X(NAME, name, text) {"saliency", "saliency", name, "", text},
                                 ESPL__SALIENCY_LIST(X)
+#undef X
+#define X(NAME, name, text) {"accumulator", "on_overflow", name, "", text},
+                                    ESPL__OVERFLOW_LIST(X)
+#undef X
+#define X(NAME, name, text) {"emulation", "", name, "", text},
+                                        ESPL__EMULATION_LIST(X)
 #undef X
 };
 

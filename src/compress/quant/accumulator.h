@@ -33,11 +33,15 @@ espl__accumulator espl__accumulator_of(const espl_graph *g, const espl__node *no
 /* Rows that need more than so many bits. */
 int64_t espl__accumulator_failing(const espl_graph *g, const espl__node *node, int bits);
 
-/* What to do with rows that need more. */
-/* X(NAME, name, what it is) */
-#define ESPL__OVERFLOW_LIST(X)                                                              \
-    X(SHRINK, "shrink", "their scales grow, and codes get smaller, until the bits suffice") \
-    X(REFUSE, "refuse", "the network is refused, with a sentence that names the layer")
+/* X(NAME, name, what it is): what to do with rows that need more. */
+#define ESPL__OVERFLOW_LIST(X)                                                                            \
+    X(SHRINK, "shrink", "the scales of rows that do not fit grow, and codes get smaller, until they do") \
+    X(REFUSE, "refuse", "a network of which a row does not fit is refused, with a sentence that names the layer")
+/* X(NAME, name, what it is): the arithmetic of other chips that sessions emulate (espl_arithmetic). */
+#define ESPL__EMULATION_LIST(X)                                                                           \
+    X(WRAP, "wrap", "accumulators of P bits that keep the lower bits of a sum")                           \
+    X(SATURATE, "saturate", "accumulators of P bits that stop at their ends, at every addition")          \
+    X(FIXED, "fixed", "sums become codes by an integer multiplier of 31 bits and a shift: no floating point")
 typedef enum espl__overflow {
 #define X(NAME, name, text) ESPL__OVERFLOW_##NAME,
     ESPL__OVERFLOW_LIST(X)
