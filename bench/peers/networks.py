@@ -235,6 +235,7 @@ NETWORKS = [
     Network("transformer-128x768", transformer(1, 128, 768, 12, 3072), ("qdq", "dyn"), 0.70, kinds=PRODUCTS),
     Network("transformer-128x128", transformer(2, 128, 128, 2, 512), ("qdq", "dyn"), 0.65, kinds=PRODUCTS),
     Network("lstm-2x1500", lstm(2, 1500, 35), ("dyn",), 0.90, 1.0),
+    Network("lstm-2x650", lstm(2, 650, 35), ("dyn",), 0.80, 1.0),
     Network("fc-4096-batch1", fully_connected(4096, 1), ("qdq", "dyn", "q4"), 1.0, 1.0, plain="matmul"),
     Network("fc-4096-batch16", fully_connected(4096, 16), ("qdq", "dyn", "q4"), 1.0, plain="matmul"),
 ]

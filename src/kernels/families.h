@@ -51,7 +51,8 @@
     X(wonly, avx512vnni, AVX512VNNI)   \
     X(bank_conv, avx512vnni, AVX512VNNI) \
     X(bank_conv, avx512vbmi, AVX512VBMI) \
-    X(conv_u8, amx, AMX)
+    X(conv_u8, amx, AMX)               \
+    X(wonly, amx, AMX)
 #else
 #define ESPL__KERNEL_FAMILIES(X) ESPL__KERNEL_FAMILIES_REF(X)
 #endif

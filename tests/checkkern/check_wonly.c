@@ -78,7 +78,7 @@ static void random_case(wonly_case *t) {
     t->c.hostile = one_in(4);
     random_blocks(&t->c);
     if (p->channels > 200) p->channels = 200, t->c.block0 = 0, t->c.block1 = 13;
-    t->c.pixels = between(1, 9);
+    t->c.pixels = one_in(4) ? between(1, 40) : between(1, 9);
     random_matrix(t);
     float *bias = take(SLOT_BIAS, (size_t)round16(p->channels) * sizeof *bias);
     fill_f32(bias, round16(p->channels), 1.0f, t->c.hostile);
