@@ -100,13 +100,12 @@ static espl_status pruned_copy(const task *k, const trial *t, espl_graph **out, 
 espl_status espl__job_repair(job *j, trial *t, espl_diag *diag) {
     espl_status status = ESPL_OK;
     espl_graph *pruned = NULL;
-    bool first = !j->r->repairs && j->repairs.count;
+    bool first = j->r->repair_count < j->repairs.count; /* with them all */
     espl__repair_task work = task_of(&j->k);
     work.graph = t->graph;
     work.decisions = t->decisions;
     if (first) {
-        j->r->repairs =
-            espl__arena_alloc(&j->r->own->arena, sizeof *j->r->repairs * (uint64_t)j->repairs.count);
+        j->r->repairs = espl__arena_alloc(&j->r->own->arena, sizeof *j->r->repairs * ESPL__REPAIR_COUNT);
         if (!j->r->repairs) return espl__nomem(diag, sizeof *j->r->repairs);
         ESPL_TRY(espl__trial_score(&j->k, t, diag));
         ESPL_TRY(note_before(j, t->score, diag));

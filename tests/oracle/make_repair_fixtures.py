@@ -116,7 +116,7 @@ def equalized(p, x):
             read = np.abs(w).reshape(len(w), -1).max(1) if b == "deep" else np.abs(w).reshape(len(w), len(made), -1).max((0, 2))
             s = np.sqrt(made / read)
             if a == "deep":  # a Clip at 6 follows
-                s = np.where(most < 6, np.maximum(s, most / 6), 1)
+                s = np.where(most < 6, np.maximum(s, 1.25 * most / 6), 1)
                 most = most / s
             wide = (slice(None),) + (None,) * (p[a + ".w"].ndim - 1)
             p[a + ".w"] /= s[wide]

@@ -451,6 +451,101 @@ static void texts_are_parsed(void **state) {
     }
 }
 
+/* --- what may go wrong ----------------------------------------------------------------------------------------------------- */
+
+/* Weights of the k-th layer become something extreme. */
+static void spoil(espl_graph *g, int kind) {
+    for (int i = 0, layer = 0; i < g->node_count; i++) {
+        espl__linear l;
+        if (!espl__linear_of(g, g->nodes[i], &l)) continue;
+        float *w = espl__linear_own_weights(g, &l);
+        assert_non_null(w);
+        int64_t count = espl_shape_count(&l.w->shape), row = espl__linear_k(&l);
+        for (int64_t k = 0; k < (kind == 5 ? row : count); k++) /* 5: an empty channel */
+            if (kind == 0 || kind == 5)
+                w[k] = 0;
+            else if (kind == 1)
+                w[k] = 0.25f;
+            else if (kind == 4)
+                w[k] = 1e-40f * (float)(k % 5);
+        if (kind == 2 && layer == 1) w[3] = 1e30f;
+        if (kind == 3 && layer == 1) w[3] = NAN;
+        if (kind == 6 && layer == 1) w[3] = INFINITY;
+        layer++;
+    }
+}
+
+/* Scales are positive numbers, codes are in their range, and zeros of f32 constants that were numbers are. */
+static void check_valid(const espl_graph *g, bool finite_weights) {
+    for (int i = 0; i < g->value_count; i++) {
+        const espl__value *v = g->values[i];
+        int32_t lo, hi;
+        for (int64_t c = 0; espl__is_quantized(v) && c < v->quant.count; c++)
+            if (!(v->quant.scale[c] > 0 && isfinite(v->quant.scale[c]))) fail_msg("scale %g", (double)v->quant.scale[c]);
+        if (!v->constant || v->dtype != ESPL_F32) continue;
+        int64_t n = espl_shape_count(&v->shape);
+        if (v->constant->dtype == ESPL_S8 && espl__is_quantized(v)) {
+            espl__format_range(v->quant.format, &lo, &hi);
+            for (int64_t k = 0; k < n; k++)
+                assert_in_range(((int8_t *)v->constant->data)[k] + 128, lo + 128, hi + 128);
+        }
+        for (int64_t k = 0; finite_weights && v->constant->dtype == ESPL_F32 && k < n; k++)
+            if (!isfinite(((float *)v->constant->data)[k]) && v->uses) fail_msg("a constant is no number");
+    }
+}
+
+static void extremes_are_survived(void **state) {
+    static const char *const kinds[] = {"equalize absorb", "smooth", "adaround 20", "gptq", "batchnorm", "bias"};
+    espl_context *ctx = *state;
+    assert_int_equal(ESPL_COUNT(kinds), ESPL__REPAIR_COUNT);
+    for (int network = 0; network < 2; network++)
+        for (int kind = 0; kind < 7; kind++)
+            for (int k = 0; k < ESPL__REPAIR_COUNT; k++) {
+                espl_graph *g = graph_of(ctx, network ? "tokens" : "network"), *q;
+                espl_dataset *data = data_of(ctx, network ? FIXTURES "words.yaml" : FIXTURES "images.yaml");
+                spoil(g, kind);
+                q = copy_of(g);
+                bool before = espl__repair_stage_of((espl__repair_kind)k) == ESPL__REPAIR_BEFORE;
+                if (!before) quantize(ctx, q, data, 1, kind % 2 ? s8 : s3);
+                repair(ctx, q, before ? NULL : g, kind % 3 ? data : NULL, 1, kinds[k]); /* one sample, perhaps drawn */
+                espl__graph_count_uses(q);
+                check_valid(q, kind != 3 && kind != 6);
+                espl_graph_destroy(&q);
+                espl_graph_destroy(&g);
+                espl_dataset_close(&data);
+            }
+}
+
+/* The same bytes with one thread of plain C and with three on what the machine has. */
+static void threads_and_instruction_sets_change_nothing(void **state) {
+    static const char *const kinds[] = {"adaround 100", "gptq", "batchnorm", NULL};
+    (void)state;
+    espl_graph *done[2];
+    espl_context *ctx[2];
+    const espl__cpu own = espl__cpu_level();
+    for (int i = 0; i < 2; i++) {
+        espl__cpu_use(i ? own : ESPL__CPU_REF);
+        ctx[i] = new_context(i ? 3 : 1);
+        espl_graph *g = graph_of(ctx[i], "network");
+        espl_dataset *data = data_of(ctx[i], FIXTURES "images.yaml");
+        done[i] = repaired(ctx[i], g, data, SAMPLES, s3, kinds);
+        espl_graph_destroy(&g);
+        espl_dataset_close(&data);
+    }
+    assert_int_equal(done[0]->value_count, done[1]->value_count);
+    for (int i = 0; i < done[0]->value_count; i++) {
+        const espl__value *a = done[0]->values[i], *b = done[1]->values[i];
+        if (a->constant)
+            assert_memory_equal(a->constant->data, b->constant->data, espl__tensor_bytes(a->constant));
+        if (espl__is_quantized(a))
+            assert_memory_equal(a->quant.scale, b->quant.scale, sizeof(float) * (size_t)a->quant.count);
+    }
+    for (int i = 0; i < 2; i++) {
+        espl_graph_destroy(&done[i]);
+        espl_context_destroy(&ctx[i]);
+    }
+}
+
 static int open_context(void **state) {
     *state = new_context(2);
     return 0;
@@ -466,6 +561,8 @@ int main(void) {
         ESPL__REPAIR_LIST(X)
 #undef X
         cmocka_unit_test(texts_are_parsed),
+        cmocka_unit_test(extremes_are_survived),
+        cmocka_unit_test(threads_and_instruction_sets_change_nothing),
     };
     return cmocka_run_group_tests(tests, open_context, close_context);
 }

@@ -88,7 +88,10 @@ static bool correct(const correction *k, espl__linear *l, const espl__channels *
         double wanted = espl__channel_mean(want, c), mean = espl__channel_mean(have, c);
         factor[c] = scale ? deviation_ratio(want, have, c) : 1;
         double b = (bias[c] - mean) * factor[c] + wanted;
-        if (!isfinite(b)) continue;
+        if (!isfinite((float)b)) {
+            factor[c] = 1;
+            continue;
+        }
         moved = fmax(moved, fmax(fabs(b - bias[c]), fabs(factor[c] - 1.0)));
         bias[c] = (float)b;
     }

@@ -10,8 +10,8 @@
  * gives both sides the range sqrt(r1_c r2_c). Pairs are done in turn until no factor moves any more.
  *
  * A Clip (Relu6) is homogeneous only for channels that it never clips, which calibration tells: a channel
- * that passes the bound keeps s = 1, another may be scaled as far as the bound lets it, s_c >= largest value
- * / bound.
+ * that passes the bound keeps s = 1, another may be scaled as far as the bound lets it, s_c >= 1.25 *
+ * largest value / bound (1.25: other data go further).
  *
  * With the word `absorb`: f(y) = f(y - a) + a where y >= a >= 0, so what a channel always exceeds goes into
  * the next layer's bias. a = max(0, mean - 3 deviations), as the paper has it for normal values, but never
@@ -20,6 +20,9 @@
 
 #include "compress/repair/linear.h"
 #include "ops/ops.h"
+
+/* What other data may have beyond the largest value seen. */
+static const float headroom = 1.25f;
 
 typedef struct pair {
     espl__linear a, b;
@@ -112,7 +115,7 @@ static float factor_of(const pair *p, int64_t c) {
     if (!(r1 > 0) || !(r2 > 0) || !(s > 1e-6f && s < 1e6f)) return 1;
     if (p->most) {
         if (!(p->most[c] < p->bound)) return 1;
-        s = fmaxf(s, p->most[c] / p->bound);
+        s = fmaxf(s, headroom * p->most[c] / p->bound);
     }
     return s;
 }

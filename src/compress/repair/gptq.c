@@ -18,7 +18,7 @@ typedef struct surgeon {
     int64_t group;  /* the present one */
     double *h, *u;  /* k x k */
     int64_t *order; /* order[i]: the input that comes i-th */
-    double *rows;   /* for each thread k */
+    double *rows;   /* for each thread TOGETHER x k */
 } surgeon;
 
 /* Four sums side by side, added in a fixed order. */
@@ -31,18 +31,25 @@ static double dot(const double *a, const double *b, int64_t n) {
     return (s[0] + s[2]) + (s[1] + s[3]);
 }
 
+enum { TOGETHER = 4 }; /* samples that pass over H at once */
+
 /* Rows [begin, end) of X' X, from the diagonal on. */
 static void moments(void *arg, int64_t begin, int64_t end, int thread) {
     const surgeon *g = arg;
     const espl__rounding *r = g->r;
     int64_t k = r->k;
-    (void)thread;
-    for (int64_t n = 0; n < r->samples; n++) {
-        const float *x = r->x + (n * r->groups + g->group) * k;
+    double *x = g->rows + thread * k * TOGETHER;
+    for (int64_t n = 0; n < r->samples; n += TOGETHER) {
+        for (int64_t s = 0; s < TOGETHER; s++) {
+            const float *from = r->x + ((n + s) * r->groups + g->group) * k;
+            for (int64_t i = begin; i < k; i++)
+                x[s * k + i] = n + s < r->samples ? (double)from[g->order[i]] : 0;
+        }
         for (int64_t i = begin; i < end; i++) {
-            double xi = x[g->order[i]], *h = g->h + i * k;
-            if (xi == 0) continue;
-            for (int64_t j = i; j < k; j++) h[j] += xi * x[g->order[j]];
+            double *h = g->h + i * k, a = x[i], b = x[k + i], c = x[2 * k + i], d = x[3 * k + i];
+            if (a == 0 && b == 0 && c == 0 && d == 0) continue;
+            for (int64_t j = i; j < k; j++)
+                h[j] += (a * x[j] + b * x[k + j]) + (c * x[2 * k + j] + d * x[3 * k + j]);
         }
     }
 }
@@ -111,7 +118,7 @@ static void round_rows(void *arg, int64_t begin, int64_t end, int thread) {
     const surgeon *g = arg;
     const espl__rounding *r = g->r;
     int64_t k = r->k, first = g->group * (r->outputs / r->groups);
-    double *w = g->rows + thread * k;
+    double *w = g->rows + thread * k * TOGETHER;
     for (int64_t o = first + begin; o < first + end; o++) {
         for (int64_t i = 0; i < k; i++) w[i] = r->w[o * k + g->order[i]];
         for (int64_t i = 0; i < k; i++) {
@@ -158,7 +165,7 @@ espl_status espl__gptq(espl_context *ctx, const espl__rounding *r, double dampen
     g.h = espl__alloc(ctx, k * k * sizeof *g.h);
     g.u = espl__alloc(ctx, k * k * sizeof *g.u);
     g.order = espl__alloc(ctx, k * sizeof *g.order);
-    g.rows = espl__alloc(ctx, k * (uint64_t)espl__pool_threads(pool) * sizeof *g.rows);
+    g.rows = espl__alloc(ctx, k * TOGETHER * (uint64_t)espl__pool_threads(pool) * sizeof *g.rows);
     if (!g.h || !g.u || !g.order || !g.rows) status = espl__nomem(diag, k * k * sizeof *g.h);
     for (; g.group < r->groups && status == ESPL_OK; g.group++)
         status = round_group(&g, pool, dampening, order, diag);

@@ -183,6 +183,9 @@ static espl_status round_layer(const espl__repair_task *t, espl__linear *l, cons
     for (int64_t i = 0; i < l->outputs * k; i++) {
         m.step[i] = l->w->quant.scale[espl__scale_at(&walk, espl__linear_at(l, i / k, i % k))];
         m.pruned[i] = m.w[i] == 0;
+        m.w[i] = isnan(m.w[i])
+                     ? 0
+                     : fmaxf(fminf(m.w[i], 2 * (float)r.hi * m.step[i]), 2 * (float)r.lo * m.step[i]);
     }
     ESPL_TRY(collect(t, l, ref, &m.x, &m.y, &r.samples, diag));
     r.w = m.w;
