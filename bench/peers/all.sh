@@ -24,6 +24,7 @@ run memory.py $memory
 run onednn.py $onednn
 for cpu in vnni avx2; do run onednn.py --cpu $cpu $onednn; done
 run sparse.py $sparse
+run weightonly.py $sparse
 run pruned.py $pruned
 run pruned.py --cpu vnni $pruned
 run csr.py $csr

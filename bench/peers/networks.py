@@ -187,16 +187,16 @@ def fully_connected(width, batch):
     return build
 
 
-def four_bits(b, x, w, block=32, columns=None):
+def four_bits(b, x, w, block=32, columns=None, level=4):
     """MatMulNBits: codes 1 to 15 around 8, two in a byte, the lower four bits first; activations may be rounded to s8. w is
-    padded to whole blocks; `columns` are there."""
+    padded to whole blocks; `columns` are there. `level` 1: activations stay f32."""
     out, width = w.shape
     blocks = w.reshape(out, width // block, block)
     scale = np.maximum(np.abs(blocks).max(2), 1e-12) / 7
     codes = (np.rint(blocks / scale[..., None]) + 8).astype(np.uint8)
     packed = codes[..., 0::2] | codes[..., 1::2] << 4
     return b.node("MatMulNBits", x, b.constant(packed), b.constant(scale.reshape(-1).astype(np.float32)), K=columns or width,
-                  N=out, bits=4, block_size=block, accuracy_level=4, domain="com.microsoft")
+                  N=out, bits=4, block_size=block, accuracy_level=level, domain="com.microsoft")
 
 
 # --- the list -----------------------------------------------------------------------------------------------------
