@@ -189,6 +189,28 @@ static void method_repair_EQUALIZE(void **state) {
     absorbs_high_biases(ctx);
 }
 
+/* The normalisation's output is also the graph's and cannot be divided: a Mul comes before its readers. Without outliers
+ * none does. */
+static void puts_a_mul_where_it_must(espl_context *ctx, espl_dataset *data, bool outliers) {
+    espl_graph *g = graph_of(ctx, "tokens"), *changed;
+    espl__value *norm = NULL;
+    for (int i = 0; i < g->node_count; i++)
+        if (espl__node_is(g->nodes[i], "LayerNormalization")) {
+            norm = g->nodes[i]->outputs[0];
+            float *gamma = g->nodes[i]->inputs[1]->constant->data;
+            for (int c = 0; !outliers && c < 16; c++) gamma[c] = 1;
+        }
+    assert_non_null(norm);
+    espl__value *both[] = {g->outputs[0], norm};
+    assert_true(espl__graph_set_io(g, g->inputs, g->input_count, both, 2));
+    changed = copy_of(g);
+    repair(ctx, changed, NULL, data, SAMPLES, "smooth");
+    assert_int_equal(changed->node_count, g->node_count + outliers);
+    same_function(ctx, changed, g, data);
+    espl_graph_destroy(&changed);
+    espl_graph_destroy(&g);
+}
+
 /* Two channels of the normalisation are 60 times the others: at most half of the error. */
 static void method_repair_SMOOTH(void **state) {
     static const struct {
@@ -207,6 +229,8 @@ static void method_repair_SMOOTH(void **state) {
     quantize(ctx, plain, data, SAMPLES, s8);
     quantize(ctx, changed, data, SAMPLES, s8);
     better("smooth", error_of(ctx, plain, g, data, SAMPLES), error_of(ctx, changed, g, data, SAMPLES), 2);
+    puts_a_mul_where_it_must(ctx, data, true);
+    puts_a_mul_where_it_must(ctx, data, false);
     espl_graph_destroy(&plain);
     espl_graph_destroy(&changed);
     espl_graph_destroy(&g);
@@ -368,6 +392,46 @@ static void method_repair_ADAROUND(void **state) {
     free_matrix(ctx, &m);
     on_network(ctx, "adaround", 1.5);
     on_resnet20(ctx, "adaround 300", 8);
+}
+
+/* Groups of inputs with scales of their own, and zeros of a pattern: codes fit the one, and stay 0 in the other. */
+static void groups_and_zeros_are_kept(void **state) {
+    static const char *const kinds[] = {"gptq", "gptq order", "adaround"};
+    espl_context *ctx = *state;
+    espl_dataset *data = data_of(ctx, FIXTURES "words.yaml");
+    const decision how = {.weights = ESPL_FORMAT_S3, .group = 8};
+    for (int pruned = 0; pruned < 2; pruned++)
+        for (size_t k = 0; k < ESPL_COUNT(kinds); k++) {
+            espl_graph *g = graph_of(ctx, "tokens"), *plain, *changed;
+            decision *cut = calloc((size_t)g->node_count, sizeof *cut);
+            for (int i = 0; i < g->node_count; i++) cut[i].pattern = (espl_sparsity){.pattern = ESPL_PATTERN_NM, .n = 2, .m = 4};
+            if (pruned) assert_int_equal(espl__prune_apply(g, cut, NULL), ESPL_OK);
+            plain = repaired(ctx, g, data, SAMPLES, how, (const char *const[]){NULL});
+            changed = repaired(ctx, g, data, SAMPLES, how, (const char *const[]){kinds[k], NULL});
+            int layers = 0, zeros = 0;
+            for (int i = 0; i < g->node_count; i++) {
+                espl__linear l;
+                if (!espl__linear_of(changed, changed->nodes[i], &l)) continue;
+                const float *w = g->nodes[i]->inputs[1]->constant->data;
+                const int8_t *codes = l.w->constant->data;
+                assert_int_equal(l.w->quant.group, 8);
+                assert_memory_equal(l.w->quant.scale, plain->nodes[i]->inputs[1]->quant.scale,
+                                    sizeof(float) * (size_t)l.w->quant.count);
+                for (int64_t e = 0; pruned && e < espl_shape_count(&l.w->shape); e++) {
+                    zeros += w[e] == 0;
+                    assert_true(w[e] != 0 || codes[e] == 0);
+                }
+                layers++;
+            }
+            assert_int_equal(layers, 3);
+            assert_true(!pruned || zeros >= 3 * 16 * 16 / 2);
+            better(kinds[k], error_of(ctx, plain, g, data, SAMPLES), error_of(ctx, changed, g, data, SAMPLES), 1);
+            espl_graph_destroy(&plain);
+            espl_graph_destroy(&changed);
+            espl_graph_destroy(&g);
+            free(cut);
+        }
+    espl_dataset_close(&data);
 }
 
 /* --- after --------------------------------------------------------------------------------------------------------------- */
@@ -546,6 +610,56 @@ static void threads_and_instruction_sets_change_nothing(void **state) {
     }
 }
 
+static int64_t allocations_left;
+
+static void *some_memory(void *user, size_t bytes) {
+    (void)user;
+    return allocations_left-- > 0 ? aligned_alloc(64, (bytes + 63) / 64 * 64) : NULL;
+}
+
+static void give_back(void *user, void *memory) {
+    (void)user;
+    free(memory);
+}
+
+/* Whichever allocation fails, the repair says so and nothing is lost. */
+static void memory_may_run_out(void **state) {
+    static const char *const kinds[] = {"equalize absorb", "smooth", "adaround 2", "gptq", "batchnorm", "bias"};
+    espl_config config = {.threads = 1, .alloc = some_memory, .free = give_back};
+    espl_context *ctx = NULL;
+    (void)state;
+    allocations_left = INT64_MAX;
+    assert_int_equal(espl_context_create(&config, &ctx, NULL), ESPL_OK);
+    for (int k = 0; k < ESPL__REPAIR_COUNT; k++) {
+        espl__repair r = repair_of(kinds[k]);
+        espl_graph *g = graph_of(ctx, k == ESPL__REPAIR_SMOOTH ? "tokens" : "network"), *q = copy_of(g);
+        espl_dataset *data = data_of(ctx, k == ESPL__REPAIR_SMOOTH ? FIXTURES "words.yaml" : FIXTURES "images.yaml");
+        bool before = espl__repair_stage_of(r.kind) == ESPL__REPAIR_BEFORE, done = false;
+        int failed = 0;
+        if (!before) quantize(ctx, q, data, 2, s3);
+        for (int64_t n = 0; !done; n += 1 + n / 16) {
+            espl_graph *copy = copy_of(q);
+            uint64_t held = espl_context_memory(ctx, NULL);
+            espl__repair_task t = {ctx, copy, before ? NULL : g, NULL, NULL, data, 1, 2, NULL, NULL};
+            espl_diag diag = {0};
+            allocations_left = n;
+            espl_status status = espl__repair_apply(&t, &r, &diag);
+            done = allocations_left >= 0;
+            allocations_left = INT64_MAX;
+            if (status != (done ? ESPL_OK : ESPL_NOMEM)) fail_msg("%s, %d: %s", kinds[k], (int)n, diag.message);
+            failed += !done;
+            assert_true(espl_context_memory(ctx, NULL) - held < 1 << 20); /* the graph's own arena may have grown */
+            espl_graph_destroy(&copy);
+        }
+        assert_true(failed > 20);
+        espl_graph_destroy(&q);
+        espl_graph_destroy(&g);
+        espl_dataset_close(&data);
+    }
+    assert_int_equal(espl_context_memory(ctx, NULL), empty_context(1));
+    espl_context_destroy(&ctx);
+}
+
 static int open_context(void **state) {
     *state = new_context(2);
     return 0;
@@ -561,7 +675,9 @@ int main(void) {
         ESPL__REPAIR_LIST(X)
 #undef X
         cmocka_unit_test(texts_are_parsed),
+        cmocka_unit_test(groups_and_zeros_are_kept),
         cmocka_unit_test(extremes_are_survived),
+        cmocka_unit_test(memory_may_run_out),
         cmocka_unit_test(threads_and_instruction_sets_change_nothing),
     };
     return cmocka_run_group_tests(tests, open_context, close_context);
