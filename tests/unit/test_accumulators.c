@@ -247,6 +247,20 @@ static float run_product(espl_context *ctx, const espl_graph *g, const int32_t *
     return y;
 }
 
+/* What the chip's accumulator holds in the end. */
+static int64_t narrow_sum(int64_t start, const int8_t *w, const int32_t *x, int k, espl_arithmetic a) {
+    const int64_t most = (1 << (a.accumulator_bits - 1)) - 1, all = 2 * most + 2;
+    int64_t sum = start;
+    for (int i = -1; i < k; i++) {
+        if (i >= 0) sum += w[i] * x[i];
+        if (a.saturate)
+            sum = sum > most ? most : sum < -most - 1 ? -most - 1 : sum;
+        else
+            while (sum > most || sum < -most - 1) sum += sum > 0 ? -all : all;
+    }
+    return sum;
+}
+
 /* The test is exact: there is an input that P bits hold and P - 1 bits do not. */
 static void one_bit_less_overflows(void **state) {
     enum { K = 40 };
@@ -255,27 +269,31 @@ static void one_bit_less_overflows(void **state) {
     for (uint64_t seed = 0; seed < 40; seed++) {
         bool affine = seed % 2;
         int32_t zero = affine ? (int32_t)(seed * 37 % 256) : 0, lo = affine ? 0 : -128, hi = affine ? 255 : 127;
-        int32_t most[K], least[K];
+        int32_t most[K], least[K], back[K]; /* the third goes up, and comes back down */
         espl__node *n;
         espl_graph *g = product(ctx, seed, K, 1, affine, zero, &n);
-        const int8_t *w = n->inputs[1]->constant->data;
+        int8_t *w = n->inputs[1]->constant->data;
+        for (int i = 0; i < K && seed % 4 > 1; i++) w[i] = (int8_t)abs(w[i]); /* zero points count then */
         int64_t start = ((const int32_t *)n->inputs[2]->constant->data)[0];
         int bits = espl__accumulator_of(g, n).bits, wrong = 0;
         for (int i = 0; i < K; i++) {
             start -= zero * w[i];
             most[i] = w[i] > 0 ? hi : lo;
             least[i] = w[i] > 0 ? lo : hi;
+            back[i] = i < 2 * K / 3 ? most[i] : least[i];
         }
         assert_in_range(bits, 12, 22);
-        for (int end = 0; end < 2; end++) {
-            const int32_t *x = end ? least : most;
+        for (int end = 0; end < 3; end++) {
+            const int32_t *x = end == 2 ? back : end ? least : most;
             int64_t sum = start;
             for (int i = 0; i < K; i++) sum += w[i] * x[i];
             for (int saturate = 0; saturate < 2; saturate++) {
                 espl_arithmetic a = {.accumulator_bits = bits, .saturate = saturate}, less = a;
-                less.accumulator_bits--;
+                less.accumulator_bits -= end == 2 ? 3 : 1;
                 if ((int64_t)run_product(ctx, g, x, zero, a) != sum) fail_msg("seed %d: %d bits", (int)seed, bits);
-                wrong += (int64_t)run_product(ctx, g, x, zero, less) != sum;
+                int64_t narrow = (int64_t)run_product(ctx, g, x, zero, less);
+                if (narrow != narrow_sum(start, w, x, K, less)) fail_msg("seed %d: %d bits", (int)seed, bits - 1);
+                wrong += end < 2 && narrow != sum;
             }
         }
         if (wrong < 2) fail_msg("seed %d: %d bits would have sufficed", (int)seed, bits - 1);
