@@ -92,7 +92,8 @@ typedef struct espl_compress_options {
                               `data` inputs that are drawn (standard normal) */
     int64_t calib_count; /* at most; 0: 512 */
     double max_drop;     /* points (1 = 1 %) the network may lose; < 0: the recipe's, else 1 */
-    const char *observer; /* of activations ("percentile 99.99"); NULL: the recipe's, else minmax */
+    const char *observer; /* of activations ("percentile 99.99"); NULL: the recipe's, else minmax, or mse
+                             where activations have fewer than 8 bits */
     int goal;            /* espl_goal, or -1: the recipe's, else latency */
     int flavour;         /* espl_flavour, or -1: the chip's own */
     const char *recipe;  /* file, or NULL: found here */

@@ -254,6 +254,7 @@ static espl_status begin(job *j, espl_diag *diag) {
     j->k.overflow = r && r->on_overflow ? (espl__overflow)(r->on_overflow - 1) : ESPL__OVERFLOW_SHRINK;
     const char *observer = o->observer ? o->observer : r ? r->observer : NULL;
     char forms[ESPL__OBSERVER_FORMS];
+    j->observer_given = observer != NULL;
     if (observer && !espl__observer_parse(observer, &j->observer))
         return espl__fail(diag, ESPL_INVALID, "observer '%.40s' is none; give one of: %s", observer,
                           espl__observer_forms(forms, sizeof forms));
@@ -288,6 +289,16 @@ static bool needs_ranges(const job *j) {
     return any;
 }
 
+/* Where nobody says: with few codes it pays to let the largest elements saturate (docs/methods.md has the measurements). */
+static espl__observer usual_observer(const job *j) {
+    for (int i = 0; i < j->k.graph->node_count; i++) {
+        const espl_format f = j->decisions[i].activations;
+        if (espl_format_kind_of(f) == ESPL_FORMAT_KIND_INTEGER && espl_format_bits(f) < 8)
+            return (espl__observer){.kind = ESPL__OBSERVER_MSE};
+    }
+    return (espl__observer){.kind = ESPL__OBSERVER_MINMAX};
+}
+
 /* Ranges are those of the pruned network: with fewer products its values are smaller. */
 static espl_status calibrate(job *j, espl_diag *diag) {
     const espl_compress_options *o = j->k.o;
@@ -300,6 +311,7 @@ static espl_status calibrate(job *j, espl_diag *diag) {
     if (!needs_ranges(j)) return ESPL_OK;
     observed = espl__calloc(j->k.ctx, (uint64_t)j->k.graph->value_count + 1, sizeof *observed);
     if (!observed) return espl__nomem(diag, 1);
+    if (!j->observer_given) j->observer = usual_observer(j);
     for (int i = 0; i < j->k.graph->value_count; i++) j->k.ranges[i].observer = j->observer;
     ESPL_TRY(espl__graph_clone(j->k.graph, &pruned, diag));
     ESPL_TRY(espl__prune_apply(pruned, j->decisions, diag));

@@ -28,6 +28,7 @@ typedef struct job {
     espl__recipe *recipe;
     espl_chip *chip; /* if the caller gave none */
     espl__observer observer;
+    bool observer_given; /* by the caller or the recipe */
     decision *decisions;
     const char **why; /* by node; NULL: nothing special */
     espl_damage *alone; /* by node: with it alone quantized; error NaN: not computed */

@@ -489,6 +489,28 @@ static void the_budget_is_kept(void **state) {
     espl_context_destroy(&ctx);
 }
 
+/* With few codes the range of least squared error, else the largest elements, and always what was asked for. */
+static void observers_are_chosen_by_codes(void **state) {
+    static const struct {
+        const char *recipe, *observer, *chosen;
+    } rows[] = {{"layers:\n- {match: '*', format: s8}\n", NULL, "\nobserver: minmax\n"},
+                {"layers:\n- {match: '*', format: s8, activations: u4}\n", NULL, "\nobserver: mse\n"},
+                {"observer: kl\nlayers:\n- {match: '*', format: s8, activations: u4}\n", NULL, "\nobserver: kl\n"},
+                {"observer: kl\nlayers:\n- {match: '*', format: s8}\n", "percentile 99", "\nobserver: percentile 99\n"}};
+    (void)state;
+    espl_context *ctx = new_context(1);
+    make_task(ctx);
+    task_files t = open_task(ctx, "data.yaml", "cortex-a76");
+    for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
+        put_text("observer.yaml", rows[i].recipe);
+        espl_result *r = compress_task(ctx, &t, (espl_compress_options){.max_drop = 100, .goal = -1, .flavour = ESPL_FLAVOUR_ORT_X86, .recipe = in_folder("observer.yaml"), .observer = rows[i].observer});
+        if (!strstr(r->recipe, rows[i].chosen)) fail_msg("%s", r->recipe);
+        espl_result_destroy(&r);
+    }
+    close_task(&t);
+    espl_context_destroy(&ctx);
+}
+
 static bool stop_at_once(void *user, const char *what, int64_t done, int64_t total) {
     (void)what, (void)total;
     *(int64_t *)user += done > 0;
@@ -756,6 +778,7 @@ int main(void) {
         cmocka_unit_test(goals_flavours_and_data),
         cmocka_unit_test(recipes_repeat_the_result),
         cmocka_unit_test(the_budget_is_kept),
+        cmocka_unit_test(observers_are_chosen_by_codes),
         cmocka_unit_test(refusals_are_sentences),
         cmocka_unit_test(memory_may_run_out_anywhere),
         cmocka_unit_test(killed_writers_leave_whole_folders),

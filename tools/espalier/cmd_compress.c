@@ -61,7 +61,8 @@ static const option options[] = {
      .offset = offsetof(compress_options, observer),
      .argument = "NAME",
      .help = "how ranges of activations follow from the samples: minmax, average [MOMENTUM], percentile [PER CENT], mse "
-             "or kl; docs/methods.md says what each is (default: what the recipe says, else minmax)"},
+             "or kl; docs/methods.md says what each is (default: what the recipe says, else minmax, or mse where "
+             "activations have fewer than 8 bits)"},
     {.name = "max-drop",
      .kind = OPTION_NUMBER,
      .offset = offsetof(compress_options, max_drop),
