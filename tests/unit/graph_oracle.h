@@ -6,8 +6,17 @@
 
 #include "graph_random.h"
 
+#include "compress/quant/weights.h"
+
+static inline bool on_integers(espl_format f) { return espl_format_kind_of(f) == ESPL_FORMAT_KIND_INTEGER; }
+
+/* The code, or in formats whose codes are no integers the number before the scale. */
 static inline double round_to_grid(double x, double scale, int32_t zero, espl_format format) {
-    double lo = format == ESPL_FORMAT_U8 ? 0 : -128, hi = lo + 255, q = nearbyint(x / scale) + zero;
+    int bits = espl_format_bits(format);
+    if (!on_integers(format)) return espl__format_round(format, (float)(x / scale)); /* test_formats has numpy's word */
+    double lo = espl_format_is_signed(format) ? -ldexp(1, bits - 1) : 0, hi = lo + ldexp(1, bits) - 1;
+    if (bits == 16) lo = -hi;
+    double q = nearbyint(x / scale) + zero;
     return q < lo ? lo : q > hi ? hi : q;
 }
 
@@ -22,11 +31,21 @@ static inline float *real_of(const espl__value *v) {
         double code = t->dtype == ESPL_S8   ? ((const int8_t *)t->data)[i]
                       : t->dtype == ESPL_U8 ? ((const uint8_t *)t->data)[i]
                       : t->dtype == ESPL_S32 ? ((const int32_t *)t->data)[i]
+                      : t->dtype == ESPL_S16 ? ((const int16_t *)t->data)[i]
                                              : 0;
-        if (espl__is_quantized(v))
+        if (t->dtype == ESPL_F16 || t->dtype == ESPL_BF16) {
+            uint16_t bits = ((const uint16_t *)t->data)[i];
+            out[i] = t->dtype == ESPL_F16 ? espl__half_to_float(bits) : espl__bfloat_to_float(bits);
+        } else if (v->quant.format == ESPL_FORMAT_TF32) {
+            out[i] = ((const float *)t->data)[i];
+        } else if (espl__is_quantized(v)) {
+            code = on_integers(v->quant.format) ? code : espl__format_decode(v->quant.format, (int32_t)code);
             out[i] = (float)((code - (v->quant.zero ? v->quant.zero[c] : 0)) * v->quant.scale[c]);
-        else
+            if (v->quant.offset) out[i] += v->quant.offset[c];
+        }
+        else {
             memcpy(&out[i], (const char *)t->data + 4 * i, 4);
+        }
     }
     return out;
 }
@@ -194,7 +213,16 @@ static inline void quantize_by_range(rig *r, espl__value *v, double lo, double h
     lo = fmin(lo, 0);
     hi = fmax(hi, 0);
     if (hi - lo < 1e-6) hi = lo + 1;
-    if (chance(r, 50)) {
+    if (!v->constant && chance(r, 10)) {
+        int bits = (int)pick(r, 2, 7);
+        float scale = (float)((hi - lo) / ((1 << bits) - 1));
+        quantize_value(r, v, (espl_format)(ESPL_FORMAT_U2 + bits - 2), scale, (int32_t)nearbyint(-lo / scale));
+    } else if (!v->constant && chance(r, 8)) {
+        static const espl_format others[] = {ESPL_FORMAT_F16, ESPL_FORMAT_BF16, ESPL_FORMAT_TF32, ESPL_FORMAT_E4M3, ESPL_FORMAT_E5M2,
+                                             ESPL_FORMAT_S16, ESPL_FORMAT_LOG6, ESPL_FORMAT_ULOG6, ESPL_FORMAT_S5, ESPL_FORMAT_S3};
+        espl_format f = others[pick(r, 0, (int)ESPL_COUNT(others) - 1)];
+        quantize_value(r, v, f, espl__format_is_float(f) ? 1 : (float)fmax(-lo, hi) / espl__format_largest(f), 0);
+    } else if (chance(r, 50)) {
         float scale = (float)((hi - lo) / 255);
         quantize_value(r, v, ESPL_FORMAT_U8, scale, (int32_t)nearbyint(-lo / scale));
     } else {
@@ -242,6 +270,17 @@ static inline void quantize_weights_of(rig *r, espl__node *n) {
     espl__value *w = n->inputs[1], *x = n->inputs[0], *b = n->input_count > 2 ? n->inputs[2] : NULL;
     if (!w->constant || espl__is_quantized(w) || !chance(r, 90)) return;
     int axis = n->op->weight_axis ? n->op->weight_axis(n, 1) : -1;
+    if (chance(r, 15)) { /* any format of weights, perhaps without kernels for its codes */
+        espl_format f;
+        do f = (espl_format)pick(r, 1, ESPL_FORMAT_COUNT - 1);
+        while (f == ESPL_FORMAT_S32 || (!espl_format_is_signed(f) && f != ESPL_FORMAT_BINARY01));
+        espl__weight_plan plan = {.format = f, .axis = chance(r, 75) ? axis : -1};
+        espl__quant grid;
+        assert_true(espl__weight_grid(r->g, w->constant, &plan, &grid));
+        w->constant = espl__weight_codes(r->g, w->constant, &grid, &plan);
+        assert_true(w->constant && espl__graph_copy_quant(r->g, w, &grid));
+        return;
+    }
     quantize_constant_of(r, w, chance(r, 75) ? axis : -1, chance(r, 85) ? ESPL_FORMAT_S8 : (espl_format)(ESPL_FORMAT_S2 + pick(r, 0, 5)));
     if (w->quant.format == ESPL_FORMAT_S8 && chance(r, 10)) shift_to_u8(r, w);
     if (!b || !espl__is_quantized(x) || b->shape.rank != 1 || !chance(r, 80)) return;
