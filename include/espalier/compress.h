@@ -98,6 +98,12 @@ typedef struct espl_compress_options {
     int flavour;         /* espl_flavour, or -1: the chip's own */
     const char *recipe;  /* file, or NULL: found here */
     const char *repair;  /* repairs with commas between ("equalize, bias"), or NULL: the recipe's, else none */
+
+    const char *formats; /* "s8,s4,s2": each layer gets one of these, by search, and the rest from the recipe if there
+                            is one; NULL: no search */
+    double size;         /* with formats: the file may have so many bytes, below 1 such a share of the f32 file, and
+                            max_drop is 100 unless given; 0: as few as max_drop allows */
+    bool curve;          /* with formats: score against size of uniform and of mixed networks, too */
     const espl_shape *input_shapes; /* as in espl_session_options */
     espl_progress progress;
     void *user;
@@ -107,6 +113,7 @@ typedef struct espl_compress_options {
 typedef struct espl_damage {
     double error; /* relative L2 error */
     double kl;    /* mean Kullback-Leibler divergence of the classes' probabilities, in nats; NaN: no classes */
+    double soft;  /* the same of probabilities at a temperature of 4: on few samples it ranks layers as kl does on many */
     double drop;  /* points of top-1 lost; NaN: no labels */
 } espl_damage;
 
@@ -130,6 +137,17 @@ typedef struct espl_repair_effect {
     double score_before, score_after;
     double seconds; /* that it took */
 } espl_repair_effect;
+
+/* A network on the way: all layers in one format, or each in its own. */
+typedef struct espl_curve_point {
+    const char *name; /* of the format, or "mixed" */
+    bool mixed;
+    uint64_t bytes;
+    double ms, joules;  /* 0 with goal size */
+    double score, drop; /* as in espl_result */
+    double loss;        /* mean cross-entropy of the labels; NaN: none */
+    double damage;      /* sum of what each layer's format does alone */
+} espl_curve_point;
 
 typedef struct espl_result {
     espl_graph *graph; /* compressed */
@@ -155,6 +173,10 @@ typedef struct espl_result {
     int64_t macs, params, weights, zeros;
     espl_flavour flavour;
     const char *chip, *data, *recipe; /* recipe: YAML text */
+    espl_curve_point *curve;
+    int curve_count;
+    int64_t search_samples;             /* that layers were measured on in each format; 0: no search */
+    double search_damage, search_bound; /* sum over the layers, and what no choice at this cost can go below */
     struct espl__result_private *own;
 } espl_result;
 
@@ -179,7 +201,7 @@ typedef struct espl_blame_layer {
 } espl_blame_layer;
 
 typedef struct espl_blame {
-    espl_blame_layer *layers; /* quantized ones, the most damage alone first: by kl, without classes by error */
+    espl_blame_layer *layers; /* quantized ones, the most damage alone first: by soft, without classes by error */
     int count;
     espl_damage whole; /* all layers quantized */
     int64_t samples;

@@ -1,5 +1,6 @@
 /* The main job: decide for every layer, try, measure, undo what does not pay or costs too much accuracy. */
 #include "compress/job.h"
+#include "compress/mixed/mixed.h"
 #include "compress/probe.h"
 
 #include <inttypes.h>
@@ -207,6 +208,8 @@ static espl_status open_recipe(job *j, espl_diag *diag) {
     espl_status status = ESPL_OK;
     if (j->o.recipe) status = espl__recipe_read(j->k.ctx, j->o.recipe, &j->recipe, diag);
     if (status != ESPL_OK) return status;
+    if (!j->o.formats && (j->o.size > 0 || j->o.curve))
+        return espl__fail(diag, ESPL_INVALID, "a size and a curve are for a search, and it needs formats to choose from");
     if (!j->recipe && (!j->o.data || !(j->o.chip || j->fallback_chip)))
         return espl__fail(diag, ESPL_INVALID, "without a recipe there must be a chip and data");
     if (!j->o.chip) {
@@ -248,7 +251,7 @@ static espl_status begin(job *j, espl_diag *diag) {
     if (status != ESPL_OK) return status;
     int flavour = o->flavour;
     const espl__recipe *r = j->recipe;
-    if (j->o.max_drop < 0) j->o.max_drop = r && r->max_drop ? *r->max_drop : 1;
+    if (j->o.max_drop < 0) j->o.max_drop = r && r->max_drop ? *r->max_drop : o->size > 0 ? 100 : 1;
     if (j->o.goal < 0) j->o.goal = r && r->goal != ESPL__GOAL_UNSET ? (int)r->goal - 1 : ESPL_GOAL_LATENCY;
     j->k.accumulator = r ? (int)r->accumulator : 0;
     j->k.overflow = r && r->on_overflow ? (espl__overflow)(r->on_overflow - 1) : ESPL__OVERFLOW_SHRINK;
@@ -382,9 +385,13 @@ espl_status espl_compress(espl_context *ctx, const espl_graph *graph, const espl
     j.k.graph = prepared;
     if (status != ESPL_OK) goto done;
     ESPL_TRY(espl__trial_build(&j.k, f32, &j.before, diag));
-    ESPL_TRY(rebuild(&j, &j.now, diag));
-    ESPL_TRY(keep_budget(&j, diag));
-    ESPL_TRY(undo_what_does_not_pay(&j, diag));
+    if (options->formats) {
+        ESPL_TRY(espl__mixed_search(&j, diag));
+    } else {
+        ESPL_TRY(rebuild(&j, &j.now, diag));
+        ESPL_TRY(keep_budget(&j, diag));
+        ESPL_TRY(undo_what_does_not_pay(&j, diag));
+    }
     ESPL_TRY(espl__job_result(&j, diag));
     *out = j.r;
     j.r = NULL;

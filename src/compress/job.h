@@ -52,6 +52,8 @@ ESPL_NODISCARD espl_status espl__job_repair(job *j, trial *t, espl_diag *diag);
 
 /* What each layer got and why, the recipe that says the same, and the totals. */
 ESPL_NODISCARD espl_status espl__job_result(job *j, espl_diag *diag);
+/* Bytes of the f32 network's file. */
+uint64_t espl__job_bytes_before(const job *j);
 
 struct probe;
 /* The damage that each quantized layer does when it alone is quantized, into j->alone; and the layers, worst first

@@ -1,4 +1,5 @@
 /* Every method there is, from the lists that define them. */
+#include "compress/mixed/mixed.h"
 #include "compress/prune/prune.h"
 #include "compress/quant/accumulator.h"
 #include "compress/quant/observer.h"
@@ -33,6 +34,9 @@ static const espl_method methods[] = {
 #undef X
 #define X(NAME, name, text) {"saliency", "saliency", name, "", text},
                                 ESPL__SALIENCY_LIST(X)
+#undef X
+#define X(NAME, name, parameters, text) {"search", "", name, parameters, text},
+        ESPL__SEARCH_LIST(X)
 #undef X
 #define X(NAME, name, text) {"accumulator", "on_overflow", name, "", text},
                                     ESPL__OVERFLOW_LIST(X)

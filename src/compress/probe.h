@@ -21,12 +21,13 @@ void espl__probe_close(probe *p);
 /* Runs `graph` on the same samples. */
 ESPL_NODISCARD espl_status espl__probe_measure(const probe *p, const espl_graph *graph, espl_damage *out,
                                                espl_diag *diag);
-/* What a search may add up over layers: the divergence, and without classes the square of the relative error,
- * which for small independent disturbances add up too. Outputs that are no numbers count as very bad. */
+/* What a search may add up over layers: the softened divergence, and without classes the square of the
+ * relative error, which for small independent disturbances add up too. Outputs that are no numbers count as
+ * very bad. */
 double espl__damage_sum(const espl_damage *d);
-/* Mean divergence sum p log(p/q), in nats, of `b` from `a`: `rows` outputs of `size` logits, or of
- * probabilities. */
-double espl__divergence(const float *a, const float *b, int64_t rows, int64_t size);
+/* Mean divergence sum p log(p/q), in nats, of `b` from `a`: `rows` outputs of `size` logits z, or of
+ * probabilities exp(z), with p ~ exp(z / temperature). */
+double espl__divergence(const float *a, const float *b, int64_t rows, int64_t size, double temperature);
 /* |a - b| / |b| */
 double espl__relative_error(const float *a, const float *b, int64_t count);
 

@@ -71,6 +71,7 @@ static const cyaml_schema_field_t layer_fields[] = {
     ENUM_FIELD("grid", OPTIONAL, espl__recipe_layer, grid, grid_names),
     ENUM_FIELD("fit", OPTIONAL, espl__recipe_layer, fit, fit_names),
     ENUM_FIELD("round", OPTIONAL, espl__recipe_layer, round, round_names),
+    CYAML_FIELD_STRING_PTR("note", TEXT | OPTIONAL, espl__recipe_layer, note, 0, 1000),
     CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t layer_schema = {

@@ -52,6 +52,7 @@ typedef struct espl__recipe_layer {
     espl__recipe_grid grid;
     espl__recipe_fit fit;
     espl__recipe_round round;
+    char *note; /* NULL: none */
 } espl__recipe_layer;
 
 /* Strings and lists belong to the recipe when it was read. A caller may also fill one of its own and emit it.

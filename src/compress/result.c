@@ -107,7 +107,7 @@ static espl_status list_layers(job *j, espl_diag *diag) {
                               .format_before = "f32",
                               .format_after = "",
                               .why = "",
-                              .alone = {NAN, NAN, NAN}};
+                              .alone = {NAN, NAN, NAN, NAN}};
     for (int i = 0; i < g->node_count; i++) {
         espl_layer_choice l;
         describe_layer(j, g->nodes[i], &l);
@@ -189,8 +189,12 @@ static espl_status write_recipe(job *j, espl_diag *diag) {
     for (int i = 0; i < g->node_count; i++) {
         const decision *d = &j->decisions[i];
         const espl__node *n = g->nodes[i];
-        bool follows = espl__is_layer(n) ? same_row(d, &rule) : d->integer == rule.integer;
-        if (n->name[0] && !follows) out.layers[out.layer_count++] = recipe_row(j, n->name, d);
+        bool layer = espl__is_layer(n), searched = layer && j->o.formats;
+        bool follows = layer ? same_row(d, &rule) && !searched : d->integer == rule.integer;
+        if (!n->name[0] || follows) continue;
+        out.layers[out.layer_count] = recipe_row(j, n->name, d);
+        if (searched) out.layers[out.layer_count].note = (char *)j->why[i];
+        out.layer_count++;
     }
     espl__buffer_init(&text, j->k.ctx);
     char repairs[ESPL__REPAIR_COUNT][ESPL__REPAIR_TEXT], *list[ESPL__REPAIR_COUNT];
@@ -206,10 +210,14 @@ static espl_status write_recipe(job *j, espl_diag *diag) {
     return status;
 }
 
+uint64_t espl__job_bytes_before(const job *j) {
+    struct stat st;
+    return stat(j->k.graph->file, &st) == 0 ? (uint64_t)st.st_size : j->before.bytes;
+}
+
 espl_status espl__job_result(job *j, espl_diag *diag) {
     static const char *const metrics[] = {"top1", "agreement", "similarity", "none"};
     espl_result *r = j->r;
-    struct stat st;
     r->metric = metrics[j->k.metric];
     r->score_before = j->k.reference_score;
     r->score_after = j->now.score;
@@ -220,7 +228,7 @@ espl_status espl__job_result(job *j, espl_diag *diag) {
     r->before = j->k.reference;
     r->after = j->now.scores;
     r->eval_samples = j->k.samples;
-    r->bytes_before = stat(j->k.graph->file, &st) == 0 ? (uint64_t)st.st_size : j->before.bytes;
+    r->bytes_before = espl__job_bytes_before(j);
     r->bytes_after = j->now.bytes;
     r->ms_before = j->before.ms;
     r->ms_after = j->now.ms;

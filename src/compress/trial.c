@@ -140,8 +140,9 @@ espl_status espl__trial_build(task *k, const decision *decisions, trial *t, espl
     *t = (trial){.decisions = espl__calloc(k->ctx, nodes + 1, sizeof *decisions),
                  .choices = espl__calloc(k->ctx, nodes + 1, sizeof(choice)),
                  .shrunk = espl__calloc(k->ctx, nodes + 1, sizeof(int64_t)),
-                 .node_ms = espl__calloc(k->ctx, nodes + 1, sizeof(double))};
-    if (!t->decisions || !t->choices || !t->shrunk || !t->node_ms)
+                 .node_ms = espl__calloc(k->ctx, nodes + 1, sizeof(double)),
+                 .node_joules = espl__calloc(k->ctx, nodes + 1, sizeof(double))};
+    if (!t->decisions || !t->choices || !t->shrunk || !t->node_ms || !t->node_joules)
         return espl__nomem(diag, nodes * sizeof *decisions);
     memcpy(t->decisions, decisions, nodes * sizeof *decisions);
     ESPL_TRY(espl__graph_clone(k->graph, &t->graph, diag));
@@ -168,6 +169,7 @@ void espl__trial_free(task *k, trial *t) {
     espl__free(k->ctx, t->choices);
     espl__free(k->ctx, t->shrunk);
     espl__free(k->ctx, t->node_ms);
+    espl__free(k->ctx, t->node_joules);
     *t = (trial){0};
 }
 
@@ -263,6 +265,7 @@ static espl_status model(task *k, trial *t, espl_diag *diag) {
         double seconds = espl_chip_layer_seconds(k->o->chip, &l),
                joules = espl_chip_layer_joules(k->o->chip, &l);
         t->node_ms[n->origin] = 1e3 * seconds;
+        t->node_joules[n->origin] = joules;
         t->ms += 1e3 * seconds;
         t->joules += joules;
     }

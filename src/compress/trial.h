@@ -49,6 +49,7 @@ typedef struct trial {
     double ms, joules;  /* whole network; 0 if not known */
     choice *choices;    /* by node, as on this machine; only where times are measured */
     double *node_ms;    /* by node of the graph; fused nodes count with the one they went into */
+    double *node_joules; /* likewise, modelled */
     uint64_t bytes;     /* as an .espl file */
 } trial;
 

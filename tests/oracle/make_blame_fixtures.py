@@ -5,8 +5,8 @@ tests/fixtures/blame/{model.onnx, samples.npy, labels.npy, data.yaml, sensitivit
     bench/peers/.venv/bin/python tests/oracle/make_blame_fixtures.py
 
 Only weights are rounded: symmetric, one scale max|w| / (2^(bits-1) - 1) for each output channel, in single precision as
-the definition says; half to even. sensitivity.csv has the Kullback-Leibler divergence (nats, mean over samples) and the
-relative L2 error of the logits with one layer in one format, blame.csv with all in s4: of each layer the
+the definition says; half to even. sensitivity.csv has the Kullback-Leibler divergence (nats, mean over samples), that at a temperature of 4,
+and the relative L2 error of the logits with one layer in one format, blame.csv with all in s4: of each layer the
 signal-to-noise ratio of its output inside the quantized network, and what is lost with it alone quantized or spared.
 """
 import pathlib
@@ -37,17 +37,22 @@ def layers_of(weights, biases, x):
     return outputs
 
 
-def log_softmax(z):
+def log_softmax(z, temperature=1):
+    z = z / temperature
     z = z - z.max(axis=1, keepdims=True)
     return z - np.log(np.exp(z).sum(axis=1, keepdims=True))
 
 
+def divergence(reference, z, temperature):
+    p, q = log_softmax(reference, temperature), log_softmax(z, temperature)
+    return (np.exp(p) * (p - q)).sum(axis=1).mean()
+
+
 def damage(reference, z, labels):
-    p, q = log_softmax(reference), log_softmax(z)
-    kl = (np.exp(p) * (p - q)).sum(axis=1).mean()
+    kl, soft = divergence(reference, z, 1), divergence(reference, z, 4)
     error = np.linalg.norm(z - reference) / np.linalg.norm(reference)
     drop = 100 * ((reference.argmax(1) == labels).mean() - (z.argmax(1) == labels).mean())
-    return kl, error, drop
+    return kl, soft, error, drop
 
 
 def write_model(weights, biases):
@@ -81,16 +86,16 @@ def main():
     np.save(FOLDER / "labels.npy", labels)
     (FOLDER / "data.yaml").write_text("kind: npy\npath: samples.npy\nlabels: labels.npy\n")
     with open(FOLDER / "sensitivity.csv", "w") as out:
-        print("layer,bits,kl,error", file=out)
+        print("layer,bits,kl,soft,error", file=out)
         for i, name in enumerate(NAMES):
             for bits in range(2, 9):
                 changed = [quantized(w, bits) if k == i else w for k, w in enumerate(weights)]
-                kl, error, _ = damage(reference[-1], layers_of(changed, biases, x)[-1], labels)
-                print(f"{name},{bits},{kl:.10e},{error:.10e}", file=out)
+                kl, soft, error, _ = damage(reference[-1], layers_of(changed, biases, x)[-1], labels)
+                print(f"{name},{bits},{kl:.10e},{soft:.10e},{error:.10e}", file=out)
     rounded = [quantized(w, 4) for w in weights]
     noisy = layers_of(rounded, biases, x)
     with open(FOLDER / "blame.csv", "w") as out:
-        print("layer,sqnr_db,alone_kl,alone_error,alone_drop,spared_kl,spared_error,spared_drop", file=out)
+        print("layer,sqnr_db,alone_kl,alone_soft,alone_error,alone_drop,spared_kl,spared_soft,spared_error,spared_drop", file=out)
         for i, name in enumerate(NAMES):
             sqnr = 10 * np.log10((reference[i] ** 2).sum() / ((noisy[i] - reference[i]) ** 2).sum())
             alone = layers_of([rounded[k] if k == i else w for k, w in enumerate(weights)], biases, x)[-1]

@@ -1,17 +1,18 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "curve.h"
 #include "files.h"
 #include "inputs.h"
 #include "report.h"
 #include "text.h"
 
 typedef struct compress_options {
-    const char *chip, *data, *calib, *recipe, *repair, *folder, *observer;
+    const char *chip, *data, *calib, *recipe, *repair, *folder, *observer, *formats;
     int64_t calib_count;
-    double max_drop;
+    double max_drop, size;
     int goal, flavour;
-    text_list shapes;
+    text_list shapes, curves;
 } compress_options;
 
 static const compress_options defaults = {.max_drop = -1, .goal = -1, .flavour = -1};
@@ -88,14 +89,39 @@ static const option options[] = {
      .kind = OPTION_TEXT,
      .offset = offsetof(compress_options, repair),
      .argument = "LIST",
-     .help = "repairs after quantization, with commas between: equalize, smooth, adaround, gptq, batchnorm, bias "
-             "(docs/methods.md; default: what the recipe says, else none)"},
+     .help =
+         "repairs after quantization, with commas between: equalize, smooth, adaround, gptq, batchnorm, bias "
+         "(docs/methods.md; default: what the recipe says, else none)"},
     {.name = "recipe",
      .kind = OPTION_TEXT,
      .offset = offsetof(compress_options, recipe),
      .argument = "NAME|FILE",
-     .help = "what to do with each layer, instead of finding it out: a file (docs/recipes.md), or a ready recipe such as "
+     .help = "what to do with each layer, instead of finding it out: a file (docs/recipes.md), or a ready "
+             "recipe such as "
              "bank-2-16-s8"},
+    {.name = "formats",
+     .kind = OPTION_TEXT,
+     .offset = offsetof(compress_options, formats),
+     .argument = "LIST",
+     .help =
+         "gives each layer its own of these formats, as in s8,s4,s2: the search for the smallest network (or "
+         "fastest, see --goal) within --max-drop; with --recipe the layers that it leaves in f32 stay so"},
+    {.name = "size",
+     .kind = OPTION_NUMBER,
+     .offset = offsetof(compress_options, size),
+     .argument = "BYTES|SHARE",
+     .least = 1e-9,
+     .most = 1e15,
+     .help = "with --formats: the best network whose file has at most so many bytes, or, below 1, such a "
+             "share of the "
+             "f32 file"},
+    {.name = "curve",
+     .kind = OPTION_LIST,
+     .offset = offsetof(compress_options, curves),
+     .argument = "FILE",
+     .help = "with --formats: writes score against size of networks in one format and of mixed ones, drawn "
+             "(.svg) or as "
+             "figures (.json, .csv); may be given several times"},
     SHAPE_OPTION(compress_options),
     {0},
 };
@@ -124,6 +150,11 @@ static espl_status open_all(cli *c, const compress_options *o, job *j) {
     if (!o->recipe && !o->chip) return usage_fail(c, "--chip NAME|FILE is missing");
     if (!o->recipe && !o->data)
         return usage_fail(c, "--data DATA is missing; only with --recipe can there be none");
+    if (!o->formats && (o->size > 0 || o->curves.count))
+        return usage_fail(c, "--size and --curve need --formats LIST to choose from");
+    for (int i = 0; i < o->curves.count; i++)
+        if (!curve_kind(o->curves.item[i]))
+            return usage_fail(c, "--curve: '%s' is no .svg, .json or .csv file", o->curves.item[i]);
     status = espl_graph_read(c->ctx, c->operands[0], &j->graph, &c->diag);
     if (status == ESPL_OK) status = espl_result_check_folder(c->ctx, o->folder, &c->diag);
     if (status == ESPL_OK && o->data) status = espl_dataset_open(c->ctx, o->data, &j->data, &c->diag);
@@ -146,6 +177,9 @@ static espl_status compress(cli *c, const compress_options *o, job *j) {
         .flavour = o->flavour,
         .recipe = o->recipe,
         .repair = o->repair,
+        .formats = o->formats,
+        .size = o->size,
+        .curve = o->curves.count > 0,
         .input_shapes = j->shapes,
         .progress = progress_update,
         .user = &c->progress,
@@ -169,6 +203,8 @@ static espl_status run(cli *c, const void *given) {
     text = json_text(report);
     json_decref(report);
     status = text ? espl_result_write(c->ctx, j.result, o->folder, text, &c->diag) : nomem(c);
+    for (int i = 0; i < o->curves.count && status == ESPL_OK; i++)
+        status = curve_write(c, o->curves.item[i], c->operands[0], j.result);
     if (status == ESPL_OK && c->common.json)
         status = json_print(c, report_value(j.result, &settings));
     else if (status == ESPL_OK && !report_print(j.result, &settings, stdout))
@@ -200,6 +236,14 @@ const command command_compress = {
              "tools), recipe.yaml (what was done, to be done again with --recipe) and report.json. They "
              "appear together at "
              "the end or not at all. The table says of every layer what was chosen and why.\n\n"
+             "With --formats a format is looked for layer by layer: each layer alone in each format is run "
+             "on some "
+             "calibration samples, which gives the divergence of the output; a knapsack takes the formats "
+             "with the "
+             "least sum of these within a size (or time, or energy), and the size is halved towards the "
+             "smallest whose "
+             "real score keeps --max-drop. The recipe that it writes has a row for each layer, with a note "
+             "why.\n\n"
              "Without labels the drop is measured against the f32 model: 1 - top-1 agreement, or the "
              "relative error.\n\n"
              "With --recipe everything is done as it says: patterns of zeros (docs/recipes.md), formats, "
@@ -209,5 +253,7 @@ const command command_compress = {
     .example = "espalier compress examples/digits.onnx --chip host --data digits -o small\n"
                "espalier compress examples/digits.onnx --recipe bank-2-16-s8 -o sparse\n"
                "espalier compress model.onnx --chip x86-avx512-vnni --data test.yaml --calib train.yaml "
-               "--max-drop 0.5 -o small",
+               "--max-drop 0.5 -o small\n"
+               "espalier compress model.onnx --chip host --data test.yaml --goal size --formats s8,s6,s4 "
+               "--curve c.svg -o mixed",
 };

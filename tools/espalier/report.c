@@ -65,6 +65,34 @@ static json_t *repair_value(const espl_repair_effect *e) {
     return row;
 }
 
+json_t *curve_value(const espl_result *r) {
+    json_t *points = json_array();
+    for (int i = 0; i < r->curve_count; i++) {
+        const espl_curve_point *p = &r->curve[i];
+        json_t *point = json_object();
+        put(point, "name", text_value(p->name));
+        put(point, "mixed", json_boolean(p->mixed));
+        put(point, "bytes", json_integer((json_int_t)p->bytes));
+        put(point, "ms", known(p->ms));
+        put(point, "joules", known(p->joules));
+        put(point, "score", number_value(p->score));
+        put(point, "drop", number_value(p->drop));
+        put(point, "loss", number_value(p->loss));
+        put(point, "damage", number_value(p->damage));
+        push(points, point);
+    }
+    return points;
+}
+
+static json_t *search_value(const espl_result *r) {
+    json_t *root = json_object();
+    put(root, "samples", json_integer(r->search_samples));
+    put(root, "damage", number_value(r->search_damage));
+    put(root, "bound", number_value(r->search_bound));
+    put(root, "curve", curve_value(r));
+    return root;
+}
+
 json_t *report_value(const espl_result *r, const report_settings *s) {
     json_t *root = json_object(), *layers = json_array();
     for (int i = 0; i < r->layer_count; i++) push(layers, layer_value(&r->layers[i]));
@@ -99,6 +127,7 @@ json_t *report_value(const espl_result *r, const report_settings *s) {
     json_t *repairs = json_array();
     for (int i = 0; i < r->repair_count; i++) push(repairs, repair_value(&r->repairs[i]));
     put(root, "repairs", repairs);
+    if (r->search_samples) put(root, "search", search_value(r));
     put(root, "layers", layers);
     return root;
 }
@@ -203,6 +232,15 @@ static void print_accuracy(const espl_result *r, FILE *out) {
     }
 }
 
+/* How near the knapsack's solution is to the best there may be. */
+static void print_search(const espl_result *r, FILE *out) {
+    double above = r->search_bound > 0 ? r->search_damage / r->search_bound - 1 : 0;
+    fprintf(out,
+            "%-16s each layer measured alone in each on %" PRId64
+            " samples; no choice at this cost does better by more than %.2g %%\n",
+            "formats", r->search_samples, 100 * above);
+}
+
 static void print_totals(const espl_result *r, int threads, FILE *out) {
     cell how = r->measured ? cell_format("measured here on %d thread%s", threads, threads == 1 ? "" : "s")
                            : cell_format("modelled");
@@ -231,6 +269,7 @@ bool report_print(const espl_result *r, const report_settings *s, FILE *out) {
     table_free(t);
     if (!good) return false;
     print_totals(r, s->threads, out);
+    if (r->search_samples) print_search(r, out);
     fprintf(out, "%s: model.espl, model.onnx, recipe.yaml, report.json\n", s->folder);
     if (r->eval_samples == 0) return true;
     if (r->within_budget)

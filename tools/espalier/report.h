@@ -14,6 +14,8 @@ typedef struct report_settings {
     int threads;
 } report_settings;
 
+/* The points of the curve of a search. */
+json_t *curve_value(const espl_result *r);
 json_t *report_value(const espl_result *r, const report_settings *s);
 /* false without memory */
 bool report_print(const espl_result *r, const report_settings *s, FILE *out);
