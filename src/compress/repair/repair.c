@@ -25,8 +25,8 @@ typedef struct number {
 } number;
 static const number numbers[ESPL__REPAIR_COUNT] = {
     [ESPL__REPAIR_SMOOTH] = {0.5, 0, 1, false}, [ESPL__REPAIR_ADAROUND] = {2000, 1, 1e6, true},
-    [ESPL__REPAIR_GPTQ] = {0.01, 0, 10, false}, [ESPL__REPAIR_BATCHNORM] = {128, 1, 1e6, true},
-    [ESPL__REPAIR_BIAS] = {128, 1, 1e6, true},
+    [ESPL__REPAIR_GPTQ] = {0.01, 0, 10, false}, [ESPL__REPAIR_BATCHNORM] = {64, 1, 1e6, true},
+    [ESPL__REPAIR_BIAS] = {64, 1, 1e6, true},
 };
 
 const char *espl__repair_name(espl__repair_kind kind) {
