@@ -146,21 +146,35 @@ static float power(float x, int n) {
     return y;
 }
 
+/* Where the fitting is. The powers of Adam's decays are products, the same on every machine. */
+typedef struct progress {
+    double decay1, decay2; /* 0.9^t, 0.999^t */
+    int exponent;          /* beta - 1 */
+    float regular;         /* 2 lambda beta, 0 at first */
+} progress;
+
+static void advance(progress *p, int64_t t, int64_t steps) {
+    int64_t warm = (int64_t)(warm_up * (float)steps), left = (steps - t) * (POWER_FIRST - POWER_LAST);
+    p->decay1 *= 0.9;
+    p->decay2 *= 0.999;
+    p->exponent = ESPL_MIN(POWER_LAST + (int)(left / ESPL_MAX(steps - warm, 1)), POWER_FIRST);
+    p->regular = t < warm ? 0 : 2 * lambda * (float)(p->exponent + 1);
+}
+
 /* Adam (Kingma & Ba 2015) on v; gradient has rows of `wide`, the others of k. */
-static void update(const adaround *a, const arrays *m, const float *step, int64_t outputs, int64_t t,
-                   int exponent, float regular) {
+static void update(const adaround *a, const arrays *m, const float *step, int64_t outputs,
+                   const progress *p) {
     const float b1 = 0.9f, b2 = 0.999f, tiny = 1e-8f;
     int64_t k = a->r->k;
-    double c1 = 1 - pow(0.9, (double)t), c2 = 1 - pow(0.999, (double)t);
-    float lr = (float)(rate / c1), root = (float)(1 / c2);
+    float lr = (float)(rate / (1 - p->decay1)), root = (float)(1 / (1 - p->decay2));
     for (int64_t o = 0; o < outputs; o++) {
         const float *g = m->gradient + o * a->wide;
         for (int64_t j = 0; j < k; j++) {
             int64_t i = o * k + j;
             float h = m->h[i], u = 2 * h - 1, s = (h + margin) / stretch;
             float slope = h > 0 && h < 1 ? stretch * s * (1 - s) : 0;
-            float towards = u < 0 ? power(-u, exponent) : -power(u, exponent);
-            float d = (g[j] * step[i] + regular * towards) * slope;
+            float towards = u < 0 ? power(-u, p->exponent) : -power(u, p->exponent);
+            float d = (g[j] * step[i] + p->regular * towards) * slope;
             m->mean[i] = b1 * m->mean[i] + (1 - b1) * d;
             m->square[i] = b2 * m->square[i] + (1 - b2) * d * d;
             m->v[i] -= lr * m->mean[i] / (sqrtf(m->square[i] * root) + tiny);
@@ -192,15 +206,14 @@ static void begin_unit(const arrays *m, const espl__rounding *r, int64_t first, 
 static void solve_unit(const adaround *a, const arrays *m, int64_t group, int64_t first, int64_t outputs) {
     const espl__rounding *r = a->r;
     const float *step = r->step + first * r->k;
-    int64_t n = outputs * r->k, warm = (int64_t)(warm_up * (float)a->steps);
+    progress p = {.decay1 = 1, .decay2 = 1};
+    int64_t n = outputs * r->k;
     begin_unit(m, r, first, outputs);
     for (int64_t t = 0; t < a->steps; t++) {
         soften(a, m, step, n);
         reconstruct(a, m, t % a->batches, group, first, outputs);
-        int64_t left = (a->steps - t) * (POWER_FIRST - POWER_LAST);
-        int exponent = POWER_LAST + (int)(left / ESPL_MAX(a->steps - warm, 1));
-        exponent = ESPL_MIN(exponent, POWER_FIRST);
-        update(a, m, step, outputs, t + 1, exponent, t < warm ? 0 : 2 * lambda * (float)(exponent + 1));
+        advance(&p, t, a->steps);
+        update(a, m, step, outputs, &p);
     }
     soften(a, m, step, n);
     for (int64_t i = 0; i < n; i++) {

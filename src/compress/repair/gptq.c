@@ -133,47 +133,49 @@ static void round_rows(void *arg, int64_t begin, int64_t end, int thread) {
     }
 }
 
-static espl_status round_group(surgeon *g, espl__pool *pool, double dampening, bool order, espl_diag *diag) {
+static void round_nearest(const espl__rounding *r, int64_t group) {
+    int64_t count = r->outputs / r->groups * r->k;
+    for (int64_t i = group * count; i < (group + 1) * count; i++)
+        r->codes[i] = (int8_t)espl__rounding_nearest(r, i);
+}
+
+static void round_group(surgeon *g, espl__pool *pool, double dampening, bool order) {
     const espl__rounding *r = g->r;
     memset(g->h, 0, (size_t)(r->k * r->k) * sizeof *g->h);
     choose_order(g, order);
     espl__parallel_for(pool, r->k, moments, g);
     dampen(g, dampening);
-    if (!factorise(g->h, r->k)) {
-        int64_t per = r->outputs / r->groups;
-        (void)diag;
-        for (int64_t i = g->group * per * r->k; i < (g->group + 1) * per * r->k; i++)
-            r->codes[i] = (int8_t)espl__rounding_nearest(r, i);
-        return ESPL_OK; /* inputs that are no numbers: nothing better than nearest */
+    if (!factorise(g->h, r->k)) { /* inputs that are no numbers */
+        round_nearest(r, g->group);
+        return;
     }
     invert(g->h, g->u, r->k);
     espl__parallel_for(pool, r->outputs / r->groups, round_rows, g);
-    return ESPL_OK;
 }
 
 espl_status espl__gptq(espl_context *ctx, const espl__rounding *r, double dampening, bool order,
                        espl_diag *diag) {
-    enum { MOST_INPUTS = 16384 }; /* H and U take 16 k^2 bytes */
-    espl_status status = ESPL_OK;
+    enum {
+        MOST_INPUTS = 8192
+    }; /* H and U take 16 k^2 bytes: 1 GiB; layers that sum over more stay nearest */
     espl__pool *pool = espl__context_pool(ctx);
-    uint64_t k = (uint64_t)r->k;
+    uint64_t k = r->k > MOST_INPUTS ? 0 : (uint64_t)r->k;
     surgeon g = {.r = r};
-    if (r->k > MOST_INPUTS)
-        return espl__fail(diag, ESPL_UNSUPPORTED,
-                          "gptq: a layer sums over %d inputs, more than the %d that are possible", (int)r->k,
-                          MOST_INPUTS);
     g.h = espl__alloc(ctx, k * k * sizeof *g.h);
     g.u = espl__alloc(ctx, k * k * sizeof *g.u);
     g.order = espl__alloc(ctx, k * sizeof *g.order);
     g.rows = espl__alloc(ctx, k * TOGETHER * (uint64_t)espl__pool_threads(pool) * sizeof *g.rows);
-    if (!g.h || !g.u || !g.order || !g.rows) status = espl__nomem(diag, k * k * sizeof *g.h);
-    for (; g.group < r->groups && status == ESPL_OK; g.group++)
-        status = round_group(&g, pool, dampening, order, diag);
+    bool good = g.h && g.u && g.order && g.rows;
+    for (; good && g.group < r->groups; g.group++)
+        if (k)
+            round_group(&g, pool, dampening, order);
+        else
+            round_nearest(r, g.group);
     espl__free(ctx, g.h);
     espl__free(ctx, g.u);
     espl__free(ctx, g.order);
     espl__free(ctx, g.rows);
-    return status;
+    return good ? ESPL_OK : espl__nomem(diag, k * k * sizeof *g.h);
 }
 
 static espl_status solve(espl_context *ctx, const espl__rounding *r, const void *user, espl_diag *diag) {
