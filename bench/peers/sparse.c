@@ -191,10 +191,20 @@ static uint8_t *pack(peer *p) {
     if (f->kind == CSR) return pack_csr(p);
     if (f->kind == BANK) return pack_bank(p, &o);
     if (f->kind == WONLY) return pack_wonly(p, &o);
-    p->bytes = (size_t)f->rows * (size_t)f->columns * (f->kind == DENSE_S8 ? 1 : 4);
+    const int halves = f->kind == DENSE_F32 && f->values != ESPL_F32;
+    p->bytes = (size_t)f->rows * (size_t)f->columns * (f->kind == DENSE_S8 ? 1 : halves ? 2 : 4);
     packed = block_of(p->bytes + ESPL__PACK_SLACK);
     if (f->kind == SGEMV) memcpy(packed, p->matrix, p->bytes);
-    if (f->kind == DENSE_F32) espl__pack_f32(p->matrix, f->rows, 1, f->columns, (float *)packed);
+    if (halves) {
+        uint16_t *w = block_of(p->bytes);
+        for (size_t i = 0; i < p->bytes / 2; i++)
+            w[i] = f->values == ESPL_F16 ? espl__half_from_float(p->matrix[i])
+                                         : espl__bfloat_from_float(p->matrix[i]);
+        espl__pack_16(&o, w, (uint16_t *)packed);
+        p->conv.values = f->values;
+        free(w);
+    } else if (f->kind == DENSE_F32)
+        espl__pack_f32(p->matrix, f->rows, 1, f->columns, (float *)packed);
     if (f->kind == DENSE_S8) espl__pack_s8(p->codes, f->rows, 1, f->columns, (int8_t *)packed);
     return packed;
 }

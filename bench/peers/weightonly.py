@@ -42,6 +42,7 @@ OURS = (("s4, f16 scale for 32", 4, 32, 3, 1, 0.75, 0.9), ("s4, f16 scale for 32
         ("s8, scale a channel", 8, 0, 3, 1, None, 0.9), ("s8, f16 scale for 32", 8, 32, 3, 1, None, 0.9),
         ("s2, f16 scale for 32", 2, 32, 3, 1, None, None), ("s4, f16 scale for 32", 4, 32, 3, 16, None, None),
         ("s4, f16 scale for 32, x s8", 4, 32, 1, 16, 0.4, None))
+HALVES = (("f16", 1, None, 0.9), ("bf16", 1, None, 0.9))
 LEVELS = {1: "f32", 4: "x s8"}
 
 
@@ -50,6 +51,14 @@ class Ours(sparse.Ours):
         name, bits, group, planes, self.batch, self.time, self.share = row
         super().__init__(library, name, "wonly", "s8" if planes == 3 else "f32", shape, memory, bits, group or shape[1], planes,
                          self.batch)
+
+
+class Halves(sparse.Ours):
+    """Weights of 16 bits, which are computed in f32."""
+
+    def __init__(self, library, row, shape, memory):
+        values, self.batch, self.time, self.share = row
+        super().__init__(library, values, "dense f32", values, shape, memory)
 
 
 class Ort:
@@ -87,6 +96,7 @@ class Ort:
 def table(library, shape, args):
     memory = args.memory * 1000000
     forms = [Ours(library, row, shape, memory) for row in OURS]
+    forms += [Halves(library, row, shape, memory) for row in HALVES]
     forms += [Ort(level, batch, shape, memory) for batch in (1, 16) for level in LEVELS]
     times = {f: [] for f in forms}
     for _ in range(args.rounds):

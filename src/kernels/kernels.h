@@ -70,6 +70,7 @@ typedef struct espl__conv {
     const struct espl__bank *bank; /* bank_* kernels: what w is, instead of the segments */
     const struct espl__csr *csr;   /* csr_conv_f32: what w is, in the order of the segments */
     const struct espl__wonly *wonly; /* wonly_f32: what w is */
+    int32_t values;                  /* gemv_f32: an espl_dtype, ESPL_F32 (0), ESPL_F16 or ESPL_BF16, of the weights */
     void *scratch; /* csr_conv_f32: espl__csr_scratch_bytes, aligned to 64; of each thread its own */
     const void *bias;            /* int32_t or float, padded to a multiple of 16 */
     int32_t channels;
@@ -349,6 +350,8 @@ espl__weight_part espl__weight_all(const espl__weight_order *order);
 void espl__pack_s8_part(const espl__weight_order *order, const void *w, uint8_t flip, const espl__weight_part *part,
                         int8_t *packed);
 void espl__pack_f32_part(const espl__weight_order *order, const float *w, const espl__weight_part *part, float *packed);
+/* A matrix (one segment, one tap) of numbers of 16 bits for gemv_f32, [blocks][k][16]. */
+void espl__pack_16(const espl__weight_order *order, const uint16_t *w, uint16_t *packed);
 /* Compressed sparse rows of the channels of blocks [block0, block1), which come in order: count sets their start[c + 1]
  * (start[0] is 0 to begin with), fill writes their weights that are not 0 and where they stand. False: more than
  * INT32_MAX weights. */

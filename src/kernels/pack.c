@@ -164,6 +164,15 @@ void espl__pack_f32(const float *w, int64_t channels, int64_t segments, int64_t 
     espl__pack_f32_part(&o, w, &all, packed);
 }
 
+void espl__pack_16(const espl__weight_order *o, const uint16_t *w, uint16_t *packed) {
+    for (int64_t c0 = 0; c0 < o->channels; c0 += ESPL__NR)
+        for (int64_t i = 0; i < o->stored; i++, packed += ESPL__NR) {
+            const int64_t lanes = i < o->real ? least(ESPL__NR, o->channels - c0) : 0;
+            for (int64_t lane = 0; lane < lanes; lane++) packed[lane] = w[(c0 + lane) * o->by_channel + i * o->by_input];
+            memset(packed + lanes, 0, (size_t)(ESPL__NR - lanes) * sizeof *packed);
+        }
+}
+
 /* --- sums of codes ----------------------------------------------------------------------------------- */
 
 static int32_t sum_of(const uint8_t *w, int64_t n, int64_t step, uint8_t flip) {

@@ -7,6 +7,7 @@ enum {
     ROW_PIXELS = 56,        /* a row of pixels that are in no rows: several tiles of every kernel */
     BAND_BYTES = 256 << 10, /* input of one call of a kernel: it stays in the second-level cache */
     BLOCK_UNIT = 2,         /* blocks that kernels take together */
+    GEMV_BLOCKS = 8,        /* the same of a matrix times a few rows */
     FETCH = 3,              /* what reading from another core costs, where reading weights costs 1 */
     GROUP_WEIGHT_BYTES =
         256 << 10 /* weights of one sweep over the rows: they stay in the second-level cache */
@@ -172,8 +173,11 @@ static void job_gemv(void *arg, int64_t begin, int64_t end, int thread) {
         (l->p.bank ? k->bank_gemv_u8 : k->gemv_u8)(&l->p, in, out, res, rows, b0, b1);
     else if (l->u8_in)
         (l->p.bank ? k->bank_gemv_u8_f32 : k->gemv_u8_f32)(&l->p, in, out, NULL, rows, b0, b1);
+    else if (l->p.bank)
+        k->bank_gemv_f32(&l->p, in, out, res, rows, b0, b1);
     else
-        (l->p.bank ? k->bank_gemv_f32 : k->gemv_f32)(&l->p, in, out, res, rows, b0, b1);
+        for (int b = b0; b < b1; b += GEMV_BLOCKS) /* from memory once for all rows */
+            k->gemv_f32(&l->p, in, out, res, rows, b, ESPL_MIN(b + GEMV_BLOCKS, b1));
 }
 
 static void run_gemv(const step *st, espl_session *s) {
@@ -187,7 +191,7 @@ static bool is_flat(const linear_step *l) {
 
 /* A matrix times so few rows that reading the weights is the work. */
 static bool is_gemv(const linear_step *l) {
-    return is_flat(l) && l->last_pixels <= (l->p.bank ? BANK_ROWS : GEMV_ROWS);
+    return is_flat(l) && l->last_pixels <= (l->p.bank || l->p.values ? BANK_ROWS : GEMV_ROWS);
 }
 
 static const char *kernel_name(const linear_step *l, bool sparse, bool gemv) {
@@ -233,6 +237,7 @@ static void finish_other(const linear_step *l) {
     o->p.prepared = own.p.prepared;
     o->p.bank = own.p.bank;
     o->p.csr = own.p.csr;
+    o->p.values = own.p.values;
     o->w_group = own.w_group;
     o->scratch = own.scratch;
     finish_way(o);
@@ -287,8 +292,22 @@ espl_status espl__linear_finish(espl_session *s, const espl__node *n, const fusi
 
 /* --- weights ------------------------------------------------------------------------------------- */
 
+/* Weights of 16 bits stay so for few rows, which wait for them. */
+static espl_status pack_16(espl_session *s, const weights *w, const espl__weight_order *o, linear_step *l,
+                           espl_diag *diag) {
+    l->w_group = pad16(o->channels) * o->stored * 2;
+    l->base.weight_bytes = (uint64_t)(o->channels * o->real) * 2;
+    uint16_t *packed = espl__plan_packed(s, (uint64_t)l->w_group);
+    if (!packed) return espl__nomem(diag, (uint64_t)l->w_group);
+    espl__pack_16(o, w->value->constant->data, packed);
+    l->p.w = packed;
+    return ESPL_OK;
+}
+
 static espl_status pack_dense(espl_session *s, weights *w, const espl__weight_order *o, int64_t groups,
                               linear_step *l, espl_diag *diag) {
+    if (l->p.values && is_gemv(l)) return pack_16(s, w, o, l, diag);
+    l->p.values = ESPL_F32;
     l->base.weight_bytes =
         (uint64_t)(groups * o->channels * o->segments * o->taps * o->real) * (w->integer ? 1 : 4);
     return espl__weights_pack(s, w, o, groups, !is_gemv(l), &l->p, &l->w_group, diag);

@@ -46,7 +46,12 @@ static espl_status lower_matrix(espl_session *s, espl__node *n, const matrix_ord
     l->out = out;
     l->res = res;
     l->groups = 1;
-    if (!integer) ESPL_TRY(espl__weights_float(s, wv, &w, diag));
+    if (!integer) {
+        const espl_format format = wv->quant.format;
+        const bool halves = format == ESPL_FORMAT_F16 || format == ESPL_FORMAT_BF16;
+        ESPL_TRY(espl__weights_float(s, wv, &w, diag));
+        l->p.values = !halves ? ESPL_F32 : format == ESPL_FORMAT_F16 ? ESPL_F16 : ESPL_BF16;
+    }
     int64_t k = integer ? (order->k + 3) / 4 * 4 : order->k;
     espl__weight_order whole = {.channels = channels,
                                 .segments = 1,
@@ -90,7 +95,7 @@ espl_status espl__lower_matmul(espl_session *s, espl__node *n, bool *taken, espl
     const espl__value *w = n->inputs[1];
     if (!w->constant) return espl__lower_matmul_dynamic(s, n, taken, diag);
     if (w->shape.rank != 2 || espl_shape_count(&n->inputs[0]->shape) == 0) return ESPL_OK;
-    if (espl__attr_int(n, "espl_dynamic", 0)) {
+    if (espl__attr_int(n, "espl_dynamic", 0) && espl_format_bits(w->quant.format) > 4) { /* fewer bits: lower_wonly.c */
         espl_status status = espl__lower_matmul_rounded(s, n, taken, diag);
         if (status != ESPL_OK || *taken) return status;
     }

@@ -175,7 +175,7 @@ void check_gemv_u8_f32(void) {
 }
 
 /* The sum of pixel i and channel c in double, and the sum of the absolute terms. */
-static double double_sum(const conv_case *c, int pixel, int channel, double *size) {
+static double double_sum(const conv_case *c, const float *weights, int pixel, int channel, double *size) {
     const espl__conv *p = &c->p;
     double sum = ((const float *)p->bias)[channel];
     *size = fabs(sum);
@@ -184,12 +184,23 @@ static double double_sum(const conv_case *c, int pixel, int channel, double *siz
             (const float *)((const char *)c->in + at(c, pixel, p->in_step, p->in_row) + p->seg_off[s]);
         size_t first = ((size_t)(channel / 16) * (size_t)p->segments + (size_t)s) * (size_t)p->seg_k;
         for (int k = 0; k < p->seg_k; k++) {
-            double w = ((const float *)p->w)[(first + (size_t)k) * 16 + (size_t)(channel % 16)];
+            double w = weights[(first + (size_t)k) * 16 + (size_t)(channel % 16)];
             sum += w * x[k];
             *size += fabs(w * x[k]);
         }
     }
     return sum;
+}
+
+/* Leaves of the weights what 16 bits hold, and gives the case these. */
+static void halve_weights(conv_case *c, float *w, size_t count) {
+    uint16_t *halves = take(SLOT_PREPARED, count * sizeof *halves);
+    c->p.values = one_in(2) ? ESPL_F16 : ESPL_BF16;
+    for (size_t i = 0; i < count; i++) {
+        halves[i] = c->p.values == ESPL_F16 ? espl__half_from_float(w[i]) : espl__bfloat_from_float(w[i]);
+        w[i] = c->p.values == ESPL_F16 ? espl__half_to_float(halves[i]) : espl__bfloat_to_float(halves[i]);
+    }
+    c->p.w = halves;
 }
 
 static void compare_f32(const char *kernel, bool gemv) {
@@ -203,13 +214,14 @@ static void compare_f32(const char *kernel, bool gemv) {
         fill_f32(bias, (int64_t)blocks * 16, 1.0f, c.hostile);
         c.p.w = w;
         c.p.bias = bias;
+        if (gemv && one_in(2)) halve_weights(&c, w, weights);
         random_clamp(&c.p.flo, &c.p.fhi);
         random_outputs(&c, 4, one_in(2));
         run_f32(&c, gemv, 0, c.out.want);
         expect(wrote_its_own(&c, 4), kernel, 0, CASE_FORMAT ": wrote elsewhere", CASE_ARGS(c));
         for (int n = 0, pixel, channel; !c.hostile && n < 8; n++) {
             random_output(&c, &pixel, &channel);
-            double size, x = double_sum(&c, pixel, channel, &size);
+            double size, x = double_sum(&c, w, pixel, channel, &size);
             double r =
                 c.res ? ((const float *)c.res)[at(&c, pixel, c.p.res_step, c.p.res_row) / 4 + channel] : 0.0;
             float y = ((const float *)c.out.want)[at(&c, pixel, c.p.out_step, c.p.out_row) / 4 + channel];

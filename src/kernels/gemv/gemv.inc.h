@@ -11,6 +11,7 @@
  * cache. */
 #include "kernels/families.h"
 #include "kernels/gemv/rows.inc.h"
+#include "tensor/tensor.h"
 
 #ifdef GEMV_U8
 static INLINE void tile_u8(const espl__conv *p, const char *in, int block, vi *sums, int MR, int NRB) {
@@ -41,10 +42,21 @@ static INLINE void tile_u8(const espl__conv *p, const char *in, int block, vi *s
 #endif
 
 #ifdef GEMV_F32
-static INLINE void tile_f32(const espl__conv *p, const char *in, int block, vf *sums, int MR, int NRB) {
+enum { AHEAD = 1536 }; /* bytes; of weights of 16 bits */
+
+/* VL weights; those of 16 bits become f32 on the way. */
+static INLINE vf weights_at(const char *w, int values) {
+    return values == ESPL_F32   ? vf_load((const float *)(const void *)w)
+           : values == ESPL_F16 ? of_f16(w)
+                                : of_bf16(w);
+}
+
+static INLINE void tile_f32(const espl__conv *p, const char *in, int block, vf *sums, int values, int MR,
+                            int NRB) {
     const int NV = NRB * VPB;
     vf acc[32];
-    const ptrdiff_t w_block = (ptrdiff_t)p->seg_k * ESPL__NR * 4;
+    const int bytes = values == ESPL_F32 ? 4 : 2;
+    const ptrdiff_t w_block = (ptrdiff_t)p->seg_k * ESPL__NR * bytes;
     const char *w = (const char *)p->w + block * w_block;
     const float *bias = (const float *)p->bias + block * ESPL__NR;
     const steps w_step = steps_of(w_block), x_step = steps_of(p->in_step);
@@ -54,13 +66,18 @@ static INLINE void tile_f32(const espl__conv *p, const char *in, int block, vf *
         vf x[4];
         UNROLL
         for (int m = 0; m < MR; m++) x[m] = vf_set1(*(const float *)(in + step_at(x_step, m)));
+        if (values != ESPL_F32 &&
+            k % 2) { /* lines hold two steps: too few of them are under way by themselves */
+            UNROLL
+            for (int n = 0; n < NRB; n++) _mm_prefetch(w + step_at(w_step, n) + AHEAD, _MM_HINT_T0);
+        }
         UNROLL
         for (int n = 0; n < NV; n++) {
-            const vf wv = vf_load((const float *)(w + step_at(w_step, n / VPB) + n % VPB * VL * 4));
+            const vf wv = weights_at(w + step_at(w_step, n / VPB) + n % VPB * VL * bytes, values);
             UNROLL
             for (int m = 0; m < MR; m++) acc[m * NV + n] = vf_fma(x[m], wv, acc[m * NV + n]);
         }
-        w += ESPL__NR * 4;
+        w += ESPL__NR * bytes;
         in += 4;
     }
     UNROLL
@@ -96,18 +113,30 @@ static void gemv_u8_f32(const espl__conv *p, const uint8_t *in, float *out, cons
 #endif
 
 #ifdef GEMV_F32
-#define DEFINE(MR, NRB)                                                                        \
-    static void f32_##MR##x##NRB(const espl__conv *p, const char *in, int block, void *sums) { \
-        tile_f32(p, in, block, sums, MR, NRB);                                                 \
+#define TILE(MR, NRB, name, values)                                                               \
+    static void name##_##MR##x##NRB(const espl__conv *p, const char *in, int block, void *sums) { \
+        tile_f32(p, in, block, sums, values, MR, NRB);                                            \
     }
+#define DEFINE(MR, NRB) \
+    TILE(MR, NRB, f32, ESPL_F32) TILE(MR, NRB, f16, ESPL_F16) TILE(MR, NRB, bf16, ESPL_BF16)
 TILES(DEFINE)
 #undef DEFINE
+#undef TILE
 #define ENTRY(MR, NRB) f32_##MR##x##NRB,
 static const tile_table f32_tiles = TABLE(ENTRY);
+#undef ENTRY
+#define ENTRY(MR, NRB) f16_##MR##x##NRB,
+static const tile_table f16_tiles = TABLE(ENTRY);
+#undef ENTRY
+#define ENTRY(MR, NRB) bf16_##MR##x##NRB,
+static const tile_table bf16_tiles = TABLE(ENTRY);
 #undef ENTRY
 
 static void gemv_f32(const espl__conv *p, const float *in, float *out, const float *res, int rows, int block0,
                      int block1) {
-    run(f32_tiles, finish_f32, p, first_of(p, in), (char *)out, (const char *)res, rows, block0, block1);
+    const tile_table *tiles = p->values == ESPL_F32   ? &f32_tiles
+                              : p->values == ESPL_F16 ? &f16_tiles
+                                                      : &bf16_tiles;
+    run(*tiles, finish_f32, p, first_of(p, in), (char *)out, (const char *)res, rows, block0, block1);
 }
 #endif

@@ -12,11 +12,16 @@ static int32_t sum_u8(const espl__conv *p, const uint8_t *x, int c) {
     return acc;
 }
 
+static float weight_at(const espl__conv *p, size_t i) {
+    if (p->values == ESPL_F16) return espl__half_to_float(((const uint16_t *)p->w)[i]);
+    return p->values == ESPL_BF16 ? espl__bfloat_to_float(((const uint16_t *)p->w)[i])
+                                  : ((const float *)p->w)[i];
+}
+
 static float sum_f32(const espl__conv *p, const float *x, int c) {
-    const float *w =
-        (const float *)p->w + (size_t)(c / ESPL__NR) * (size_t)p->seg_k * ESPL__NR + c % ESPL__NR;
+    size_t at = (size_t)(c / ESPL__NR) * (size_t)p->seg_k * ESPL__NR + (size_t)(c % ESPL__NR);
     float acc = ((const float *)p->bias)[c];
-    for (int k = 0; k < p->seg_k; k++, w += ESPL__NR) acc = fmaf(x[k], *w, acc);
+    for (int k = 0; k < p->seg_k; k++, at += ESPL__NR) acc = fmaf(x[k], weight_at(p, at), acc);
     return acc;
 }
 
