@@ -140,7 +140,8 @@ class Arithmetic(ctypes.Structure):
 
 class SessionOptions(ctypes.Structure):
     _fields_ = [("input_shapes", ctypes.c_void_p), ("profile", ctypes.c_bool), ("observer", ctypes.c_void_p),
-                ("observer_user", ctypes.c_void_p), ("observed", ctypes.c_void_p), ("arithmetic", Arithmetic)]
+                ("observer_user", ctypes.c_void_p), ("observed", ctypes.c_void_p), ("unordered", ctypes.c_bool),
+                ("arithmetic", Arithmetic)]
 
 
 class Layer(ctypes.Structure):

@@ -33,6 +33,8 @@ typedef struct espl_session_options {
     void *observer_user;
     /* By value of the graph: the observer is called for these only, and others may be fused away. NULL: all. */
     const bool *observed;
+    /* The observer does not mind in which order elements come, which saves work. */
+    bool unordered;
     espl_arithmetic arithmetic;
 } espl_session_options;
 

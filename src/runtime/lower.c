@@ -315,13 +315,34 @@ static void run_observe(const step *st, espl_session *s) {
                 espl_shape_count(&o->value->shape));
 }
 
-/* Lets the observer see a value. A form that is dense is shown as it lies, whatever the order of its
- * elements. */
+/* A view of the value without gaps: in rows, or, if order is all one, in pixels that lie so but for their halo. */
+static espl_status dense_view(espl_session *s, const espl__node *node, const espl__value *value, view *v,
+                              espl_diag *diag) {
+    static const int none[4] = {0};
+    espl_status status;
+    if (s->unordered) {
+        status = espl__plan_require(s, node, value, ESPL_F32, WANT_ANY, 1, v, diag);
+        if (status != ESPL_OK) return status;
+    }
+    if (!s->unordered || !v->nhwc)
+        return espl__plan_require(s, node, value, ESPL_F32, WANT_ROWS, 1, v, diag);
+    const view from = *v;
+    *v = espl__view_nhwc(&value->shape, ESPL_F32, none);
+    if (espl__view_same_layout(&from, v)) {
+        *v = from;
+        return ESPL_OK;
+    }
+    v->buffer = espl__plan_buffer(s, BUFFER_WORK, espl__view_bytes(v));
+    if (v->buffer < 0) return espl__nomem(diag, espl__view_bytes(v));
+    return espl__plan_convert(s, node, &from, v, diag);
+}
+
+/* Lets the observer see a value. */
 static espl_status observe(espl_session *s, const espl__node *node, const espl__value *value,
                            espl_diag *diag) {
     view v;
     if (!value || !observed(s, value) || value->dtype != ESPL_F32 || value->constant) return ESPL_OK;
-    espl_status status = espl__plan_require(s, node, value, ESPL_F32, WANT_ROWS, 1, &v, diag);
+    espl_status status = dense_view(s, node, value, &v, diag);
     if (status != ESPL_OK) return status;
     observe_step *st = espl__plan_step(s, sizeof *st, node, "observe", run_observe);
     if (!st) return espl__nomem(diag, sizeof *st);

@@ -81,6 +81,7 @@ struct espl_session {
     espl_observer observer;
     void *observer_user;
     const bool *observed; /* by value of the graph that this is a copy of; NULL: all. Read while lowering only. */
+    bool unordered;
 
     buffer *buffers;
     int buffer_count, buffer_capacity;

@@ -52,6 +52,7 @@ espl_status espl_session_create(espl_context *ctx, const espl_graph *graph,
     s->observer = options->observer;
     s->observer_user = options->observer_user;
     s->observed = options->observed;
+    s->unordered = options->unordered;
     s->threads = espl_context_threads(ctx);
     ESPL_TRY(espl__lower_arithmetic(s, &options->arithmetic, diag));
     ESPL_TRY(espl__graph_share(graph, &s->graph, diag));
