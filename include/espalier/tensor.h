@@ -13,7 +13,8 @@
 extern "C" {
 #endif
 
-/* X(NAME, name, bytes per element in memory, ONNX TensorProto.DataType). The one list of element types.
+/* X(NAME, name, bytes per element in memory, ONNX TensorProto.DataType). The one list of element types. Of 4 bits there is
+ * one in a byte.
  * The numbers of this list are written to .espl files: append, never reorder. */
 #define ESPL_DTYPE_LIST(X)  \
     X(F32, "f32", 4, 1)     \
@@ -28,7 +29,11 @@ extern "C" {
     X(F64, "f64", 8, 11)    \
     X(U32, "u32", 4, 12)    \
     X(U64, "u64", 8, 13)    \
-    X(BF16, "bf16", 2, 16)
+    X(BF16, "bf16", 2, 16)  \
+    X(E4M3, "e4m3", 1, 17)  \
+    X(E5M2, "e5m2", 1, 19)  \
+    X(U4, "u4", 1, 21)      \
+    X(S4, "s4", 1, 22)
 
 typedef enum espl_dtype {
 #define ESPL_DTYPE_ENUM(NAME, name, bytes, onnx) ESPL_##NAME,

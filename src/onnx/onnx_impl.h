@@ -71,12 +71,21 @@ espl_status espl__external_read(espl__external *external, uint64_t offset, void 
 
 /* The element type, by its ONNX number; `what` says whose it is. */
 espl_status espl__onnx_dtype(int64_t number, const char *what, espl_dtype *out, espl_diag *diag);
+/* Bytes that so many elements take in a file. */
+uint64_t espl__onnx_bytes(espl_dtype dtype, uint64_t count);
 /* A TensorProto as an arena tensor of the graph. */
 espl_status espl__onnx_graph_tensor(espl_graph *graph, espl__external *external, const pb_tensor *proto,
                                     espl_tensor **out, espl_diag *diag);
 /* A TensorProto as a tensor of the context (espl_tensor_free). */
 espl_status espl__onnx_tensor(espl_context *ctx, espl__external *external, const pb_tensor *proto, espl_tensor *out,
                               espl_diag *diag);
+
+/* --- nbits.c -------------------------------------------------------------------------------- */
+
+bool espl__onnx_is_nbits(const char *domain, const char *op);
+/* The nodes and constants that stand for a MatMulNBits; `y` is its output. */
+espl_status espl__onnx_nbits(espl_graph *graph, const pb_node *from, espl__value *const *inputs, int count,
+                             espl__value *y, espl_diag *diag);
 
 /* --- attribute.c ---------------------------------------------------------------------------- */
 

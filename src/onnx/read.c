@@ -151,10 +151,17 @@ done:
     return status;
 }
 
-static espl_status find_op(const reader *r, const pb_node *n, const espl__op **op, int *opset) {
+/* ONNX Runtime had these for 4 and 16 bits before ONNX did, with the same meaning. */
+static const char *standard_domain(const pb_node *n) {
     const char *domain = domain_of(n->domain), *type = text(n->op_type);
+    bool same = strcmp(type, "QuantizeLinear") == 0 || strcmp(type, "DequantizeLinear") == 0;
+    return same && strcmp(domain, "com.microsoft") == 0 ? "" : domain;
+}
+
+static espl_status find_op(const reader *r, const pb_node *n, const espl__op **op, int *opset) {
+    const char *domain = standard_domain(n), *type = text(n->op_type);
     const char *shown = *domain ? domain : "ai.onnx";
-    int64_t version = opset_of(r, domain);
+    int64_t version = *domain == *domain_of(n->domain) ? opset_of(r, domain) : ESPL__OPSET_MAX;
     if (!*type) return espl__fail(r->diag, ESPL_FORMAT, "has no operator type");
     if (!espl__utf8(type) || !espl__utf8(domain) || !espl__utf8(text(n->name)))
         return espl__fail(r->diag, ESPL_FORMAT, "its name or operator is not UTF-8");
@@ -177,20 +184,34 @@ static int trimmed(char *const *names, size_t count) {
     return (int)count;
 }
 
+/* Sets `inputs`, an array of at least `count`, to the values that the node names. */
+static espl_status find_inputs(const reader *r, const pb_node *n, espl__value **inputs, int count) {
+    for (int i = 0; i < count; i++) {
+        inputs[i] = *n->input[i] ? espl__names_get(&r->names, n->input[i]) : NULL;
+        if (*n->input[i] && !inputs[i])
+            return espl__fail(r->diag, ESPL_FORMAT, "reads '%.200s', which nothing produces", n->input[i]);
+    }
+    return ESPL_OK;
+}
+
+static espl_status read_nbits(reader *r, const pb_node *n, int count) {
+    espl__value *inputs[16] = {NULL}, *y = n->n_output > 0 ? espl__names_get(&r->names, n->output[0]) : NULL;
+    if (count > (int)ESPL_COUNT(inputs)) return espl__fail(r->diag, ESPL_FORMAT, "has %d inputs", count);
+    if (!espl__utf8(text(n->name))) return espl__fail(r->diag, ESPL_FORMAT, "its name is not UTF-8");
+    espl_status status = find_inputs(r, n, inputs, count);
+    return status == ESPL_OK ? espl__onnx_nbits(r->graph, n, inputs, count, y, r->diag) : status;
+}
+
 static espl_status read_node(reader *r, const pb_node *n) {
     espl_status status = ESPL_OK;
     const espl__op *op = NULL;
     int opset = 0, inputs = trimmed(n->input, n->n_input), outputs = trimmed(n->output, n->n_output);
+    if (espl__onnx_is_nbits(domain_of(n->domain), text(n->op_type))) return read_nbits(r, n, inputs);
     ESPL_TRY(find_op(r, n, &op, &opset));
     espl__node *node = espl__graph_node(r->graph, op, text(n->name), inputs, outputs, (int)n->n_attribute);
     if (!node) return espl__nomem(r->diag, 0);
     node->opset = opset;
-    for (int i = 0; i < inputs; i++) {
-        if (!*n->input[i]) continue;
-        node->inputs[i] = espl__names_get(&r->names, n->input[i]);
-        if (!node->inputs[i])
-            return espl__fail(r->diag, ESPL_FORMAT, "reads '%.200s', which nothing produces", n->input[i]);
-    }
+    ESPL_TRY(find_inputs(r, n, node->inputs, inputs));
     for (int i = 0; i < outputs; i++)
         if (*n->output[i]) espl__node_set_output(node, i, espl__names_get(&r->names, n->output[i]));
     for (size_t i = 0; i < n->n_attribute; i++)

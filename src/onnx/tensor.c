@@ -15,10 +15,26 @@ static const struct {
     int64_t number;
     const char *name;
 } foreign_types[] = {
-    {0, "undefined"},         {8, "string"},          {14, "complex64"},       {15, "complex128"},
-    {17, "float8e4m3fn"},     {18, "float8e4m3fnuz"}, {19, "float8e5m2"},      {20, "float8e5m2fnuz"},
-    {21, "uint4"},            {22, "int4"},           {23, "float4e2m1"},
+    {0, "undefined"},       {8, "string"},           {14, "complex64"},  {15, "complex128"},
+    {18, "float8e4m3fnuz"}, {20, "float8e5m2fnuz"},  {23, "float4e2m1"}, {24, "float8e8m0"},
+    {25, "uint2"},          {26, "int2"},            {27, "float6e2m3"}, {28, "float6e3m2"},
 };
+
+/* Elements of 4 bits: two in a byte, the lower half first. */
+static bool is_nibble(espl_dtype dtype) { return dtype == ESPL_S4 || dtype == ESPL_U4; }
+
+uint64_t espl__onnx_bytes(espl_dtype dtype, uint64_t count) {
+    return is_nibble(dtype) ? count / 2 + count % 2 : count * espl_dtype_bytes(dtype);
+}
+
+/* The packed bytes stand at the front of the elements' own memory: from the last to the first none is needed again. */
+static void unpack_nibbles(espl_tensor *t) {
+    uint8_t *e = t->data;
+    for (int64_t i = espl_shape_count(&t->shape) - 1; i >= 0; i--) {
+        uint8_t nibble = e[i / 2] >> (i % 2 * 4) & 15;
+        e[i] = t->dtype == ESPL_S4 ? (uint8_t)((nibble ^ 8) - 8) : nibble;
+    }
+}
 
 espl_status espl__onnx_dtype(int64_t number, const char *what, espl_dtype *out, espl_diag *diag) {
     if (espl__dtype_from_onnx(number, out)) return ESPL_OK;
@@ -58,7 +74,7 @@ static size_t typed_count(const pb_tensor *proto, espl_dtype dtype) {
 /* Finds the data and checks their size. */
 static espl_status locate(espl__external *external, const pb_tensor *proto, espl_dtype dtype,
                           const espl_shape *shape, source *from, espl_diag *diag) {
-    uint64_t count = (uint64_t)espl_shape_count(shape), bytes = count * espl_dtype_bytes(dtype);
+    uint64_t count = (uint64_t)espl_shape_count(shape), bytes = espl__onnx_bytes(dtype, count);
     char text[128];
     *from = (source){0};
     if (proto->has_data_location && proto->data_location == ESPL_PB__TENSOR_PROTO__DATA_LOCATION__EXTERNAL) {
@@ -71,15 +87,21 @@ static espl_status locate(espl__external *external, const pb_tensor *proto, espl
         return espl__fail(diag, ESPL_FORMAT, "has %zu bytes of data where %s of shape '%s' takes %" PRIu64,
                           proto->raw_data.len, espl_dtype_name(dtype), espl_shape_text(shape, text, sizeof text),
                           bytes);
+    if (is_nibble(dtype)) count = bytes;
     if (!from->raw && typed != count)
         return espl__fail(diag, ESPL_FORMAT, "has %zu elements of data where %s of shape '%s' takes %" PRIu64, typed,
                           espl_dtype_name(dtype), espl_shape_text(shape, text, sizeof text), count);
     return ESPL_OK;
 }
 
-/* Smallest and largest int32_data element of the types that share that field; f16 and bf16 stand there as bits. */
+/* Smallest and largest int32_data element of the types that share that field; small floats and pairs of 4 bits stand there
+ * as bits. */
 static void int32_range(espl_dtype dtype, int32_t *lo, int32_t *hi) {
     switch (dtype) {
+        case ESPL_E4M3:
+        case ESPL_E5M2:
+        case ESPL_S4:
+        case ESPL_U4:
         case ESPL_U8: *lo = 0, *hi = UINT8_MAX; break;
         case ESPL_S8: *lo = INT8_MIN, *hi = INT8_MAX; break;
         case ESPL_S16: *lo = INT16_MIN, *hi = INT16_MAX; break;
@@ -127,13 +149,14 @@ static espl_status fill_typed(const pb_tensor *proto, espl_tensor *t, espl_diag 
 static espl_status fill(espl__external *external, const pb_tensor *proto, const source *from, espl_tensor *t,
                         espl_diag *diag) {
     espl_status status = ESPL_OK;
-    size_t bytes = espl__tensor_bytes(t);
+    size_t bytes = (size_t)espl__onnx_bytes(t->dtype, (uint64_t)espl_shape_count(&t->shape));
     if (from->external)
         ESPL_TRY(espl__external_read(external, from->offset, t->data, bytes, diag));
     else if (!from->raw)
         ESPL_TRY(fill_typed(proto, t, diag));
     else if (bytes)
         memcpy(t->data, proto->raw_data.data, bytes);
+    if (is_nibble(t->dtype)) unpack_nibbles(t);
     if (t->dtype == ESPL_BOOL) /* other bytes than 0 and 1 would be no bool of C's */
         for (size_t i = 0; i < bytes; i++) ((uint8_t *)t->data)[i] = ((uint8_t *)t->data)[i] != 0;
 done:

@@ -14,9 +14,6 @@ static int64_t ir_version(int opset) {
     return versions[opset];
 }
 
-/* Opset from which DequantizeLinear has an axis; tools look for quantized models from here on. */
-enum { QDQ_OPSET = 13 };
-
 /* --- building blocks -------------------------------------------------------------------------- */
 
 const char *espl__writer_name(espl__writer *w, espl__names *names, const char *base, const char *suffix) {
@@ -46,7 +43,6 @@ pb_node *espl__writer_node(espl__writer *w, const char *op, const char *name, in
 }
 
 void espl__writer_tensor(pb_tensor *t, espl_dtype dtype, const espl_shape *shape, const void *data, int64_t *dims) {
-    espl_tensor view = {dtype, *shape, NULL};
     espl_pb__tensor_proto__init(t);
     for (int i = 0; i < shape->rank; i++) dims[i] = shape->dim[i];
     t->dims = dims;
@@ -54,12 +50,13 @@ void espl__writer_tensor(pb_tensor *t, espl_dtype dtype, const espl_shape *shape
     t->has_data_type = 1;
     t->data_type = espl__dtype_onnx(dtype);
     t->has_raw_data = 1;
-    t->raw_data = (ProtobufCBinaryData){espl__tensor_bytes(&view), (uint8_t *)data};
+    t->raw_data = (ProtobufCBinaryData){(size_t)espl__onnx_bytes(dtype, (uint64_t)espl_shape_count(shape)), (uint8_t *)data};
 }
 
 static pb_tensor *new_tensor(espl__writer *w, espl_dtype dtype, const espl_shape *shape, const void *data) {
     pb_tensor *t = espl__arena_alloc(&w->arena, sizeof *t);
     int64_t *dims = espl__arena_alloc(&w->arena, sizeof *dims * (ESPL_MAX_RANK + 1));
+    if (!data && espl_shape_count(shape) > 0) return NULL;
     if (t && dims) espl__writer_tensor(t, dtype, shape, data, dims);
     return dims ? t : NULL;
 }
@@ -127,7 +124,7 @@ static bool write_attr(espl__writer *w, pb_node *node, int index, const espl__at
             break;
         case ESPL__ATTR_STRINGS: return write_strings(w, out, a->s);
         case ESPL__ATTR_TENSOR:
-            out->t = new_tensor(w, a->tensor->dtype, &a->tensor->shape, a->tensor->data);
+            out->t = new_tensor(w, a->tensor->dtype, &a->tensor->shape, espl__writer_elements(w, a->tensor));
             return out->t != NULL;
     }
     return true;
@@ -259,9 +256,10 @@ static espl_status allocate(espl__writer *w) {
     w->constant_done = espl__arena_alloc(&w->arena, values * sizeof *w->constant_done);
     w->name = espl__arena_alloc(&w->arena, values * sizeof *w->name);
     w->read = espl__arena_alloc(&w->arena, values * sizeof *w->read);
-    /* A value brings at most QuantizeLinear and DequantizeLinear for each reader, and codes, scale and zero point. */
-    w->out.node = espl__arena_alloc(&w->arena, (nodes + 2 * (values + reads)) * sizeof *w->out.node);
-    w->out.initializer = espl__arena_alloc(&w->arena, 3 * values * sizeof *w->out.initializer);
+    /* A value brings at most a Clip and four nodes, or QuantizeLinear and DequantizeLinear for each reader; and codes, or
+     * two bounds, scale and zero point. */
+    w->out.node = espl__arena_alloc(&w->arena, (nodes + 5 * values + 2 * reads) * sizeof *w->out.node);
+    w->out.initializer = espl__arena_alloc(&w->arena, 4 * values * sizeof *w->out.initializer);
     w->out.input = espl__arena_alloc(&w->arena, ((uint64_t)g->input_count + 1) * sizeof *w->out.input);
     w->out.output = espl__arena_alloc(&w->arena, ((uint64_t)g->output_count + 1) * sizeof *w->out.output);
     if (!w->uses || !w->forks || !w->readers || !w->is_output || !w->constant_done || !w->name || !w->read || !w->out.node ||
@@ -347,12 +345,12 @@ static espl_status write_model(espl__writer *w, const char *doc, const char *pat
 }
 
 /* The opset to write: the graph's own unless a node follows a newer one or quantizations need more. */
-static int target_opset(const espl_graph *g) {
+static int target_opset(const espl_graph *g, const espl__form *forms) {
     int opset = g->opset;
     for (int i = 0; i < g->node_count; i++)
         if (!*g->nodes[i]->op->domain) opset = ESPL_MAX(opset, g->nodes[i]->opset);
     for (int i = 0; i < g->value_count; i++)
-        if (espl__is_quantized(g->values[i])) opset = ESPL_MAX(opset, QDQ_OPSET);
+        if (espl__is_quantized(g->values[i])) opset = ESPL_MAX(opset, forms[i].opset);
     return opset;
 }
 
@@ -363,14 +361,54 @@ static bool needs_upgrade(const espl_graph *g, int opset) {
 }
 
 static void tell(const espl__writer *w, const char *path) {
+    espl_context *ctx = w->ctx;
     if (w->narrow_constants)
-        espl__log(w->ctx, ESPL_LOG_INFO,
-                  "%s: %d constants of fewer than 8 bits are written as 8-bit integers, the nearest standard form; "
-                  "their values are exact", path, w->narrow_constants);
+        espl__log(ctx, ESPL_LOG_INFO,
+                  "%s: %d constants of fewer than 8 bits are written as integers of 4, 8 or 16 bits, the nearest standard "
+                  "form; their values are exact", path, w->narrow_constants);
+    if (w->plain_constants)
+        espl__log(ctx, ESPL_LOG_INFO,
+                  "%s: %d constants are written as f32, as their format has no standard form; their values are exact", path,
+                  w->plain_constants);
+    if (w->clipped_activations)
+        espl__log(ctx, ESPL_LOG_INFO,
+                  "%s: %d activations of fewer than 8 bits are written as Clip and 8-bit integers; their values are exact",
+                  path, w->clipped_activations);
+    if (w->unrounded_activations)
+        espl__log(ctx, ESPL_LOG_WARN,
+                  "%s: %d activations are not rounded in the file, as their format has no standard form", path,
+                  w->unrounded_activations);
+    if (w->fp8_pairs)
+        espl__log(ctx, ESPL_LOG_INFO,
+                  "%s: %d activations are 8-bit floats between QuantizeLinear and DequantizeLinear; ONNX Runtime 1.30 loads "
+                  "that with session.disable_quant_qdq = 1, and flavour ort-x86 as it is", path, w->fp8_pairs);
     if (w->flavour == ESPL_FLAVOUR_PORTABLE && w->asymmetric_activations)
-        espl__log(w->ctx, ESPL_LOG_WARN,
+        espl__log(ctx, ESPL_LOG_WARN,
                   "%s: %d activations are not s8 with a zero point of 0, which some tools that take flavour '%s' need",
                   path, w->asymmetric_activations, espl_flavour_name(w->flavour));
+}
+
+/* The graph in the operator set that its quantizations need; if that cannot be, in the last that needs less. */
+static espl_status choose_opset(espl__writer *w, espl_graph **upgraded) {
+    static const int newest[] = {ESPL__OPSET_MAX, 20, 18};
+    espl_status status = ESPL_OK;
+    const espl_graph *g = w->graph;
+    for (size_t i = 0; i < ESPL_COUNT(newest); i++) {
+        if (!(w->forms = espl__onnx_forms(&w->arena, g, w->flavour, newest[i]))) return espl__nomem(w->diag, 0);
+        int opset = target_opset(g, w->forms);
+        if (i > 0 && opset == w->opset) return status; /* nothing that is newer is the reason */
+        w->opset = opset;
+        if (opset < ESPL__OPSET_MIN || opset > ESPL__OPSET_MAX)
+            return espl__fail(w->diag, ESPL_INVALID, "operator set %d cannot be written", opset);
+        if (!needs_upgrade(g, opset)) return ESPL_OK;
+        if (w->diag) *w->diag = (espl_diag){0};
+        status = espl__graph_clone(g, upgraded, w->diag);
+        if (status == ESPL_OK) status = espl__onnx_upgrade(*upgraded, opset, w->diag);
+        if (status == ESPL_OK) w->graph = *upgraded;
+        if (status != ESPL_UNSUPPORTED) return status;
+        espl_graph_destroy(upgraded);
+    }
+    return status;
 }
 
 espl_status espl_onnx_write(espl_context *ctx, const espl_graph *graph, const espl_onnx_options *options,
@@ -378,19 +416,11 @@ espl_status espl_onnx_write(espl_context *ctx, const espl_graph *graph, const es
     espl_status status = ESPL_OK;
     espl_graph *upgraded = NULL;
     espl_onnx_options o = options ? *options : (espl_onnx_options){0};
-    espl__writer w = {.ctx = ctx, .graph = graph, .flavour = o.flavour, .diag = diag, .opset = target_opset(graph)};
+    espl__writer w = {.ctx = ctx, .graph = graph, .flavour = o.flavour, .diag = diag};
     espl__arena_init(&w.arena, ctx);
     espl__names_init(&w.value_names, ctx);
     espl__names_init(&w.node_names, ctx);
-    if (w.opset < ESPL__OPSET_MIN || w.opset > ESPL__OPSET_MAX) {
-        status = espl__fail(diag, ESPL_INVALID, "operator set %d cannot be written", w.opset);
-        goto done;
-    }
-    if (needs_upgrade(graph, w.opset)) {
-        ESPL_TRY(espl__graph_clone(graph, &upgraded, diag));
-        ESPL_TRY(espl__onnx_upgrade(upgraded, w.opset, diag));
-        w.graph = upgraded;
-    }
+    ESPL_TRY(choose_opset(&w, &upgraded));
     ESPL_TRY(build_graph(&w));
     ESPL_TRY(write_model(&w, o.doc, path));
     tell(&w, path);

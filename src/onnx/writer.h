@@ -2,6 +2,7 @@
 #ifndef ESPL_ONNX_WRITER_H
 #define ESPL_ONNX_WRITER_H
 
+#include "onnx/form.h"
 #include "onnx/onnx_impl.h"
 
 typedef struct espl__writer {
@@ -20,7 +21,9 @@ typedef struct espl__writer {
     const char ***forks; /* by id: the name that each further reader reads, or NULL: all read the same */
     int *readers;        /* by id: how many have been written */
     bool *constant_done; /* by id: its initializer is out */
-    int narrow_constants, asymmetric_activations;
+    espl__form *forms;   /* of each value that the graph had, by id */
+    int narrow_constants, plain_constants, asymmetric_activations;
+    int clipped_activations, unrounded_activations, fp8_pairs;
 } espl__writer;
 
 /* `base` and `suffix` joined, and a number if that name is taken; the name is taken then. NULL without memory. */
@@ -33,6 +36,19 @@ void espl__writer_tensor(pb_tensor *out, espl_dtype dtype, const espl_shape *sha
 bool espl__writer_attr_int(espl__writer *w, pb_node *node, int index, const char *name, int64_t value);
 pb_attr *espl__writer_attr(espl__writer *w, pb_node *node, int index, const char *name,
                            EsplPb__AttributeProto__AttributeType type);
+
+/* write_codes.c. The elements of a tensor as they stand in a file: those of 4 bits packed. NULL without memory. */
+const void *espl__writer_elements(espl__writer *w, const espl_tensor *tensor);
+/* What a constant's codes are in the file, and its numbers. NULL without memory. */
+const void *espl__writer_codes(espl__writer *w, const espl__value *value, espl_dtype type);
+const float *espl__writer_numbers(espl__writer *w, const espl__value *value);
+/* Scales and zero points, which Quantize- and DequantizeLinear share; of what type is the caller's to say. */
+typedef struct espl__scales {
+    espl_dtype type;
+    const char *scale, *zero;
+} espl__scales;
+/* Their initializers. `full`: of the scales only, with as many dimensions as the value, to be multiplied by. */
+espl_status espl__writer_scales(espl__writer *w, const espl__value *value, const char *base, espl__scales *out, bool full);
 
 /* write_qdq.c. The names in w->name and w->read are settled before anything is written. */
 espl_status espl__writer_name_quantized(espl__writer *w, const espl__value *value);

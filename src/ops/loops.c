@@ -159,7 +159,9 @@ static uint64_t u64_from_f64(double x) {
 void espl__load_s64(espl_dtype dtype, const void *p, int64_t step, int64_t n, int64_t *out) {
     switch (dtype) {
         case ESPL_BOOL: LOAD(uint8_t, x != 0); break;
+        case ESPL_U4:
         case ESPL_U8: LOAD(uint8_t, x); break;
+        case ESPL_S4:
         case ESPL_S8: LOAD(int8_t, x); break;
         case ESPL_U16: LOAD(uint16_t, x); break;
         case ESPL_S16: LOAD(int16_t, x); break;
@@ -192,6 +194,10 @@ void espl__store_s64(espl_dtype dtype, const int64_t *in, int64_t n, void *p) {
         case ESPL_F64: STORE(double, in[i]); break;
         case ESPL_F16: STORE(uint16_t, espl__half_from_float((float)in[i])); break;
         case ESPL_BF16: STORE(uint16_t, espl__bfloat_from_float((float)in[i])); break;
+        case ESPL_E4M3: STORE(uint8_t, espl__format_encode(ESPL_FORMAT_E4M3, (float)in[i])); break;
+        case ESPL_E5M2: STORE(uint8_t, espl__format_encode(ESPL_FORMAT_E5M2, (float)in[i])); break;
+        case ESPL_U4: STORE(uint8_t, in[i] & 15); break;
+        case ESPL_S4: STORE(int8_t, ((in[i] & 15) ^ 8) - 8); break;
         default: break;
     }
 }
@@ -199,7 +205,9 @@ void espl__store_s64(espl_dtype dtype, const int64_t *in, int64_t n, void *p) {
 void espl__load_f64(espl_dtype dtype, const void *p, int64_t step, int64_t n, double *out) {
     switch (dtype) {
         case ESPL_BOOL: LOAD(uint8_t, x != 0); break;
+        case ESPL_U4:
         case ESPL_U8: LOAD(uint8_t, x); break;
+        case ESPL_S4:
         case ESPL_S8: LOAD(int8_t, x); break;
         case ESPL_U16: LOAD(uint16_t, x); break;
         case ESPL_S16: LOAD(int16_t, x); break;
@@ -211,6 +219,8 @@ void espl__load_f64(espl_dtype dtype, const void *p, int64_t step, int64_t n, do
         case ESPL_F64: LOAD(double, x); break;
         case ESPL_F16: LOAD(uint16_t, (double)espl__half_to_float(x)); break;
         case ESPL_BF16: LOAD(uint16_t, (double)espl__bfloat_to_float(x)); break;
+        case ESPL_E4M3: LOAD(uint8_t, (double)espl__format_decode(ESPL_FORMAT_E4M3, x)); break;
+        case ESPL_E5M2: LOAD(uint8_t, (double)espl__format_decode(ESPL_FORMAT_E5M2, x)); break;
         default: break;
     }
 }
@@ -232,6 +242,10 @@ void espl__store_f64(espl_dtype dtype, const double *in, int64_t n, void *p) {
         case ESPL_F64: STORE(double, in[i]); break;
         case ESPL_F16: STORE(uint16_t, espl__half_from_float((float)in[i])); break;
         case ESPL_BF16: STORE(uint16_t, espl__bfloat_from_float((float)in[i])); break;
+        case ESPL_E4M3: STORE(uint8_t, espl__format_encode(ESPL_FORMAT_E4M3, (float)in[i])); break;
+        case ESPL_E5M2: STORE(uint8_t, espl__format_encode(ESPL_FORMAT_E5M2, (float)in[i])); break;
+        case ESPL_U4: STORE(uint8_t, s64_from_f64(in[i], 0, 15)); break;
+        case ESPL_S4: STORE(int8_t, s64_from_f64(in[i], -8, 7)); break;
         default: break;
     }
 }

@@ -1,18 +1,13 @@
 /* QuantizeLinear -> DequantizeLinear around a value says "this value, rounded to that grid": it becomes
- * value->quant. DequantizeLinear of a constant becomes a quantized constant, and so does the Cast of weights of
- * 16 bits. What does not fit (per-axis or
- * 16-bit activations, integer graph inputs, grids that are not constant) stays a node and is computed as
- * such. */
+ * value->quant. DequantizeLinear of a constant becomes a quantized constant, and so do the product of integer codes by
+ * scales and the Cast of weights of 16 bits. What does not fit (per-axis or unsigned 16-bit activations, integer graph inputs, grids that are not
+ * constant) stays a node and is computed as such. */
 #include "passes/passes.h"
 
 #include <math.h>
 
 typedef struct grid {
-    espl_format format;
-    int axis;
-    int64_t count;
-    const float *scale;
-    int32_t *zero; /* owned by the arena */
+    espl__quant q; /* arrays are the constants' own, or the arena's */
     bool usable;
 } grid;
 
@@ -23,49 +18,146 @@ static bool is_dequantizer(const espl__node *n) {
     return espl__node_is(n, "DequantizeLinear");
 }
 
+/* The format of codes of an element type; F32: there is none. */
+static espl_format format_of(espl_dtype type) {
+    switch (type) {
+        case ESPL_U8:
+            return ESPL_FORMAT_U8;
+        case ESPL_S8:
+            return ESPL_FORMAT_S8;
+        case ESPL_S16:
+            return ESPL_FORMAT_S16;
+        case ESPL_S32:
+            return ESPL_FORMAT_S32;
+        case ESPL_U4:
+            return ESPL_FORMAT_U4;
+        case ESPL_S4:
+            return ESPL_FORMAT_S4;
+        case ESPL_E4M3:
+            return ESPL_FORMAT_E4M3;
+        case ESPL_E5M2:
+            return ESPL_FORMAT_E5M2;
+        default:
+            return ESPL_FORMAT_F32;
+    }
+}
+
+static bool is_integer(espl_format format) {
+    return espl_format_kind_of(format) == ESPL_FORMAT_KIND_INTEGER;
+}
+
+static int32_t zero_at(const espl_tensor *z, int64_t i) {
+    switch (z->dtype) {
+        case ESPL_S8:
+        case ESPL_S4:
+            return ((const int8_t *)z->data)[i];
+        case ESPL_S16:
+            return ((const int16_t *)z->data)[i];
+        case ESPL_S32:
+            return ((const int32_t *)z->data)[i];
+        default: /* of a small float 0 is the only one that is usable */
+            return ((const uint8_t *)z->data)[i];
+    }
+}
+
+/* Whether an element of the tensor depends on its index along two axes only; `stride` of each axis. */
+static bool depends_on(const espl_tensor *t, const int64_t *stride, int a, int b) {
+    const char *x = t->data;
+    const int64_t size = (int64_t)espl_dtype_bytes(t->dtype);
+    for (int64_t i = 0, n = espl_shape_count(&t->shape); i < n; i++) {
+        int64_t at = i / stride[a] % t->shape.dim[a] * stride[a] + i / stride[b] % t->shape.dim[b] * stride[b];
+        if (memcmp(x + i * size, x + at * size, (size_t)size) != 0) return false;
+    }
+    return true;
+}
+
+/* Scales of blocks have the rank of the tensor. Those that differ along the blocks' axis and one other become
+ * [channel][group]; others have no form here. */
+static void read_blocks(espl_graph *g, const espl_tensor *s, const espl_tensor *z, int axis, int64_t block,
+                        grid *out) {
+    espl__quant *q = &out->q;
+    int rank = s->shape.rank;
+    int64_t stride[ESPL_MAX_RANK], step = 1;
+    if (rank < 2 || axis < 0 || axis >= rank || block < 1 || q->count < 1) return;
+    for (int d = rank - 1; d >= 0; step *= s->shape.dim[d--]) stride[d] = step;
+    int channel = -1;
+    for (int d = 0; d < rank && channel < 0; d++)
+        if (d != axis && depends_on(s, stride, axis, d) && (!z || depends_on(z, stride, axis, d))) channel = d;
+    float *scale = espl__arena_alloc(&g->arena, sizeof *scale * (uint64_t)q->count);
+    int32_t *zero = espl__arena_alloc(&g->arena, sizeof *zero * (uint64_t)q->count);
+    if (channel < 0 || !scale || !zero) return;
+    int64_t groups = s->shape.dim[axis], channels = s->shape.dim[channel];
+    for (int64_t c = 0; c < channels; c++)
+        for (int64_t k = 0; k < groups; k++) {
+            int64_t at = c * stride[channel] + k * stride[axis];
+            scale[c * groups + k] = ((const float *)s->data)[at];
+            zero[c * groups + k] = z ? zero_at(z, at) : 0;
+        }
+    *q = (espl__quant){q->format, channel, channels * groups, scale, zero, NULL, block, axis};
+    out->usable = true;
+}
+
+/* The type of a QuantizeLinear's codes. */
+static espl_dtype code_type(const espl__node *n) {
+    espl_dtype type = ESPL_U8;
+    int64_t said = espl__attr_int(n, "output_dtype", 0);
+    if (n->input_count > 2 && n->inputs[2]) return n->inputs[2]->dtype;
+    return said == 0 || espl__dtype_from_onnx(said, &type) ? type : ESPL_F32;
+}
+
 /* The grid that a Quantize- or DequantizeLinear node names; `rank` of the tensor it is applied to. */
 static grid read_grid(espl_graph *g, const espl__node *n, int rank, espl_dtype fallback) {
-    grid q = {.usable = false};
+    grid r = {.usable = false};
     const espl__value *s = n->inputs[1], *z = n->input_count > 2 ? n->inputs[2] : NULL;
-    if (!s->constant || s->constant->dtype != ESPL_F32 || (z && !z->constant)) return q;
-    if (espl__attr_int(n, "block_size", 0) != 0) return q;
-    espl_dtype type = z ? z->constant->dtype : fallback;
-    q.count = espl_shape_count(&s->constant->shape);
-    if (q.count < 1 || (z && espl_shape_count(&z->constant->shape) != q.count)) return q;
-    int64_t axis = espl__attr_int(n, "axis", 1);
-    q.axis = s->constant->shape.rank == 0 || q.count == 1 ? -1 : (int)(axis < 0 ? axis + rank : axis);
-    if (q.axis >= rank || (q.axis < 0 && q.count > 1)) return q;
-    q.scale = s->constant->data;
-    q.zero = espl__arena_alloc(&g->arena, sizeof(int32_t) * (uint64_t)q.count);
-    if (!q.zero) return q;
-    for (int64_t i = 0; i < q.count; i++) {
-        if (!(q.scale[i] > 0) || !isfinite(q.scale[i])) return q;
-        if (!z) continue;
-        if (type == ESPL_U8) q.zero[i] = ((const uint8_t *)z->constant->data)[i];
-        if (type == ESPL_S8) q.zero[i] = ((const int8_t *)z->constant->data)[i];
-        if (type == ESPL_S32) q.zero[i] = ((const int32_t *)z->constant->data)[i];
+    if (!s->constant || s->constant->dtype != ESPL_F32 || (z && !z->constant)) return r;
+    const espl_tensor *scale = s->constant, *zero = z ? z->constant : NULL;
+    espl__quant *q = &r.q;
+    q->format = format_of(zero ? zero->dtype : fallback);
+    q->count = espl_shape_count(&scale->shape);
+    if (q->format == ESPL_FORMAT_F32 || q->count < 1 || (zero && espl_shape_count(&zero->shape) != q->count)) return r;
+    for (int64_t i = 0; i < q->count; i++) {
+        float x = ((const float *)scale->data)[i];
+        if (!(x > 0) || !isfinite(x)) return r;
+        if (zero && !is_integer(q->format) && zero_at(zero, i) != 0) return r;
+        if (zero && zero->dtype == ESPL_S16 && zero_at(zero, i) == INT16_MIN) return r; /* no code of ours */
     }
-    q.format = type == ESPL_U8 ? ESPL_FORMAT_U8 : type == ESPL_S8 ? ESPL_FORMAT_S8 : ESPL_FORMAT_S32;
-    q.usable = type == ESPL_U8 || type == ESPL_S8 || type == ESPL_S32;
-    return q;
+    int64_t axis = espl__attr_int(n, "axis", 1), block = espl__attr_int(n, "block_size", 0);
+    axis = axis < 0 ? axis + rank : axis;
+    if (block != 0) {
+        if (zero && !espl_shape_equal(&zero->shape, &scale->shape)) return r;
+        if (scale->shape.rank == rank) read_blocks(g, scale, zero, (int)ESPL_MIN(axis, rank), block, &r);
+        return r;
+    }
+    q->axis = scale->shape.rank == 0 || q->count == 1 ? -1 : (int)ESPL_MIN(axis, rank);
+    if (q->axis >= rank || (q->axis < 0 && q->count > 1)) return r;
+    q->scale = scale->data;
+    q->zero = espl__arena_alloc(&g->arena, sizeof(int32_t) * (uint64_t)q->count);
+    if (!q->zero) return r;
+    for (int64_t i = 0; zero && i < q->count; i++) q->zero[i] = zero_at(zero, i);
+    r.usable = true;
+    return r;
 }
 
-static espl_dtype code_type(espl_format format) {
-    return format == ESPL_FORMAT_U8 ? ESPL_U8 : format == ESPL_FORMAT_S8 ? ESPL_S8 : ESPL_S32;
-}
-
+/* Of activations, which have no groups. */
 static bool same_grid(const grid *a, const grid *b) {
-    if (a->format != b->format || a->axis != b->axis || a->count != b->count) return false;
-    return memcmp(a->scale, b->scale, sizeof(float) * (size_t)a->count) == 0 &&
-           memcmp(a->zero, b->zero, sizeof(int32_t) * (size_t)a->count) == 0;
+    const espl__quant *p = &a->q, *q = &b->q;
+    if (p->format != q->format || p->axis != q->axis || p->count != q->count || p->group || q->group) return false;
+    return memcmp(p->scale, q->scale, sizeof(float) * (size_t)p->count) == 0 &&
+           memcmp(p->zero, q->zero, sizeof(int32_t) * (size_t)p->count) == 0;
 }
 
-static bool set_grid(espl_graph *g, espl__value *v, const grid *q) {
-    return espl__graph_set_quant(g, v, q->format, q->axis, q->count, q->scale, q->zero);
+/* Zero points are of integers. */
+static bool set_grid(espl_graph *g, espl__value *v, const grid *from) {
+    espl__quant q = from->q;
+    if (!is_integer(q.format)) q.zero = NULL;
+    return espl__graph_copy_quant(g, v, &q);
 }
 
-static bool axis_fits(const grid *q, const espl_shape *shape) {
-    return q->axis < 0 || (q->axis < shape->rank && shape->dim[q->axis] == q->count);
+/* Codes from 0 to 15 are those from -8 to 7 with another zero point: s4, which has kernels. */
+static void shift_to_signed(espl_tensor *codes, espl__quant *q) {
+    for (int64_t i = 0, n = espl_shape_count(&codes->shape); i < n; i++) ((int8_t *)codes->data)[i] -= 8;
+    for (int64_t i = 0; i < q->count; i++) q->zero[i] -= 8;
+    q->format = ESPL_FORMAT_S4;
 }
 
 /* A bound, a fill or a factor, which is read as a plain number; weights have more dimensions. */
@@ -78,12 +170,16 @@ static espl_status absorb_constant(espl_graph *g, espl__node *dq, espl_diag *dia
     const espl_tensor *codes = dq->inputs[0]->constant;
     grid q = read_grid(g, dq, codes->shape.rank, codes->dtype);
     /* Codes of another type than the zero point's are left to inference, which refuses them. */
-    if (!q.usable || codes->dtype != code_type(q.format) || !axis_fits(&q, &codes->shape)) return ESPL_OK;
+    if (!q.usable || format_of(codes->dtype) != q.q.format || espl__quant_scales(&q.q, &codes->shape) != q.q.count)
+        return ESPL_OK;
     bool is_output = espl__graph_is_output(g, dq->inputs[0]);
     espl__value *c = espl__graph_constant(g, is_output ? "" : dq->inputs[0]->name, codes);
-    if (!c || !set_grid(g, c, &q)) return espl__nomem(diag, 0);
+    if (!c) return espl__nomem(diag, 0);
+    if (q.q.format == ESPL_FORMAT_U4) shift_to_signed(c->constant, &q.q);
+    c->constant->dtype = espl__format_dtype(q.q.format);
+    if (!set_grid(g, c, &q)) return espl__nomem(diag, 0);
     c->dtype = ESPL_F32;
-    if (is_number(codes) && q.format != ESPL_FORMAT_S32) {
+    if (is_number(codes) && q.q.format != ESPL_FORMAT_S32) {
         const espl_tensor *number = espl__constant_f32(g, c);
         if (!number) return espl__nomem(diag, 0);
         c->constant = (espl_tensor *)number;
@@ -128,15 +224,52 @@ static espl_status absorb_cast(espl_graph *g, espl__node *cast, espl_diag *diag)
     return ESPL_OK;
 }
 
+/* The grid that multiplying codes of that shape by `scale` means: one number, or one for each index of an axis. */
+static grid read_factor(const espl_tensor *codes, const espl_tensor *scale) {
+    grid r = {.q = {.format = format_of(codes->dtype), .axis = -1, .count = espl_shape_count(&scale->shape)}};
+    if (r.q.format == ESPL_FORMAT_F32 || scale->dtype != ESPL_F32 || r.q.count < 1) return r;
+    for (int64_t i = 0; i < r.q.count; i++) {
+        float x = ((const float *)scale->data)[i];
+        if (!(x > 0) || !isfinite(x)) return r;
+    }
+    r.q.scale = scale->data;
+    if (r.q.count > 1 && scale->shape.rank != codes->shape.rank) return r;
+    for (int d = 0; r.q.count > 1 && d < scale->shape.rank; d++)
+        if (scale->shape.dim[d] == r.q.count) r.q.axis = d;
+    r.usable = scale->shape.rank <= codes->shape.rank && espl__quant_scales(&r.q, &codes->shape) == r.q.count;
+    return r;
+}
+
+/* Mul(Cast(constant codes), constant scales): what DequantizeLinear says too. */
+static espl_status absorb_product(espl_graph *g, espl__node *mul, espl_diag *diag) {
+    espl__node *cast = mul->inputs[0] ? mul->inputs[0]->producer : NULL;
+    const espl__value *scale = mul->inputs[1];
+    espl__value *y = mul->outputs[0];
+    if (!espl__node_is(cast, "Cast") || !scale || !scale->constant || espl__attr_int(cast, "to", 0) != 1) return ESPL_OK;
+    const espl_tensor *codes = cast->inputs[0] ? cast->inputs[0]->constant : NULL;
+    if (!codes || is_number(codes) || codes->dtype == ESPL_U4 || codes->dtype == ESPL_S32 || espl__graph_is_output(g, y))
+        return ESPL_OK;
+    grid q = read_factor(codes, scale->constant);
+    if (!q.usable) return ESPL_OK;
+    espl__value *c = espl__graph_constant(g, y->name, codes);
+    if (!c) return espl__nomem(diag, 0);
+    c->constant->dtype = espl__format_dtype(q.q.format);
+    c->dtype = ESPL_F32;
+    if (!set_grid(g, c, &q) || !(y->name = espl__arena_strdup(&g->arena, ""))) return espl__nomem(diag, 0);
+    if (espl__graph_only_reader(g, cast->outputs[0]) == mul) cast->mark = -1;
+    espl__graph_replace(g, y, c);
+    mul->mark = -1;
+    return ESPL_OK;
+}
+
 /* QuantizeLinear(constant f32): the codes are computed once. */
 static espl_status quantize_constant(espl_graph *g, espl__node *n, espl_diag *diag) {
     const espl_tensor *x = n->inputs[0]->constant;
-    grid q = read_grid(g, n, x->shape.rank, ESPL_U8);
-    if (!q.usable || q.format == ESPL_FORMAT_S32 || !axis_fits(&q, &x->shape) || x->dtype != ESPL_F32)
-        return ESPL_OK;
-    espl__quant quant = {
-        .format = q.format, .axis = q.axis, .count = q.count, .scale = (float *)q.scale, .zero = q.zero};
-    espl_tensor *codes = espl__constant_codes(g, x, &quant);
+    grid q = read_grid(g, n, x->shape.rank, code_type(n));
+    bool bytes = q.q.format == ESPL_FORMAT_U8 || q.q.format == ESPL_FORMAT_S8;
+    if (!q.usable || !bytes || q.q.group || espl__quant_scales(&q.q, &x->shape) != q.q.count || x->dtype != ESPL_F32)
+        return ESPL_OK; /* others are computed by the node */
+    espl_tensor *codes = espl__constant_codes(g, x, &q.q);
     if (!codes) return espl__nomem(diag, 0);
     espl__value *v = n->outputs[0];
     v->constant = codes;
@@ -171,11 +304,11 @@ static espl__value *carrier(espl_graph *g, espl__node *quantizer) {
 static void merge_quantizers(espl_graph *g, espl__node *first, int from) {
     const espl__value *x = first->inputs[0];
     if (x->uses < 2) return;
-    grid a = read_grid(g, first, ESPL_MAX_RANK, ESPL_U8);
+    grid a = read_grid(g, first, ESPL_MAX_RANK, code_type(first));
     for (int i = from; i < g->node_count && a.usable; i++) {
         espl__node *n = g->nodes[i];
         if (n->mark == -1 || !is_quantizer(n) || n->inputs[0] != x) continue;
-        grid b = read_grid(g, n, ESPL_MAX_RANK, ESPL_U8);
+        grid b = read_grid(g, n, ESPL_MAX_RANK, code_type(n));
         if (!b.usable || !same_grid(&a, &b) || espl__graph_is_output(g, n->outputs[0])) continue;
         espl__graph_replace(g, n->outputs[0], first->outputs[0]);
         n->mark = -1;
@@ -184,8 +317,8 @@ static void merge_quantizers(espl_graph *g, espl__node *first, int from) {
 
 static espl_status absorb_pair(espl_graph *g, espl__node *quantizer, espl_diag *diag) {
     espl__value *codes = quantizer->outputs[0], *x = quantizer->inputs[0];
-    grid q = read_grid(g, quantizer, ESPL_MAX_RANK, ESPL_U8);
-    if (!q.usable || q.axis >= 0 || q.format == ESPL_FORMAT_S32 || espl__graph_is_output(g, codes) ||
+    grid q = read_grid(g, quantizer, ESPL_MAX_RANK, code_type(quantizer));
+    if (!q.usable || q.q.axis >= 0 || q.q.format == ESPL_FORMAT_S32 || espl__graph_is_output(g, codes) ||
         may_be_integer(x))
         return ESPL_OK;
     bool any = false;
@@ -194,7 +327,7 @@ static espl_status absorb_pair(espl_graph *g, espl__node *quantizer, espl_diag *
         for (int j = 0; j < r->input_count; j++) {
             if (r->inputs[j] != codes || r->mark == -1) continue;
             if (!is_dequantizer(r) || j != 0) return ESPL_OK;
-            grid d = read_grid(g, r, ESPL_MAX_RANK, code_type(q.format));
+            grid d = read_grid(g, r, ESPL_MAX_RANK, code_type(quantizer));
             if (!d.usable || !same_grid(&q, &d)) return ESPL_OK;
             any = true;
         }
@@ -236,6 +369,8 @@ espl_status espl__pass_absorb_qdq(espl_graph *g, espl_diag *diag) {
     for (int i = 0; i < count && status == ESPL_OK; i++)
         if (is_dequantizer(g->nodes[i]) && g->nodes[i]->inputs[0]->constant)
             status = absorb_constant(g, g->nodes[i], diag);
+    for (int i = 0; i < count && status == ESPL_OK; i++)
+        if (espl__node_is(g->nodes[i], "Mul")) status = absorb_product(g, g->nodes[i], diag);
     for (int i = 0; i < count && status == ESPL_OK; i++)
         if (espl__node_is(g->nodes[i], "Cast") && g->nodes[i]->inputs[0]->constant)
             status = absorb_cast(g, g->nodes[i], diag);

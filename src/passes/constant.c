@@ -1,66 +1,8 @@
 /* Reading constants as f32, and rounding them to a grid. */
 #include "passes/passes.h"
 
-/* Elements [from, from + n) as f32. */
-static bool read_run(const espl_tensor *t, int64_t from, int64_t n, float *out) {
-#define RUN(type, expression)                         \
-    do {                                              \
-        const type *e = (const type *)t->data + from; \
-        for (int64_t i = 0; i < n; i++) {             \
-            const type x = e[i];                      \
-            out[i] = (expression);                    \
-        }                                             \
-        return true;                                  \
-    } while (0)
-    switch (t->dtype) {
-        case ESPL_F32:
-            RUN(float, x);
-        case ESPL_F64:
-            RUN(double, (float)x);
-        case ESPL_F16:
-            RUN(uint16_t, espl__half_to_float(x));
-        case ESPL_BF16:
-            RUN(uint16_t, espl__bfloat_to_float(x));
-        case ESPL_U8:
-            RUN(uint8_t, (float)x);
-        case ESPL_S8:
-            RUN(int8_t, (float)x);
-        case ESPL_S16:
-            RUN(int16_t, (float)x);
-        case ESPL_S32:
-            RUN(int32_t, (float)x);
-        default:
-            return false;
-    }
-#undef RUN
-}
-
-/* Codes of formats whose codes are not the numbers, by a table of all of them. */
-static bool decode(espl_format f, const espl_tensor *t, int64_t count, float *out) {
-    float table[256];
-    if (t->dtype != ESPL_S8 && t->dtype != ESPL_U8) return read_run(t, 0, count, out);
-    for (int i = 0; i < 256; i++)
-        table[i] = espl__format_decode(f, t->dtype == ESPL_S8 ? (int32_t)(int8_t)(uint8_t)i : i);
-    for (int64_t i = 0; i < count; i++) out[i] = table[((const uint8_t *)t->data)[i]];
-    return true;
-}
-
 bool espl__constant_read(const espl__value *v, float *out) {
-    const espl_tensor *t = v->constant;
-    const espl__quant *q = &v->quant;
-    const int64_t count = espl_shape_count(&t->shape);
-    if (!espl__is_quantized(v)) return read_run(t, 0, count, out);
-    if (!decode(q->format, t, count, out)) return false;
-    if (espl__format_is_float(q->format)) return true;
-    const espl__scale_walk w = espl__scale_walk_of(q, &t->shape);
-    const int64_t run = q->group > 0 ? 1 : q->axis < 0 ? count : w.inner;
-    for (int64_t i = 0; i < count; i += run) {
-        const int64_t c = espl__scale_at(&w, i);
-        const float zero = (float)(q->zero ? q->zero[c] : 0), scale = q->scale[c];
-        for (int64_t j = i; j < i + run; j++) out[j] = (out[j] - zero) * scale;
-        for (int64_t j = i; q->offset && j < i + run; j++) out[j] += q->offset[c];
-    }
-    return true;
+    return espl__quant_read(v->constant, &v->quant, out);
 }
 
 const espl_tensor *espl__constant_f32(espl_graph *g, const espl__value *v) {

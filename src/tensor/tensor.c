@@ -24,7 +24,8 @@ int espl__dtype_onnx(espl_dtype dtype) {
 }
 
 bool espl_dtype_is_float(espl_dtype dtype) {
-    return dtype == ESPL_F32 || dtype == ESPL_F16 || dtype == ESPL_BF16 || dtype == ESPL_F64;
+    return dtype == ESPL_F32 || dtype == ESPL_F16 || dtype == ESPL_BF16 || dtype == ESPL_F64 || dtype == ESPL_E4M3 ||
+           dtype == ESPL_E5M2;
 }
 
 bool espl__dtype_from_onnx(int64_t onnx, espl_dtype *out) {

@@ -35,6 +35,9 @@ static inline int64_t espl__scale_at(const espl__scale_walk *w, int64_t element)
     return w->groups == 1 ? c : c * w->groups + element / w->group_inner % w->group_dim / w->group;
 }
 
+/* The numbers of a tensor: of its codes if q's format is not F32, else of its elements. false if the type has none. */
+bool espl__quant_read(const espl_tensor *codes, const espl__quant *q, float *out);
+
 /* A weight tensor as `taps` matrices of rows x inputs: products are summed over inputs and taps. Element (row, tap, input)
  * is element row * by_row + tap * by_tap + input * by_input of the tensor. A convolution [O][I][kh][kw] has kh * kw taps. */
 typedef struct espl__matrix {

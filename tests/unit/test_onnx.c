@@ -47,6 +47,8 @@ static void typed_fields_hold_every_type(void **state) {
         {ESPL_U32, 12, 11, {1, 4294967295}, {1, 0xffffffffu}},
         {ESPL_U64, 13, 11, {1, -1}, {1, UINT64_MAX}},
         {ESPL_BF16, 16, 5, {0x3f80, 0xc2f7}, {0x3f80, 0xc2f7}},
+        {ESPL_E4M3, 17, 5, {0x7e, 0xff}, {0x7e, 0xff}},
+        {ESPL_E5M2, 19, 5, {0x7b, 0x80}, {0x7b, 0x80}},
     };
     for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
         size_t size = espl_dtype_bytes(rows[i].dtype);
@@ -72,6 +74,32 @@ static void typed_fields_hold_every_type(void **state) {
     put_float(&t, 4, floats[0]);
     put_float(&t, 4, floats[1]);
     expect_tensor(f, t, ESPL_F32, floats, sizeof floats);
+}
+
+/* Elements of 4 bits stand two in a byte, the first in its lower half; one byte each in memory. */
+static void nibbles_are_taken_apart(void **state) {
+    fixture *f = *state;
+    const int64_t five = 5, none = 0, packed[3] = {0x7f, 0x18, 0x05};
+    const uint8_t bytes[3] = {0x7f, 0x18, 0x05}, u4[5] = {15, 7, 8, 1, 5}, wrong[5] = {0};
+    const int8_t s4[5] = {-1, 7, -8, 1, 5};
+    for (int k = 0; k < 2; k++) {
+        const espl_dtype type = k ? ESPL_S4 : ESPL_U4;
+        const void *expected = k ? (const void *)s4 : u4;
+        expect_tensor(f, tensor_raw(f, "t", 21 + k, 1, &five, bytes, 3), type, expected, 5);
+        wire t = tensor_head(f, "t", 21 + k, 1, &five);
+        put_packed(&t, 5, 3, packed);
+        expect_tensor(f, t, type, expected, 5);
+        expect_tensor(f, tensor_raw(f, "t", 21 + k, 1, &none, bytes, 0), type, expected, 0);
+        for (int size = 2; size <= 5; size++) {
+            if (size == 3) continue;
+            model_of_tensor(f, tensor_raw(f, "t", 21 + k, 1, &five, wrong, (size_t)size));
+            refused(f, ESPL_FORMAT, "where");
+        }
+        wire many = tensor_head(f, "t", 21 + k, 1, &five);
+        put_packed(&many, 5, 3, (int64_t[]){0x7f, 0x18, 256});
+        model_of_tensor(f, many);
+        refused(f, ESPL_FORMAT, "cannot hold");
+    }
 }
 
 static void odd_bools_become_one(void **state) {
@@ -649,6 +677,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(typed_fields_hold_every_type),
         TEST(odd_bools_become_one),
+        TEST(nibbles_are_taken_apart),
         TEST(scalars_and_empty_tensors),
         TEST(bad_tensors_are_refused),
         TEST(tensor_files),

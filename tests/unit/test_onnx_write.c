@@ -236,6 +236,7 @@ static void a_failed_write_leaves_the_old_file(void **state) {
 enum { OUT = 4, IN = 3 };
 static const int64_t act_dims[4] = {1, IN, 5, 5}, w_dims[4] = {OUT, IN, 1, 1}, out_dims[4] = {1, OUT, 5, 5};
 static const int8_t codes[OUT * IN] = {1, -2, 3, 127, -127, 0, 5, 6, 7, 8, 9, 10};
+static const int8_t narrow_codes[OUT * IN] = {1, -2, 3, 7, -8, 0, 5, 6, -7, 4, -1, 2};
 static const int32_t bias_codes[OUT] = {100000, -5, 0, 1};
 static const float w_scales[OUT] = {0.5f, 0.25f, 0.125f, 1}, b_scales[OUT] = {0.05f, 0.025f, 0.0125f, 0.1f};
 
@@ -246,7 +247,8 @@ static espl_graph *quantized_graph(fixture *f, int opset, espl_format weights, e
     const float scale = 0.1f;
     espl__value *x = new_value(g, "x", 4, act_dims), *c = new_value(g, "c", 4, out_dims);
     espl__value *y = new_value(g, "y", 4, out_dims);
-    espl__value *w = new_constant(g, "w", ESPL_S8, 4, w_dims, codes);
+    const bool narrow = espl_format_bits(weights) <= 4;
+    espl__value *w = new_constant(g, "w", ESPL_S8, 4, w_dims, narrow ? narrow_codes : codes);
     espl__value *b = new_constant(g, "b", ESPL_S32, 1, bias_dims, bias_codes);
     w->dtype = b->dtype = ESPL_F32;
     new_node(g, "Conv", "conv", 3, (espl__value *[]){x, w, b}, c);
@@ -288,7 +290,8 @@ static const espl__value *before_pair(const espl__value *v, espl_dtype type, int
 
 static void check_quantized(fixture *f, espl_graph *g, espl_dtype type, int32_t zero) {
     espl_graph *r = write_and_read(f, g, NULL);
-    assert_int_equal(r->opset, 13);
+    const bool narrow = espl__graph_find(g, "w")->quant.format == ESPL_FORMAT_S4;
+    assert_int_equal(r->opset, narrow ? 21 : 13);
     assert_int_equal(count_ops(r, "QuantizeLinear"), 3);
     assert_int_equal(count_ops(r, "DequantizeLinear"), 5);
     assert_int_equal(count_ops(r, "Conv"), 1);
@@ -303,10 +306,10 @@ static void check_quantized(fixture *f, espl_graph *g, espl_dtype type, int32_t 
     assert_string_equal(r->inputs[0]->name, "x");
     /* Weights and bias: initializers of their integer types, one scale a channel. */
     const espl__node *w = conv->inputs[1]->producer, *b = conv->inputs[2]->producer;
-    check_grid(w, "DequantizeLinear", ESPL_S8, OUT, w_scales, 0);
+    check_grid(w, "DequantizeLinear", narrow ? ESPL_S4 : ESPL_S8, OUT, w_scales, 0);
     assert_int_equal(espl__attr_int(w, "axis", 1), 0);
-    assert_int_equal(w->inputs[0]->constant->dtype, ESPL_S8);
-    assert_memory_equal(w->inputs[0]->constant->data, codes, sizeof codes);
+    assert_int_equal(w->inputs[0]->constant->dtype, narrow ? ESPL_S4 : ESPL_S8);
+    assert_memory_equal(w->inputs[0]->constant->data, narrow ? narrow_codes : codes, sizeof codes);
     check_grid(b, "DequantizeLinear", ESPL_S32, OUT, b_scales, 0);
     assert_int_equal(espl__attr_int(b, "axis", 1), 0);
     assert_int_equal(b->inputs[0]->constant->dtype, ESPL_S32);
@@ -372,7 +375,7 @@ static void zeros_stay_in_place(void **state) {
         assert_string_equal(w->name, "w");
         if (w->producer) w = w->producer->inputs[0];
         assert_non_null(w->constant);
-        assert_int_equal(w->constant->dtype, espl__format_dtype(formats[k]));
+        assert_int_equal(w->constant->dtype, formats[k] == ESPL_FORMAT_S4 ? ESPL_S4 : espl__format_dtype(formats[k]));
         assert_int_equal(espl_shape_count(&w->constant->shape), 16);
         size_t each = espl_dtype_bytes(w->constant->dtype);
         for (int column = 0; column < 2; column++)
@@ -462,6 +465,8 @@ static void hear(void *user, espl_log_level level, const char *line) {
     strcat(h->text, "\n");
 }
 
+static espl_graph *weights_graph(fixture *f, espl_format format, int64_t group, bool gemm, espl_format rounding);
+
 static void what_the_standard_cannot_say_is_told(void **state) {
     fixture *f = *state;
     heard h = {{0}};
@@ -470,13 +475,27 @@ static void what_the_standard_cannot_say_is_told(void **state) {
     assert_int_equal(espl_context_create(&config, &own.ctx, NULL), ESPL_OK);
     espl_graph *g = quantized_graph(&own, 13, ESPL_FORMAT_S3, ESPL_FORMAT_U8, 3);
     assert_int_equal(espl_onnx_write(own.ctx, g, NULL, own.path, NULL), ESPL_OK);
-    assert_non_null(strstr(h.text, "1 constants of fewer than 8 bits are written as 8-bit"));
+    assert_non_null(strstr(h.text, "1 constants of fewer than 8 bits are written as integers of 4"));
     assert_non_null(strstr(h.text, "3 activations are not s8 with a zero point of 0"));
     h.text[0] = 0;
     espl_onnx_options options = {.flavour = ESPL_FLAVOUR_ORT_X86};
     assert_int_equal(espl_onnx_write(own.ctx, g, &options, own.path, NULL), ESPL_OK);
     assert_null(strstr(h.text, "activations"));
     espl_graph_destroy(&g);
+    static const struct {
+        espl_format weights, input;
+        const char *text;
+    } rows[] = {{ESPL_FORMAT_LOG6, ESPL_FORMAT_F32, "1 constants are written as f32, as their format has no standard form"},
+                {ESPL_FORMAT_S8, ESPL_FORMAT_LOG4, "1 activations are not rounded in the file"},
+                {ESPL_FORMAT_S8, ESPL_FORMAT_U4, "1 activations of fewer than 8 bits are written as Clip and 8-bit"},
+                {ESPL_FORMAT_S8, ESPL_FORMAT_E4M3, "session.disable_quant_qdq"}};
+    for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
+        h.text[0] = 0;
+        g = weights_graph(&own, rows[i].weights, 0, false, rows[i].input);
+        assert_int_equal(espl_onnx_write(own.ctx, g, NULL, own.path, NULL), ESPL_OK);
+        if (!strstr(h.text, rows[i].text)) fail_msg("told: %s", h.text);
+        espl_graph_destroy(&g);
+    }
     espl_context_destroy(&own.ctx);
 }
 
@@ -489,7 +508,7 @@ static void impossible_quantizations_are_refused(void **state) {
         espl__value *x = g->inputs[0], *w = espl__graph_find(g, "w"), *y = g->outputs[0];
         bool set = false;
         if (i == 0) set = espl__graph_set_quant(g, x, ESPL_FORMAT_S32, -1, 1, &scale, NULL);
-        if (i == 1) set = espl__graph_set_quant(g, x, ESPL_FORMAT_S4, -1, 1, &scale, NULL);
+        if (i == 1) set = espl__graph_set_quant(g, x, ESPL_FORMAT_S8, -1, 2, scales, NULL);
         if (i == 2) set = espl__graph_set_quant(g, x, ESPL_FORMAT_U8, -1, 1, &scale, &zero);
         if (i == 3) set = espl__graph_set_quant(g, w, ESPL_FORMAT_S8, 0, 2, scales, NULL);
         if (i == 4) set = espl__graph_set_quant(g, w, ESPL_FORMAT_U8, -1, 1, &scale, NULL);
@@ -498,6 +517,165 @@ static void impossible_quantizations_are_refused(void **state) {
         f->diag = (espl_diag){0};
         assert_int_equal(espl_onnx_write(f->ctx, g, NULL, f->path, &f->diag), ESPL_UNSUPPORTED);
         assert_non_null(strstr(f->diag.message, i == 3 || i == 4 ? "value 'w'" : "value 'x'"));
+        espl_graph_destroy(&g);
+    }
+}
+
+/* --- narrow and odd formats ------------------------------------------------------------------------------- */
+
+enum { ROWS = 5, COLUMNS = 3, GROUP = 2 };
+static const int64_t x_shape[2] = {1, ROWS}, table_shape[2] = {ROWS, COLUMNS}, y_shape[2] = {1, COLUMNS};
+
+/* x -> MatMul(w) -> y, or, for weights that are read otherwise, Gemm; y is rounded if `rounding` is no F32. */
+static espl_graph *weights_graph(fixture *f, espl_format format, int64_t group, bool gemm, espl_format rounding) {
+    static const int8_t wide[ROWS * COLUMNS] = {1, -2, 3, 100, -127, 0, 5, 6, 7, 8, 9, -10, 64, 31, 12};
+    espl_graph *g = new_graph(f, 13);
+    espl_tensor *t = espl__graph_tensor(g, espl__format_dtype(format), &(espl_shape){2, {ROWS, COLUMNS}}, NULL);
+    int32_t lo, hi;
+    espl__format_range(format, &lo, &hi);
+    for (int i = 0; i < ROWS * COLUMNS; i++) {
+        int32_t code = wide[i] < lo ? lo : wide[i] > hi ? hi : wide[i];
+        if (espl_format_kind_of(format) == ESPL_FORMAT_KIND_FP8) code = i * 15; /* below NaN */
+        if (format == ESPL_FORMAT_BINARY) code = wide[i] > 3 ? 1 : -1;
+        memcpy((char *)t->data + (size_t)i * espl_dtype_bytes(t->dtype), &code, espl_dtype_bytes(t->dtype));
+    }
+    float scale[9];
+    for (int i = 0; i < 9; i++) scale[i] = 0.25f + 0.125f * (float)i;
+    espl__value *x = new_value(g, "x", 2, x_shape), *y = new_value(g, "y", 2, y_shape);
+    espl__value *w = new_constant(g, "w", t->dtype, 2, table_shape, t->data);
+    w->dtype = ESPL_F32;
+    espl__quant q = {.format = format, .axis = 1, .count = COLUMNS, .scale = scale};
+    if (group) q = (espl__quant){.format = format, .axis = 1, .count = 9, .scale = scale, .group = GROUP};
+    assert_true(espl__graph_copy_quant(g, w, &q));
+    if (rounding != ESPL_FORMAT_F32) {
+        const float one = espl__format_is_float(rounding) ? 1 : 0.5f;
+        assert_true(espl__graph_set_quant(g, x, rounding, -1, 1, &one, NULL));
+    }
+    new_node(g, gemm ? "Gemm" : "MatMul", "layer", 2, (espl__value *[]){x, w}, y);
+    set_io(g, x, y);
+    return g;
+}
+
+/* What a format's weights become, in both flavours, and their numbers are the same. `x`: how the input is rounded. */
+static void every_format_has_its_form(void **state) {
+    static const struct {
+        espl_format format;
+        int64_t group;
+        bool gemm;
+        espl_format x;
+        espl_flavour flavour;
+        const char *op; /* that gives the weights; "" for an initializer */
+        espl_dtype type;
+        int opset;
+    } rows[] = {
+#define W(NAME) ESPL_FORMAT_##NAME
+        {W(S8), 0, false, W(F32), ESPL_FLAVOUR_PORTABLE, "DequantizeLinear", ESPL_S8, 13},
+        {W(S8), 0, false, W(F32), ESPL_FLAVOUR_ORT_X86, "DequantizeLinear", ESPL_S8, 13},
+        {W(S8), 0, true, W(F32), ESPL_FLAVOUR_ORT_X86, "Mul", ESPL_S8, 13},
+        {W(S8), 0, true, W(U8), ESPL_FLAVOUR_ORT_X86, "DequantizeLinear", ESPL_S8, 13},
+        {W(S4), 0, true, W(F32), ESPL_FLAVOUR_PORTABLE, "DequantizeLinear", ESPL_S4, 21},
+        {W(S4), 0, true, W(U8), ESPL_FLAVOUR_ORT_X86, "DequantizeLinear", ESPL_S8, 13},
+        {W(S4), 0, false, W(F32), ESPL_FLAVOUR_ORT_X86, "DequantizeLinear", ESPL_S4, 21},
+        {W(S4), GROUP, false, W(F32), ESPL_FLAVOUR_PORTABLE, "DequantizeLinear", ESPL_S4, 21},
+        {W(S4), GROUP, true, W(F32), ESPL_FLAVOUR_ORT_X86, "DequantizeLinear", ESPL_S4, 21},
+        {W(S8), GROUP, false, W(F32), ESPL_FLAVOUR_PORTABLE, "DequantizeLinear", ESPL_S8, 21},
+        {W(S2), 0, false, W(F32), ESPL_FLAVOUR_PORTABLE, "DequantizeLinear", ESPL_S4, 21},
+        {W(S5), 0, false, W(F32), ESPL_FLAVOUR_PORTABLE, "DequantizeLinear", ESPL_S8, 13},
+        {W(S7), 0, true, W(S8), ESPL_FLAVOUR_ORT_X86, "DequantizeLinear", ESPL_S8, 13},
+        {W(S16), 0, false, W(F32), ESPL_FLAVOUR_PORTABLE, "DequantizeLinear", ESPL_S16, 21},
+        {W(S16), 0, false, W(F32), ESPL_FLAVOUR_ORT_X86, "Mul", ESPL_S16, 21},
+        {W(E4M3), 0, false, W(F32), ESPL_FLAVOUR_PORTABLE, "DequantizeLinear", ESPL_E4M3, 19},
+        {W(E4M3), 0, false, W(E4M3), ESPL_FLAVOUR_ORT_X86, "Mul", ESPL_E4M3, 19},
+        {W(E5M2), GROUP, false, W(F32), ESPL_FLAVOUR_PORTABLE, "DequantizeLinear", ESPL_E5M2, 21},
+        {W(TERNARY), 0, false, W(F32), ESPL_FLAVOUR_PORTABLE, "DequantizeLinear", ESPL_S4, 21},
+        {W(BINARY), 0, true, W(U8), ESPL_FLAVOUR_ORT_X86, "DequantizeLinear", ESPL_S8, 13},
+        {W(LOG3), 0, false, W(F32), ESPL_FLAVOUR_PORTABLE, "DequantizeLinear", ESPL_S4, 21},
+        {W(LOG4), 0, false, W(F32), ESPL_FLAVOUR_PORTABLE, "DequantizeLinear", ESPL_S8, 13},
+        {W(LOG5), 0, false, W(F32), ESPL_FLAVOUR_PORTABLE, "DequantizeLinear", ESPL_S16, 21},
+        {W(LOG6), 0, false, W(F32), ESPL_FLAVOUR_PORTABLE, "", ESPL_F32, 13},
+#undef W
+    };
+    fixture *f = *state;
+    for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
+        espl_graph *g = weights_graph(f, rows[i].format, rows[i].group, rows[i].gemm, rows[i].x);
+        const espl__value *w = espl__graph_find(g, "w");
+        float before[ROWS * COLUMNS], after[ROWS * COLUMNS];
+        assert_true(espl__quant_read(w->constant, &w->quant, before));
+        espl_graph *r = write_and_read(f, g, &(espl_onnx_options){.flavour = rows[i].flavour});
+        if (r->opset != rows[i].opset) fail_msg("row %zu: operator set %d", i, r->opset);
+        const espl__node *from = espl__graph_find(r, "w")->producer;
+        assert_string_equal(from ? from->op->name : "", rows[i].op);
+        const espl__value *c = from ? from->inputs[0] : espl__graph_find(r, "w");
+        if (c->producer) c = c->producer->inputs[0];
+        assert_int_equal(c->constant->dtype, rows[i].type);
+        assert_int_equal(from ? espl__attr_int(from, "block_size", 0) : 0, rows[i].group);
+        if (espl__passes_run(r, &f->diag) != ESPL_OK) fail_msg("%s", f->diag.message);
+        for (int n = 0; n < r->node_count; n++) {
+            if (strcmp(r->nodes[n]->name, "layer") != 0) continue;
+            w = r->nodes[n]->inputs[1];
+            assert_true(w->constant && espl__quant_read(w->constant, &w->quant, after));
+        }
+        assert_memory_equal(before, after, sizeof before);
+        espl_graph_destroy(&r);
+        espl_graph_destroy(&g);
+    }
+}
+
+/* How a rounded input is written: the nodes between it and the layer, from the layer back. */
+static void activations_of_every_format(void **state) {
+    static const struct {
+        espl_format format;
+        espl_flavour flavour;
+        const char *ops;
+    } rows[] = {
+        {ESPL_FORMAT_U4, ESPL_FLAVOUR_PORTABLE, "DequantizeLinear QuantizeLinear Clip "},
+        {ESPL_FORMAT_S6, ESPL_FLAVOUR_ORT_X86, "DequantizeLinear QuantizeLinear Clip "},
+        {ESPL_FORMAT_S16, ESPL_FLAVOUR_ORT_X86, "DequantizeLinear QuantizeLinear "},
+        {ESPL_FORMAT_E4M3, ESPL_FLAVOUR_PORTABLE, "DequantizeLinear QuantizeLinear "},
+        {ESPL_FORMAT_E5M2, ESPL_FLAVOUR_ORT_X86, "Mul Cast Cast Div "},
+        {ESPL_FORMAT_F16, ESPL_FLAVOUR_PORTABLE, "Cast Cast Clip "},
+        {ESPL_FORMAT_BF16, ESPL_FLAVOUR_ORT_X86, "Cast Cast "},
+        {ESPL_FORMAT_LOG4, ESPL_FLAVOUR_PORTABLE, ""},
+    };
+    fixture *f = *state;
+    for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
+        espl_graph *g = weights_graph(f, ESPL_FORMAT_S8, 0, true, rows[i].format);
+        espl_graph *r = write_and_read(f, g, &(espl_onnx_options){.flavour = rows[i].flavour});
+        char ops[128] = "";
+        const espl__value *v = producer(r, "y")->inputs[0];
+        for (; v->producer; v = v->producer->inputs[0]) {
+            strcat(ops, v->producer->op->name);
+            strcat(ops, " ");
+        }
+        assert_string_equal(ops, rows[i].ops);
+        assert_string_equal(v->name, "x");
+        espl_graph_destroy(&r);
+        espl_graph_destroy(&g);
+    }
+}
+
+/* A graph that cannot be carried to operator set 21 keeps the form that an earlier one has. */
+static void older_operator_sets_do_with_less(void **state) {
+    fixture *f = *state;
+    for (int group = 0; group <= GROUP; group += GROUP) {
+        espl_graph *g = weights_graph(f, ESPL_FORMAT_S4, group, false, ESPL_FORMAT_F32);
+        espl__node *n = espl__graph_node(g, espl__op_find("", "GroupNormalization"), "norm", 3, 1, 1);
+        const int64_t one[1] = {COLUMNS};
+        const float ones[COLUMNS] = {1, 1, 1};
+        espl__value *z = new_value(g, "z", 2, y_shape);
+        n->inputs[0] = g->outputs[0];
+        n->inputs[1] = n->inputs[2] = new_constant(g, "ones", ESPL_F32, 1, one, ones);
+        n->opset = g->opset = 18;
+        assert_true(espl__attr_set_int(g, n, "num_groups", 1));
+        espl__node_set_output(n, 0, z);
+        for (int i = 0; i < g->node_count; i++) g->nodes[i]->opset = 18;
+        set_io(g, g->inputs[0], z);
+        espl_graph *r = write_and_read(f, g, NULL);
+        assert_int_equal(r->opset, 18);
+        const espl__value *w = espl__graph_find(r, "w");
+        assert_int_equal(w->producer ? w->producer->inputs[0]->constant->dtype : w->constant->dtype,
+                         group ? ESPL_F32 : ESPL_S8);
+        espl_graph_destroy(&r);
         espl_graph_destroy(&g);
     }
 }
@@ -674,6 +852,9 @@ int main(void) {
         TEST(names_of_pairs_give_way),
         TEST(what_the_standard_cannot_say_is_told),
         TEST(impossible_quantizations_are_refused),
+        TEST(every_format_has_its_form),
+        TEST(activations_of_every_format),
+        TEST(older_operator_sets_do_with_less),
         TEST(int_lists_become_inputs),
         TEST(slice_and_clip_and_dropout),
         TEST(softmax_keeps_its_rows),

@@ -369,7 +369,15 @@ static void quantization(void **state) {
           {"QuantizeLinear f32:2x3 f32: | output_dtype=3", "s8 2x3"}, {"QuantizeLinear f32:2x3 f32:3 s8:3 | axis=1", "s8 2x3"},
           {"QuantizeLinear f32:2x3 f32:2 s8:2 | axis=1", "!2 scales for 3"}, {"QuantizeLinear f32:2x3 f32:3 s8:2", "!differ in shape"},
           {"QuantizeLinear f32:2x3 f32:3 s8:3 | axis=2", "!out of range"}, {"QuantizeLinear f32:2x3 f32: f32:", "!type f32 of input 2"},
-          {"QuantizeLinear f32:2x4 f32:2x2 | block_size=2", "!block_size is not"}, {"DequantizeLinear s8:2x3 f32: s8:", "f32 2x3"},
+          {"QuantizeLinear f32:2x4 f32:2x2 | block_size=2", "u8 2x4"}, {"DequantizeLinear s8:2x3 f32: s8:", "f32 2x3"},
+          {"DequantizeLinear s4:2x5 f32:2x3 s4:2x3 | block_size=2", "f32 2x5"},
+          {"DequantizeLinear s4:2x5 f32:2x2 s4:2x2 | block_size=2", "!2 elements along axis 1 where blocks of 2 make 3"},
+          {"DequantizeLinear s4:2x5 f32:3x3 s4:3x3 | block_size=2", "!3 elements along axis 0"},
+          {"DequantizeLinear s4:2x5 f32:3 s4:3 | block_size=2", "!as many dimensions as the input: 2, not 1"},
+          {"DequantizeLinear s4:2x5 f32:2x3 s4:2x3 | block_size=-2", "!block_size is -2"},
+          {"DequantizeLinear s4:2x5 f32:2x3 s4:2x3 | block_size=2 axis=2", "!out of range"},
+          {"QuantizeLinear f32:2x3 f32: e4m3:", "e4m3 2x3"}, {"QuantizeLinear f32:2x3 f32: | output_dtype=22", "s4 2x3"},
+          {"QuantizeLinear f32:2x3 f32: e5m2: | saturate=0", "!saturate = 0"}, {"DequantizeLinear u4:2x3 f32: s4:", "!types u4 and s4"},
           {"DequantizeLinear s8:2x3 f32: u8:", "!types s8 and u8"}, {"DequantizeLinear f32:2x3 f32:", "!type f32 of input 0"});
 }
 

@@ -129,7 +129,8 @@ static void element_types_match_onnx(void **state) {
     } types[] = {{1, "f32", 4, true},  {2, "u8", 1, false},  {3, "s8", 1, false},    {4, "u16", 2, false},
                  {5, "s16", 2, false}, {6, "s32", 4, false}, {7, "s64", 8, false},   {9, "bool", 1, false},
                  {10, "f16", 2, true}, {11, "f64", 8, true}, {12, "u32", 4, false},  {13, "u64", 8, false},
-                 {16, "bf16", 2, true}};
+                 {16, "bf16", 2, true}, {17, "e4m3", 1, true}, {19, "e5m2", 1, true}, {21, "u4", 1, false},
+                 {22, "s4", 1, false}};
     assert_int_equal(ESPL_COUNT(types), ESPL_DTYPE_COUNT);
     for (size_t i = 0; i < ESPL_COUNT(types); i++) {
         espl_dtype dtype;

@@ -49,6 +49,10 @@ double element(const espl_tensor *t, int64_t i) {
             return half(((const uint16_t *)t->data)[i]);
         case ESPL_BF16:
             return brain(((const uint16_t *)t->data)[i]);
+        case ESPL_E4M3:
+        case ESPL_E5M2:
+        case ESPL_U4:
+        case ESPL_S4: /* of models only: NumPy has no such types */
         case ESPL_DTYPE_COUNT:
             break;
     }
