@@ -16,6 +16,7 @@ typedef struct fixture {
     espl_context *ctx;
     espl_graph *graph;
     espl_dataset *data;
+    espl_chip *chip; /* that is not this machine, which would be measured first */
     char recipe[64]; /* a file: all weights in one format, activations as they are */
 } fixture;
 
@@ -24,6 +25,7 @@ static inline fixture fixture_open(const char *format, int threads) {
     espl_diag diag = {0};
     if (espl_graph_read(f.ctx, FOLDER "model.onnx", &f.graph, &diag) != ESPL_OK) fail_msg("%s", diag.message);
     if (espl_dataset_open(f.ctx, FOLDER "data.yaml", &f.data, &diag) != ESPL_OK) fail_msg("%s", diag.message);
+    if (espl_chip_load(f.ctx, "x86-avx512-vnni", &f.chip, &diag) != ESPL_OK) fail_msg("%s", diag.message);
     snprintf(f.recipe, sizeof f.recipe, "/tmp/espl_blame_%ld.yaml", (long)getpid());
     FILE *out = fopen(f.recipe, "w");
     assert_non_null(out);
@@ -37,14 +39,20 @@ static inline void fixture_close(fixture *f, int threads) {
     remove(f->recipe);
     espl_graph_destroy(&f->graph);
     espl_dataset_close(&f->data);
+    espl_chip_destroy(&f->chip);
     assert_int_equal(espl_context_memory(f->ctx, NULL), empty_context(threads));
     espl_context_destroy(&f->ctx);
 }
 
 /* All samples calibrate, and all are measured on. */
 static inline espl_compress_options fixture_options(const fixture *f) {
-    return (espl_compress_options){
-        .data = f->data, .calib = f->data, .max_drop = -1, .goal = -1, .flavour = -1, .recipe = f->recipe};
+    return (espl_compress_options){.chip = f->chip,
+                                   .data = f->data,
+                                   .calib = f->data,
+                                   .max_drop = -1,
+                                   .goal = -1,
+                                   .flavour = -1,
+                                   .recipe = f->recipe};
 }
 
 static inline void near(const char *layer, const char *what, double have, double want) {

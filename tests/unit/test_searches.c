@@ -135,7 +135,8 @@ static int row_of(const mixed *m, const char *layer, int bits) {
 
 static void sensitivities_agree_with_numpy(void **state) {
     (void)state;
-    fixture f = fixture_open("s4", 1); /* its scales are not fitted in the usual way, and so no candidate's are */
+    fixture f =
+        fixture_open("s4", 1); /* its scales are not fitted in the usual way, and so no candidate's are */
     espl_diag diag = {0};
     espl_compress_options o = fixture_options(&f);
     job j = {.fallback_chip = "x86-avx512-vnni"};
@@ -328,6 +329,84 @@ static void refusals_are_sentences(void **state) {
     fixture_close(&f, 1);
 }
 
+/* --- memory that runs out ------------------------------------------------------------------------------ */
+
+typedef struct meter {
+    long calls, fail_at, held;
+} meter;
+
+static void *metered_alloc(void *user, size_t bytes) {
+    meter *m = user;
+    if (++m->calls == m->fail_at) return NULL;
+    m->held++;
+    return aligned_alloc(64, (bytes + 63) / 64 * 64);
+}
+
+static void metered_free(void *user, void *p) {
+    ((meter *)user)->held--;
+    free(p);
+}
+
+/* A search and a blame; some allocation of theirs fails. */
+static espl_status both(espl_context *ctx, const espl_graph *graph, const espl_compress_options *o,
+                        espl_diag *diag) {
+    espl_result *r = NULL;
+    espl_blame *b = NULL;
+    espl_status status = espl_compress(ctx, graph, o, &r, diag);
+    espl_compress_options plain = *o;
+    plain.formats = NULL;
+    plain.curve = false;
+    if (status == ESPL_OK) status = espl_blame_layers(ctx, graph, &plain, 2, &b, diag);
+    espl_result_destroy(&r);
+    espl_blame_destroy(&b);
+    return status;
+}
+
+static void memory_may_run_out_anywhere(void **state) {
+    (void)state;
+    meter m = {0};
+    fixture f = fixture_open("s8", 1);
+    espl_context *ctx = NULL;
+    espl_graph *graph = NULL;
+    espl_dataset *data = NULL;
+    espl_chip *chip = NULL;
+    espl_config config = {.alloc = metered_alloc, .free = metered_free, .user = &m, .threads = 1};
+    assert_int_equal(espl_context_create(&config, &ctx, NULL), ESPL_OK);
+    assert_int_equal(espl_graph_read(ctx, FOLDER "model.onnx", &graph, NULL), ESPL_OK);
+    assert_int_equal(espl_dataset_open(ctx, FOLDER "data.yaml", &data, NULL), ESPL_OK);
+    assert_int_equal(espl_chip_load(ctx, "x86-avx512-vnni", &chip, NULL), ESPL_OK);
+    espl_compress_options o = fixture_options(&f);
+    o.chip = chip;
+    o.data = data;
+    o.calib = NULL;
+    o.goal = ESPL_GOAL_SIZE;
+    o.max_drop = 20;
+    o.formats = "s8,s4";
+    o.curve = true;
+    long held = m.held, first = m.calls;
+    espl_diag diag = {0};
+    if (both(ctx, graph, &o, &diag) != ESPL_OK) fail_msg("%s", diag.message);
+    long calls = m.calls - first, step = ESPL_MAX(calls / 80, 1);
+    assert_int_equal(m.held, held);
+    for (long n = 1; n <= calls; n += n < 60 ? 1 : step) {
+        diag = (espl_diag){0};
+        m.fail_at = m.calls + n;
+        espl_status status = both(ctx, graph, &o, &diag);
+        if (m.held != held)
+            fail_msg("allocation %ld of %ld fails: %ld blocks are lost", n, calls, m.held - held);
+        if (status != ESPL_OK && (status != ESPL_NOMEM || !diag.message[0]))
+            fail_msg("allocation %ld of %ld fails: %s, '%s'", n, calls, espl_status_name(status),
+                     diag.message);
+    }
+    m.fail_at = 0;
+    espl_graph_destroy(&graph);
+    espl_dataset_close(&data);
+    espl_chip_destroy(&chip);
+    espl_context_destroy(&ctx);
+    assert_int_equal(m.held, 0);
+    fixture_close(&f, 1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define X(NAME, name, parameters, text) cmocka_unit_test(method_search_##NAME),
@@ -339,6 +418,7 @@ int main(void) {
         cmocka_unit_test(a_drop_is_kept),
         cmocka_unit_test(goals_and_formats),
         cmocka_unit_test(refusals_are_sentences),
+        cmocka_unit_test(memory_may_run_out_anywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
