@@ -262,6 +262,7 @@ static void read_matrix(espl_context *ctx, matrix *m) {
     }
     m->r.w = m->w.data;
     m->r.step = m->step;
+    m->r.format = ESPL_FORMAT_S4;
     m->r.lo = -8;
     m->r.hi = 7;
     m->r.samples = m->x.shape.dim[0];

@@ -310,5 +310,5 @@ static espl_status solve(espl_context *ctx, const espl__rounding *r, const void 
 }
 
 espl_status espl__repair_ADAROUND(const espl__repair_task *t, const espl__repair *r, espl_diag *diag) {
-    return espl__round_layers(t, solve, r, diag);
+    return espl__round_layers(t, true, solve, r, diag);
 }

@@ -124,9 +124,9 @@ static void round_rows(void *arg, int64_t begin, int64_t end, int thread) {
         for (int64_t i = 0; i < k; i++) {
             int64_t at = o * k + g->order[i];
             bool pruned = r->pruned && r->pruned[at];
-            int32_t code = pruned ? 0 : espl__requantize((float)(w[i] / r->step[at]), 0, r->lo, r->hi);
+            int32_t code = pruned ? 0 : espl__format_encode(r->format, (float)(w[i] / r->step[at]));
             const double *u = g->u + i * k;
-            double e = (w[i] - (double)code * r->step[at]) / u[i];
+            double e = (w[i] - (double)espl__format_decode(r->format, code) * r->step[at]) / u[i];
             r->codes[at] = (int8_t)code;
             for (int64_t j = i + 1; j < k; j++) w[j] -= e * u[j];
         }
@@ -184,5 +184,5 @@ static espl_status solve(espl_context *ctx, const espl__rounding *r, const void 
 }
 
 espl_status espl__repair_GPTQ(const espl__repair_task *t, const espl__repair *r, espl_diag *diag) {
-    return espl__round_layers(t, solve, r, diag);
+    return espl__round_layers(t, false, solve, r, diag);
 }

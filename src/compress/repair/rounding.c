@@ -178,14 +178,14 @@ static espl_status round_layer(const espl__repair_task *t, espl__linear *l, cons
     if (!espl__constant_read(ref->w, stored) || !espl__linear_bias(t->reference, ref, m.bias)) goto done;
     for (int64_t o = 0; o < l->outputs; o++)
         for (int64_t i = 0; i < k; i++) m.w[o * k + i] = stored[espl__linear_at(ref, o, i)];
-    espl__format_range(l->w->quant.format, &r.lo, &r.hi);
+    r.format = l->w->quant.format;
+    espl__format_range(r.format, &r.lo, &r.hi);
+    const float far = 2 * (espl__format_largest(r.format) + 1);
     espl__scale_walk walk = espl__scale_walk_of(&l->w->quant, &l->w->shape);
     for (int64_t i = 0; i < l->outputs * k; i++) {
         m.step[i] = l->w->quant.scale[espl__scale_at(&walk, espl__linear_at(l, i / k, i % k))];
         m.pruned[i] = m.w[i] == 0;
-        m.w[i] = isnan(m.w[i])
-                     ? 0
-                     : fmaxf(fminf(m.w[i], 2 * (float)r.hi * m.step[i]), 2 * (float)r.lo * m.step[i]);
+        m.w[i] = isnan(m.w[i]) ? 0 : fmaxf(fminf(m.w[i], far * m.step[i]), -far * m.step[i]);
     }
     ESPL_TRY(collect(t, l, ref, &m.x, &m.y, &r.samples, diag));
     r.w = m.w;
@@ -206,19 +206,18 @@ done:
     return status;
 }
 
-/* Integers of at most 8 bits. */
-static bool can_round(const espl__linear *l) {
+static bool can_round(const espl__linear *l, bool integers) {
     const espl__quant *q = &l->w->quant;
-    return espl__is_quantized(l->w) && espl_format_kind_of(q->format) == ESPL_FORMAT_KIND_INTEGER &&
-           l->w->constant->dtype == ESPL_S8 && !q->zero && !q->offset;
+    if (!espl__is_quantized(l->w) || q->zero || q->offset || espl_dtype_bytes(l->w->constant->dtype) != 1) return false;
+    return !integers || (espl_format_kind_of(q->format) == ESPL_FORMAT_KIND_INTEGER && l->w->constant->dtype == ESPL_S8);
 }
 
-espl_status espl__round_layers(const espl__repair_task *t, espl__rounding_fn solve, const void *user,
-                               espl_diag *diag) {
+espl_status espl__round_layers(const espl__repair_task *t, bool integers, espl__rounding_fn solve,
+                               const void *user, espl_diag *diag) {
     espl_status status = ESPL_OK;
     for (int i = 0; i < t->graph->node_count && status == ESPL_OK; i++) {
         espl__linear l, ref;
-        if (!espl__linear_of(t->graph, t->graph->nodes[i], &l) || !can_round(&l)) continue;
+        if (!espl__linear_of(t->graph, t->graph->nodes[i], &l) || !can_round(&l, integers)) continue;
         if (!espl__linear_of(t->reference, t->reference->nodes[i], &ref) || ref.outputs != l.outputs)
             continue;
         status = round_layer(t, &l, &ref, solve, user, diag);

@@ -11,7 +11,8 @@ typedef struct espl__rounding {
     const float *w;             /* [outputs][k] */
     const float *step;          /* [outputs][k]: the scale of each weight */
     const uint8_t *pruned;      /* [outputs][k], or NULL: 1 where the code must stay 0 */
-    int32_t lo, hi;             /* codes */
+    espl_format format;         /* whose codes in 8 bits they are */
+    int32_t lo, hi;             /* codes, of integers */
     int64_t samples;
     const float *x;    /* [samples][groups][k]: inputs as the quantized layer gets them */
     const float *y;    /* [samples][outputs]: what the f32 layer gives for the same samples, bias included */
@@ -20,7 +21,7 @@ typedef struct espl__rounding {
     int8_t *codes;     /* out: [outputs][k] */
 } espl__rounding;
 static inline int32_t espl__rounding_nearest(const espl__rounding *r, int64_t at) {
-    return r->pruned && r->pruned[at] ? 0 : espl__requantize(r->w[at] / r->step[at], 0, r->lo, r->hi);
+    return r->pruned && r->pruned[at] ? 0 : espl__format_encode(r->format, r->w[at] / r->step[at]);
 }
 
 /* AdaRound: `steps` steps of Adam. */
@@ -33,12 +34,11 @@ ESPL_NODISCARD espl_status espl__gptq(espl_context *ctx, const espl__rounding *r
 /* Mean square of clamp(W^ x + b) - clamp(y) of each output with these codes. */
 void espl__rounding_error(const espl__rounding *r, const int8_t *codes, double *error);
 
-/* Goes through the layers of a quantized graph whose weights are integers of up to 8 bits: inputs from the
- * graph, outputs from the reference, then `solve`. refit: scales are chosen again, by least error, if there
- * are fewer than 8 bits. */
+/* Goes through the layers of a quantized graph whose weights are integers of up to 8 bits or, unless `integers`, codes of
+ * any format in 8 bits: inputs from the graph, outputs from the reference, then `solve`. */
 typedef espl_status (*espl__rounding_fn)(espl_context *ctx, const espl__rounding *r, const void *user,
                                          espl_diag *diag);
-ESPL_NODISCARD espl_status espl__round_layers(const espl__repair_task *t, espl__rounding_fn solve,
+ESPL_NODISCARD espl_status espl__round_layers(const espl__repair_task *t, bool integers, espl__rounding_fn solve,
                                               const void *user, espl_diag *diag);
 
 #endif
