@@ -14,7 +14,7 @@ OBSERVERS = ["minmax", "average 0.9", "percentile 99.9", "percentile 99.99", "ms
 WAYS = [("u8", "ort-x86", "{match: '*', format: s8}"), ("s8", "portable", "{match: '*', format: s8}"),
         ("u4", "ort-x86", "{match: '*', format: s8, activations: u4}")]
 MODELS = ["resnet20-cifar10", "resnet32-cifar10", "mlperf-tiny-resnet8_cifar10", "vit-cifar10", "mnist-cnn",
-          "mobilenet-v2-imagenet", "mlperf-tiny-vww_mobilenet025_96", "mlperf-tiny-kws_dscnn", "ultraface-rfb320"]
+          "mobilenet-v2-imagenet", "mlperf-tiny-kws_dscnn", "ultraface-rfb320"]
 
 
 def score(model, flavour, row, observer, folder):

@@ -294,6 +294,8 @@ static bool needs_ranges(const job *j) {
 
 /* Where nobody says: with few codes it pays to let the largest elements saturate (docs/methods.md has the measurements). */
 static espl__observer usual_observer(const job *j) {
+    const char *formats = j->asked.formats; /* "s4/u4": a search may come to few codes */
+    if (formats && strchr(formats, '/')) return (espl__observer){.kind = ESPL__OBSERVER_MSE};
     for (int i = 0; i < j->k.graph->node_count; i++) {
         const espl_format f = j->decisions[i].activations;
         if (espl_format_kind_of(f) == ESPL_FORMAT_KIND_INTEGER && espl_format_bits(f) < 8)
