@@ -144,7 +144,7 @@ def corrected(p, x, variance):
         f = np.ones(len(q[name + ".b"]))
         if variance:
             f = want[name].std(axes) / have.std(axes)
-            f = np.where((f > 0.5) & (f < 2), f, 1)
+            f = np.where((f > 0.25) & (f < 4), f, 1)
         q[name + ".b"] = (q[name + ".b"] - have.mean(axes)) * f + want[name].mean(axes)
         q[name + ".w"] *= f.reshape((-1,) + (1,) * (q[name + ".w"].ndim - 1))
         factors[name] = f

@@ -75,7 +75,7 @@ static bool multiply_weights(espl_graph *g, espl__linear *l, const float *factor
  */
 static float deviation_ratio(const espl__channels *want, const espl__channels *have, int64_t c) {
     double a = sqrt(espl__channel_variance(want, c)), b = sqrt(espl__channel_variance(have, c));
-    return a > 0.5 * b && a < 2 * b ? (float)(a / b) : 1;
+    return a > 0.25 * b && a < 4 * b ? (float)(a / b) : 1;
 }
 
 static bool correct(const correction *k, espl__linear *l, const espl__channels *want,
