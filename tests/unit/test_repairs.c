@@ -278,7 +278,26 @@ static void method_repair_BIAS(void **state) {
     on_resnet20(*state, "bias", 4);
 }
 
+/* Half of the weights are 0, the others f32. */
+static void after_pruning(espl_context *ctx) {
+    espl_graph *g = graph_of(ctx, "network"), *plain = copy_of(g), *changed;
+    espl_dataset *data = data_of(ctx, FIXTURES "images.yaml");
+    decision *cut = calloc((size_t)g->node_count, sizeof *cut);
+    for (int i = 0; i < g->node_count; i++)
+        cut[i].pattern = (espl_sparsity){.pattern = ESPL_PATTERN_UNSTRUCTURED, .share = 0.5f};
+    assert_int_equal(espl__prune_apply(plain, cut, NULL), ESPL_OK);
+    changed = copy_of(plain);
+    repair(ctx, changed, g, data, SAMPLES, "batchnorm");
+    better("batchnorm after pruning", error_of(ctx, plain, g, data, SAMPLES), error_of(ctx, changed, g, data, SAMPLES), 3);
+    espl_graph_destroy(&plain);
+    espl_graph_destroy(&changed);
+    espl_graph_destroy(&g);
+    espl_dataset_close(&data);
+    free(cut);
+}
+
 static void method_repair_BATCHNORM(void **state) {
+    after_pruning(*state);
     check_corrected(*state, "batchnorm", 1.5);
     on_network(*state, "batchnorm", 1.5);
     on_resnet20(*state, "batchnorm", 4);
