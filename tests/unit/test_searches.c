@@ -79,6 +79,11 @@ static void method_search_KNAPSACK(void **state) {
         if (whole) assert_true(k.unit == 1);
         for (double b = -1; b < 42 * p.items; b += 3.25) compare(&p, &k, b, whole);
         compare(&p, &k, k.least, whole);
+        for (int a = 0; a < 50; a++) { /* a hair too little for some assignment */
+            double cost, d;
+            if (sums_of(&p, (int)(espl__rng_u32(&rng) % 4096), &cost, &d))
+                compare(&p, &k, cost - 1e-5, whole);
+        }
         espl__knapsack_close(&k);
     }
     /* A layer that no format is possible for. */
