@@ -7,7 +7,8 @@ Out: every network with every layer in s8, in both flavours: onnx.checker's full
 answers are the .espl file's; every layer that can become an integer kernel there does (its optimised graph is counted).
 In: every network as ONNX Runtime's own quantizer writes it (QDQ, u8 or s8 activations, a scale for each channel or tensor):
 Espalier runs its layers on integer kernels, and differs from the plain meaning of the file at most three times as much as
-ONNX Runtime's own kernels do. Prints a line a check; exit 1 if one fails.
+ONNX Runtime's own kernels do. With --formats: every network with every layer in each of FORMATS, both flavours, loads and answers as the .espl file does.
+Prints a line a check; exit 1 if one fails.
 """
 import argparse
 import collections
@@ -164,6 +165,49 @@ def check_out(model, flavour, count):
         report(error <= 0.05, model.name, f"{flavour}: answers", text)
 
 
+# --- out, in other formats ------------------------------------------------------------------------------------
+
+# name: the keys of every layer's row
+FORMATS = {
+    "w4a8": "format: s4", "w2a8": "format: s2", "w5a8": "format: s5", "a4": "format: s4, activations: u4",
+    "s4 alone": "format: s4, compute: weights", "s4 groups": "format: s4, group: 32, compute: weights",
+    "s8 alone": "format: s8, compute: weights", "s8 dynamic": "format: s8, compute: dynamic",
+    "e4m3": "format: e4m3, activations: f32", "e4m3 both": "format: e4m3, activations: e4m3",
+    "e5m2 both": "format: e5m2, activations: e5m2", "s16 both": "format: s16, activations: s16",
+    "log4": "format: log4, activations: f32", "log5": "format: log5, activations: f32",
+    "log6": "format: log6, activations: f32", "ternary": "format: ternary", "binary": "format: binary",
+    "f16 both": "format: f16, activations: f16", "bf16": "format: bf16, activations: f32",
+}
+
+def check_format(model, name, flavour, count):
+    """Every layer in one format: onnx.checker takes the file, ONNX Runtime loads it, and its answers are the .espl file's."""
+    folder = common.WORK / "export" / f"{model.name}.{name.replace(' ', '-')}.{flavour}"
+    recipe = folder.with_suffix(".yaml")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    recipe.write_text(f"layers: [{{match: '*', {FORMATS[name]}}}]\n")
+    what = f"{name}, {flavour}"
+    try:
+        common.espalier("compress", model.path, "--chip", common.chip(), "--calib", common.data_file(model.calib), "--recipe",
+                        recipe, "--flavour", flavour, "-o", folder)
+        path = folder / "model.onnx"
+        onnx.checker.check_model(onnx.load(path), full_check=True)
+        samples = common.Samples(model.data, count)
+        espl = common.Espalier(folder / "model.espl")
+        ours = common.outputs_of(espl, samples)
+        theirs = common.outputs_of(common.OnnxRuntime(path, shapes=espl.shapes), samples)
+    except Exception as error:  # of the checker, of ONNX Runtime, or of the program
+        report(False, model.name, what, str(error).splitlines()[0][:200])
+        return
+    opset = next(o.version for o in onnx.load(path).opset_import if not o.domain)
+    text = (f"operator set {opset}, {path.stat().st_size:,} bytes, relative difference "
+            f"{100 * common.relative_error(ours, theirs):.2f} %")
+    good = common.relative_error(ours, theirs) <= 0.05
+    if model.labels:
+        apart = abs(common.top1(ours, samples.labels) - common.top1(theirs, samples.labels)) * len(samples)
+        good, text = apart <= IMAGES_APART + 0.5, f"{apart:.0f} of {len(samples)} images apart; {text}"
+    report(good, model.name, what, text)
+
+
 # --- in ---------------------------------------------------------------------------------------------------------
 
 
@@ -194,12 +238,20 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="MODEL")
     parser.add_argument("--count", type=int, default=100, help="samples to compare answers on (default 100)")
+    parser.add_argument("--formats", action="store_true", help="the other formats instead")
     parser.add_argument("--write", action="store_true", help="puts what was fused into docs/results.md")
     args = parser.parse_args()
     models = common.pick(args.models)
     if not models:
         print("skipped: no assets")
         return 0
+    if args.formats:
+        for model in models:
+            for name in FORMATS:
+                for flavour in ("portable", "ort-x86"):
+                    check_format(model, name, flavour, args.count)
+        print(f"{len(failures)} failed")
+        return 1 if failures else 0
     for model in models:
         for flavour in ("portable", "ort-x86"):
             check_out(model, flavour, args.count)

@@ -10,9 +10,10 @@
  * Flavour ort-x86 follows what ONNX Runtime makes of a file on x86 (docs/results.md has the times):
  * - layers with rounded inputs become integer kernels if weights are s8, not if they are s4;
  * - a MatMul by a constant DequantizeLinear becomes MatMulNBits; behind any other operator DequantizeLinear
- * is computed in every run, where Cast and Mul are folded once;
- * - Quantize- and DequantizeLinear of 8-bit floats around a layer become an integer kernel that cannot take
- * them, and the file does not load; Cast and Mul stay what they are. */
+ * is computed in every run, where Cast and Mul are folded once.
+ *
+ * Both flavours write 8-bit floats around a layer as Cast and Mul: of QuantizeLinear and DequantizeLinear
+ * ONNX Runtime 1.30 makes integer kernels that cannot take them, or drops a Relu before them. */
 #include "onnx/form.h"
 
 enum { OPSET_CAST = 13, OPSET_LINEAR = 13, OPSET_FP8 = 19, OPSET_NARROW = 21 };
@@ -74,14 +75,15 @@ static espl__form form_of_constant(const espl__value *v, espl_flavour flavour, i
     if (f.type == ESPL_S4 && (fuses || newest < OPSET_NARROW)) f.type = ESPL_S8;
     f.opset = opset_of(f.type, q->group > 0);
     if (f.opset > newest) return plain;
-    const bool folds = (read & READ_OTHERWISE) || is_small_float(f.type) || f.type == ESPL_S16;
-    if (flavour == ESPL_FLAVOUR_ORT_X86 && f.type != ESPL_S32 &&
-        !(read & READ_ROUNDED && !is_small_float(f.type)) && folds && q->group == 0 && !has_zeros(q))
-        f.kind = ESPL__FORM_SCALED;
+    const bool small = is_small_float(f.type), rounded = (read & READ_ROUNDED) != 0;
+    const bool folds = (read & READ_OTHERWISE) || small || f.type == ESPL_S16;
+    bool scaled = small && rounded;
+    if (flavour == ESPL_FLAVOUR_ORT_X86 && f.type != ESPL_S32) scaled |= folds && (small || !rounded);
+    if (scaled && q->group == 0 && !has_zeros(q)) f.kind = ESPL__FORM_SCALED;
     return f;
 }
 
-static espl__form form_of_value(const espl__value *v, espl_flavour flavour, int newest) {
+static espl__form form_of_value(const espl__value *v, int newest) {
     const espl_format format = v->quant.format;
     const espl__form plain = {.kind = ESPL__FORM_PLAIN, .type = ESPL_F32};
     espl__form f = {.kind = ESPL__FORM_LINEAR};
@@ -91,7 +93,7 @@ static espl__form form_of_value(const espl__value *v, espl_flavour flavour, int 
     switch (espl_format_kind_of(format)) {
         case ESPL_FORMAT_KIND_FP8:
             f.type = linear_type(format);
-            if (flavour == ESPL_FLAVOUR_ORT_X86) f.kind = ESPL__FORM_SCALED;
+            f.kind = ESPL__FORM_SCALED;
             break;
         case ESPL_FORMAT_KIND_INTEGER:
             f.type = espl_format_bits(format) == 16  ? ESPL_S16
@@ -130,8 +132,7 @@ espl__form *espl__onnx_forms(espl__arena *arena, const espl_graph *g, espl_flavo
     for (int i = 0; i < g->value_count; i++) {
         const espl__value *v = g->values[i];
         if (!espl__is_quantized(v)) continue;
-        forms[i] =
-            v->constant ? form_of_constant(v, flavour, read[i], newest) : form_of_value(v, flavour, newest);
+        forms[i] = v->constant ? form_of_constant(v, flavour, read[i], newest) : form_of_value(v, newest);
     }
     return forms;
 }

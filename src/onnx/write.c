@@ -378,10 +378,6 @@ static void tell(const espl__writer *w, const char *path) {
         espl__log(ctx, ESPL_LOG_WARN,
                   "%s: %d activations are not rounded in the file, as their format has no standard form", path,
                   w->unrounded_activations);
-    if (w->fp8_pairs)
-        espl__log(ctx, ESPL_LOG_INFO,
-                  "%s: %d activations are 8-bit floats between QuantizeLinear and DequantizeLinear; ONNX Runtime 1.30 loads "
-                  "that with session.disable_quant_qdq = 1, and flavour ort-x86 as it is", path, w->fp8_pairs);
     if (w->flavour == ESPL_FLAVOUR_PORTABLE && w->asymmetric_activations)
         espl__log(ctx, ESPL_LOG_WARN,
                   "%s: %d activations are not s8 with a zero point of 0, which some tools that take flavour '%s' need",

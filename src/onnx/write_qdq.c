@@ -1,7 +1,7 @@
 /* Quantizations as ONNX has them; form.c says which of these a value gets.
  *
  *   activation:  producer -> x -> QuantizeLinear -> DequantizeLinear -> readers; codes of fewer than 8 bits behind a Clip
- *   8-bit float: x -> Div by the scale -> Cast -> Cast to f32 -> Mul by the scale, or the pair above
+ *   8-bit float: x -> Div by the scale -> Cast -> Cast to f32 -> Mul by the scale
  *   f16, bf16:   x -> Cast -> Cast to f32
  *   graph output: the last of them takes the output's name, the producer writes NAME_float
  *   constant:    initializer of codes -> DequantizeLinear, or Cast (and Mul by the scale) -> readers
@@ -211,7 +211,6 @@ espl_status espl__writer_round(espl__writer *w, const espl__value *v) {
     }
     if (form->clip && !(x = put_clip(w, v, base))) return espl__nomem(w->diag, 0);
     w->clipped_activations += form->clip && form->kind == ESPL__FORM_LINEAR;
-    w->fp8_pairs += form->kind == ESPL__FORM_LINEAR && form->opset == 19;
     return form->kind == ESPL__FORM_LINEAR ? round_linear(w, v, base, x) : round_cast(w, v, base, x);
 }
 

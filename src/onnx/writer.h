@@ -23,7 +23,7 @@ typedef struct espl__writer {
     bool *constant_done; /* by id: its initializer is out */
     espl__form *forms;   /* of each value that the graph had, by id */
     int narrow_constants, plain_constants, asymmetric_activations;
-    int clipped_activations, unrounded_activations, fp8_pairs;
+    int clipped_activations, unrounded_activations;
 } espl__writer;
 
 /* `base` and `suffix` joined, and a number if that name is taken; the name is taken then. NULL without memory. */

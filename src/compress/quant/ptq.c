@@ -250,7 +250,7 @@ static bool set_activation_grid(ptq *p, espl__value *v, range *range_of, espl_fo
     if (espl__format_is_float(format) || !(scale >= 1e-30f) || !isfinite(scale)) scale = 1;
     if (pow2) scale = exp2f(ceilf(log2f(scale)));
     if (affine) zero = espl__requantize(-lo / scale, 0, 0, (int32_t)most);
-    return espl__graph_set_quant(p->g, v, format, -1, 1, &scale, &zero);
+    return espl__graph_set_quant(p->g, v, format, -1, 1, &scale, espl__format_is_float(format) ? NULL : &zero);
 }
 
 static bool quantize_values(ptq *p) {
