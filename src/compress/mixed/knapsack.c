@@ -56,7 +56,8 @@ static void choose_unit(knapsack *k) {
     k->unit = (k->most - k->least) / (double)units;
     if (whole) k->unit = fmax(1, ceil(k->unit));
     if (!(k->unit > 0)) k->unit = 1;
-    k->units = (int64_t)ceil((k->most - k->least) / k->unit) + (whole && k->unit == 1 ? 0 : k->items);
+    k->exact = whole && k->unit == 1;
+    k->units = (int64_t)ceil((k->most - k->least) / k->unit) + (k->exact ? 0 : k->items);
 }
 
 /* Units that a choice costs above the cheapest one; rounding of the quotient must not make a whole number the
@@ -154,7 +155,7 @@ bool espl__knapsack_solve(const knapsack *k, double budget, int *choice, double 
     int64_t u = any ? k->units : (int64_t)floor((budget - k->least) / k->unit + 1e-9);
     while (u > 0 && k->best[u - 1] == k->best[u]) u--; /* nothing is paid for nothing */
     *damage = k->best[u];
-    *bound = fmin(relaxation(k, budget), *damage);
+    *bound = k->exact ? *damage : fmin(relaxation(k, budget), *damage);
     for (int i = k->items - 1; i >= 0; i--) {
         choice[i] = k->taken[(size_t)i * (size_t)(k->units + 1) + (size_t)u];
         u -= excess(k, i, choice[i], cost_of(k, i, cheapest(k, i)));

@@ -11,6 +11,7 @@ typedef struct knapsack {
     const double *cost, *damage; /* items x choices, borrowed; a damage of INFINITY: not possible */
     double least, most;          /* sums of the smallest and of the largest costs that are possible */
     double unit;                 /* what costs are counted in */
+    bool exact; /* nothing is rounded: solutions are optimal */
     int64_t units;
     double *best;   /* by units spent above `least`: the least damage */
     uint8_t *taken; /* items x (units + 1): the choice that attains it */
