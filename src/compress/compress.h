@@ -52,7 +52,7 @@ ESPL_NODISCARD espl_status espl__ptq_apply(espl_graph *graph, const range *range
 /* What a row of a recipe says, and the row that says what a decision is (texts are the caller's: match, pattern). */
 void espl__recipe_decide(const espl__recipe_layer *row, decision *out);
 espl__recipe_layer espl__recipe_row(const decision *decision);
-/* How scales are found unless a recipe says otherwise: by squared error below 8 bits. */
+/* How scales are found unless a recipe says otherwise: docs/methods.md, fit. */
 espl__fit espl__fit_usual(espl_format format);
 
 /* A node with trained weights of its own. */

@@ -2,7 +2,8 @@
 #include "compress/compress.h"
 
 espl__fit espl__fit_usual(espl_format f) {
-    return espl_format_bits(f) < 8 ? ESPL__FIT_MSE : ESPL__FIT_MAX;
+    const int least = espl_format_kind_of(f) == ESPL_FORMAT_KIND_INTEGER ? 4 : 9;
+    return espl_format_bits(f) < least ? ESPL__FIT_MSE : ESPL__FIT_MAX;
 }
 
 void espl__recipe_decide(const espl__recipe_layer *row, decision *d) {
