@@ -360,8 +360,10 @@ static bool needs_upgrade(const espl_graph *g, int opset) {
     return false;
 }
 
+/* By the file's name alone: folders of results get theirs when all is written. */
 static void tell(const espl__writer *w, const char *path) {
     espl_context *ctx = w->ctx;
+    if (strrchr(path, '/')) path = strrchr(path, '/') + 1;
     if (w->narrow_constants)
         espl__log(ctx, ESPL_LOG_INFO,
                   "%s: %d constants of fewer than 8 bits are written as integers of 4, 8 or 16 bits, the nearest standard "

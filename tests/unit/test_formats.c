@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-#include "compress/quant/weights.h"
+#include "compress/compress.h"
 #include "passes/passes.h"
 
 #define FOLDER ESPL_SOURCE_DIR "/tests/fixtures/formats/"
@@ -180,7 +180,7 @@ static void weights_are_as_numpys(void **state) {
     close_weights(&e);
 }
 
-static void groups_are_as_numpys(void **state) {
+static void method_scale_GROUP(void **state) {
     (void)state;
     weighed e = open_weights();
     espl_tensor scales = fixture(e.ctx, "weights_s4_groups"), codes = fixture(e.ctx, "codes_s4_groups");
@@ -202,6 +202,103 @@ static void groups_are_as_numpys(void **state) {
     espl_tensor_free(e.ctx, &scales);
     espl_tensor_free(e.ctx, &codes);
     close_weights(&e);
+}
+
+static void method_scale_CHANNEL(void **state) {
+    weights_are_as_numpys(state);
+}
+
+static void method_scale_TENSOR(void **state) {
+    (void)state;
+    weighed e = open_weights();
+    float most = 0;
+    for (int64_t i = 0; i < 8 * 37; i++) most = fmaxf(most, fabsf(((const float *)e.w.data)[i]));
+    espl__value *v = quantize(&e, &e.w, &(espl__weight_plan){.format = ESPL_FORMAT_S8, .axis = -1});
+    assert_true(v->quant.count == 1 && v->quant.axis == -1 && v->quant.scale[0] == most / 127);
+    for (int64_t i = 0; i < 8 * 37; i++)
+        assert_int_equal(code_at(v, i), (int32_t)nearbyintf(((const float *)e.w.data)[i] / (most / 127)));
+    close_weights(&e);
+}
+
+/* --- when activations are rounded ------------------------------------------------------------------------
+ */
+
+enum { ROWS = 3, INPUTS = 40, OUTPUTS = 24 };
+
+/* MatMul with weights that are s8 by a row of a recipe, on inputs of the range that is given to it: its
+ * outputs, and the graph. `x` are the inputs. */
+static espl_graph *computed(espl_context *ctx, espl__compute compute, float *x, float *y, espl__value **w) {
+    rig r;
+    rig_begin(&r, ctx, 5);
+    espl_diag diag = {0};
+    espl__value *in = input_of(&r, "x", ESPL_F32, SHAPE(ROWS, INPUTS));
+    IO(&r, in, APPLY(&r, "MatMul", in, random_of(&r, SHAPE(INPUTS, OUTPUTS), 1)));
+    espl__recipe_layer row = {.format = ESPL_FORMAT_S8, .compute = (espl__recipe_compute)compute + 1};
+    decision d;
+    range *ranges = calloc((size_t)r.g->value_count, sizeof *ranges);
+    espl__recipe_decide(&row, &d);
+    for (int i = 0; i < r.g->value_count; i++) ranges[i] = (range){.min = -2, .max = 3, .seen = 1};
+    if (espl__ptq_apply(r.g, ranges, &d, ESPL_FLAVOUR_ORT_X86, &diag) != ESPL_OK)
+        fail_msg("%s", diag.message);
+    free(ranges);
+    espl_session *s = session_of(ctx, r.g);
+    run_io io = io_of(s, 7);
+    run_session(s, &io);
+    memcpy(x, io.in[0].data, sizeof(float) * ROWS * INPUTS);
+    memcpy(y, io.out[0].data, sizeof(float) * ROWS * OUTPUTS);
+    io_free(&io);
+    espl_session_destroy(&s);
+    *w = r.g->nodes[0]->inputs[1];
+    return r.g;
+}
+
+/* Against sums in double precision of inputs on the grid of u8 that holds least to most; scale 0: as they
+ * are. */
+static void check_compute(espl__compute compute, bool rounded, bool own_range) {
+    espl_context *ctx = new_context(1);
+    float x[ROWS * INPUTS], y[ROWS * OUTPUTS], w[INPUTS * OUTPUTS];
+    espl__value *weights;
+    espl_graph *g = computed(ctx, compute, x, y, &weights);
+    double least = own_range ? 0 : -2, most = own_range ? 0 : 3;
+    assert_int_equal(weights->quant.format, ESPL_FORMAT_S8);
+    assert_true(espl__constant_read(weights, w));
+    for (int i = 0; i < ROWS * INPUTS && own_range; i++) {
+        least = fmin(least, (double)x[i]);
+        most = fmax(most, (double)x[i]);
+    }
+    const double scale = (most - least) / 255, zero = nearbyint(-least / scale);
+    for (int o = 0; o < ROWS * OUTPUTS; o++) {
+        double sum = 0, size = 0, slack = 0;
+        for (int i = 0; i < INPUTS; i++) {
+            const double exact = (double)x[o / OUTPUTS * INPUTS + i],
+                         by = (double)w[i * OUTPUTS + o % OUTPUTS];
+            double q = nearbyint(exact / scale) + zero;
+            const double used = rounded ? (fmin(fmax(q, 0), 255) - zero) * scale : exact;
+            sum += used * by;
+            size += fabs(used * by);
+            /* f32 may see a number that lies between two codes on the other side. */
+            if (rounded && fabs(fabs(exact / scale - floor(exact / scale)) - 0.5) < 1e-4)
+                slack += scale * fabs(by);
+        }
+        assert_true(fabs(y[o] - sum) <= 1e-6 * size + slack);
+    }
+    espl_graph_destroy(&g);
+    espl_context_destroy(&ctx);
+}
+
+static void method_compute_STATIC(void **state) {
+    (void)state;
+    check_compute(ESPL__COMPUTE_STATIC, true, false);
+}
+
+static void method_compute_DYNAMIC(void **state) {
+    (void)state;
+    check_compute(ESPL__COMPUTE_DYNAMIC, true, true);
+}
+
+static void method_compute_WEIGHTS(void **state) {
+    (void)state;
+    check_compute(ESPL__COMPUTE_WEIGHTS, false, false);
 }
 
 /* --- fits and roundings ----------------------------------------------------------------------------------
@@ -274,7 +371,7 @@ static void method_round_STOCHASTIC(void **state) {
 }
 
 /* Q format: every scale is a power of two that holds the largest weight. */
-static void powers_of_two(void **state) {
+static void method_scale_POW2(void **state) {
     (void)state;
     weighed e = open_weights();
     for (int f = 0; f < ESPL_FORMAT_COUNT; f++) {
@@ -338,15 +435,20 @@ int main(void) {
 #define X(NAME, name, kind, bits, sign, text) cmocka_unit_test(method_format_##NAME),
         ESPL_FORMAT_LIST(X)
 #undef X
+#define X(NAME, name, parameters, text) cmocka_unit_test(method_scale_##NAME),
+            ESPL__SCALES_LIST(X)
+#undef X
+#define X(NAME, name, text) cmocka_unit_test(method_compute_##NAME),
+                ESPL__COMPUTE_LIST(X)
+#undef X
 #define X(NAME, name, text) cmocka_unit_test(method_fit_##NAME),
-            ESPL__FIT_LIST(X)
+                    ESPL__FIT_LIST(X)
 #undef X
 #define X(NAME, name, text) cmocka_unit_test(method_round_##NAME),
-                ESPL__ROUND_LIST(X)
+                        ESPL__ROUND_LIST(X)
 #undef X
-                    cmocka_unit_test(groups_are_as_numpys),
-        cmocka_unit_test(powers_of_two),
-        cmocka_unit_test(extreme_weights),
+
+                            cmocka_unit_test(extreme_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
