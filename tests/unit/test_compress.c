@@ -199,6 +199,71 @@ static void random_networks_are_quantized(void **state) {
     espl_context_destroy(&ctx);
 }
 
+/* Any formats side by side: what comes back from the .espl file gives the same bytes, and what comes back from ONNX the same
+ * numbers, whatever nodes the writer needed to say them. */
+static void check_wild(espl_context *ctx, uint64_t seed, int *written) {
+    random_graph x;
+    random_graph_of(&x, ctx, seed, 8, true);
+    espl_graph *g = NULL, *back = NULL;
+    espl_diag diag = {0};
+    assert_int_equal(espl__graph_clone(x.r.g, &g, NULL), ESPL_OK);
+    if (espl__passes_run(g, &diag) != ESPL_OK) fail_msg("%s", diag.message);
+    espl_flavour flavour = (espl_flavour)(seed % ESPL_FLAVOUR_COUNT);
+    range *ranges = ranges_of(ctx, g, seed);
+    decision *d = calloc((size_t)g->node_count + 1, sizeof *d);
+    for (int i = 0; i < g->node_count; i++) {
+        static const espl_format inputs[] = {ESPL_FORMAT_F32, ESPL_FORMAT_S7, ESPL_FORMAT_U6,  ESPL_FORMAT_U8,  ESPL_FORMAT_S16,
+                                             ESPL_FORMAT_F16, ESPL_FORMAT_E4M3, ESPL_FORMAT_E5M2, ESPL_FORMAT_BF16};
+        espl__recipe_layer row = {.match = (char *)(uintptr_t)"*", .compute = (int)pick(&x.r, 0, 3)};
+        do row.format = (espl_format)pick(&x.r, 0, ESPL_FORMAT_COUNT - 1);
+        while (row.format == ESPL_FORMAT_S32 || (!espl_format_is_signed(row.format) && row.format != ESPL_FORMAT_BINARY01));
+        if (row.compute == 0 && chance(&x.r, 50)) row.activations = (int)inputs[pick(&x.r, 0, (int)ESPL_COUNT(inputs) - 1)] + 1;
+        if (row.compute == ESPL__COMPUTE_DYNAMIC + 1 && !espl__format_is_code8(row.format)) row.compute = 0;
+        if (chance(&x.r, 30)) row.group = (uint32_t)pick(&x.r, 1, 40);
+        if (chance(&x.r, 20)) row.grid = ESPL__GRID_POW2;
+        espl__recipe_decide(&row, &d[i]);
+    }
+    if (espl__ptq_apply(g, ranges, d, flavour, &diag) != ESPL_OK) fail_msg("seed %d: %s", (int)seed, diag.message);
+    if (espl__graph_verify(g, &diag) != ESPL_OK) fail_msg("seed %d: %s", (int)seed, diag.message);
+    if (espl_model_write(ctx, g, in_folder("wild.espl"), &diag) != ESPL_OK) fail_msg("%s", diag.message);
+    if (espl_model_read(ctx, in_folder("wild.espl"), &back, &diag) != ESPL_OK) fail_msg("seed %d: %s", (int)seed, diag.message);
+    if (!same_bytes(ctx, g, back, seed)) fail_msg("seed %d: the .espl file computes something else", (int)seed);
+    espl_graph_destroy(&back);
+    espl_onnx_options options = {.flavour = flavour};
+    if (espl_onnx_write(ctx, g, &options, in_folder("wild.onnx"), &diag) != ESPL_OK) fail_msg("seed %d: %s", (int)seed, diag.message);
+    if (espl_graph_read(ctx, in_folder("wild.onnx"), &back, &diag) != ESPL_OK) fail_msg("seed %d: %s", (int)seed, diag.message);
+    espl_session *a = session_of(ctx, g), *b = session_of(ctx, back);
+    run_io p = io_of(a, seed), q = io_of(b, seed);
+    run_session(a, &p);
+    run_session(b, &q);
+    for (int i = 0; i < p.outputs; i++) {
+        if (p.out[i].dtype != ESPL_F32 || espl_shape_count(&p.out[i].shape) < 32) continue;
+        double e = relative_error(&q.out[i], &p.out[i]);
+        written[0]++;
+        written[1] += e < 1e-4;
+        if (!(e < 0.5)) fail_msg("seed %d, %s: output %d of the ONNX file errs by %g", (int)seed, espl_flavour_name(flavour), i, e);
+    }
+    io_free(&p);
+    io_free(&q);
+    espl_session_destroy(&a);
+    espl_session_destroy(&b);
+    free(d);
+    free(ranges);
+    espl_graph_destroy(&back);
+    espl_graph_destroy(&g);
+    espl_graph_destroy(&x.r.g);
+}
+
+static void any_formats_side_by_side(void **state) {
+    (void)state;
+    espl_context *ctx = new_context(1);
+    int written[2] = {0}; /* outputs, and those that ONNX gives to 1e-4 */
+    for (int i = from_seed(); i < from_seed() + seeds(150); i++) check_wild(ctx, 9500000 + (uint64_t)i, written);
+    printf("%d of %d outputs come back from ONNX to 1e-4\n", written[1], written[0]);
+    assert_int_equal(espl_context_memory(ctx, NULL), empty_context(1));
+    espl_context_destroy(&ctx);
+}
+
 static espl__value *recurrent_of(rig *r, const char *op, int gates, espl__value *x, int64_t size, int64_t hidden) {
     float spread = 1 / sqrtf((float)hidden);
     espl__node *n = NODE(r, op, x, random_of(r, SHAPE(1, gates * hidden, size), spread),
@@ -772,7 +837,7 @@ static int teardown(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(random_networks_are_quantized),
+        cmocka_unit_test(random_networks_are_quantized), cmocka_unit_test(any_formats_side_by_side),
         cmocka_unit_test(recurrent_layers_are_quantized),
         cmocka_unit_test(odd_ranges_give_valid_scales),
         cmocka_unit_test(goals_flavours_and_data),
