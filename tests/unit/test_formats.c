@@ -31,6 +31,8 @@ static void rounds_as_numpy(espl_format f) {
         const float x = ((const float *)numbers.data)[i], want = ((const float *)rounded.data)[f * count + i];
         if (want != want) continue;
         const float have = espl__format_round(f, x);
+        if (!espl__format_is_float(f) && espl__format_decode(f, espl__format_encode(f, x)) != want)
+            fail_msg("%s: the code of %.9g is another number's", espl_format_name(f), (double)x);
         if (!(have == want))
             fail_msg("%s: %.9g becomes %.9g, not %.9g", espl_format_name(f), (double)x, (double)have,
                      (double)want);
