@@ -12,12 +12,12 @@ import tempfile
 import common
 
 ROUNDING = ["", "bias", "batchnorm", "gptq order", "adaround", "gptq order, batchnorm"]
-CASES = [("resnet20-cifar10", "s4", "format: s4", ROUNDING),
+CASES = [("resnet20-cifar10", "s4", "format: s4, fit: mse", ROUNDING),
          ("resnet20-cifar10", "s3", "format: s3", ROUNDING),
          ("resnet20-cifar10", "s2", "format: s2", ["", "batchnorm", "gptq order", "adaround", "adaround, batchnorm"]),
          ("resnet20-cifar10", "f32, 80 % of the weights 0", "pattern: unstructured 80%, format: f32", ["", "bias", "batchnorm"]),
          ("vit-cifar10", "s8", "format: s8", ["", "bias", "smooth"]),
-         ("vit-cifar10", "s4", "format: s4", ["", "bias", "gptq order", "adaround"]),
+         ("vit-cifar10", "s4", "format: s4, fit: mse", ["", "bias", "gptq order", "adaround"]),
          ("mobilenet-v2-imagenet", "s8, one scale for each tensor", "format: s8, scale: tensor",
           ["", "equalize", "bias", "equalize, bias"])]
 
