@@ -21,7 +21,11 @@ const char *espl__say(job *j, const char *fmt, ...) {
 static const char *speed_reason(job *j, int i) {
     double a = j->before.node_ms[i], b = j->now.node_ms[i];
     const char *how = j->k.measured ? "measured" : "modelled";
-    if (!j->decisions[i].integer || !(a > 0) || !(b > 0) || !isfinite(a)) return "stored as integers";
+    const decision *d = &j->decisions[i];
+    if (d->dynamic) return "inputs are rounded in every run";
+    if (!espl__format_is_code8(d->weights) || d->group > 0)
+        return espl__say(j, "stored as %s, computed in f32", espl_format_name(d->weights));
+    if (!d->integer || !(a > 0) || !(b > 0) || !isfinite(a)) return "stored as integers";
     return espl__say(j, "int8: %.1fx the speed (%s)", a / b, how);
 }
 
@@ -136,8 +140,8 @@ static espl_status list_layers(job *j, espl_diag *diag) {
 
 static bool same_row(const decision *a, const decision *b) {
     return a->weights == b->weights && a->integer == b->integer && a->activations == b->activations &&
-           a->dynamic == b->dynamic && a->per_tensor == b->per_tensor && a->group == b->group && a->pow2 == b->pow2 &&
-           a->fit == b->fit && a->round == b->round && a->saliency == b->saliency &&
+           a->dynamic == b->dynamic && a->per_tensor == b->per_tensor && a->group == b->group &&
+           a->pow2 == b->pow2 && a->fit == b->fit && a->round == b->round && a->saliency == b->saliency &&
            espl_sparsity_equal(&a->pattern, &b->pattern);
 }
 

@@ -229,14 +229,25 @@ static uint64_t activation_bytes(espl__value *const *values, int count) {
         const espl__value *v = values[i];
         if (!v || v->constant || espl_shape_count(&v->shape) < 0) continue;
         bytes +=
-            (uint64_t)espl_shape_count(&v->shape) * (espl__is_quantized(v) ? 1 : espl_dtype_bytes(v->dtype));
+            (uint64_t)espl_shape_count(&v->shape) *
+            (espl__is_quantized(v) && espl__format_is_code8(v->quant.format) ? 1
+                                                                             : espl_dtype_bytes(v->dtype));
     }
     return bytes;
 }
 
+/* Whether products are of codes: weights and inputs in other formats are computed as f32. */
+static bool in_integers(const espl__node *n) {
+    const espl__value *x = n->input_count > 0 ? n->inputs[0] : NULL;
+    const espl__value *w = n->input_count > 1 && (n->op->weight_inputs >> 1 & 1) ? n->inputs[1] : NULL;
+    if (!espl__is_quantized(x) || !espl__format_is_code8(x->quant.format)) return false;
+    return !w || !w->constant ||
+           (espl__is_quantized(w) && espl__format_is_code8(w->quant.format) && w->quant.group == 0);
+}
+
 static espl_chip_layer chip_layer(const task *k, const espl__node *n, uint64_t resident) {
     espl_chip_layer l = {.macs = n->op->macs ? n->op->macs(n) : 0, .resident_bytes = resident};
-    bool integer = n->input_count > 0 && espl__is_quantized(n->inputs[0]);
+    bool integer = in_integers(n);
     l.weight_bytes = espl__layer_weights(n).bytes;
     l.pattern = espl__layer_pattern(n, NULL);
     l.weight_format = integer ? ESPL_FORMAT_S8 : ESPL_FORMAT_F32;
