@@ -78,6 +78,13 @@ typedef struct espl__rng {
     uint64_t state, stream;
 } espl__rng;
 espl__rng espl__rng_seed(uint64_t seed, uint64_t stream);
+/* A well-mixed 64-bit word (the finalizer of SplitMix64: Steele, Lea, Flood 2014). */
+uint64_t espl__mix64(uint64_t x);
+/* The generator of place (seed, a, b), such as seed, epoch and sample: neighbours get unrelated ones, so that
+ * a place alone says what is drawn there. */
+espl__rng espl__rng_at(uint64_t seed, uint64_t a, uint64_t b);
+/* A random order of `count` < 2^32 elements (Fisher and Yates, from the last place to the first). */
+void espl__rng_shuffle(espl__rng *rng, int64_t *order, int64_t count);
 uint32_t espl__rng_u32(espl__rng *rng);
 /* Uniform in [0, n), unbiased; n > 0. */
 uint32_t espl__rng_below(espl__rng *rng, uint32_t n);

@@ -12,6 +12,26 @@ espl__rng espl__rng_seed(uint64_t seed, uint64_t stream) {
     return rng;
 }
 
+uint64_t espl__mix64(uint64_t x) {
+    x += 0x9e3779b97f4a7c15u;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}
+
+espl__rng espl__rng_at(uint64_t seed, uint64_t a, uint64_t b) {
+    uint64_t key = espl__mix64(espl__mix64(espl__mix64(seed) ^ a) ^ b);
+    return espl__rng_seed(key, espl__mix64(key));
+}
+
+void espl__rng_shuffle(espl__rng *rng, int64_t *order, int64_t count) {
+    for (int64_t i = count - 1; i > 0; i--) {
+        int64_t j = espl__rng_below(rng, (uint32_t)i + 1), t = order[i];
+        order[i] = order[j];
+        order[j] = t;
+    }
+}
+
 uint32_t espl__rng_u32(espl__rng *rng) {
     uint64_t old = rng->state;
     rng->state = old * 6364136223846793005u + rng->stream;

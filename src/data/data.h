@@ -25,6 +25,11 @@ typedef struct espl__data_every {
     unsigned keep_count;
 } espl__data_every;
 
+typedef struct espl__data_augment {
+    int64_t pad, cutout;
+    bool flip;
+} espl__data_augment;
+
 /* As the YAML file has it; absent keys are NULL or 0. docs/data.md says what each means. */
 typedef struct espl__data_desc {
     char *kind, *path, *labels, *split, *layout, *scale;
@@ -37,6 +42,7 @@ typedef struct espl__data_desc {
     espl__data_every *every;
     double *mean, *std;
     unsigned mean_count, std_count;
+    espl__data_augment *augment;
 } espl__data_desc;
 
 /* --- a picture: one decoded image, planes of f32 (picture.c) ---------------------------------- */
@@ -143,6 +149,20 @@ espl_status espl__desc_fail(const espl_dataset *dataset, espl_status status, con
  * arena. */
 ESPL_NODISCARD espl_status espl__desc_path(espl_dataset *dataset, const char *key, const char *path,
                                            const char *folder, const char **out, espl_diag *diag);
+
+/* --- samples before normalisation (dataset.c) ----------------------------------------------------- */
+
+/* What scale, mean and std do to a value of one channel: computed in f64 and rounded once. */
+typedef struct espl__affine {
+    double scale, mean, std;
+} espl__affine;
+static inline float espl__affine_apply(espl__affine a, float x) {
+    return (float)(((double)x * a.scale - a.mean) / a.std);
+}
+espl__affine espl__dataset_affine(const espl_dataset *dataset, int64_t channel);
+/* As espl_dataset_read, but the values as the file has them. */
+ESPL_NODISCARD espl_status espl__dataset_raw(espl_dataset *dataset, int input, int64_t index, float *sample,
+                                             espl_diag *diag);
 
 /* --- labels from files (labels.c) ---------------------------------------------------------------- */
 

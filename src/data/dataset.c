@@ -100,7 +100,12 @@ static espl_status check_per_channel(const espl_dataset *d, const char *key, con
     return ESPL_OK;
 }
 
-/* (x * scale - mean) / std, computed in f64 and rounded once. */
+espl__affine espl__dataset_affine(const espl_dataset *d, int64_t channel) {
+    const espl__data_desc *c = d->desc;
+    return (espl__affine){d->scale, c->mean ? c->mean[c->mean_count > 1 ? channel : 0] : 0,
+                          c->std ? c->std[c->std_count > 1 ? channel : 0] : 1};
+}
+
 static void normalise(const espl_dataset *d, int input, float *x) {
     const espl__data_desc *c = d->desc;
     if (d->scale == 1 && !c->mean && !c->std) return;
@@ -109,10 +114,26 @@ static void normalise(const espl_dataset *d, int input, float *x) {
     int64_t inner = d->nhwc ? 1 : count / channels, outer = count / channels / inner;
     for (int64_t o = 0; o < outer; o++)
         for (int64_t channel = 0; channel < channels; channel++, x += inner) {
-            double mean = c->mean ? c->mean[c->mean_count > 1 ? channel : 0] : 0;
-            double std = c->std ? c->std[c->std_count > 1 ? channel : 0] : 1;
-            for (int64_t i = 0; i < inner; i++) x[i] = (float)(((double)x[i] * d->scale - mean) / std);
+            espl__affine a = espl__dataset_affine(d, channel);
+            for (int64_t i = 0; i < inner; i++) x[i] = espl__affine_apply(a, x[i]);
         }
+}
+
+/* Augmentation moves pixels of one image. */
+static espl_status check_augment(const espl_dataset *d, espl_diag *diag) {
+    const espl__data_augment *a = d->desc->augment;
+    const espl_shape *s = &d->shape[0];
+    char text[128];
+    if (!a) return ESPL_OK;
+    if (d->inputs > 1 || s->rank != 3)
+        return espl__desc_fail(d, ESPL_SHAPE, "augment", diag,
+                               "is for images of channels, height and width; samples here are %s",
+                               d->inputs > 1 ? "several arrays" : espl_shape_text(s, text, sizeof text));
+    int64_t side = d->nhwc ? ESPL_MIN(s->dim[0], s->dim[1]) : ESPL_MIN(s->dim[1], s->dim[2]);
+    if (a->pad >= side || a->cutout > side)
+        return espl__desc_fail(d, ESPL_INVALID, a->pad >= side ? "augment.pad" : "augment.cutout", diag,
+                               "is too large for images of %s", espl_shape_text(s, text, sizeof text));
+    return ESPL_OK;
 }
 
 static void lay_out(const espl_dataset *d, const espl__picture *p, float *sample) {
@@ -175,6 +196,7 @@ espl_status espl_dataset_open(espl_context *ctx, const char *spec, espl_dataset 
     ESPL_TRY(parse_scale(d, diag));
     ESPL_TRY(check_per_channel(d, "mean", d->desc->mean, d->desc->mean_count, diag));
     ESPL_TRY(check_per_channel(d, "std", d->desc->std, d->desc->std_count, diag));
+    ESPL_TRY(check_augment(d, diag));
     write_description(d);
     *out = d;
     d = NULL;
@@ -228,7 +250,7 @@ static espl_status check_index(const espl_dataset *d, int input, int64_t index, 
     return ESPL_OK;
 }
 
-espl_status espl_dataset_read(espl_dataset *d, int input, int64_t index, float *sample, espl_diag *diag) {
+espl_status espl__dataset_raw(espl_dataset *d, int input, int64_t index, float *sample, espl_diag *diag) {
     espl_status status = check_index(d, input, index, diag);
     if (status != ESPL_OK) return status;
     int64_t i = source_index(d, index);
@@ -248,8 +270,13 @@ espl_status espl_dataset_read(espl_dataset *d, int input, int64_t index, float *
     } else {
         ESPL_TRY(d->kind->read(d, input, i, sample, diag));
     }
-    normalise(d, input, sample);
 done:
+    return status;
+}
+
+espl_status espl_dataset_read(espl_dataset *d, int input, int64_t index, float *sample, espl_diag *diag) {
+    espl_status status = espl__dataset_raw(d, input, index, sample, diag);
+    if (status == ESPL_OK) normalise(d, input, sample);
     return status;
 }
 

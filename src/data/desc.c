@@ -31,6 +31,13 @@ static const cyaml_schema_field_t every_fields[] = {
     CYAML_FIELD_END,
 };
 
+static const cyaml_schema_field_t augment_fields[] = {
+    CYAML_FIELD_INT("pad", CYAML_FLAG_OPTIONAL, espl__data_augment, pad),
+    CYAML_FIELD_BOOL("flip", CYAML_FLAG_OPTIONAL, espl__data_augment, flip),
+    CYAML_FIELD_INT("cutout", CYAML_FLAG_OPTIONAL, espl__data_augment, cutout),
+    CYAML_FIELD_END,
+};
+
 static const cyaml_schema_field_t desc_fields[] = {
     CYAML_FIELD_STRING_PTR("kind", CYAML_FLAG_POINTER, espl__data_desc, kind, 1, 64),
     TEXT(path),
@@ -50,6 +57,8 @@ static const cyaml_schema_field_t desc_fields[] = {
     TEXT(scale),
     LIST(mean, &number_entry, 65536),
     LIST(std, &number_entry, 65536),
+    CYAML_FIELD_MAPPING_PTR("augment", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, espl__data_desc, augment,
+                            augment_fields),
     CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t desc_schema = {
@@ -158,6 +167,10 @@ static espl_status check_values(const espl_dataset *d, espl_diag *diag) {
     ESPL_TRY(check_range(d, "resize", c->resize, 0, ESPL__IMAGE_MAX_SIDE, diag));
     ESPL_TRY(check_range(d, "crop", c->crop, 0, ESPL__IMAGE_MAX_SIDE, diag));
     ESPL_TRY(check_range(d, "label_offset", c->label_offset, INT32_MIN, INT32_MAX, diag));
+    if (c->augment) {
+        ESPL_TRY(check_range(d, "augment.pad", c->augment->pad, 0, ESPL__IMAGE_MAX_SIDE, diag));
+        ESPL_TRY(check_range(d, "augment.cutout", c->augment->cutout, 0, ESPL__IMAGE_MAX_SIDE, diag));
+    }
     if (c->channels != 0 && c->channels != 1 && c->channels != 3)
         status = espl__desc_fail(d, ESPL_INVALID, "channels", diag, "give 1 (grey) or 3 (colour)");
     else if (c->layout && strcmp(c->layout, "nchw") != 0 && strcmp(c->layout, "nhwc") != 0)

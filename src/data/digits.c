@@ -61,20 +61,6 @@ typedef struct pen {
     float distance[ESPL__DIGIT_PIXELS]; /* squared, from each pixel's centre to the nearest line */
 } pen;
 
-/* A well-mixed 64-bit word (the finalizer of SplitMix64: Steele, Lea, Flood 2014), so that neighbouring
- * samples get unrelated generators. */
-static uint64_t mix(uint64_t x) {
-    x += 0x9e3779b97f4a7c15u;
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-    return x ^ x >> 31;
-}
-
-static espl__rng sample_rng(uint64_t seed, uint64_t purpose, uint64_t index) {
-    uint64_t key = mix(mix(mix(seed) ^ purpose) ^ index);
-    return espl__rng_seed(key, mix(key));
-}
-
 static float uniform(espl__rng *rng, float lo, float hi) {
     return lo + (hi - lo) * espl__rng_float(rng);
 }
@@ -213,7 +199,7 @@ static void expose(pen *p, const float *ink, uint8_t *pixels) {
 }
 
 int espl__digit_label(uint64_t seed, espl__split split, int64_t index) {
-    espl__rng rng = sample_rng(seed, 2 + (uint64_t)split, (uint64_t)index / 10);
+    espl__rng rng = espl__rng_at(seed, 2 + (uint64_t)split, (uint64_t)index / 10);
     uint8_t order[10] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
     for (uint32_t i = 9; i > 0; i--) {
         uint32_t j = espl__rng_below(&rng, i + 1);
@@ -226,7 +212,7 @@ int espl__digit_label(uint64_t seed, espl__split split, int64_t index) {
 
 void espl__digit_draw(uint64_t seed, espl__split split, int64_t index, uint8_t *pixels) {
     float ink[ESPL__DIGIT_PIXELS];
-    pen p = {.rng = sample_rng(seed, (uint64_t)split, (uint64_t)index)};
+    pen p = {.rng = espl__rng_at(seed, (uint64_t)split, (uint64_t)index)};
     place_glyph(&p);
     draw_digit(&p, espl__digit_label(seed, split, index), ink);
     if (espl__rng_below(&p.rng, 2)) draw_stray(&p, ink, -1.0f, uniform(&p.rng, 1.0f, 2.6f), 12.0f);

@@ -92,11 +92,7 @@ static void deal_rounds(const class_list *list, int64_t *order, image_set *s) {
     espl__rng rng = espl__rng_seed(0, 0);
     for (int64_t round = 0; s->count < list->member_count; round++) {
         for (int64_t i = 0; i < list->count; i++) order[i] = i;
-        for (int64_t i = list->count - 1; i > 0; i--) {
-            int64_t j = espl__rng_below(&rng, (uint32_t)i + 1), t = order[i];
-            order[i] = order[j];
-            order[j] = t;
-        }
+        espl__rng_shuffle(&rng, order, list->count);
         for (int64_t i = 0; i < list->count; i++) {
             const class_range *c = &list->classes[order[i]];
             if (round < c->count) s->items[s->count++] = (item){list->members[c->first + round], order[i]};

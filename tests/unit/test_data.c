@@ -1,79 +1,17 @@
 /* Data sets as descriptions give them: every kind, every key, and the sentences for what is wrong. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
+#include "data_rig.h"
 
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/stat.h>
-#include <unistd.h>
 #include <zlib.h>
 
-#include "base/base.h"
 #include "data/digits.h"
-#include "espalier/data.h"
-
-#define FIXTURES ESPL_SOURCE_DIR "/tests/fixtures/"
-
-static espl_context *ctx;
-static uint64_t at_start;
-static char folder[] = "/tmp/espl_data_XXXXXX";
-static char *assets;
-
-static int setup(void **state) {
-    (void)state;
-    const char *given = getenv("ESPL_ASSETS");
-    assets = strdup(given ? given : ESPL_SOURCE_DIR "/../shared");
-    setenv("ESPL_ASSETS", assets, 1);
-    if (espl_context_create(NULL, &ctx, NULL) != ESPL_OK || !mkdtemp(folder)) return -1;
-    at_start = espl_context_memory(ctx, NULL);
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    bool leak = espl_context_memory(ctx, NULL) != at_start;
-    espl__dir_abort(ctx, folder); /* removes a folder of plain files */
-    espl_context_destroy(&ctx);
-    free(assets);
-    return leak ? -1 : 0;
-}
-
-static const char *in_folder(const char *name) {
-    static char path[2][256];
-    static int turn;
-    turn = !turn;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
-    return path[turn];
-}
-
-static void write_file(const char *name, const void *bytes, size_t length) {
-    FILE *file = fopen(in_folder(name), "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(bytes, 1, length, file), length);
-    fclose(file);
-}
 
 static void write_gz(const char *name, const void *bytes, size_t length) {
     gzFile file = gzopen(in_folder(name), "wb1");
     assert_non_null(file);
     assert_int_equal(gzwrite(file, bytes, (unsigned)length), length);
     gzclose(file);
-}
-
-static espl_status try_text(const char *text, espl_dataset **d, espl_diag *diag) {
-    write_file("set.yaml", text, strlen(text));
-    return espl_dataset_open(ctx, in_folder("set.yaml"), d, diag);
-}
-
-static espl_dataset *open_text(const char *text) {
-    espl_dataset *d;
-    espl_diag diag = {0};
-    if (try_text(text, &d, &diag) != ESPL_OK) fail_msg("%s", diag.message);
-    return d;
 }
 
 static const float *read_sample(espl_dataset *d, int input, int64_t index) {
@@ -453,6 +391,13 @@ static void test_sentences(void **state) {
         {"kind: digits\nscale: nan\n", ESPL_INVALID, "scale"},
         {"kind: digits\nstd: [0]\n", ESPL_INVALID, "std"},
         {"kind: digits\nmean: [1, 2]\n", ESPL_SHAPE, "2 values"},
+        {"kind: digits\naugment: {pad: -1}\n", ESPL_INVALID, "set.yaml:2: augment.pad: -1 is not within"},
+        {"kind: digits\naugment:\n  flip: true\n  pad: 28\n", ESPL_INVALID,
+         "set.yaml:4: augment.pad: is too large for images of 1x28x28"},
+        {"kind: digits\naugment: {cutout: 29}\n", ESPL_INVALID, "augment.cutout: is too large"},
+        {"kind: digits\naugment: {flip: maybe}\n", ESPL_FORMAT, "set.yaml:2: augment.flip"},
+        {"kind: npy\npath: " FIXTURES "npy/f4.npy\naugment: {flip: true}\n", ESPL_SHAPE,
+         "augment: is for images of channels, height and width; samples here are 3"},
         {"kind: digits\nlayout: nwhc\n", ESPL_INVALID, "neither nchw nor nhwc"},
         {"kind: digits\ncount: -1\n", ESPL_INVALID, "count"},
         {"kind: digits\nevery: {n: 0, keep: [0]}\n", ESPL_INVALID, "every.n"},

@@ -217,10 +217,7 @@ bool espl__weight_grid(espl_graph *g, const espl_tensor *w, const espl__weight_p
 
 /* A number of [0, 1) that depends on seed and element only: splitmix64. */
 static float draw(uint64_t seed, int64_t element) {
-    uint64_t z = seed + 0x9e3779b97f4a7c15u * ((uint64_t)element + 1);
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return (float)((z ^ z >> 31) >> 40) * 0x1p-24f;
+    return (float)(espl__mix64(seed + 0x9e3779b97f4a7c15u * (uint64_t)element) >> 40) * 0x1p-24f;
 }
 
 /* Binary: of the weight itself, as BinaryConnect (Courbariaux 2015) does. */
