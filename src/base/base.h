@@ -59,6 +59,16 @@ char *espl__arena_strdup(espl__arena *arena, const char *text);
 char *espl__arena_strndup(espl__arena *arena, const char *text, size_t length);
 void espl__arena_free(espl__arena *arena);
 
+/* Buffers of one workspace, each alive from `first` to `last` on some time line: sets their offsets so that none
+ * overlaps another alive at the same time, and what all take together. Stops beyond `most` bytes: *total is then
+ * larger than that. No sum overflows while most <= 2^62. */
+typedef struct espl__span {
+    uint64_t bytes, offset;
+    int first, last;
+} espl__span;
+ESPL_NODISCARD espl_status espl__place(espl_context *ctx, espl__span *spans, int count, uint64_t most,
+                                       uint64_t *total, espl_diag *diag);
+
 /* A growing byte string, for writers of files and texts. After a failed append `failed` stays set and data
  * unusable. */
 typedef struct espl__buffer {

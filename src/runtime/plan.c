@@ -170,39 +170,25 @@ void espl__plan_use(espl_session *s, int index) {
     s->steps[now]->activation_bytes += b->bytes;
 }
 
-static int by_size(const void *a, const void *b) {
-    const buffer *x = *(buffer *const *)a, *y = *(buffer *const *)b;
-    if (x->bytes != y->bytes) return x->bytes < y->bytes ? 1 : -1;
-    return x->first - y->first;
-}
-
 /* Greedy by size: each buffer takes the lowest place that no buffer living at the same time covers. */
 espl_status espl__plan_memory(espl_session *s, espl_diag *diag) {
-    buffer **order = espl__calloc(s->ctx, (uint64_t)s->buffer_count + 1, sizeof *order);
-    if (!order) return espl__nomem(diag, sizeof *order);
+    espl__span *spans = espl__calloc(s->ctx, (uint64_t)s->buffer_count + 1, sizeof *spans);
+    if (!spans) return espl__nomem(diag, sizeof *spans);
     int count = 0;
-    for (int i = 0; i < s->buffer_count; i++)
-        if (s->buffers[i].kind == BUFFER_WORK && s->buffers[i].first >= 0) order[count++] = &s->buffers[i];
-    qsort(order, (size_t)count, sizeof *order, by_size);
+    for (int i = 0; i < s->buffer_count; i++) {
+        const buffer *b = &s->buffers[i];
+        if (b->kind == BUFFER_WORK && b->first >= 0) spans[count++] = (espl__span){b->bytes, 0, b->first, b->last};
+    }
     /* Shapes are numbers from a file: too much memory is its fault. Below the limit no sum can overflow. */
     uint64_t total = 0, most = ESPL_MIN(espl__max_alloc(s->ctx), (uint64_t)1 << 44);
-    for (int i = 0; i < count && total <= most; i++) {
-        buffer *b = order[i];
-        b->offset = 0;
-        for (bool moved = true; moved;) {
-            moved = false;
-            for (int j = 0; j < i; j++) {
-                const buffer *o = order[j];
-                bool together = o->first <= b->last && b->first <= o->last;
-                if (together && o->offset < b->offset + b->bytes && b->offset < o->offset + o->bytes) {
-                    b->offset = o->offset + o->bytes;
-                    moved = true;
-                }
-            }
-        }
-        total = ESPL_MAX(total, b->offset + b->bytes);
+    espl_status status = espl__place(s->ctx, spans, count, most, &total, diag);
+    count = 0;
+    for (int i = 0; i < s->buffer_count; i++) {
+        buffer *b = &s->buffers[i];
+        if (b->kind == BUFFER_WORK && b->first >= 0) b->offset = spans[count++].offset;
     }
-    espl__free(s->ctx, order);
+    espl__free(s->ctx, spans);
+    if (status != ESPL_OK) return status;
     if (total > most)
         return espl__fail(diag, ESPL_LIMIT,
                           "%s: needs %" PRIu64 " MiB or more for activations, and %" PRIu64
