@@ -25,6 +25,9 @@ typedef struct espl__param {
 typedef struct espl__engine_options {
     espl_dtype real;     /* ESPL_F32 or ESPL_F64 */
     bool inference_only; /* no gradients: less memory */
+    /* Keeps a part of the activations and computes the others a second time for backward: about a third more
+     * time, and the memory of about the square root of the layers. The gradients are the same to the bit. */
+    bool recompute;
     /* Cuts a Softmax or LogSoftmax from the network's outputs: cross-entropy does better from logits. */
     bool logits;
     /* Names of values, "*" for any run of characters: constants that are not trained. May be NULL. */

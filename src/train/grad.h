@@ -52,6 +52,7 @@ typedef struct espl__call {
     void *saved, *scratch; /* 64-byte aligned; scratch is undefined at the start */
     void *state;           /* prepare's own, freed by release */
     bool training; /* else batch norm and dropout behave as in inference; backward follows training only */
+    bool again;    /* forward runs a second time for backward: running statistics stay as they are */
     uint64_t seed; /* of this step and node: for draws */
     const espl__sync *sync; /* batch statistics over all ranks; NULL: over this rank's samples */
     espl_status status;     /* of what can fail in a step (sync); ESPL_OK else */

@@ -18,6 +18,8 @@ typedef struct norm {
     int64_t channels, rows, runs;
     double epsilon, momentum;
     bool relu;
+    void *saved;  /* mean and 1 / sqrt(var + epsilon), reals: kept here, so that a second forward pass has the
+                     same */
     double *sums; /* [runs][2][channels] */
     double *row;  /* [2 * channels + 1]: the sums of all, and how many rows */
 } norm;
@@ -39,15 +41,19 @@ static espl_status prepare(espl__call *c, espl_diag *diag) {
     k->momentum = (double)espl__attr_float(c->node, "momentum", 0.9f);
     k->relu = espl__attr_int(c->node, "relu", 0) != 0;
     k->sums = espl__calloc(c->ctx, (uint64_t)(k->runs + 1) * 2 * (uint64_t)k->channels + 1, sizeof(double));
-    if (!k->sums) return espl__nomem(diag, 0);
+    k->saved = espl__calloc(c->ctx, 2 * (uint64_t)k->channels + 1, espl__real_bytes(c));
+    if (!k->sums || !k->saved) return espl__nomem(diag, 0);
     k->row = k->sums + k->runs * 2 * k->channels;
-    c->saved_bytes = 2 * (uint64_t)k->channels * espl__real_bytes(c);
     c->forward_bytes = c->backward_bytes = 3 * (uint64_t)k->channels * espl__real_bytes(c);
     return ESPL_OK;
 }
 
 static void release(espl__call *c) {
-    if (c->state) espl__free(c->ctx, ((norm *)c->state)->sums);
+    norm *k = c->state;
+    if (k) {
+        espl__free(c->ctx, k->sums);
+        espl__free(c->ctx, k->saved);
+    }
     espl__free(c->ctx, c->state);
     c->state = NULL;
 }

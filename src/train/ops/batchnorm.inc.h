@@ -37,7 +37,7 @@ static void FN(batch_statistics)(espl__call *c) {
     int64_t n = k->channels;
     espl__parallel_for(c->pool, k->runs, FN(moments_run), c);
     add_up(c);
-    REAL *mean = c->saved, *inv = mean + n, *running_mean = c->in[3].data, *running_var = c->in[4].data;
+    REAL *mean = k->saved, *inv = mean + n, *running_mean = c->in[3].data, *running_var = c->in[4].data;
     double count = k->row[2 * n];
     for (int64_t i = 0; i < n; i++) {
         double d = k->row[i] / count, var = ESPL_MAX(0, k->row[n + i] / count - d * d);
@@ -52,7 +52,7 @@ static void FN(batch_statistics)(espl__call *c) {
 
 static void FN(running_statistics)(espl__call *c) {
     const norm *k = c->state;
-    REAL *mean = c->saved, *inv = mean + k->channels;
+    REAL *mean = k->saved, *inv = mean + k->channels;
     const REAL *running_mean = c->in[3].data, *running_var = c->in[4].data;
     for (int64_t i = 0; i < k->channels; i++) {
         mean[i] = running_mean[i];
@@ -80,11 +80,11 @@ static void FN(apply_run)(void *arg, int64_t begin, int64_t end, int thread) {
 
 static void FN(norm_forward)(espl__call *c) {
     const norm *k = c->state;
-    if (c->training)
-        FN(batch_statistics)(c);
-    else
+    if (!c->training)
         FN(running_statistics)(c);
-    const REAL *scale = c->in[1].data, *bias = c->in[2].data, *mean = c->saved, *inv = mean + k->channels;
+    else if (!c->again)
+        FN(batch_statistics)(c);
+    const REAL *scale = c->in[1].data, *bias = c->in[2].data, *mean = k->saved, *inv = mean + k->channels;
     REAL *a = c->scratch, *b = a + k->channels;
     for (int64_t i = 0; i < k->channels; i++) {
         a[i] = scale[i] * inv[i];
@@ -98,7 +98,7 @@ static void FN(terms_run)(void *arg, int64_t begin, int64_t end, int thread) {
     const espl__call *c = arg;
     const norm *k = c->state;
     int64_t n = k->channels;
-    const REAL *x = c->in[0].data, *y = c->out[0].data, *dy = c->dout->data, *mean = c->saved;
+    const REAL *x = c->in[0].data, *y = c->out[0].data, *dy = c->dout->data, *mean = k->saved;
     for (int64_t run = begin; run < end; run++) {
         double *sums = k->sums + run * 2 * n;
         memset(sums, 0, (size_t)n * 2 * sizeof *sums);
@@ -130,7 +130,7 @@ static void FN(back_run)(void *arg, int64_t begin, int64_t end, int thread) {
     const espl__call *c = arg;
     const norm *k = c->state;
     int64_t n = k->channels;
-    const REAL *p = c->scratch, *q = p + n, *t = q + n, *mean = c->saved;
+    const REAL *p = c->scratch, *q = p + n, *t = q + n, *mean = k->saved;
     REAL *residual = c->inputs > 5 ? c->din[5].data : NULL;
     bool add = c->add & 1, add_residual = c->add >> 5 & 1;
     for (int64_t r = begin; r < end; r++)
@@ -151,7 +151,7 @@ static void FN(norm_backward)(espl__call *c) {
     int64_t n = k->channels;
     espl__parallel_for(c->pool, k->runs, FN(terms_run), c);
     /* Scale and bias have the sums of this rank; the optimiser adds the ranks' gradients. */
-    const REAL *scale = c->in[1].data, *inv = (REAL *)c->saved + n;
+    const REAL *scale = c->in[1].data, *inv = (REAL *)k->saved + n;
     REAL *dscale = c->din[1].data, *dbias = c->din[2].data, *p = c->scratch, *q = p + n, *t = q + n;
     const espl__sync *sync = c->sync;
     c->sync = NULL;
