@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "espalier/compress.h"
+#include "espalier/zoo.h"
 #include "runtime/container.h"
 #include "runtime/plan.h"
 
@@ -99,6 +100,29 @@ static void every_method_is_described(void **state) {
         const char *found = expect_text(section, wanted), *next = strstr(section + 1, "\n## ");
         if (next && found > next) fail_msg("docs/methods.md, section %s: no paragraph on %s", m->kind, m->name);
     }
+    page_close(&p);
+}
+
+/* A row for each network of the zoo with the number of parameters that test_zoo.c counts: "| `mlp` | ... | 266,610 |". */
+static void every_network_is_described(void **state) {
+    (void)state;
+    page p = page_open("docs/zoo.md"), sizes = page_open("tests/fixtures/zoo/sizes.txt");
+    const espl_zoo_network *n;
+    char wanted[80], name[64];
+    const char *line = sizes.text;
+    for (int i = 0; (n = espl_zoo_at(i)); i++, line = strchr(line, '\n') + 1) {
+        long long size = 0;
+        assert_int_equal(sscanf(line, "%63s %lld", name, &size), 2);
+        assert_string_equal(name, n->name);
+        snprintf(wanted, sizeof wanted, "\n| `%s` | ", n->name);
+        const char *row = expect_text(p.text, wanted) + 1, *end = strchr(row, '\n');
+        if (size < 1000000)
+            snprintf(wanted, sizeof wanted, " | %lld,%03lld |\n", size / 1000, size % 1000);
+        else
+            snprintf(wanted, sizeof wanted, " | %lld,%03lld,%03lld |\n", size / 1000000, size / 1000 % 1000, size % 1000);
+        if (expect_text(row, wanted) > end) fail_msg("docs/zoo.md: %s has not%s", n->name, wanted);
+    }
+    page_close(&sizes);
     page_close(&p);
 }
 
@@ -227,6 +251,7 @@ static void floors(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_method_is_described),
+        cmocka_unit_test(every_network_is_described),
         cmocka_unit_test(format_numbers),
         cmocka_unit_test(format_example),
         cmocka_unit_test(pages_name_every_row),

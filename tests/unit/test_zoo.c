@@ -272,26 +272,103 @@ static int64_t parameters(const espl_graph *g) {
     return sum;
 }
 
-/* Counted from PyTorch modules of the same networks: tests/oracle/make_zoo_fixtures.py prints them. */
-static const struct {
-    const char *name;
-    int64_t parameters;
-} sizes[] = {
-    {"mlp", 266610},           {"lenet5", 61706},         {"resnet8", 78042},      {"resnet20", 272474},
-    {"resnet32", 466906},      {"resnet56", 855770},      {"resnet18", 11173962},  {"vgg-small", 1187274},
-    {"mobilenet-v1", 3217226}, {"mobilenet-v2", 2236682}, {"cnn-5x5-7x7", 561578}, {"lstm-lm", 4653200},
-    {"gru-lm", 4492400},       {"transformer", 405386},   {"decoder", 3371536},    {"vit", 2693194},
-};
-
+/* tests/oracle/make_zoo_fixtures.py counts PyTorch's modules of the same networks. */
 static void networks_have_their_sizes(void **state) {
+    espl_context *ctx = *state;
+    FILE *f = fopen(ESPL_SOURCE_DIR "/tests/fixtures/zoo/sizes.txt", "r");
+    char name[64];
+    long long size;
+    int count = 0;
+    assert_non_null(f);
+    for (; fscanf(f, "%63s %lld", name, &size) == 2; count++) {
+        espl_graph *g = zoo_of(ctx, name, NULL);
+        assert_string_equal(name, espl_zoo_at(count)->name);
+        assert_int_equal(parameters(g), size);
+        assert_string_equal(espl_graph_output_name(g, 0), "logits");
+        espl_graph_destroy(&g);
+    }
+    fclose(f);
+    assert_null(espl_zoo_at(count));
+    assert_true(count > 0);
+}
+
+/* The script's `pattern`: numbers from -1 to 1. */
+static float pattern(int64_t i) {
+    return (float)((double)(uint32_t)((uint64_t)i * 2654435761u + 12345) / 2147483648.0 - 1);
+}
+
+/* The script's `spread`: so that no vector is 0 or 1 everywhere. */
+static void spread(espl_graph *g) {
+    for (int i = 0; i < g->value_count; i++) {
+        const espl__value *v = g->values[i];
+        bool norm = ends_with(v->name, ".norm.weight") || strcmp(v->name, "norm.weight") == 0 ||
+                    strstr(v->name, ".norm1.") || strstr(v->name, ".norm2.");
+        float scale = ends_with(v->name, ".bias")       ? 0.05f
+                      : ends_with(v->name, ".mean")     ? 0.1f
+                      : ends_with(v->name, ".variance") ? 0.3f
+                      : norm                            ? 0.2f
+                                                        : 0;
+        for (int64_t k = 0; v->constant && scale > 0 && k < espl_shape_count(&v->shape); k++)
+            ((float *)v->constant->data)[k] += scale * pattern(k);
+    }
+}
+
+/* Pictures and states are the pattern, tokens go round. */
+static void fill_inputs(run_io *x, const espl_zoo_options *o) {
+    for (int i = 0; i < x->inputs; i++)
+        for (int64_t k = 0; k < espl_shape_count(&x->in[i].shape); k++)
+            if (x->in[i].dtype == ESPL_S64)
+                ((int64_t *)x->in[i].data)[k] = k * 7919 % o->vocabulary;
+            else
+                ((float *)x->in[i].data)[k] = pattern(k);
+}
+
+/* A session for a batch of 2 and, where the length is open, sequences of 7. */
+static espl_session *session_of_two(espl_context *ctx, const espl_graph *g) {
+    espl_shape shapes[8];
+    espl_session *s = NULL;
+    espl_diag diag = {0};
+    for (int i = 0; i < espl_graph_input_count(g); i++) {
+        shapes[i] = espl_graph_input_shape(g, i);
+        if (espl_graph_input_dtype(g, i) == ESPL_S64 && shapes[i].dim[0] == ESPL_DIM_UNKNOWN)
+            shapes[i].dim[0] = 7;
+        for (int d = 0; d < shapes[i].rank; d++)
+            if (shapes[i].dim[d] == ESPL_DIM_UNKNOWN) shapes[i].dim[d] = 2;
+    }
+    espl_session_options options = {.input_shapes = shapes};
+    if (espl_session_create(ctx, g, &options, &s, &diag) != ESPL_OK) fail_msg("%s", diag.message);
+    return s;
+}
+
+/* What the fixtures of sequences were made with. */
+static espl_zoo_options fixture_options(const espl_zoo_network *n) {
+    espl_zoo_options o = {.seed = 1};
+    if (n->options & ESPL_ZOO_VOCABULARY) o.vocabulary = 50, o.hidden = 16;
+    if (n->options & ESPL_ZOO_SEQUENCE) o.sequence = 6, o.heads = 2, o.layers = 2;
+    return o;
+}
+
+static void networks_compute_what_pytorch_does(void **state) {
     espl_context *ctx = *state;
     const espl_zoo_network *n;
     for (int i = 0; (n = espl_zoo_at(i)); i++) {
-        espl_graph *g = zoo_of(ctx, n->name, NULL);
-        assert_true(i < (int)ESPL_COUNT(sizes));
-        assert_string_equal(n->name, sizes[i].name);
-        assert_int_equal(parameters(g), sizes[i].parameters);
-        assert_string_equal(espl_graph_output_name(g, 0), "logits");
+        char path[512];
+        espl_tensor expected;
+        espl_diag diag = {0};
+        espl_zoo_options o = fixture_options(n);
+        espl_graph *g = zoo_of(ctx, n->name, &o);
+        spread(g);
+        espl_session *s = session_of_two(ctx, g);
+        run_io io = io_of(s, 1);
+        fill_inputs(&io, &o);
+        run_session(s, &io);
+        snprintf(path, sizeof path, ESPL_SOURCE_DIR "/tests/fixtures/zoo/%s.npy", n->name);
+        if (espl_npy_read(ctx, path, &expected, &diag) != ESPL_OK) fail_msg("%s", diag.message);
+        double d = difference(&io.out[0], &expected);
+        if (!(d <= 2e-5)) fail_msg("%s: differs by %g", n->name, d);
+        espl_tensor_free(ctx, &expected);
+        io_free(&io);
+        espl_session_destroy(&s);
         espl_graph_destroy(&g);
     }
 }
@@ -420,6 +497,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(initialisers_have_their_spread, begin, end),
         cmocka_unit_test_setup_teardown(weights_follow_seed_and_name, begin, end),
         cmocka_unit_test_setup_teardown(networks_have_their_sizes, begin, end),
+        cmocka_unit_test_setup_teardown(networks_compute_what_pytorch_does, begin, end),
         cmocka_unit_test_setup_teardown(networks_run_as_their_references, begin, end),
         cmocka_unit_test_setup_teardown(inputs_are_open_and_states_go_on, begin, end),
         cmocka_unit_test_setup_teardown(wrong_options_are_told, begin, end),

@@ -62,7 +62,7 @@ static const option options[] = {
     COUNT_OPTION(hidden, "hidden", "units of a hidden or recurrent layer, or width of a token"),
     COUNT_OPTION(layers, "layers", "hidden or recurrent layers, or transformer blocks"),
     COUNT_OPTION(heads, "heads", "attention heads"),
-    COUNT_OPTION(vocabulary, "vocabulary", "different tokens"),
+    COUNT_OPTION(vocabulary, "vocab", "different tokens"),
     COUNT_OPTION(embedding, "embedding", "numbers that a token becomes (default: as --hidden)"),
     COUNT_OPTION(sequence, "sequence", "tokens in a sequence"),
     {0},
