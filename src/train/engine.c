@@ -100,6 +100,13 @@ espl_tensor espl__engine_output_gradient(const espl__engine *e, int index) {
     return t;
 }
 
+espl_tensor espl__engine_input_gradient(const espl__engine *e, int index) {
+    const espl__value *v = e->net.graph->inputs[index];
+    espl_tensor t = e->slots[v->id].grad;
+    if (!espl__engine_has_gradient(e, v)) t.data = NULL;
+    return t;
+}
+
 void espl__engine_set_input(espl__engine *e, int index, const void *data, espl_dtype dtype) {
     const espl_tensor *t = &e->slots[e->net.graph->inputs[index]->id].data;
     int64_t n = espl_shape_count(&t->shape);

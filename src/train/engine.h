@@ -24,7 +24,8 @@ typedef struct espl__param {
 
 typedef struct espl__engine_options {
     espl_dtype real;     /* ESPL_F32 or ESPL_F64 */
-    bool inference_only; /* no gradients: less memory */
+    bool inference_only;  /* no gradients: less memory */
+    bool input_gradients; /* also by the network's inputs, for saliency */
     /* Keeps a part of the activations and computes the others a second time for backward: about a third more
      * time, and the memory of about the square root of the layers. The gradients are the same to the bit. */
     bool recompute;
@@ -72,6 +73,8 @@ espl_tensor espl__engine_output(const espl__engine *engine, int index);
 /* Where the caller writes the loss's gradient by output i before backward; data NULL for outputs that lead to
  * no parameter or were not asked for (espl__engine_options). */
 espl_tensor espl__engine_output_gradient(const espl__engine *engine, int index);
+/* After backward, with input_gradients: the loss's gradient by input i; data NULL if it has none. */
+espl_tensor espl__engine_input_gradient(const espl__engine *engine, int index);
 /* Copies input i from f32, f64 or an integer type, rows as the graph says. */
 void espl__engine_set_input(espl__engine *engine, int index, const void *data, espl_dtype dtype);
 ESPL_NODISCARD espl_status espl__engine_forward(espl__engine *engine, bool training, uint64_t step,

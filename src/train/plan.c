@@ -36,6 +36,8 @@ static bool passes(const espl__grad *grad, int input) {
 static void mark_needs(espl__engine *e) {
     espl_graph *g = e->net.graph;
     for (int i = 0; i < e->net.trained; i++) e->slots[e->net.params[i].value->id].needs = true;
+    for (int i = 0; e->options.input_gradients && i < e->net.inputs; i++)
+        e->slots[g->inputs[i]->id].needs = espl__engine_is_real(g->inputs[i]);
     for (int i = 0; i < e->step_count; i++) {
         const espl__node *n = g->nodes[i];
         bool needs = false;
@@ -77,8 +79,10 @@ static bool turn_is_view(const espl__node *n) {
     return spatial == 1 || s->dim[1] == 1;
 }
 
-static bool is_view(const espl__node *n) {
+/* A dropout that trains is none, though outside of training it is. */
+static bool is_view(const espl__engine *e, const espl__node *n) {
     if (turn_is_view(n)) return true;
+    if (espl__node_is(n, "Dropout") && !e->options.inference_only) return false;
     return n->op->is_view && n->inputs[0]->dtype == n->outputs[0]->dtype;
 }
 
@@ -88,7 +92,7 @@ static void mark_views(espl__engine *e) {
     for (int i = 0; i < g->value_count; i++) e->slots[i].root = e->slots[i].gradient_root = i;
     for (int i = 0; i < e->step_count; i++) {
         const espl__node *n = g->nodes[i];
-        e->steps[i].view = is_view(n);
+        e->steps[i].view = is_view(e, n);
         if (e->steps[i].view) e->slots[n->outputs[0]->id].root = e->slots[n->inputs[0]->id].root;
     }
     /* Backwards a view is nothing if its input has no other reader; else its gradient is one term of a sum.
@@ -429,9 +433,9 @@ static void plan_gradients(espl__engine *e) {
     for (int i = 0; i < g->value_count; i++) {
         const espl__value *v = g->values[i];
         slot *s = &e->slots[i];
-        if (s->fixed || v->is_input || !v->producer || !espl__engine_has_gradient(e, v)) continue;
+        if (s->fixed || !espl__engine_has_gradient(e, v)) continue;
         slot *root = &e->slots[s->gradient_root];
-        int last = e->steps[v->producer->id].backward_time;
+        int last = v->producer ? e->steps[v->producer->id].backward_time : e->end_time;
         if (root->gradient_span < 0)
             root->gradient_span = new_span(e, espl__tensor_bytes(&s->grad), last, last);
         live_until(e, root->gradient_span, last);
@@ -565,7 +569,10 @@ espl_status espl__engine_plan(espl__engine *e, espl_diag *diag) {
     e->steps = espl__arena_alloc(&e->arena, (nodes + 1) * sizeof *e->steps);
     e->spans = espl__arena_alloc(&e->arena, (3 * values + 5 * nodes + 1) * sizeof *e->spans);
     if (!e->slots || !e->steps || !e->spans) return espl__nomem(diag, 0);
-    for (int i = 0; i < e->step_count; i++) e->steps[i].grad = espl__grad_find(g->nodes[i]->op);
+    for (int i = 0; i < e->step_count; i++) { /* rows are for reals; on integers operators are what they are */
+        const espl__value *y = g->nodes[i]->outputs[0];
+        e->steps[i].grad = y && espl__engine_is_real(y) ? espl__grad_find(g->nodes[i]->op) : NULL;
+    }
     begin_values(e);
     ESPL_TRY(make_params(e, diag));
     mark_needs(e);
