@@ -37,7 +37,7 @@ static bool is_real_constant(const espl__value *v) {
     return v && v->constant && v->dtype == ESPL_F32 && !espl__is_quantized(v);
 }
 
-enum { DEPENDS = 1, PARAM = 2, STATISTIC = 4 }; /* value->mark while choosing */
+enum { DEPENDS = 1, PARAM = 2, STATISTIC = 4, BIAS = 8 }; /* value->mark while choosing */
 
 static bool depends(const espl__node *n) {
     for (int i = 0; i < n->input_count; i++)
@@ -51,6 +51,7 @@ static void choose_of_node(const espl__node *n, const espl__engine_options *o) {
     for (int i = 0; grad && i < n->input_count && i < ESPL__GRAD_INPUTS; i++) {
         espl__value *v = n->inputs[i];
         if (!is_real_constant(v)) continue;
+        if (n->op->bias_inputs >> i & 1) v->mark |= BIAS; /* an LSTM's has two dimensions */
         bool adopted = (grad->adopts >> i & 1) && before && espl_shape_count(&v->shape) > 1;
         if (grad->stats >> i & 1)
             v->mark |= STATISTIC;
@@ -100,8 +101,8 @@ static espl_status detach(espl__prepared *p, espl_diag *diag) {
         espl__value *v = g->values[i];
         if (!(v->mark & (PARAM | STATISTIC))) continue;
         bool trained = !(v->mark & STATISTIC);
-        p->params[p->count] =
-            (espl__prepared_param){v, v->constant, v->origin, trained, trained && v->shape.rank >= 2, 0};
+        p->params[p->count] = (espl__prepared_param){
+            v, v->constant, v->origin, trained, trained && !(v->mark & BIAS) && v->shape.rank >= 2, 0};
         inputs[g->input_count + p->count++] = v;
         p->trained += trained;
         v->shape = v->constant->shape;
