@@ -8,7 +8,7 @@ static espl_status infer(const espl__node *node, espl_diag *diag) {
 const espl__op espl__op_norm_relu = {
     .name = "NormRelu",
     .domain = "espl.train",
-    .min_inputs = 6,
+    .min_inputs = 5, /* the residual may be absent */
     .max_inputs = 6,
     .min_outputs = 1,
     .max_outputs = 1,
