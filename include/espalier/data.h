@@ -28,6 +28,12 @@ const char *espl_dataset_describe(const espl_dataset *dataset);
  * same values. */
 ESPL_NODISCARD espl_status espl_dataset_read(espl_dataset *dataset, int input, int64_t index, float *sample,
                                              espl_diag *diag);
+/* A text (kind text) as tokens from 0 to vocabulary - 1, borrowed, and how many there are; NULL and 0 for other kinds.
+ * Sample i is `sequence` of them (its shape), from token i * sequence on; what a network should say of each is the token
+ * behind it. */
+const int32_t *espl_dataset_tokens(const espl_dataset *dataset, int64_t *count);
+/* Different tokens that there are; 0 for other kinds. */
+int64_t espl_dataset_vocabulary(const espl_dataset *dataset);
 /* The label of sample `index`, label_offset added; -1 without labels. */
 ESPL_NODISCARD espl_status espl_dataset_label(espl_dataset *dataset, int64_t index, int64_t *label, espl_diag *diag);
 

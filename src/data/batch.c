@@ -25,8 +25,27 @@ static espl_status check_options(const espl__loader_options *o, espl_diag *diag)
     return ESPL_OK;
 }
 
+/* Zaremba's arrangement: N tokens in B columns of N / B, the last of which is a target only. */
+static espl_status count_text_steps(espl__batcher *b, espl_diag *diag) {
+    const espl_dataset *d = b->dataset;
+    const espl__loader_options *o = &b->options;
+    b->sequence = o->sequence ? o->sequence : d->shape[0].dim[0];
+    b->column = d->token_count / o->batch;
+    if (b->sequence < 1 || b->sequence > ESPL__TEXT_MAX_SEQUENCE)
+        return espl__fail(diag, ESPL_INVALID, "a sequence of %" PRId64 " tokens: give 1 to %d", b->sequence,
+                          ESPL__TEXT_MAX_SEQUENCE);
+    b->steps = (b->column - 1) / b->sequence;
+    if (b->column > b->sequence) return ESPL_OK;
+    return espl__fail(diag, ESPL_INVALID,
+                      "the %" PRId64 " tokens of %s in %" PRId64 " columns are %" PRId64
+                      " each, and a step of %" PRId64 " and the token behind it need %" PRId64
+                      "; give a smaller batch or sequence",
+                      d->token_count, d->file, o->batch, b->column, b->sequence, b->sequence + 1);
+}
+
 static espl_status count_steps(espl__batcher *b, espl_diag *diag) {
     const espl__loader_options *o = &b->options;
+    if (b->dataset->tokens) return count_text_steps(b, diag);
     b->samples = espl_dataset_count(b->dataset);
     b->steps = b->samples / o->batch + (!o->drop_last && b->samples % o->batch != 0);
     if (b->steps == 0)
@@ -60,7 +79,7 @@ espl_status espl__batcher_create(espl_context *ctx, espl_dataset *d, const espl_
     if (options->ranks == 0 && options->rank == 0) b->options.ranks = 1;
     ESPL_TRY(check_options(&b->options, diag));
     ESPL_TRY(count_steps(b, diag));
-    if (options->shuffle) {
+    if (options->shuffle && !b->sequence) {
         b->order = espl__calloc(ctx, (uint64_t)b->samples, sizeof *b->order);
         if (!b->order) {
             status = espl__nomem(diag, (uint64_t)b->samples * sizeof *b->order);
@@ -80,9 +99,17 @@ void espl__batcher_free(espl__batcher *b) {
     espl__augmenter_free(&b->augmenter);
 }
 
+static espl_status create_text_store(const espl__batcher *b, espl__batch_store *s, espl_diag *diag) {
+    uint64_t count = (uint64_t)(b->options.batch / b->options.ranks * b->sequence);
+    s->tokens = espl__calloc(b->ctx, count, sizeof *s->tokens);
+    s->targets = espl__calloc(b->ctx, count, sizeof *s->targets);
+    return s->tokens && s->targets ? ESPL_OK : espl__nomem(diag, count * sizeof *s->tokens);
+}
+
 espl_status espl__batch_store_create(const espl__batcher *b, espl__batch_store *s, espl_diag *diag) {
     uint64_t most = (uint64_t)(b->options.batch / b->options.ranks);
     *s = (espl__batch_store){0};
+    if (b->sequence) return create_text_store(b, s, diag);
     for (int i = 0; i < b->dataset->inputs; i++) {
         uint64_t size = (uint64_t)espl_shape_count(&b->dataset->shape[i]);
         s->input[i] =
@@ -98,6 +125,8 @@ void espl__batch_store_free(espl_context *ctx, espl__batch_store *s) {
     for (int i = 0; i < ESPL__DATA_MAX_INPUTS; i++) espl__free(ctx, s->input[i]);
     espl__free(ctx, s->labels);
     espl__free(ctx, s->index);
+    espl__free(ctx, s->tokens);
+    espl__free(ctx, s->targets);
     *s = (espl__batch_store){0};
 }
 
@@ -135,10 +164,35 @@ done:
     return status;
 }
 
+/* Token t of this rank's column c. */
+static void make_text(const espl__batcher *b, int64_t epoch, int64_t step, espl__batch_store *s,
+                      espl__batch *batch) {
+    const espl__loader_options *o = &b->options;
+    int64_t columns = o->batch / o->ranks;
+    *batch = (espl__batch){.epoch = epoch,
+                           .step = step,
+                           .count = columns,
+                           .total = o->batch,
+                           .sequence = b->sequence,
+                           .tokens = s->tokens,
+                           .targets = s->targets};
+    for (int64_t c = 0; c < columns; c++) {
+        const int32_t *from = b->dataset->tokens + (o->rank * columns + c) * b->column + step * b->sequence;
+        for (int64_t t = 0; t < b->sequence; t++) {
+            s->tokens[t * columns + c] = from[t];
+            s->targets[t * columns + c] = from[t + 1];
+        }
+    }
+}
+
 espl_status espl__batch_make(espl__batcher *b, int64_t epoch, int64_t step, espl__batch_store *s,
                              espl__batch *batch, espl_diag *diag) {
     espl_status status = ESPL_OK;
     const espl__loader_options *o = &b->options;
+    if (b->sequence) {
+        make_text(b, epoch, step, s, batch);
+        return ESPL_OK;
+    }
     int64_t first = step * o->batch, total = ESPL_MIN(o->batch, b->samples - first);
     int64_t begin = total * o->rank / o->ranks, end = total * (o->rank + 1) / o->ranks;
     *batch = (espl__batch){.epoch = epoch,

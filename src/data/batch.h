@@ -16,13 +16,14 @@ typedef struct espl__batcher {
     bool images; /* one input of rank 3: goes through the augmenter */
     espl__augmenter augmenter;
     espl__cache cache;
-    float *raw; /* one sample */
+    float *raw;               /* one sample */
+    int64_t sequence, column; /* tokens of a step and of a column; 0: no text */
 } espl__batcher;
 
 /* Memory of one batch of this rank. */
 typedef struct espl__batch_store {
     float *input[ESPL__DATA_MAX_INPUTS];
-    int64_t *labels, *index;
+    int64_t *labels, *index, *tokens, *targets;
 } espl__batch_store;
 
 ESPL_NODISCARD espl_status espl__batcher_create(espl_context *ctx, espl_dataset *dataset,

@@ -9,6 +9,9 @@ enum {
     ESPL__DATA_MAX_INPUTS = 16,
     ESPL__IMAGE_MAX_SIDE = 16384,
     ESPL__IMAGE_MAX_PIXELS = 64 << 20,
+    ESPL__TEXT_MAX_SEQUENCE = 1 << 20,
+    ESPL__TEXT_MAX_WORD = 4096,          /* bytes */
+    ESPL__TEXT_MAX_VOCABULARY = 1 << 24, /* so that f32 holds every token */
 };
 /* Most bytes an uncompressed .gz file, or the images kept from a compressed archive, may have. */
 #define ESPL__DATA_MAX_BYTES ((uint64_t)1 << 30)
@@ -32,12 +35,12 @@ typedef struct espl__data_augment {
 
 /* As the YAML file has it; absent keys are NULL or 0. docs/data.md says what each means. */
 typedef struct espl__data_desc {
-    char *kind, *path, *labels, *split, *layout, *scale;
+    char *kind, *path, *labels, *split, *layout, *scale, *vocab, *unit;
     char **paths;
     unsigned paths_count;
     espl__data_input *inputs;
     unsigned inputs_count;
-    int64_t label_offset, count, resize, crop, channels;
+    int64_t label_offset, count, resize, crop, channels, sequence;
     uint64_t seed;
     espl__data_every *every;
     double *mean, *std;
@@ -103,6 +106,11 @@ struct espl_dataset {
     const char *input_name[ESPL__DATA_MAX_INPUTS];
     espl_shape shape[ESPL__DATA_MAX_INPUTS]; /* of the samples given out; picture kinds: set by dataset.c */
 
+    /* Of a text: token i of the stream stands for word tokens[i] of the vocabulary. NULL, 0 for other kinds.
+     */
+    const int32_t *tokens;
+    int64_t token_count, vocabulary;
+
     /* Selection and preprocessing (dataset.c). */
     int64_t count, every_n, keep_count, *keep;
     bool nhwc;
@@ -121,6 +129,8 @@ enum {
     ESPL__KEY_SEED = 1 << 5,
     ESPL__KEY_CHANNELS = 1 << 6,
     ESPL__KEY_PICTURE = 1 << 7, /* resize, crop */
+    ESPL__KEY_TEXT = 1 << 8,    /* vocab, unit, sequence */
+    ESPL__KEY_NUMBERS = 1 << 9, /* every, layout, scale, mean, std, label_offset, augment */
 };
 
 /* One file kind_*.c each, one row in kinds.list. */

@@ -173,6 +173,15 @@ static void write_description(espl_dataset *d) {
         snprintf(d->describe + used, sizeof d->describe - used, " and %s",
                  espl_shape_text(&d->shape[i], shape, sizeof shape));
     }
+    size_t used = strlen(d->describe);
+    if (d->tokens)
+        snprintf(d->describe + used, sizeof d->describe - used, ", %" PRId64 " tokens of %" PRId64,
+                 d->token_count, d->vocabulary);
+}
+
+/* `count` ends a text behind the last label of its samples. */
+static void cut_text(espl_dataset *d) {
+    if (d->tokens && d->desc->count) d->token_count = d->count * d->shape[0].dim[0] + 1;
 }
 
 espl_status espl_dataset_open(espl_context *ctx, const char *spec, espl_dataset **out, espl_diag *diag) {
@@ -197,6 +206,7 @@ espl_status espl_dataset_open(espl_context *ctx, const char *spec, espl_dataset 
     ESPL_TRY(check_per_channel(d, "mean", d->desc->mean, d->desc->mean_count, diag));
     ESPL_TRY(check_per_channel(d, "std", d->desc->std, d->desc->std_count, diag));
     ESPL_TRY(check_augment(d, diag));
+    cut_text(d);
     write_description(d);
     *out = d;
     d = NULL;
@@ -227,6 +237,13 @@ bool espl_dataset_has_labels(const espl_dataset *d) {
 }
 int espl_dataset_inputs(const espl_dataset *d) {
     return d->inputs;
+}
+int64_t espl_dataset_vocabulary(const espl_dataset *d) {
+    return d->vocabulary;
+}
+const int32_t *espl_dataset_tokens(const espl_dataset *d, int64_t *count) {
+    *count = d->token_count;
+    return d->tokens;
 }
 const char *espl_dataset_describe(const espl_dataset *d) {
     return d->describe;

@@ -49,6 +49,9 @@ static const cyaml_schema_field_t desc_fields[] = {
     FIELD(INT, channels),
     FIELD(INT, resize),
     FIELD(INT, crop),
+    TEXT(vocab),
+    TEXT(unit),
+    FIELD(INT, sequence),
     CYAML_FIELD_MAPPING_PTR("every", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, espl__data_desc, every,
                             every_fields),
     FIELD(INT, count),
@@ -140,11 +143,25 @@ static espl_status check_keys(const espl_dataset *d, espl_diag *diag) {
         bool given;
         unsigned mask;
     } keys[] = {
-        {"path", c->path != NULL, ESPL__KEY_PATH},          {"paths", c->paths != NULL, ESPL__KEY_PATHS},
-        {"labels", c->labels != NULL, ESPL__KEY_LABELS},    {"split", c->split != NULL, ESPL__KEY_SPLIT},
-        {"inputs", c->inputs != NULL, ESPL__KEY_INPUTS},    {"seed", c->seed != 0, ESPL__KEY_SEED},
-        {"channels", c->channels != 0, ESPL__KEY_CHANNELS}, {"resize", c->resize != 0, ESPL__KEY_PICTURE},
+        {"path", c->path != NULL, ESPL__KEY_PATH},
+        {"paths", c->paths != NULL, ESPL__KEY_PATHS},
+        {"labels", c->labels != NULL, ESPL__KEY_LABELS},
+        {"split", c->split != NULL, ESPL__KEY_SPLIT},
+        {"inputs", c->inputs != NULL, ESPL__KEY_INPUTS},
+        {"seed", c->seed != 0, ESPL__KEY_SEED},
+        {"channels", c->channels != 0, ESPL__KEY_CHANNELS},
+        {"resize", c->resize != 0, ESPL__KEY_PICTURE},
         {"crop", c->crop != 0, ESPL__KEY_PICTURE},
+        {"vocab", c->vocab != NULL, ESPL__KEY_TEXT},
+        {"unit", c->unit != NULL, ESPL__KEY_TEXT},
+        {"sequence", c->sequence != 0, ESPL__KEY_TEXT},
+        {"every", c->every != NULL, ESPL__KEY_NUMBERS},
+        {"layout", c->layout != NULL, ESPL__KEY_NUMBERS},
+        {"scale", c->scale != NULL, ESPL__KEY_NUMBERS},
+        {"mean", c->mean != NULL, ESPL__KEY_NUMBERS},
+        {"std", c->std != NULL, ESPL__KEY_NUMBERS},
+        {"label_offset", c->label_offset != 0, ESPL__KEY_NUMBERS},
+        {"augment", c->augment != NULL, ESPL__KEY_NUMBERS},
     };
     for (size_t i = 0; i < ESPL_COUNT(keys); i++)
         if (keys[i].given && !(d->kind->keys & keys[i].mask))
@@ -167,6 +184,7 @@ static espl_status check_values(const espl_dataset *d, espl_diag *diag) {
     ESPL_TRY(check_range(d, "resize", c->resize, 0, ESPL__IMAGE_MAX_SIDE, diag));
     ESPL_TRY(check_range(d, "crop", c->crop, 0, ESPL__IMAGE_MAX_SIDE, diag));
     ESPL_TRY(check_range(d, "label_offset", c->label_offset, INT32_MIN, INT32_MAX, diag));
+    ESPL_TRY(check_range(d, "sequence", c->sequence, 0, ESPL__TEXT_MAX_SEQUENCE, diag));
     if (c->augment) {
         ESPL_TRY(check_range(d, "augment.pad", c->augment->pad, 0, ESPL__IMAGE_MAX_SIDE, diag));
         ESPL_TRY(check_range(d, "augment.cutout", c->augment->cutout, 0, ESPL__IMAGE_MAX_SIDE, diag));

@@ -91,7 +91,7 @@ static void cifar_close(espl_dataset *d) {
 
 const espl__data_kind espl__data_kind_cifar_bin = {
     .name = "cifar-bin",
-    .keys = ESPL__KEY_PATH | ESPL__KEY_PATHS | ESPL__KEY_PICTURE,
+    .keys = ESPL__KEY_NUMBERS | ESPL__KEY_PATH | ESPL__KEY_PATHS | ESPL__KEY_PICTURE,
     .open = cifar_open,
     .picture = cifar_picture,
     .label = cifar_label,

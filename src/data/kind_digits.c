@@ -37,7 +37,7 @@ static espl_status digits_label(espl_dataset *d, int64_t index, int64_t *label, 
 
 const espl__data_kind espl__data_kind_digits = {
     .name = "digits",
-    .keys = ESPL__KEY_SPLIT | ESPL__KEY_SEED | ESPL__KEY_PICTURE,
+    .keys = ESPL__KEY_NUMBERS | ESPL__KEY_SPLIT | ESPL__KEY_SEED | ESPL__KEY_PICTURE,
     .open = digits_open,
     .picture = digits_picture,
     .label = digits_label,

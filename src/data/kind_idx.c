@@ -75,7 +75,7 @@ static void idx_close(espl_dataset *d) {
 
 const espl__data_kind espl__data_kind_idx = {
     .name = "idx",
-    .keys = ESPL__KEY_PATH | ESPL__KEY_LABELS | ESPL__KEY_PICTURE,
+    .keys = ESPL__KEY_NUMBERS | ESPL__KEY_PATH | ESPL__KEY_LABELS | ESPL__KEY_PICTURE,
     .open = idx_open,
     .picture = idx_picture,
     .label = idx_label,

@@ -285,7 +285,8 @@ static void images_close(espl_dataset *d) {
 
 const espl__data_kind espl__data_kind_images = {
     .name = "images",
-    .keys = ESPL__KEY_PATH | ESPL__KEY_LABELS | ESPL__KEY_SPLIT | ESPL__KEY_CHANNELS | ESPL__KEY_PICTURE,
+    .keys = ESPL__KEY_NUMBERS | ESPL__KEY_PATH | ESPL__KEY_LABELS | ESPL__KEY_SPLIT | ESPL__KEY_CHANNELS |
+            ESPL__KEY_PICTURE,
     .open = images_open,
     .picture = images_picture,
     .label = images_label,

@@ -120,7 +120,7 @@ static void npy_close(espl_dataset *d) {
 
 const espl__data_kind espl__data_kind_npy = {
     .name = "npy",
-    .keys = ESPL__KEY_PATH | ESPL__KEY_INPUTS | ESPL__KEY_LABELS,
+    .keys = ESPL__KEY_NUMBERS | ESPL__KEY_PATH | ESPL__KEY_INPUTS | ESPL__KEY_LABELS,
     .open = npy_open,
     .read = npy_read,
     .label = npy_label,

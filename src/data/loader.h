@@ -1,5 +1,10 @@
 /* Batches for training: in an order of its own for each epoch, augmented, and prepared ahead by a thread.
  *
+ * A text is cut into `batch` columns, each a run of consecutive tokens, the rest at the end left out. Step t
+ * is the t-th `sequence` tokens of every column, so that what a network keeps from step to step fits; what is
+ * left of a column is left out. Order, augmentation and the last batch are no question then; a rank takes
+ * columns.
+ *
  * What a batch holds depends on the options and on its place (epoch, step) only; draws come from seed, epoch
  * and sample. So the place is the whole state: to go on where another loader stopped, seek. */
 #ifndef ESPL_DATA_LOADER_H
@@ -18,7 +23,8 @@ typedef struct espl__loader_options {
     int prefetch;   /* batches that a thread makes ahead; 0: each is made when it is asked for */
     /* Rank r of n takes the r-th of n equal parts of every batch; 0 of 0: all. */
     int rank, ranks;
-    uint64_t cache; /* most bytes of decoded pictures that are kept; 0: ESPL__LOADER_CACHE */
+    int64_t sequence; /* of a text: tokens of a step; 0: the description's */
+    uint64_t cache;   /* most bytes of decoded pictures that are kept; 0: ESPL__LOADER_CACHE */
 } espl__loader_options;
 
 #define ESPL__LOADER_CACHE ((uint64_t)2 << 30)
@@ -32,6 +38,9 @@ typedef struct espl__batch {
     const float *input[ESPL__DATA_MAX_INPUTS]; /* [count][shape of a sample] */
     const int64_t *labels;                     /* [count], -1 without labels */
     const int64_t *index;                      /* [count]: which samples of the data set these are */
+    /* Of a text, instead of the above: count is columns, inputs 0. */
+    int64_t sequence;
+    const int64_t *tokens, *targets; /* [sequence][count]; a target is the token behind */
 } espl__batch;
 
 /* From now on until destroy the data set is the loader's: with prefetch it is read from another thread, and

@@ -2,6 +2,7 @@
 #ifndef ESPL_ONNX_IMPL_H
 #define ESPL_ONNX_IMPL_H
 
+#include "base/names.h"
 #include "graph/graph.h"
 #include "onnx/upgrade.h"
 #include "espalier/onnx.h"
@@ -19,25 +20,6 @@ typedef EsplPb__ValueInfoProto pb_value;
 enum { ESPL__OPSET_MIN = 7, ESPL__OPSET_MAX = 21 };
 /* Protocol buffers end at 2 GiB. */
 #define ESPL__ONNX_MAX_BYTES ((uint64_t)INT32_MAX)
-
-/* --- names.c: a map from names to pointers that hostile names cannot slow down ------------- */
-
-typedef struct espl__names {
-    espl_context *ctx;
-    struct espl__names_slot *slots;
-    size_t count, capacity; /* capacity is a power of two or 0 */
-    uint64_t key[2];
-} espl__names;
-
-void espl__names_init(espl__names *names, espl_context *ctx);
-void espl__names_free(espl__names *names);
-/* Adds a name, which is borrowed. ESPL_INVALID if it is there already, ESPL_NOMEM; diag is the caller's business. */
-espl_status espl__names_add(espl__names *names, const char *name, void *value);
-/* NULL if absent. A name added with value NULL is found by espl__names_has only. */
-void *espl__names_get(const espl__names *names, const char *name);
-bool espl__names_has(const espl__names *names, const char *name);
-/* Names in ONNX are UTF-8; others could not be written again. */
-bool espl__utf8(const char *text);
 
 /* --- unpack.c: protobuf-c bound to the context's memory ------------------------------------ */
 

@@ -1,6 +1,6 @@
-/* A map from names to pointers: open addressing, SipHash-2-4 (Aumasson, Bernstein 2012) with a key of its own for each
- * map, because the names come from files that may be made to collide. */
-#include "onnx/onnx_impl.h"
+/* A map from names to pointers: open addressing, SipHash-2-4 (Aumasson, Bernstein 2012) with a key of its own
+ * for each map, because the names come from files that may be made to collide. */
+#include "base/names.h"
 
 #include <time.h>
 
@@ -9,7 +9,9 @@ struct espl__names_slot {
     void *value;
 };
 
-static uint64_t rotate(uint64_t x, int bits) { return x << bits | x >> (64 - bits); }
+static uint64_t rotate(uint64_t x, int bits) {
+    return x << bits | x >> (64 - bits);
+}
 
 static void round_sip(uint64_t v[4]) {
     v[0] += v[1], v[2] += v[3];
@@ -90,20 +92,20 @@ bool espl__names_has(const espl__names *names, const char *name) {
 }
 
 /* RFC 3629: no overlong forms, no surrogates, nothing past U+10FFFF. */
-bool espl__utf8(const char *text) {
+int espl__utf8_length(const char *text) {
     const unsigned char *p = (const unsigned char *)text;
-    while (*p) {
-        if (*p < 0x80) {
-            p++;
-            continue;
-        }
-        int more = *p >= 0xc2 && *p <= 0xdf ? 1 : *p >= 0xe0 && *p <= 0xef ? 2 : *p >= 0xf0 && *p <= 0xf4 ? 3 : 0;
-        unsigned char lo = *p == 0xe0 ? 0xa0 : *p == 0xf0 ? 0x90 : 0x80;
-        unsigned char hi = *p == 0xed ? 0x9f : *p == 0xf4 ? 0x8f : 0xbf;
-        if (!more || p[1] < lo || p[1] > hi) return false;
-        for (int i = 2; i <= more; i++)
-            if ((p[i] & 0xc0) != 0x80) return false;
-        p += more + 1;
-    }
+    if (*p > 0 && *p < 0x80) return 1;
+    int more = *p >= 0xc2 && *p <= 0xdf ? 1 : *p >= 0xe0 && *p <= 0xef ? 2 : *p >= 0xf0 && *p <= 0xf4 ? 3 : 0;
+    unsigned char lo = *p == 0xe0 ? 0xa0 : *p == 0xf0 ? 0x90 : 0x80;
+    unsigned char hi = *p == 0xed ? 0x9f : *p == 0xf4 ? 0x8f : 0xbf;
+    if (!more || p[1] < lo || p[1] > hi) return 0;
+    for (int i = 2; i <= more; i++)
+        if ((p[i] & 0xc0) != 0x80) return 0;
+    return more + 1;
+}
+
+bool espl__utf8(const char *text) {
+    for (int length; *text; text += length)
+        if ((length = espl__utf8_length(text)) == 0) return false;
     return true;
 }
