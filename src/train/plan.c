@@ -29,7 +29,23 @@ static void live_until(espl__engine *e, int span, int time) {
 
 /* --- which gradients are made ------------------------------------------------------------------------ */
 
-static bool passes(const espl__grad *grad, int input) {
+static bool turn_is_view(const espl__node *n) {
+    if (n->op != &espl__op_to_last && n->op != &espl__op_to_rows) return false;
+    const espl_shape *s = &n->inputs[0]->shape;
+    int64_t spatial = 1;
+    for (int i = 2; i < s->rank; i++) spatial *= s->dim[i];
+    return spatial == 1 || s->dim[1] == 1;
+}
+
+/* A dropout that trains is none, though outside of training it is. */
+static bool is_view(const espl__engine *e, const espl__node *n) {
+    if (turn_is_view(n)) return true;
+    if (espl__node_is(n, "Dropout") && !e->options.inference_only) return false;
+    return n->op->is_view && n->inputs[0]->dtype == n->outputs[0]->dtype;
+}
+
+static bool passes(const espl__engine *e, const espl__node *n, const espl__grad *grad, int input) {
+    if (is_view(e, n)) return input == 0;
     return grad && grad->backward && input < ESPL__GRAD_INPUTS && (grad->inputs >> input & 1);
 }
 
@@ -42,7 +58,7 @@ static void mark_needs(espl__engine *e) {
         const espl__node *n = g->nodes[i];
         bool needs = false;
         for (int j = 0; j < n->input_count; j++)
-            if (n->inputs[j] && passes(e->steps[i].grad, j)) needs |= e->slots[n->inputs[j]->id].needs;
+            if (n->inputs[j] && passes(e, n, e->steps[i].grad, j)) needs |= e->slots[n->inputs[j]->id].needs;
         for (int j = 0; j < n->output_count; j++)
             if (n->outputs[j] && espl__engine_is_real(n->outputs[j]))
                 e->slots[n->outputs[j]->id].needs = needs;
@@ -59,7 +75,7 @@ static void mark_paths(espl__engine *e) {
         for (int j = 0; j < n->output_count; j++)
             path |= n->outputs[j] && e->slots[n->outputs[j]->id].path && e->slots[n->outputs[j]->id].needs;
         for (int j = 0; path && j < n->input_count; j++)
-            if (n->inputs[j] && passes(e->steps[i].grad, j)) e->slots[n->inputs[j]->id].path = true;
+            if (n->inputs[j] && passes(e, n, e->steps[i].grad, j)) e->slots[n->inputs[j]->id].path = true;
         e->steps[i].backward = path;
     }
 }
@@ -70,21 +86,6 @@ bool espl__engine_has_gradient(const espl__engine *e, const espl__value *v) {
 }
 
 /* --- views --------------------------------------------------------------------------------------------- */
-
-static bool turn_is_view(const espl__node *n) {
-    if (n->op != &espl__op_to_last && n->op != &espl__op_to_rows) return false;
-    const espl_shape *s = &n->inputs[0]->shape;
-    int64_t spatial = 1;
-    for (int i = 2; i < s->rank; i++) spatial *= s->dim[i];
-    return spatial == 1 || s->dim[1] == 1;
-}
-
-/* A dropout that trains is none, though outside of training it is. */
-static bool is_view(const espl__engine *e, const espl__node *n) {
-    if (turn_is_view(n)) return true;
-    if (espl__node_is(n, "Dropout") && !e->options.inference_only) return false;
-    return n->op->is_view && n->inputs[0]->dtype == n->outputs[0]->dtype;
-}
 
 static void mark_views(espl__engine *e) {
     espl_graph *g = e->net.graph;
@@ -217,7 +218,7 @@ static espl_status make_call(espl__engine *e, int i, espl_diag *diag) {
         if (!n->inputs[j]) continue;
         c->in[j] = c->din[j] = e->slots[n->inputs[j]->id].data;
         c->in[j].data = c->din[j].data = NULL;
-        bool back = s->backward && !e->options.inference_only && passes(s->grad, j);
+        bool back = s->backward && !e->options.inference_only && passes(e, n, s->grad, j);
         if (back && espl__engine_has_gradient(e, n->inputs[j])) c->wanted |= 1u << j;
     }
     for (int j = 0; j < out; j++) {
@@ -569,7 +570,8 @@ espl_status espl__engine_plan(espl__engine *e, espl_diag *diag) {
     e->steps = espl__arena_alloc(&e->arena, (nodes + 1) * sizeof *e->steps);
     e->spans = espl__arena_alloc(&e->arena, (3 * values + 5 * nodes + 1) * sizeof *e->spans);
     if (!e->slots || !e->steps || !e->spans) return espl__nomem(diag, 0);
-    for (int i = 0; i < e->step_count; i++) { /* rows are for reals; on integers operators are what they are */
+    for (int i = 0; i < e->step_count;
+         i++) { /* rows are for reals; on integers operators are what they are */
         const espl__value *y = g->nodes[i]->outputs[0];
         e->steps[i].grad = y && espl__engine_is_real(y) ? espl__grad_find(g->nodes[i]->op) : NULL;
     }
