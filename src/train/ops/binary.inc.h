@@ -1,6 +1,8 @@
 /* Rows of n elements of two operands, each with step 0 or 1: y = f(x, z), and t = dy times the derivative of
  * f by one of them. */
 
+#include "train/ops/sums.inc.h"
+
 #define ROW_LOOP(expression)                     \
     if (sx && sz)                                \
         for (int64_t i = 0; i < n; i++) {        \
@@ -49,20 +51,6 @@ static void FN(forward_part)(void *arg, int64_t begin, int64_t end, int thread) 
     for (espl__rows_begin(&r, &y.shape, shapes, 2); !r.done; espl__rows_next(&r))
         k->row->FN(value)((const REAL *)x.data + r.offset[0], r.step[0], (const REAL *)z.data + r.offset[1],
                           r.step[1], NULL, (REAL *)y.data + r.out, r.n);
-}
-
-/* d[i * step] += t[i] */
-static void FN(gather_up)(REAL *d, int64_t step, const REAL *t, int64_t n) {
-    if (step) {
-        for (int64_t i = 0; i < n; i++) d[i] += t[i];
-        return;
-    }
-    REAL lanes[8] = {0};
-    int64_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        for (int j = 0; j < 8; j++) lanes[j] += t[i + j];
-    for (; i < n; i++) lanes[0] += t[i];
-    *d += ((lanes[0] + lanes[4]) + (lanes[1] + lanes[5])) + ((lanes[2] + lanes[6]) + (lanes[3] + lanes[7]));
 }
 
 /* Adds to `d`, shaped like operand `which`, what this part of the output gives it. */

@@ -1,3 +1,5 @@
+#include "train/ops/sums.inc.h"
+
 #if REAL_IS_FLOAT
 static void FN(exp_of)(REAL *x, int64_t n) {
     espl__kernels_get()->exp_f32(x, x, n);
@@ -7,16 +9,6 @@ static void FN(exp_of)(REAL *x, int64_t n) {
     for (int64_t i = 0; i < n; i++) x[i] = exp(x[i]);
 }
 #endif
-
-/* Sum of a[i] b[i] (b NULL: of a[i]) in eight sums, so that it is the same on every machine and quick. */
-static REAL FN(dot)(const REAL *a, const REAL *b, int64_t n) {
-    REAL lanes[8] = {0};
-    int64_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        for (int j = 0; j < 8; j++) lanes[j] += b ? a[i + j] * b[i + j] : a[i + j];
-    for (; i < n; i++) lanes[0] += b ? a[i] * b[i] : a[i];
-    return ((lanes[0] + lanes[4]) + (lanes[1] + lanes[5])) + ((lanes[2] + lanes[6]) + (lanes[3] + lanes[7]));
-}
 
 static void FN(softmax_row)(const lines *k, const REAL *x, REAL *y) {
     REAL top = x[0];
