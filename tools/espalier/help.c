@@ -30,6 +30,7 @@ static const struct {
     {"ESPL_ASSETS", "replaces `${ESPL_ASSETS}` in the paths of data descriptions (../shared without it)"},
     {"ESPL_TUNE",
      "0: which of two kernels computes a layer with sparse weights is not measured, a rule decides"},
+    {"ESPL_DENSE", "plain: training does without oneDNN"},
     {"XDG_CACHE_HOME",
      "where what was measured of this machine is kept, peaks and choices of kernels (~/.cache without it)"},
 };

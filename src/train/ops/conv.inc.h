@@ -132,3 +132,31 @@ static void FN(conv_backward)(espl__call *c) {
     REAL *db = c->inputs > 2 ? c->din[2].data : NULL;
     for (int64_t o = 0; db && o < k->outputs; o++) db[o] = sum[weights + o] + (c->add >> 2 & 1 ? db[o] : 0);
 }
+
+/* db by itself: each run's sum in scratch, added up in order. */
+#if REAL_IS_FLOAT
+static void FN(bias_run)(void *arg, int64_t begin, int64_t end, int thread) {
+    (void)thread;
+    const espl__call *c = arg;
+    const conv *k = c->state;
+    for (int64_t run = begin; run < end; run++) {
+        REAL *db = (REAL *)c->scratch + run * k->outputs;
+        memset(db, 0, (size_t)k->outputs * sizeof(REAL));
+        for (int64_t i = run * k->images / k->runs * k->positions;
+             i < (run + 1) * k->images / k->runs * k->positions; i++) {
+            const REAL *dy = (const REAL *)c->dout[0].data + i * k->outputs;
+            for (int64_t o = 0; o < k->outputs; o++) db[o] += dy[o];
+        }
+    }
+}
+
+static void FN(bias_gradient)(espl__call *c) {
+    const conv *k = c->state;
+    const REAL *sums = c->scratch;
+    REAL *db = c->din[2].data;
+    espl__parallel_for(c->pool, k->runs, FN(bias_run), c);
+    if (!(c->add >> 2 & 1)) memset(db, 0, (size_t)k->outputs * sizeof(REAL));
+    for (int64_t run = 0; run < k->runs; run++)
+        for (int64_t o = 0; o < k->outputs; o++) db[o] += sums[run * k->outputs + o];
+}
+#endif
