@@ -458,23 +458,48 @@ static void wrong_options_are_told(void **state) {
     refused(ctx, "decoder", (espl_zoo_options){.dropout = 1.5}, "--dropout: 1.5 is not between");
 }
 
-/* Without memory anywhere: a status and nothing left. */
+/* --- memory ------------------------------------------------------------------------------------------------
+ */
+
+typedef struct failing {
+    int left, live; /* allocations until the first that fails; those not freed */
+} failing;
+
+static void *failing_alloc(void *user, size_t bytes) {
+    failing *f = user;
+    if (f->left == 0) return NULL;
+    f->left--;
+    f->live++;
+    return aligned_alloc(64, (bytes + 63) / 64 * 64);
+}
+
+static void failing_free(void *user, void *ptr) {
+    ((failing *)user)->live--;
+    free(ptr);
+}
+
+/* Whichever allocation fails: a status and a sentence, and nothing is left behind. */
 static void memory_runs_out_cleanly(void **state) {
     (void)state;
-    espl_zoo_options o = {.hidden = 8, .layers = 1, .heads = 2, .vocabulary = 9, .sequence = 3};
-    bool done = false;
-    for (uint64_t most = 1; !done && most < 1 << 20; most += most / 3 + 1) {
+    espl_zoo_options o = {.hidden = 80, .layers = 1, .heads = 2, .vocabulary = 90, .sequence = 3};
+    int failures = 0;
+    for (bool done = false; !done; failures++) {
+        failing f = {.left = INT32_MAX};
         espl_context *ctx = NULL;
         espl_graph *g = NULL;
         espl_diag diag = {0};
-        espl_config config = {.threads = 1, .max_alloc = most};
-        if (espl_context_create(&config, &ctx, NULL) != ESPL_OK) continue;
-        done = espl_zoo_build(ctx, "decoder", &o, &g, &diag) == ESPL_OK;
+        espl_config config = {.alloc = failing_alloc, .free = failing_free, .user = &f, .threads = 1};
+        assert_int_equal(espl_context_create(&config, &ctx, NULL), ESPL_OK);
+        f.left = failures;
+        espl_status status = espl_zoo_build(ctx, "decoder", &o, &g, &diag);
+        done = status == ESPL_OK;
+        if (!done) assert_int_equal(status, ESPL_NOMEM);
         assert_true(done == (g != NULL) && done == (diag.message[0] == 0));
         espl_graph_destroy(&g);
         espl_context_destroy(&ctx);
+        assert_int_equal(f.live, 0);
     }
-    assert_true(done);
+    assert_true(failures > 10);
 }
 
 static int begin(void **state) {
