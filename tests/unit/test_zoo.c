@@ -119,6 +119,19 @@ static void windows_have_their_sizes(void **state) {
         }
 }
 
+/* Of an odd number of SAME pads the smaller half comes first. */
+static void uneven_pads_come_last(void **state) {
+    espl_context *ctx = *state;
+    espl_builder *b = builder_of(ctx, 1);
+    espl_conv c = {.channels = 2, .kernel = {4, 2}, .padding = ESPL_PADDING_SAME};
+    espl_build_output(b, "y", espl_build_conv(b, "c", stem(b), &c));
+    espl_graph *g = graph_of(&b);
+    int64_t pads[4];
+    assert_int_equal(espl__attr_ints(g->nodes[0], "pads", pads, 4), 4);
+    assert_true(pads[0] == 1 && pads[1] == 0 && pads[2] == 2 && pads[3] == 1);
+    espl_graph_destroy(&g);
+}
+
 /* Every activation and kind of layer once, run by the session and by the references. */
 static void every_layer_runs(void **state) {
     espl_context *ctx = *state;
@@ -518,6 +531,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(the_first_error_sticks, begin, end),
         cmocka_unit_test_setup_teardown(mistakes_are_told, begin, end),
         cmocka_unit_test_setup_teardown(windows_have_their_sizes, begin, end),
+        cmocka_unit_test_setup_teardown(uneven_pads_come_last, begin, end),
         cmocka_unit_test_setup_teardown(every_layer_runs, begin, end),
         cmocka_unit_test_setup_teardown(initialisers_have_their_spread, begin, end),
         cmocka_unit_test_setup_teardown(weights_follow_seed_and_name, begin, end),
