@@ -15,7 +15,8 @@ static uint64_t stored_bytes(const espl__value *v) {
                          : espl__codes_bytes(espl_shape_count(&v->constant->shape), espl__constant_bits(v));
     const espl__quant *q = &v->quant;
     if (!espl__is_quantized(v) || q->format == ESPL_FORMAT_S32) return bytes;
-    return bytes + (uint64_t)q->count * ((q->group > 0 ? 2 : 4) + (q->offset ? 4 : 0));
+    return bytes +
+           (uint64_t)q->count * ((espl__are_halves(q->scale, q->count) ? 2 : 4) + (q->offset ? 4 : 0));
 }
 
 /* Codes of 0 are those of the zero point; binary has none. */

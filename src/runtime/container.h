@@ -10,7 +10,8 @@ enum {
     CONTAINER_VERSION = 3, /* written where something needs it, else 1 */
     CONTAINER_HEADER = 20, /* magic 4, version 2, flags 2, CRC-32 4, length of the rest 8; little-endian */
     CONTAINER_MAX_STRING = 4096,
-    CONTAINER_LARGE = 4096 /* bytes of a constant from which on it is worth to leave it in the file */
+    CONTAINER_LARGE = 4096, /* bytes of a constant from which on it is worth to leave it in the file */
+    CONTAINER_WORTH = 256   /* bytes that what version 3 adds must save, for a file that could say less */
 };
 
 /* Flags of a value. */
@@ -21,10 +22,16 @@ enum {
     VALUE_NAMED = 8,
     VALUE_DERIVED_SCALE = 16, /* bias: scale[c] = scale of input 0 * scale[c] of input 1 of its reader */
     VALUE_KNOWN_RANK = 32,
-    VALUE_TABLE = 64,  /* f32 constant: its distinct elements, and a byte for each element */
-    VALUE_SPARSE = 128 /* constant: its values that are not 0, and where they are; from version 2 on */
+    VALUE_TABLE = 64,   /* f32 constant: its distinct elements, and which of them each element is */
+    VALUE_SPARSE = 128, /* constant: its values that are not 0, and where they are; from version 2 on */
+    /* Both: f32 constant as f16, s32 constant in as few bits as it needs; from version 3 on. */
+    VALUE_SHORT = VALUE_TABLE | VALUE_SPARSE
 };
 enum { CONTAINER_MAX_TABLE = 256 };
+/* Bits of an index into a table of so many elements. */
+static inline int espl__container_index_bits(int version, int64_t distinct) {
+    return version < 3 ? 8 : ESPL_MAX(espl__bits_for(distinct - 1), 1);
+}
 /* Flags of a quantization, in the byte of its axis; all but zero points from version 3 on. */
 enum { QUANT_AXIS = 15, QUANT_HALVES = 16, QUANT_OFFSETS = 32, QUANT_GROUPS = 64, QUANT_ZEROS = 128 };
 /* Flags of a node. */

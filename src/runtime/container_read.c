@@ -32,7 +32,7 @@ static void get_shape(reader *r, espl_shape *s, bool unknown_allowed) {
     for (int i = 0; i < s->rank; i++) {
         uint64_t d = get_uint(r);
         if (d > INT64_MAX || (d == 0 && !unknown_allowed)) r->bad = true;
-        s->dim[i] = (int64_t)d - 1;
+        s->dim[i] = r->bad ? 0 : (int64_t)d - 1;
     }
     if (!unknown_allowed && espl_shape_count(s) < 0) r->bad = true;
 }
@@ -66,7 +66,7 @@ static bool quant_fits(const reader *r, const espl__value *v, unsigned flags) {
     const espl__quant *q = &v->quant;
     const bool offsets = flags & QUANT_OFFSETS;
     if (r->version < espl__container_quant_version(v) || (offsets && r->version < 3)) return false;
-    if ((flags & QUANT_HALVES) && !(flags & QUANT_GROUPS)) return false;
+    if ((flags & QUANT_HALVES) && r->version < 3) return false;
     if ((flags & QUANT_ZEROS) && espl_format_kind_of(q->format) != ESPL_FORMAT_KIND_INTEGER) return false;
     if (!v->constant)
         return q->count == 1 && q->axis < 0 && q->group == 0 && !offsets && q->format != ESPL_FORMAT_S32;
@@ -328,9 +328,9 @@ static espl_status get_graph(reader *r, espl_diag *diag) {
     ESPL_TRY(get_names(r, diag));
     uint64_t values = get_count(r, 1);
     r->derived = espl__arena_alloc(&r->g->arena, values + 1);
-    r->tabled = espl__arena_alloc(&r->g->arena, values + 1);
+    r->form = espl__arena_alloc(&r->g->arena, values + 1);
     r->sparse = espl__arena_alloc(&r->g->arena, (values + 1) * sizeof *r->sparse);
-    if (!r->derived || !r->tabled || !r->sparse || !r->g->name) return espl__nomem(diag, values);
+    if (!r->derived || !r->form || !r->sparse || !r->g->name) return espl__nomem(diag, values);
     for (uint64_t i = 0; i < values && !r->bad; i++) ESPL_TRY(get_value(r, diag));
     uint64_t nodes = get_count(r, 4);
     for (uint64_t i = 0; i < nodes && !r->bad; i++) ESPL_TRY(get_node(r, diag));

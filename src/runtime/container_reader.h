@@ -15,8 +15,8 @@ typedef struct reader {
     char **attrs;
     uint64_t op_count, attr_count;
     bool *derived;          /* by value: its scales follow from others */
-    bool *tabled;           /* by value: stored as a table and indices */
-    espl__sparse **sparse;  /* by value: NULL, or the layout that it is stored in */
+    uint8_t *form;          /* by value: VALUE_TABLE, VALUE_SPARSE, both, or 0 */
+    espl__sparse **sparse;  /* by value: the layout of a sparse one */
     uint64_t claimed;       /* bytes that the constants so far must have in the file */
     bool bad, left_in_file; /* left_in_file: some constant was */
 } reader;

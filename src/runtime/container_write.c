@@ -1,18 +1,9 @@
-#include "runtime/container.h"
-#include "passes/passes.h"
+#include "runtime/container_store.h"
 
 typedef struct names {
     const char **list;
     int count;
 } names;
-
-/* How the elements of a constant are stored: `table` distinct ones and which each is, a sparse layout, or
- * neither. */
-typedef struct storage {
-    int table;
-    bool sparse;
-    espl__sparse layout;
-} storage;
 
 typedef struct writer {
     espl_context *ctx;
@@ -20,7 +11,8 @@ typedef struct writer {
     espl__buffer out;
     bool too_long;    /* a string was, for the format */
     bool align;       /* the constants begin at a multiple of four */
-    storage *storage; /* by value->mark */
+    int version;
+    espl__store (*store)[2]; /* by value->mark, as container_store.h has them */
     names ops, attrs;
     char previous[CONTAINER_MAX_STRING +
                   1]; /* the last string: the next one names the length of the prefix they share */
@@ -109,30 +101,28 @@ static bool derived_scale(writer *w, const espl__value *v) {
     return false;
 }
 
-/* Scales of groups that f16 holds exactly are written so. */
-static bool scales_are_halves(const espl__quant *q) {
-    for (int64_t i = 0; i < q->count; i++)
-        if (espl__half_to_float(espl__half_from_float(q->scale[i])) != q->scale[i]) return false;
-    return true;
+/* Scales that f16 holds exactly are written so; those of biases follow from others as a rule. */
+static bool halves(const espl__quant *q, int version) {
+    return version >= 3 && q->format != ESPL_FORMAT_S32 && espl__are_halves(q->scale, q->count);
 }
 
-static unsigned quant_flags(const espl__quant *q) {
+static unsigned quant_flags(const espl__quant *q, int version) {
     bool zeros = false;
     for (int64_t i = 0; q->zero && i < q->count; i++) zeros |= q->zero[i] != 0;
     return (zeros ? QUANT_ZEROS : 0) | (q->group > 0 ? QUANT_GROUPS : 0) | (q->offset ? QUANT_OFFSETS : 0) |
-           (q->group > 0 && scales_are_halves(q) ? QUANT_HALVES : 0);
+           (halves(q, version) ? QUANT_HALVES : 0);
 }
 
-static void put_scales(writer *w, const espl__quant *q, bool halves) {
-    if (!halves) put_bytes(w, q->scale, sizeof(float) * (size_t)q->count);
-    for (int64_t i = 0; halves && i < q->count; i++) {
+static void put_scales(writer *w, const espl__quant *q, bool as_halves) {
+    if (!as_halves) put_bytes(w, q->scale, sizeof(float) * (size_t)q->count);
+    for (int64_t i = 0; as_halves && i < q->count; i++) {
         uint16_t half = espl__half_from_float(q->scale[i]);
         put_bytes(w, &half, 2);
     }
 }
 
 static void put_quant(writer *w, const espl__quant *q, bool derived) {
-    const unsigned flags = quant_flags(q);
+    const unsigned flags = quant_flags(q, w->version);
     const bool zeros = flags & QUANT_ZEROS;
     put_byte(w, (unsigned)q->format);
     put_byte(w, (unsigned)(q->axis + 1) | flags);
@@ -146,25 +136,6 @@ static void put_quant(writer *w, const espl__quant *q, bool derived) {
     for (int64_t i = 0; zeros && i < q->count; i++) put_int(w, q->zero[i]);
 }
 
-/* The bits of an f32 constant's distinct elements in order of appearance and, if `index` is not NULL, which
- * of them each element is. 0 if a table does not pay. */
-static int find_table(const espl__value *v, uint32_t *table, uint8_t *index) {
-    if (!v->constant || v->constant->dtype != ESPL_F32 || espl__is_quantized(v)) return 0;
-    const char *data = v->constant->data;
-    int64_t count = espl_shape_count(&v->constant->shape);
-    int distinct = 0;
-    for (int64_t i = 0; i < count; i++) {
-        uint32_t bits;
-        int at = 0;
-        memcpy(&bits, data + 4 * i, 4);
-        while (at < distinct && table[at] != bits) at++;
-        if (at == CONTAINER_MAX_TABLE) return 0;
-        if (at == distinct) table[distinct++] = bits;
-        if (index) index[i] = (uint8_t)at;
-    }
-    return 2 + 4 * distinct + count < 4 * count ? distinct : 0;
-}
-
 int espl__container_quant_version(const espl__value *v) {
     const espl__quant *q = &v->quant;
     const bool grid = q->format == ESPL_FORMAT_U8 || q->format == ESPL_FORMAT_S8;
@@ -172,38 +143,28 @@ int espl__container_quant_version(const espl__value *v) {
     return q->format >= ESPL_FORMAT_F16 ? 2 : 1;
 }
 
-static int version_of(const writer *w) {
-    int version = 1;
-    for (int i = 0; i < w->g->value_count; i++) {
-        const espl__value *v = w->g->values[i];
-        if (w->storage[i].sparse) version = ESPL_MAX(version, 2);
-        if (espl__is_quantized(v)) version = ESPL_MAX(version, espl__container_quant_version(v));
-    }
-    return version;
+static const espl__store *store_of(const writer *w, const espl__value *v) {
+    return &w->store[v->mark][w->version >= 3];
 }
 
-/* What takes the fewest bytes. */
-static storage choose_storage(const espl__value *v) {
-    uint32_t table[CONTAINER_MAX_TABLE];
-    storage s = {.table = find_table(v, table, NULL)};
-    s.sparse = espl__constant_sparse(v, &s.layout);
-    if (s.sparse && s.table) {
-        uint64_t tabled = 2 + 4 * (uint64_t)s.table + (uint64_t)espl_shape_count(&v->constant->shape);
-        if (s.layout.bytes < tabled)
-            s.table = 0;
-        else
-            s.sparse = false;
+/* Decides the version, and so how constants are stored: the least that has what the file needs, or 3 where that
+ * saves enough. */
+static bool choose_stores(writer *w, espl_graph *g) {
+    uint64_t saved = 0;
+    w->version = 1;
+    w->store = espl__calloc(w->ctx, (uint64_t)g->value_count + 1, sizeof *w->store);
+    for (int i = 0; w->store && i < g->value_count; i++) {
+        espl__value *v = g->values[i];
+        v->mark = i;
+        espl__store_of(v, w->store[i]);
+        saved += w->store[i][0].bytes - w->store[i][1].bytes;
+        if (w->store[i][0].form == ESPL__STORE_SPARSE) w->version = ESPL_MAX(w->version, 2);
+        if (!espl__is_quantized(v)) continue;
+        w->version = ESPL_MAX(w->version, espl__container_quant_version(v));
+        if (halves(&v->quant, CONTAINER_VERSION)) saved += 2 * (uint64_t)v->quant.count;
     }
-    return s;
-}
-
-static bool choose_storages(writer *w, espl_graph *g) {
-    w->storage = espl__calloc(w->ctx, (uint64_t)g->value_count + 1, sizeof *w->storage);
-    for (int i = 0; w->storage && i < g->value_count; i++) {
-        w->storage[i] = choose_storage(g->values[i]);
-        g->values[i]->mark = i;
-    }
-    return w->storage != NULL;
+    if (saved >= CONTAINER_WORTH) w->version = CONTAINER_VERSION;
+    return w->store != NULL;
 }
 
 /* Numbers that say where the elements that are not 0 stand. */
@@ -223,28 +184,13 @@ static void put_pattern(writer *w, const espl__sparse *l) {
     if (p->pattern == ESPL_PATTERN_UNSTRUCTURED) put_byte(w, (unsigned)l->gap_bits);
 }
 
-static void put_table(writer *w, const espl__value *v) {
-    uint32_t table[CONTAINER_MAX_TABLE];
-    int64_t count = espl_shape_count(&v->constant->shape);
-    uint8_t *index = espl__alloc(w->ctx, (uint64_t)count);
-    if (!index) {
-        w->out.failed = true;
-        return;
-    }
-    int distinct = find_table(v, table, index);
-    put_uint(w, (uint64_t)distinct);
-    put_bytes(w, table, sizeof *table * (size_t)distinct);
-    put_bytes(w, index, (size_t)count);
-    espl__free(w->ctx, index);
-}
-
 static void put_value(writer *w, const espl__value *v) {
     bool named = v->is_input || espl__graph_is_output(w->g, v), derived = derived_scale(w, v);
-    const storage *s = &w->storage[v->mark];
+    const espl__store *s = store_of(w, v);
     put_byte(w, (v->is_input ? VALUE_INPUT : 0) | (v->constant ? VALUE_CONSTANT : 0) |
                     (espl__is_quantized(v) ? VALUE_QUANTIZED : 0) | (named ? VALUE_NAMED : 0) |
                     (derived ? VALUE_DERIVED_SCALE : 0) | (v->known_rank ? VALUE_KNOWN_RANK : 0) |
-                    (s->table ? VALUE_TABLE : 0) | (s->sparse ? VALUE_SPARSE : 0));
+                    espl__store_flags(s));
     if (named) put_string(w, v->name);
     if (v->is_input || v->constant) put_byte(w, v->dtype);
     if (v->is_input && v->known_rank) put_shape(w, &v->shape);
@@ -253,38 +199,24 @@ static void put_value(writer *w, const espl__value *v) {
         put_shape(w, &v->constant->shape);
     }
     if (espl__is_quantized(v)) put_quant(w, &v->quant, derived);
-    if (s->sparse) put_pattern(w, &s->layout);
-}
-
-/* Room for elements that are not written as they are in memory; NULL: there is none, and the writer has
- * failed. */
-static uint8_t *packed_room(writer *w, uint64_t bytes) {
-    uint8_t *packed = espl__alloc(w->ctx, bytes);
-    w->out.failed |= !packed;
-    return packed;
+    if (s->form == ESPL__STORE_SPARSE) put_pattern(w, &s->layout);
 }
 
 static void put_data(writer *w, const espl__value *v) {
     const espl_tensor *t = v->constant;
-    const storage *s = &w->storage[v->mark];
-    int64_t count = espl_shape_count(&t->shape);
-    bool packs = espl__is_quantized(v) && espl__format_packs(v->quant.format);
-    if (s->table) {
-        put_table(w, v);
-    } else if (s->sparse || packs) {
-        uint64_t bytes = s->sparse ? s->layout.bytes : espl__codes_bytes(count, espl_format_bits(v->quant.format));
-        uint8_t *packed = packed_room(w, bytes);
-        if (!packed) return;
-        if (s->sparse)
-            espl__sparse_encode(&s->layout, t, packed);
-        else
-            espl__format_pack(v->quant.format, t->data, count, packed);
-        put_bytes(w, packed, bytes);
-        espl__free(w->ctx, packed);
-    } else if (t->dtype == ESPL_S64) {
-        for (int64_t i = 0; i < count; i++) put_int(w, ((const int64_t *)t->data)[i]);
-    } else {
+    const espl__store *s = store_of(w, v);
+    if (t->dtype == ESPL_S64) {
+        for (int64_t i = 0, count = espl_shape_count(&t->shape); i < count; i++)
+            put_int(w, ((const int64_t *)t->data)[i]);
+    } else if (s->form == ESPL__STORE_PLAIN) {
         put_bytes(w, t->data, espl__tensor_bytes(t));
+    } else {
+        uint8_t *encoded = espl__alloc(w->ctx, s->bytes + 1);
+        w->out.failed |= !encoded;
+        if (!encoded) return;
+        espl__store_encode(s, v, encoded);
+        put_bytes(w, encoded, s->bytes);
+        espl__free(w->ctx, encoded);
     }
 }
 
@@ -341,9 +273,8 @@ static void put_node(writer *w, const espl__node *n) {
 /* A large constant whose elements are four bytes each in the file: a reader may use it where it stands if
  * that is a multiple of four. */
 static bool wants_alignment(const writer *w, const espl__value *v) {
-    const storage *s = &w->storage[v->mark];
     return v->constant && espl_dtype_bytes(v->constant->dtype) == 4 &&
-           espl__tensor_bytes(v->constant) >= CONTAINER_LARGE && !s->table && !s->sparse;
+           espl__tensor_bytes(v->constant) >= CONTAINER_LARGE && store_of(w, v)->form == ESPL__STORE_PLAIN;
 }
 
 /* Those constants become the first values, in the order they had; false: there are none, or no memory. */
@@ -412,8 +343,8 @@ espl_status espl__model_bytes(espl_context *ctx, const espl_graph *graph, espl__
     espl__buffer_init(&w->out, ctx);
     ESPL_TRY(espl__graph_share(graph, &copy, diag));
     espl__graph_sweep(copy);
-    if (!choose_storages(w, copy)) {
-        status = espl__nomem(diag, (uint64_t)copy->value_count * sizeof *w->storage);
+    if (!espl__store_once(copy) || !choose_stores(w, copy)) {
+        status = espl__nomem(diag, (uint64_t)copy->value_count * sizeof *w->store);
         goto done;
     }
     w->align = aligned_first(w, copy);
@@ -431,7 +362,7 @@ espl_status espl__model_bytes(espl_context *ctx, const espl_graph *graph, espl__
         goto done;
     }
     uint64_t length = w->out.length - CONTAINER_HEADER;
-    uint16_t version = (uint16_t)version_of(w);
+    uint16_t version = (uint16_t)w->version;
     uint32_t crc = espl__container_crc((const uint8_t *)w->out.data + CONTAINER_HEADER, length);
     memcpy(w->out.data, CONTAINER_MAGIC, 4);
     memcpy(w->out.data + 4, &version, 2);
@@ -441,7 +372,7 @@ espl_status espl__model_bytes(espl_context *ctx, const espl_graph *graph, espl__
     espl__buffer_init(&w->out, ctx);
 done:
     espl_graph_destroy(&copy);
-    espl__free(ctx, w->storage);
+    espl__free(ctx, w->store);
     espl__free(ctx, w->ops.list);
     espl__free(ctx, w->attrs.list);
     espl__buffer_free(&w->out);

@@ -30,6 +30,12 @@ uint16_t espl__half_from_float(float x) {
     return (uint16_t)(sign | (((a + 0xfff + (a >> 13 & 1)) >> 13) - (112u << 10)));
 }
 
+bool espl__are_halves(const float *x, int64_t count) {
+    for (int64_t i = 0; i < count; i++)
+        if (espl__half_to_float(espl__half_from_float(x[i])) != x[i]) return false;
+    return true;
+}
+
 float espl__bfloat_to_float(uint16_t b) {
     return of_bits((uint32_t)b << 16);
 }

@@ -5,13 +5,6 @@
 /* Sizes stay below 2^62 bits. */
 #define MOST_ELEMENTS ((int64_t)1 << 56)
 
-/* Bits that hold 0 to n. */
-static int bits_for(int64_t n) {
-    int bits = 0;
-    while (bits < 63 && n >> bits) bits++;
-    return bits;
-}
-
 static uint64_t whole_bytes(int64_t count, int bits) {
     return ((uint64_t)count * (unsigned)bits + 7) / 8;
 }
@@ -29,17 +22,6 @@ typedef struct codec {
     const uint8_t *in;
     espl_diag *diag;
 } codec;
-
-static void put_bits(uint8_t *to, uint64_t at, uint32_t v) {
-    for (uint64_t all = (uint64_t)v << (at & 7), i = at >> 3; all; all >>= 8) to[i++] |= (uint8_t)all;
-}
-
-static uint32_t get_bits(const uint8_t *from, uint64_t at, int bits) {
-    uint64_t v = 0;
-    unsigned skip = at & 7, end = skip + (unsigned)bits;
-    for (unsigned i = 0; i < end; i += 8) v |= (uint64_t)from[(at >> 3) + i / 8] << i;
-    return (uint32_t)(v >> skip & (((uint64_t)1 << bits) - 1));
-}
 
 static inline uint32_t element_of(const espl_tensor *t, int64_t i) {
     uint32_t four;
@@ -76,10 +58,10 @@ static void move_value(const codec *c, int64_t n, int64_t i) {
     char *data = c->tensor->data;
     if (c->out) {
         uint32_t mask = (uint32_t)(((uint64_t)1 << bits) - 1);
-        put_bits(c->out, at, element_of(c->tensor, i) & mask);
+        espl__bits_put(c->out, at, element_of(c->tensor, i) & mask);
         return;
     }
-    uint32_t v = get_bits(c->in, at, bits);
+    uint32_t v = espl__bits_get(c->in, at, bits);
     if (bits < 8) v = (uint32_t)((int32_t)(v << (32 - bits)) >> (32 - bits));
     uint16_t two = (uint16_t)v;
     switch (espl_dtype_bytes(c->layout->type)) {
@@ -112,7 +94,7 @@ static banks banks_of(const espl__sparse *l) {
     b.last_keep = ESPL_MIN(b.keep, b.last);
     b.tap = (b.count - 1) * b.keep + b.last_keep;
     b.row = l->matrix.taps * b.tap;
-    b.position_bits = bits_for(b.size - 1);
+    b.position_bits = espl__bits_for(b.size - 1);
     return b;
 }
 
@@ -139,7 +121,8 @@ static void bank_encode(const codec *c, const banks *b, const one_bank *o) {
         if (is_zero(c->tensor, bank_element(c, o, p)) && spare-- <= 0) continue;
         int64_t n = o->row * b->row + bank_slot(b, c->layout->matrix.taps, o->tap, o->bank, i++);
         move_value(c, n, bank_element(c, o, p));
-        put_bits(c->out + c->layout->value_bytes, (uint64_t)n * (unsigned)b->position_bits, (uint32_t)p);
+        espl__bits_put(c->out + c->layout->value_bytes, (uint64_t)n * (unsigned)b->position_bits,
+                       (uint32_t)p);
     }
 }
 
@@ -147,8 +130,8 @@ static espl_status bank_decode(const codec *c, const banks *b, const one_bank *o
     int64_t before = -1;
     for (int64_t i = 0; i < o->keep; i++) {
         int64_t n = o->row * b->row + bank_slot(b, c->layout->matrix.taps, o->tap, o->bank, i);
-        int64_t p = get_bits(c->in + c->layout->value_bytes, (uint64_t)n * (unsigned)b->position_bits,
-                             b->position_bits);
+        int64_t p = espl__bits_get(c->in + c->layout->value_bytes, (uint64_t)n * (unsigned)b->position_bits,
+                                   b->position_bits);
         if (p >= o->length)
             return espl__fail(c->diag, ESPL_FORMAT,
                               "row %" PRId64 ": position %" PRId64 " is beyond a bank of %" PRId64, o->row, p,
@@ -273,10 +256,10 @@ static espl_status blocks_code(const codec *c) {
     int64_t next = 0;
     for (int64_t n = 0; n < b.count; n++) {
         one_block o = block_at(l, &b, n);
-        bool kept =
-            c->out ? !block_is_zero(l, c->tensor, &o) : get_bits(c->in + l->value_bytes, (uint64_t)n, 1);
+        bool kept = c->out ? !block_is_zero(l, c->tensor, &o)
+                           : espl__bits_get(c->in + l->value_bytes, (uint64_t)n, 1);
         if (!kept) continue;
-        if (c->out) put_bits(c->out + l->value_bytes, (uint64_t)n, 1);
+        if (c->out) espl__bits_put(c->out + l->value_bytes, (uint64_t)n, 1);
         if (block_size(&o) > l->values - next) {
             next = -1;
             break;
@@ -316,7 +299,7 @@ static void choose_gap(espl__sparse *l, const espl_tensor *t) {
     const espl__matrix *m = &l->matrix;
     enum { MOST = 32 };
     int64_t values = 0, fill[MOST] = {0}, end = columns_of(m);
-    int widest = ESPL_MIN(bits_for(end - 1), MOST - 1);
+    int widest = ESPL_MIN(espl__bits_for(end - 1), MOST - 1);
     for (int64_t row = 0; row < m->rows; row++)
         for (int64_t column = 0, gap; (gap = zeros_from(m, t, row, column)) < end - column;
              column += gap + 1) {
@@ -334,7 +317,7 @@ static void choose_gap(espl__sparse *l, const espl_tensor *t) {
 }
 
 static int count_bits(const espl__sparse *l) {
-    return bits_for(columns_of(&l->matrix));
+    return espl__bits_for(columns_of(&l->matrix));
 }
 
 static void row_encode(const codec *c, int64_t row, int64_t *next) {
@@ -344,25 +327,27 @@ static void row_encode(const codec *c, int64_t row, int64_t *next) {
     for (int64_t column = 0, gap; (gap = zeros_from(m, c->tensor, row, column)) < end - column; column++) {
         gap = ESPL_MIN(gap, most);
         column += gap;
-        put_bits(c->out + l->value_bytes + l->count_bytes, (uint64_t)*next * (unsigned)l->gap_bits,
-                 (uint32_t)gap);
+        espl__bits_put(c->out + l->value_bytes + l->count_bytes, (uint64_t)*next * (unsigned)l->gap_bits,
+                       (uint32_t)gap);
         move_value(c, (*next)++, column_element(m, row, column));
     }
-    put_bits(c->out + l->value_bytes, (uint64_t)row * (unsigned)count_bits(l), (uint32_t)(*next - before));
+    espl__bits_put(c->out + l->value_bytes, (uint64_t)row * (unsigned)count_bits(l),
+                   (uint32_t)(*next - before));
 }
 
 static espl_status row_decode(const codec *c, int64_t row, int64_t *next) {
     const espl__sparse *l = c->layout;
     const int64_t end = columns_of(&l->matrix);
-    int64_t count = get_bits(c->in + l->value_bytes, (uint64_t)row * (unsigned)count_bits(l), count_bits(l));
+    int64_t count =
+        espl__bits_get(c->in + l->value_bytes, (uint64_t)row * (unsigned)count_bits(l), count_bits(l));
     if (count > end || count > l->values - *next)
         return espl__fail(c->diag, ESPL_FORMAT,
                           "row %" PRId64 " counts %" PRId64 " values of %" PRId64
                           " that are left and %" PRId64 " columns",
                           row, count, l->values - *next, end);
     for (int64_t i = 0, column = -1; i < count; i++) {
-        column += 1 + (int64_t)get_bits(c->in + l->value_bytes + l->count_bytes,
-                                        (uint64_t)*next * (unsigned)l->gap_bits, l->gap_bits);
+        column += 1 + (int64_t)espl__bits_get(c->in + l->value_bytes + l->count_bytes,
+                                              (uint64_t)*next * (unsigned)l->gap_bits, l->gap_bits);
         if (column >= end)
             return espl__fail(c->diag, ESPL_FORMAT,
                               "row %" PRId64 ": position %" PRId64 " is beyond its %" PRId64 " columns", row,

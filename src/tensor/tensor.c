@@ -140,8 +140,33 @@ void espl__codes_pack(const int8_t *codes, int64_t count, int bits, uint8_t *out
     }
 }
 
+/* The upper `bits` bits of a byte as two's complement. */
+static inline int8_t upper(uint8_t byte, int bits) {
+    return (int8_t)((int8_t)byte >> (8 - bits));
+}
+
+/* Codes of 4 and 2 bits, as many as fill whole bytes, in loops that compilers vectorise; returns how many. */
+static int64_t unpack_bytes(const uint8_t *restrict in, int64_t count, int bits, int8_t *restrict codes) {
+    const int64_t bytes = count * bits / 8;
+    if (bits != 4 && bits != 2) return 0;
+    if (bits == 4) {
+        for (int64_t i = 0; i < bytes; i++) {
+            codes[2 * i] = upper((uint8_t)(in[i] << 4), 4);
+            codes[2 * i + 1] = upper(in[i], 4);
+        }
+    } else {
+        for (int64_t i = 0; i < bytes; i++) {
+            codes[4 * i] = upper((uint8_t)(in[i] << 6), 2);
+            codes[4 * i + 1] = upper((uint8_t)(in[i] << 4), 2);
+            codes[4 * i + 2] = upper((uint8_t)(in[i] << 2), 2);
+            codes[4 * i + 3] = upper(in[i], 2);
+        }
+    }
+    return bytes * 8 / bits;
+}
+
 void espl__codes_unpack(const uint8_t *in, int64_t count, int bits, int8_t *codes) {
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = unpack_bytes(in, count, bits, codes); i < count; i++) {
         uint64_t at = (uint64_t)i * (unsigned)bits;
         uint32_t v = in[at >> 3];
         if ((at & 7) + (unsigned)bits > 8) v |= (uint32_t)in[(at >> 3) + 1] << 8;
@@ -154,22 +179,16 @@ bool espl__format_packs(espl_format f) {
     return espl_format_bits(f) < 8 * (int)espl_dtype_bytes(espl__format_dtype(f));
 }
 
+/* The upper bits of words. */
 static void pack_words(const uint32_t *words, int64_t count, int bits, uint8_t *out) {
     memset(out, 0, espl__codes_bytes(count, bits));
     for (int64_t i = 0; i < count; i++)
-        for (int b = 0; b < bits; b++) {
-            uint64_t at = (uint64_t)i * (unsigned)bits + (unsigned)b;
-            out[at >> 3] |= (uint8_t)((words[i] >> (32 - bits + b) & 1) << (at & 7));
-        }
+        espl__bits_put(out, (uint64_t)i * (unsigned)bits, words[i] >> (32 - bits));
 }
 
 static void unpack_words(const uint8_t *in, int64_t count, int bits, uint32_t *words) {
-    memset(words, 0, sizeof *words * (size_t)count);
     for (int64_t i = 0; i < count; i++)
-        for (int b = 0; b < bits; b++) {
-            uint64_t at = (uint64_t)i * (unsigned)bits + (unsigned)b;
-            words[i] |= (uint32_t)(in[at >> 3] >> (at & 7) & 1) << (32 - bits + b);
-        }
+        words[i] = espl__bits_get(in, (uint64_t)i * (unsigned)bits, bits) << (32 - bits);
 }
 
 void espl__format_pack(espl_format f, const void *elements, int64_t count, uint8_t *out) {

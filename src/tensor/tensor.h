@@ -105,6 +105,27 @@ double espl__pattern_balance(const espl_sparsity *pattern, const espl__matrix *m
 /* Smallest and largest code of an integer, log2, ternary or binary format, as Espalier produces them. */
 void espl__format_range(espl_format format, int32_t *lo, int32_t *hi);
 
+/* Bits that hold 0 to n. */
+static inline int espl__bits_for(int64_t n) {
+    int bits = 0;
+    while (bits < 63 && n >> bits) bits++;
+    return bits;
+}
+/* A number of up to 32 bits at bit `at` of a sequence, least significant bit first; put: where all is 0 yet. */
+static inline void espl__bits_put(uint8_t *to, uint64_t at, uint32_t v) {
+    for (uint64_t all = (uint64_t)v << (at & 7), i = at >> 3; all; all >>= 8) to[i++] |= (uint8_t)all;
+}
+static inline uint32_t espl__bits_get(const uint8_t *from, uint64_t at, int bits) {
+    uint64_t v = 0;
+    unsigned skip = at & 7, end = skip + (unsigned)bits;
+    for (unsigned i = 0; i < end; i += 8) v |= (uint64_t)from[(at >> 3) + i / 8] << i;
+    return (uint32_t)(v >> skip & (((uint64_t)1 << bits) - 1));
+}
+/* The same as two's complement; 1 to 32 bits. */
+static inline int32_t espl__bits_get_signed(const uint8_t *from, uint64_t at, int bits) {
+    return (int32_t)(espl__bits_get(from, at, bits) << (32 - bits)) >> (32 - bits);
+}
+
 /* Codes of `bits` packed without gaps, least significant bit first; pack and unpack: 1 to 8. */
 static inline size_t espl__codes_bytes(int64_t count, int bits) {
     return ((size_t)count * (size_t)bits + 7) / 8;
@@ -120,6 +141,8 @@ void espl__format_unpack(espl_format format, const uint8_t *in, int64_t count, v
 /* f16 and bf16 as bits; to nearest even, NaN stays NaN. */
 float espl__half_to_float(uint16_t h);
 uint16_t espl__half_from_float(float x);
+/* Whether f16 holds each of these exactly, none of them NaN. */
+bool espl__are_halves(const float *x, int64_t count);
 float espl__bfloat_to_float(uint16_t b);
 uint16_t espl__bfloat_from_float(float x);
 

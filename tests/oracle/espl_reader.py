@@ -8,10 +8,15 @@ import zlib
 
 import numpy as np
 
-DTYPES = ["<f4", "u1", "i1", "<u2", "<i2", "<i4", "<i8", "?", "<f2", "<f8", "<u4", "<u8", "bf16"]
-FORMAT_BITS = [32, 8, 8, 32, 2, 3, 4, 5, 6, 7, 16, 16]
+DTYPES = ["<f4", "u1", "i1", "<u2", "<i2", "<i4", "<i8", "?", "<f2", "<f8", "<u4", "<u8", "bf16", "u1", "u1", "u1", "i1"]
+FORMAT_BITS = [32, 8, 8, 32, 2, 3, 4, 5, 6, 7, 16, 16, 19, 8, 8, 16, 2, 3, 4, 5, 6, 7,
+               3, 4, 5, 6, 7, 8, 3, 4, 5, 6, 7, 2, 1, 1]
+TF32, BINARY = 12, 34
+UNSIGNED = {*range(16, 22), *range(28, 33), BINARY, 35}
 PATTERNS = ["dense", "unstructured", "nm", "bank", "block", "row", "column", "kernel"]
 INPUT, CONSTANT, QUANTIZED, NAMED, DERIVED, KNOWN_RANK, TABLE, SPARSE = (1 << i for i in range(8))
+SHORT = TABLE | SPARSE
+HALVES, OFFSETS, GROUPS, ZEROS = (16 << i for i in range(4))
 
 
 def storage(dtype):
@@ -22,7 +27,7 @@ def storage(dtype):
 class Reader:
     def __init__(self, data):
         magic, self.version, _, crc, length = struct.unpack("<4sHHIQ", data[:20])
-        assert magic == b"ESPL" and self.version in (1, 2) and length == len(data) - 20
+        assert magic == b"ESPL" and self.version in (1, 2, 3) and length == len(data) - 20
         assert zlib.crc32(data[20:]) == crc
         self.data, self.at, self.previous = data, 20, b""
 
@@ -71,10 +76,16 @@ def read_value(r):
         v["dtype"], v["shape"] = r.byte(), r.shape()
     if v["flags"] & QUANTIZED:
         v["format"], axis, count = r.byte(), r.byte(), r.uint()
-        v["scale"] = None if v["flags"] & DERIVED else np.frombuffer(r.bytes(4 * count), "<f4")
-        if axis & 128:
+        if axis & GROUPS:
+            v["group_axis"], v["group"] = r.byte(), r.uint()
+        kind = "<f2" if axis & HALVES else "<f4"
+        if not v["flags"] & DERIVED:
+            v["scale"] = np.frombuffer(r.bytes(np.dtype(kind).itemsize * count), kind).astype("<f4")
+        if axis & OFFSETS:
+            v["offset"] = np.frombuffer(r.bytes(4 * count), "<f4")
+        if axis & ZEROS:
             v["zero"] = [r.int() for _ in range(count)]
-    if v["flags"] & SPARSE:
+    if v["flags"] & SHORT == SPARSE:
         v["pattern"], v["axes"] = PATTERNS[r.byte()], (r.byte(), r.byte())
         if v["pattern"] in ("nm", "bank"):
             v["n"], v["m"] = r.uint(), r.uint()
@@ -132,8 +143,11 @@ def fields(data, count, bits, signed=False):
 
 def values_of(data, count, v):
     dtype, bits = storage(v["dtype"]), value_bits(v)
+    if v["format"] == TF32 and v["flags"] & QUANTIZED:
+        return (fields(data, count, bits) << 13).astype(np.uint32).view(np.float32)
     if bits < 8:
-        return fields(data, count, bits, signed=True).astype(np.int8)
+        codes = fields(data, count, bits, signed=v["format"] not in UNSIGNED).astype(np.int8)
+        return 1 - 2 * codes if v["format"] == BINARY else codes
     return np.frombuffer(data, dtype, count)
 
 
@@ -212,12 +226,20 @@ def read_blocks(r, v, matrix, bits):
 
 def read_constant(r, v):
     count, dtype = int(np.prod(v["shape"], dtype=np.int64)), storage(v["dtype"])
-    if v["flags"] & SPARSE:
+    form = v["flags"] & SHORT
+    if form == SPARSE:
         return read_sparse(r, v)
-    if v["flags"] & TABLE:
+    if form == TABLE:
         table = np.frombuffer(r.bytes(4 * r.uint()), "<f4")
-        flat = table[np.frombuffer(r.bytes(count), np.uint8)]
-    elif value_bits(v) < 8:
+        width = 8 if r.version < 3 else max(1, (len(table) - 1).bit_length())
+        flat = table[fields(r.bytes(whole(count * width)), count, width)]
+    elif form == SHORT and dtype == np.dtype("<f4"):
+        flat = np.frombuffer(r.bytes(2 * count), "<f2").astype(dtype)
+    elif form == SHORT:
+        assert r.version >= 3 and dtype == np.dtype("<i4")
+        width = r.byte()
+        flat = fields(r.bytes(whole(count * width)), count, width, signed=True).astype(dtype)
+    elif value_bits(v) % 8:
         flat = values_of(r.bytes(whole(count * value_bits(v))), count, v)
     elif dtype == np.dtype("<i8"):
         flat = np.array([r.int() for _ in range(count)], np.int64)

@@ -5,7 +5,7 @@ tests/fixtures/blame/{model.onnx, samples.npy, labels.npy, data.yaml, sensitivit
     bench/peers/.venv/bin/python tests/oracle/make_blame_fixtures.py
 
 Only weights are rounded: symmetric, one scale max|w| / (2^(bits-1) - 1) for each output channel, in single precision as
-the definition says; half to even. sensitivity.csv has the Kullback-Leibler divergence (nats, mean over samples), that at a temperature of 4,
+the definition says; half to even. At 4 bits and fewer the scales and the layer's bias are f16. sensitivity.csv has the Kullback-Leibler divergence (nats, mean over samples), that at a temperature of 4,
 and the relative L2 error of the logits with one layer in one format, blame.csv with all in s4: of each layer the
 signal-to-noise ratio of its output inside the quantized network, and what is lost with it alone quantized or spared.
 """
@@ -24,7 +24,15 @@ def quantized(w, bits):
     most = 2 ** (bits - 1) - 1
     scale = np.abs(w).max(axis=0).astype(np.float32) / np.float32(most)
     scale[scale == 0] = 1
+    if bits <= 4:
+        scale = scale.astype(np.float16).astype(np.float32)
     return (np.rint(w / scale) * scale.astype(np.float64)).astype(np.float64)
+
+
+def quantized_in(weights, biases, bits, layers):
+    """The network with these layers quantized."""
+    new = [quantized(w, bits) if k in layers else w for k, w in enumerate(weights)]
+    return new, [b.astype(np.float16).astype(np.float32) if bits <= 4 and k in layers else b for k, b in enumerate(biases)]
 
 
 def layers_of(weights, biases, x):
@@ -89,17 +97,16 @@ def main():
         print("layer,bits,kl,soft,error", file=out)
         for i, name in enumerate(NAMES):
             for bits in range(2, 9):
-                changed = [quantized(w, bits) if k == i else w for k, w in enumerate(weights)]
-                kl, soft, error, _ = damage(reference[-1], layers_of(changed, biases, x)[-1], labels)
+                changed = quantized_in(weights, biases, bits, [i])
+                kl, soft, error, _ = damage(reference[-1], layers_of(*changed, x)[-1], labels)
                 print(f"{name},{bits},{kl:.10e},{soft:.10e},{error:.10e}", file=out)
-    rounded = [quantized(w, 4) for w in weights]
-    noisy = layers_of(rounded, biases, x)
+    noisy = layers_of(*quantized_in(weights, biases, 4, range(len(NAMES))), x)
     with open(FOLDER / "blame.csv", "w") as out:
         print("layer,sqnr_db,alone_kl,alone_soft,alone_error,alone_drop,spared_kl,spared_soft,spared_error,spared_drop", file=out)
         for i, name in enumerate(NAMES):
             sqnr = 10 * np.log10((reference[i] ** 2).sum() / ((noisy[i] - reference[i]) ** 2).sum())
-            alone = layers_of([rounded[k] if k == i else w for k, w in enumerate(weights)], biases, x)[-1]
-            spared = layers_of([w if k == i else rounded[k] for k, w in enumerate(weights)], biases, x)[-1]
+            alone = layers_of(*quantized_in(weights, biases, 4, [i]), x)[-1]
+            spared = layers_of(*quantized_in(weights, biases, 4, [k for k in range(len(NAMES)) if k != i]), x)[-1]
             row = [sqnr, *damage(reference[-1], alone, labels), *damage(reference[-1], spared, labels)]
             print(",".join([name] + [f"{v:.10e}" for v in row]), file=out)
 

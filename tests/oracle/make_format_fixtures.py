@@ -85,24 +85,30 @@ def numbers():
     return np.concatenate([some, near, halves, middles, -middles[::7], special]).astype(np.float32)
 
 
+def half(x):
+    return x.astype(np.float16).astype(np.float64)
+
+
 def weights_in(w, name):
-    """codes and one scale a row, as the head of src/compress/quant/weights.c defines them."""
+    """codes and one scale a row, as the head of src/compress/quant/weights.c defines them; scales of few bits are f16."""
     w = w.astype(np.float64)
     a = np.abs(w)
     if name == "ternary":
         keep = a > 0.7 * a.mean(1, keepdims=True)
         scale = (a * keep).sum(1) / keep.sum(1)
-        return np.sign(w) * keep, scale, 0 * scale
+        return np.sign(w) * keep, half(scale), 0 * scale
     if name == "binary":
-        return np.where(w >= 0, 1, -1), a.mean(1), 0 * a.mean(1)
+        return np.where(w >= 0, 1, -1), half(a.mean(1)), 0 * a.mean(1)
     if name == "binary01":
         above = w > w.mean(1, keepdims=True)
         low = (w * ~above).sum(1) / (~above).sum(1)
         high = (w * above).sum(1) / above.sum(1)
-        nearer = w - low[:, None] >= (high - low)[:, None] / 2
-        return nearer.astype(int), high - low, low
+        nearer = w - low[:, None] >= half(high - low)[:, None] / 2
+        return nearer.astype(int), half(high - low), low
     bits = int(name[1:])
     scale = a.max(1) / (2 ** (bits - 1) - 1)
+    if bits <= 4:
+        scale = half(scale)
     return integer(w / scale[:, None], bits, True), scale, 0 * scale
 
 

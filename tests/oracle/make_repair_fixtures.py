@@ -4,7 +4,8 @@ double precision, from the papers.
 
     network.onnx    convolution, Relu, depthwise convolution, Clip, 1x1 convolution, Relu, mean, Gemm; channels of very unequal
                     ranges. equalize.NAME.npy: its weights and biases after cross-layer equalization.
-                    bias.*, batchnorm.*: biases (and factors of weights) after its weights were rounded to 3 bits.
+                    bias.*, batchnorm.*: biases (and factors of weights) after its weights were rounded to 3 bits,
+                    with scales and biases that f16 has.
     absorb.onnx     two 1x1 convolutions; absorb.*: biases after high-bias absorption.
     tokens.onnx     a layer normalisation whose outputs differ greatly, and products; smooth.*: after SmoothQuant.
     matrix.*        a layer as a matrix, with inputs that depend on one another; gptq.*: codes, adaround.*: the least error
@@ -128,25 +129,36 @@ def equalized(p, x):
     return p
 
 
+def half(x):
+    return x.astype(np.float16).astype(np.float64)
+
+
 def rounded(w, bits=3):
+    """Codes, and a scale for each output."""
     hi = 2 ** (bits - 1) - 1
-    s = (np.abs(w).reshape(len(w), -1).max(1) / hi).reshape((-1,) + (1,) * (w.ndim - 1))
-    return np.clip(np.round(w / s), -hi - 1, hi) * s
+    s = half(np.abs(w).reshape(len(w), -1).max(1) / hi)
+    return np.clip(np.round(w / over(s, w)), -hi - 1, hi), s
+
+
+def over(s, w):
+    return s.reshape((-1,) + (1,) * (w.ndim - 1))
 
 
 def corrected(p, x, variance):
     """Layer after layer: moments of its outputs' channels become those of the f32 network."""
-    q = {k: rounded(v) if k.endswith(".w") else v.copy() for k, v in p.items()}
+    codes = {k: rounded(v) for k, v in p.items() if k.endswith(".w")}
+    q = {k: codes[k][0] * over(codes[k][1], v) if k in codes else half(v) for k, v in p.items()}
     want, now, factors = values(p, x), x, {}
     for name in LAYERS:
+        c, s = codes[name + ".w"]
         axes = (0,) if name == "last" else (0, 2, 3)
         have = layer(name, q, now)
         f = np.ones(len(q[name + ".b"]))
         if variance:
             f = want[name].std(axes) / have.std(axes)
-            f = np.where((f > 0.25) & (f < 4), f, 1)
-        q[name + ".b"] = (q[name + ".b"] - have.mean(axes)) * f + want[name].mean(axes)
-        q[name + ".w"] *= f.reshape((-1,) + (1,) * (q[name + ".w"].ndim - 1))
+            f = half(np.where((f > 0.25) & (f < 4), f, 1) * s) / s
+        q[name + ".b"] = half((q[name + ".b"] - have.mean(axes)) * f + want[name].mean(axes))
+        q[name + ".w"] = c * over(half(f * s), c)
         factors[name] = f
         now = layer(name, q, now)
     return q, factors

@@ -1,38 +1,9 @@
 /* The .espl container: what is written comes back, and what was damaged is refused in a sentence. */
 #define _GNU_SOURCE
-#include "graph_oracle.h"
+#include "real_models.h"
+#include "container_rig.h"
 
 #include <sys/stat.h>
-#include <unistd.h>
-
-#include "espalier/model.h"
-#include "real_models.h"
-#include "runtime/container.h"
-
-static char path[128];
-
-static void put_file(const void *data, size_t n) {
-    (void)unlink(path); /* a file that is cut off and written again is flushed by some file systems */
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(n ? fwrite(data, 1, n, f) : 0, n);
-    assert_int_equal(fclose(f), 0);
-}
-
-static espl__buffer bytes_of_graph(espl_context *ctx, const espl_graph *g) {
-    espl__buffer b;
-    espl_diag diag = {0};
-    if (espl__model_bytes(ctx, g, &b, &diag) != ESPL_OK) fail_msg("%s", diag.message);
-    return b;
-}
-
-static espl_graph *read_back(espl_context *ctx, const espl__buffer *b) {
-    espl_graph *g = NULL;
-    espl_diag diag = {0};
-    put_file(b->data, b->length);
-    if (espl_model_read(ctx, path, &g, &diag) != ESPL_OK) fail_msg("%s", diag.message);
-    return g;
-}
 
 /* --- round trips -------------------------------------------------------------------------------------- */
 
@@ -471,35 +442,6 @@ static void weights_of_16_bits_come_back(void **state) {
     espl_context_destroy(&ctx);
 }
 
-/* f32 constants of at most 256 distinct elements take a byte for each, to the bit: -0 and 0 are two elements. */
-static void repeated_numbers_come_back(void **state) {
-    enum { COUNT = 2000 };
-    (void)state;
-    espl_context *ctx = new_context(1);
-    for (int distinct = 1; distinct <= 300; distinct += distinct < 254 ? 23 : 1) {
-        rig r;
-        rig_begin(&r, ctx, (uint64_t)distinct);
-        espl__value *x = input_of(&r, "x", ESPL_F32, SHAPE(1, COUNT));
-        float numbers[COUNT];
-        for (int i = 0; i < COUNT; i++) numbers[i] = 0.1f * (float)(i % distinct);
-        numbers[1] = -0.0f;
-        espl__value *c = constant_of(&r, ESPL_F32, SHAPE(1, COUNT), numbers);
-        IO(&r, x, APPLY(&r, "Add", x, c));
-        espl__buffer b = bytes_of_graph(ctx, r.g);
-        espl_graph *back = read_back(ctx, &b);
-        assert_memory_equal(back->nodes[0]->inputs[1]->constant->data, numbers, sizeof numbers);
-        int table = 4 * (distinct + 1);
-        if (distinct < CONTAINER_MAX_TABLE)
-            assert_in_range(b.length, COUNT + table, COUNT + table + 100);
-        else
-            assert_in_range(b.length, 4 * COUNT, 4 * COUNT + 100);
-        espl__buffer_free(&b);
-        espl_graph_destroy(&back);
-        espl_graph_destroy(&r.g);
-    }
-    espl_context_destroy(&ctx);
-}
-
 /* Input shapes keep their unknown dimensions and unknown ranks. */
 static void unknown_shapes_come_back(void **state) {
     (void)state;
@@ -553,18 +495,6 @@ typedef struct outcomes {
     int opened, created, ran, refused;
 } outcomes;
 
-static espl_context *frugal_context(void) {
-    espl_context *ctx = NULL;
-    espl_config config = {.threads = 1, .max_alloc = 64 << 20};
-    assert_int_equal(espl_context_create(&config, &ctx, NULL), ESPL_OK);
-    return ctx;
-}
-
-static void refused_well(espl_status status, const espl_diag *diag, const char *what) {
-    if (espl_status_exit_code(status) != 2 || !diag->message[0] || strchr(diag->message, '\n') || diag->status != status)
-        fail_msg("%s: status %s: '%s'", what, espl_status_name(status), diag->message);
-}
-
 /* Reads the file, and if it still is a model, plans it and runs it. */
 static void try_file(espl_context *ctx, outcomes *o) {
     espl_graph *g = NULL;
@@ -600,14 +530,6 @@ static void try_file(espl_context *ctx, outcomes *o) {
     espl_graph_destroy(&g);
 }
 
-/* A file with the header that belongs to its contents. */
-static void seal(uint8_t *data, size_t n) {
-    uint64_t length = n - CONTAINER_HEADER;
-    uint32_t crc = espl__container_crc(data + CONTAINER_HEADER, length);
-    memcpy(data + 8, &crc, 4);
-    memcpy(data + 12, &length, 8);
-}
-
 /* Every fourth a sparse one of each pattern and format in turn. */
 static void graph_to_damage(random_graph *x, espl_context *ctx, uint64_t seed, int nodes) {
     const uint64_t k = seed / 4;
@@ -634,22 +556,6 @@ static espl__buffer sparse_file(espl_context *ctx, const char *pattern, int64_t 
     for (*at = CONTAINER_HEADER; memcmp(b.data + *at, axes, 3) != 0; ++*at) assert_true(*at + 3 < b.length);
     espl_graph_destroy(&r.g);
     return b;
-}
-
-/* Bytes from `at` on become others, the checksum is made to fit, and the reader says why not. */
-static void expect_sentence(espl_context *ctx, const espl__buffer *b, size_t at, const void *bytes, size_t n, const char *sentence) {
-    espl_graph *g = NULL;
-    espl_diag diag = {0};
-    uint8_t *copy = malloc(b->length);
-    memcpy(copy, b->data, b->length);
-    memcpy(copy + at, bytes, n);
-    seal(copy, b->length);
-    put_file(copy, b->length);
-    free(copy);
-    espl_status status = espl_model_read(ctx, path, &g, &diag);
-    if (status == ESPL_OK) fail_msg("accepted instead of '%s'", sentence);
-    refused_well(status, &diag, "read");
-    if (!strstr(diag.message, sentence) || !strstr(diag.message, path)) fail_msg("'%s' instead of '%s'", diag.message, sentence);
 }
 
 static void hostile_layouts_are_refused(void **state) {
@@ -828,18 +734,6 @@ static void forged_files_do_no_harm(void **state) {
     espl_context_destroy(&ctx);
 }
 
-static int setup(void **state) {
-    (void)state;
-    snprintf(path, sizeof path, "/tmp/espl_test_container_%ld.espl", (long)getpid());
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    unlink(path);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_graphs_come_back),
@@ -851,7 +745,6 @@ int main(void) {
         cmocka_unit_test(sparse_weights_take_few_bytes),
         cmocka_unit_test(untrue_hints_do_no_harm),
         cmocka_unit_test(weights_of_16_bits_come_back),
-        cmocka_unit_test(repeated_numbers_come_back),
         cmocka_unit_test(unknown_shapes_come_back),
         cmocka_unit_test(checksums_are_crc32),
         cmocka_unit_test(hostile_layouts_are_refused),

@@ -311,7 +311,9 @@ static void method_fit_MAX(void **state) {
     weighed e = open_weights();
     ((float *)e.w.data)[3] = 40; /* an outlier sets the scale */
     espl__value *v = quantize(&e, &e.w, &(espl__weight_plan){.format = ESPL_FORMAT_S4, .axis = 0});
-    assert_true(v->quant.scale[0] == 40.0f / 7);
+    assert_true(v->quant.scale[0] == 5.71484375f); /* the f16 nearest 40 / 7 */
+    v = quantize(&e, &e.w, &(espl__weight_plan){.format = ESPL_FORMAT_S5, .axis = 0});
+    assert_true(v->quant.scale[0] == 40.0f / 15);
     close_weights(&e);
 }
 
@@ -432,6 +434,37 @@ static void extreme_weights(void **state) {
 ESPL_FORMAT_LIST(X)
 #undef X
 
+/* Scales of 4 bits and fewer are f16 where that has all its bits, those of others f32; a bias beside them goes along. */
+static void scales_of_few_bits_are_halves(void **state) {
+    static const float bias[] = {0.1f, -3.14159f, 1e-6f, 60000};
+    static const float halves[] = {0.0999755859375f, -3.140625f, 17 * 0x1p-24f, 60000};
+    (void)state;
+    weighed e = open_weights();
+    float *w = e.w.data, most[8] = {0}, b[4];
+    for (int64_t i = 0; i < 8 * 37; i++) most[i / 37] = fmaxf(most[i / 37], fabsf(w[i]));
+    for (int bits = 2; bits <= 6; bits++)
+        for (int shift = -30; shift <= 30; shift += 30) {
+            const espl_format f = (espl_format)(ESPL_FORMAT_S2 + bits - 2);
+            espl_tensor moved = fixture(e.ctx, "weights");
+            for (int64_t i = 0; i < 8 * 37; i++) ((float *)moved.data)[i] = ldexpf(w[i], shift);
+            espl__value *v = quantize(&e, &moved, &(espl__weight_plan){.format = f, .axis = 0});
+            const bool rounded = bits <= 4 && shift == 0;
+            for (int64_t r = 0; r < 8; r++) {
+                const float scale = ldexpf(most[r], shift) / (float)((1 << (bits - 1)) - 1);
+                assert_true(fabsf(v->quant.scale[r] - scale) <= (rounded ? 0x1p-11f * scale : 0));
+                if (rounded) assert_true(espl__are_halves(&v->quant.scale[r], 1));
+            }
+            memcpy(b, bias, sizeof b);
+            espl__weight_bias(&v->quant, b, 4);
+            assert_memory_equal(b, rounded ? halves : bias, sizeof b);
+            b[3] = 65505; /* is no number of f16: nor are the others */
+            espl__weight_bias(&v->quant, b, 4);
+            assert_true(b[3] == 65505);
+            espl_tensor_free(e.ctx, &moved);
+        }
+    close_weights(&e);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define X(NAME, name, kind, bits, sign, text) cmocka_unit_test(method_format_##NAME),
@@ -450,6 +483,7 @@ int main(void) {
                         ESPL__ROUND_LIST(X)
 #undef X
 
+                            cmocka_unit_test(scales_of_few_bits_are_halves),
                             cmocka_unit_test(extreme_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
 #include "compress/quant/accumulator.h"
+#include "compress/quant/weights.h"
 #include "passes/passes.h"
 #include "runtime/lower.h"
 
@@ -145,6 +146,7 @@ static bool shrink_rows(const sums *s, const float *weights, int64_t first, int6
         }
         if (fits) return true;
         *scale *= power ? 2 : (float)fmax(most / limit * 0.98, 1.015625);
+        *scale = espl__weight_scale(&s->w->quant, *scale);
         for (int64_t r = first; r < last; r++) round_row(s, weights, r, *scale);
     }
     return false;

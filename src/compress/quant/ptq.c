@@ -374,13 +374,34 @@ static bool plain_constant(const espl__value *v) {
     return is_f32(v) && v->constant && !espl__is_quantized(v);
 }
 
+/* A bias that stays f32 beside these weights. */
+static bool round_bias(espl_graph *g, espl__value **bias, const espl__quant *weights) {
+    if (!plain_constant(*bias)) return true;
+    espl_tensor *t = espl__graph_tensor(g, ESPL_F32, &(*bias)->shape, (*bias)->constant->data);
+    if (!t) return false;
+    espl__weight_bias(weights, t->data, espl_shape_count(&t->shape));
+    espl__value *v = espl__graph_constant(g, NULL, t);
+    if (v) *bias = v;
+    return v != NULL;
+}
+
+static bool round_biases(espl_graph *g, espl__node *n, const espl__quant *weights) {
+    espl__node *add = espl__plan_bias_add(g, n);
+    for (int k = 0; k < n->input_count && k < 32; k++)
+        if (n->op->bias_inputs >> k & 1 && !round_bias(g, &n->inputs[k], weights)) return false;
+    return !add || round_bias(g, &add->inputs[add->inputs[0] == n->outputs[0] ? 1 : 0], weights);
+}
+
 static bool quantize_layer(ptq *p, espl__node *n) {
     const decision *d = &p->decisions[n->id];
+    const espl__quant *weights = NULL;
     for (int k = 0; k < n->input_count && k < 32; k++) {
         if (!(n->op->weight_inputs >> k & 1) || !plain_constant(n->inputs[k])) continue;
         if (!quantize_weights(p->g, n, k, d, n->op->weight_axis ? n->op->weight_axis(n, k) : -1)) return false;
+        weights = &n->inputs[k]->quant;
     }
-    return kind_of(p, n) != WORK_LAYER || !espl__is_quantized(n->inputs[1]) || quantize_bias(p->g, n);
+    if (kind_of(p, n) == WORK_LAYER && espl__is_quantized(n->inputs[1]) && !quantize_bias(p->g, n)) return false;
+    return !weights || round_biases(p->g, n, weights);
 }
 
 static bool quantize_operands(ptq *p, espl__node *n) {

@@ -179,11 +179,29 @@ static bool sort(espl_graph *g, const espl_tensor *w, const espl__quant *q, sort
 
 /* --- grids and codes --------------------------------------------------------------------------------- */
 
-/* Scales of groups are stored as f16, and so are their values. */
-static float stored_scale(const espl__quant *q, float scale) {
-    if (q->group == 0) return scale;
+/* Beside few bits a scale of 32 would be much of the file: it is rounded to f16 before codes are chosen. */
+static bool narrow(espl_format format) {
+    return !espl__format_is_float(format) && espl_format_bits(format) <= 4;
+}
+
+/* Those that f16 has with all its bits. */
+static bool normal_half(float x) {
+    return x >= 0x1p-14f && x <= 65504;
+}
+
+float espl__weight_scale(const espl__quant *q, float scale) {
     const float half = espl__half_to_float(espl__half_from_float(scale));
-    return half > 0 && isfinite(half) ? half : half > 0 ? 65504 : 0x1p-24f;
+    if (q->group == 0) return narrow(q->format) && normal_half(scale) ? half : scale;
+    return half > 0 && isfinite(half) ? half : half > 0 ? 65504 : 0x1p-24f; /* kernels read f16 */
+}
+
+/* What f16 loses of a bias is at most 2^-11 of it, or of the scale: beyond the normal numbers it is at most
+ * 2^-25, and scales that are normal are not below 2^-14. */
+void espl__weight_bias(const espl__quant *weights, float *bias, int64_t count) {
+    bool good = narrow(weights->format);
+    for (int64_t i = 0; good && i < weights->count; i++) good = normal_half(weights->scale[i]);
+    for (int64_t i = 0; good && i < count; i++) good = fabsf(bias[i]) <= 65504;
+    for (int64_t i = 0; good && i < count; i++) bias[i] = espl__half_to_float(espl__half_from_float(bias[i]));
 }
 
 bool espl__weight_grid(espl_graph *g, const espl_tensor *w, const espl__weight_plan *p, espl__quant *out) {
@@ -209,7 +227,7 @@ bool espl__weight_grid(espl_graph *g, const espl_tensor *w, const espl__weight_p
     const bool good = sort(g, w, out, &s);
     for (int64_t c = 0; good && c < out->count; c++) {
         set one = {s.x + s.start[c], s.start[c + 1] - s.start[c]};
-        out->scale[c] = stored_scale(out, fit(p, &one, out->offset ? &out->offset[c] : NULL));
+        out->scale[c] = espl__weight_scale(out, fit(p, &one, out->offset ? &out->offset[c] : NULL));
     }
     sorted_free(&s);
     return good;

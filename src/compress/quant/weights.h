@@ -67,6 +67,12 @@ bool espl__weight_grid(espl_graph *g, const espl_tensor *w, const espl__weight_p
 /* The codes on that grid, as an arena tensor of espl__format_dtype. NULL without memory. */
 espl_tensor *espl__weight_codes(espl_graph *g, const espl_tensor *w, const espl__quant *grid,
                                 const espl__weight_plan *plan);
+/* The scale that is stored for this one: of groups, and of formats of at most 4 bits, the nearest of f16.
+ * Beyond the normal numbers of f16 groups take its nearest too, others keep f32. Whoever changes a scale asks
+ * anew. */
+float espl__weight_scale(const espl__quant *grid, float scale);
+/* Rounds the f32 bias of a layer whose weights have such scales to f16. */
+void espl__weight_bias(const espl__quant *weights, float *bias, int64_t count);
 /* Makes a constant of codes and grid that stands where `old` stood. NULL without memory. */
 espl__value *espl__weight_constant(espl_graph *g, const espl__value *old, espl_tensor *codes,
                                    const espl__quant *grid);

@@ -18,6 +18,7 @@
  * Layers are done in topological order, each on what the corrected ones before it give. */
 #include <math.h>
 
+#include "compress/quant/weights.h"
 #include "compress/repair/linear.h"
 
 typedef struct correction {
@@ -49,6 +50,12 @@ static espl_status reference_channels(const espl__repair_task *t, const espl__li
     return status;
 }
 
+/* The factor that weights of output c take for this one: their scale must be one that can be stored. */
+static float storable(const espl__linear *l, int64_t c, float factor) {
+    const espl__quant *q = &l->w->quant;
+    return espl__is_quantized(l->w) ? espl__weight_scale(q, q->scale[c] * factor) / q->scale[c] : factor;
+}
+
 /* Whether the weights of each output can take a factor of their own. */
 static bool scales_apart(const espl__linear *l) {
     const espl__quant *q = &l->w->quant;
@@ -60,7 +67,7 @@ static bool multiply_weights(espl_graph *g, espl__linear *l, const float *factor
     if (espl__is_quantized(l->w)) {
         espl__quant *q = &l->w->quant;
         for (int64_t c = 0; c < l->outputs; c++) {
-            q->scale[c] *= factor[c];
+            q->scale[c] = espl__weight_scale(q, q->scale[c] * factor[c]);
             if (q->offset) q->offset[c] *= factor[c];
         }
         return true;
@@ -86,7 +93,7 @@ static bool correct(const correction *k, espl__linear *l, const espl__channels *
     double moved = 0;
     for (int64_t c = 0; c < l->outputs; c++) {
         double wanted = espl__channel_mean(want, c), mean = espl__channel_mean(have, c);
-        factor[c] = scale ? deviation_ratio(want, have, c) : 1;
+        factor[c] = scale ? storable(l, c, deviation_ratio(want, have, c)) : 1;
         double b = (bias[c] - mean) * factor[c] + wanted;
         if (!isfinite((float)b)) {
             factor[c] = 1;

@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#include "compress/quant/weights.h"
 #include "passes/passes.h"
 #include "runtime/lower.h"
 
@@ -120,10 +121,11 @@ bool espl__linear_set_bias(espl_graph *g, espl__linear *l, const float *bias) {
     espl__value **place = bias_place(l);
     espl_shape shape = *place ? (*place)->shape : (espl_shape){1, {l->outputs}};
     espl_tensor *t = espl__graph_tensor(g, ESPL_F32, &shape, bias);
-    espl__value *v = t ? espl__graph_constant(g, NULL, t) : NULL;
-    if (!v) return false;
     bool codes =
         inside && shape.rank == 1 && (*place ? (*place)->quant.format == ESPL_FORMAT_S32 : integer_sides(l));
+    if (t && !codes) espl__weight_bias(&l->w->quant, t->data, espl_shape_count(&shape));
+    espl__value *v = t ? espl__graph_constant(g, NULL, t) : NULL;
+    if (!v) return false;
     if (codes && !round_bias(g, v, &l->x->quant, &l->w->quant, bias)) return false;
     v->dtype = ESPL_F32;
     *place = v;
