@@ -19,11 +19,17 @@ typedef struct espl_scores {
     double loss;       /* mean cross-entropy; outputs that are no probabilities go through softmax first */
     bool has_mse;      /* the first output has the first input's shape (autoencoders) */
     double mse;        /* mean squared difference of output and input */
+    /* The data set is a text: every token but the first is a label, top1, top5 and loss are means over these. */
+    bool has_perplexity;
+    double perplexity; /* exp(loss) */
+    int64_t tokens;    /* labels */
 } espl_scores;
 
 /* Runs samples `first`, `first + step`, ... of the data set (count of them; -1: as many as there are) through the session
  * (batch 1). `classes` may be NULL or receive the index of the largest first output per sample, `outputs` NULL or the
- * first output of every sample. Without a data set (NULL) `count` inputs are drawn: standard normal, what is no f32 0. */
+ * first output of every sample. A text goes through the session `sequence` tokens at a time, the last run filled up and
+ * what is filled in not scored (its class is that of its last token); inputs X that have an output X.next are states, zeros at first and carried from run to
+ * run. Without a data set (NULL) `count` inputs are drawn: standard normal, what is no f32 0. */
 typedef struct espl_evaluation {
     int64_t first, step, count;
     int64_t hold_out; /* > 0: samples whose index is a multiple of it are left out (step must be 1) */

@@ -1,74 +1,16 @@
 #include "espalier/evaluate.h"
+#include "base/pool.h"
 #include "compress/compress.h"
+#include "compress/feed.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 
-typedef struct run_buffers {
-    espl_tensor *inputs, *outputs;
-    int *source; /* array of the data set that feeds each input */
-} run_buffers;
-
-static void free_buffers(espl_context *ctx, const espl_session *s, run_buffers *b) {
-    for (int i = 0; b->inputs && i < espl_session_input_count(s); i++) espl_tensor_free(ctx, &b->inputs[i]);
-    for (int i = 0; b->outputs && i < espl_session_output_count(s); i++)
-        espl_tensor_free(ctx, &b->outputs[i]);
-    espl__free(ctx, b->inputs);
-    espl__free(ctx, b->outputs);
-    espl__free(ctx, b->source);
-}
-
-static espl_status make_buffers(espl_context *ctx, const espl_session *s, run_buffers *b, espl_diag *diag) {
-    espl_status status = ESPL_OK;
-    int in = espl_session_input_count(s), out = espl_session_output_count(s);
-    *b = (run_buffers){espl__calloc(ctx, (uint64_t)in + 1, sizeof *b->inputs),
-                       espl__calloc(ctx, (uint64_t)out + 1, sizeof *b->outputs),
-                       espl__calloc(ctx, (uint64_t)in + 1, sizeof *b->source)};
-    if (!b->inputs || !b->outputs || !b->source) return espl__nomem(diag, sizeof *b->inputs);
-    for (int i = 0; i < in; i++) {
-        const espl_tensor *t = espl_session_input_info(s, i);
-        ESPL_TRY(espl_tensor_alloc(ctx, t->dtype, &t->shape, &b->inputs[i], diag));
-        memset(b->inputs[i].data, 0, espl__tensor_bytes(&b->inputs[i]));
-    }
-    for (int i = 0; i < out; i++) {
-        const espl_tensor *t = espl_session_output_info(s, i);
-        ESPL_TRY(espl_tensor_alloc(ctx, t->dtype, &t->shape, &b->outputs[i], diag));
-    }
-done:
-    return status;
-}
-
-/* Pairs the data set's arrays with the network's inputs: by name, else in order; elements must match. */
-static espl_status match_inputs(const espl_session *s, const espl_dataset *data, run_buffers *b,
-                                espl_diag *diag) {
-    char want[128], have[128];
-    int arrays = espl_dataset_inputs(data);
-    for (int i = 0; i < espl_session_input_count(s); i++) {
-        b->source[i] = i < arrays ? i : -1;
-        for (int j = 0; j < arrays; j++)
-            if (strcmp(espl_dataset_input_name(data, j), espl_session_input_name(s, i)) == 0)
-                b->source[i] = j;
-        if (b->source[i] < 0)
-            return espl__fail(diag, ESPL_SHAPE,
-                              "the network has %d inputs, the data set (%s) %d arrays; none feeds '%s'",
-                              espl_session_input_count(s), espl_dataset_describe(data), arrays,
-                              espl_session_input_name(s, i));
-        espl_shape sample = espl_dataset_shape(data, b->source[i]);
-        if (b->inputs[i].dtype != ESPL_F32 ||
-            espl_shape_count(&sample) != espl_shape_count(&b->inputs[i].shape))
-            return espl__fail(diag, ESPL_SHAPE, "input '%s' wants %s %s, a sample of the data set (%s) is %s",
-                              espl_session_input_name(s, i), espl_dtype_name(b->inputs[i].dtype),
-                              espl_shape_text(&b->inputs[i].shape, want, sizeof want),
-                              espl_dataset_describe(data), espl_shape_text(&sample, have, sizeof have));
-    }
-    return ESPL_OK;
-}
-
 typedef struct tally {
     int64_t top1, top5;
     double loss, squares;
-    int64_t elements;
+    int64_t labels;
 } tally;
 
 static int64_t largest(const float *x, int64_t n) {
@@ -81,13 +23,11 @@ static int64_t largest(const float *x, int64_t n) {
 /* Cross-entropy of the label. Outputs that already sum to 1 are probabilities, others are logits. */
 static double cross_entropy(const float *x, int64_t n, int64_t label) {
     double sum = 0, total = 0, highest = x[largest(x, n)];
-    bool positive = true;
-    for (int64_t i = 0; i < n; i++) {
-        positive &= x[i] >= 0;
-        total += x[i];
-        sum += exp(x[i] - highest);
-    }
-    if (positive && fabs(total - 1) < 1e-3) return -log(fmax(x[label], 1e-12));
+    float lowest = x[0];
+    for (int64_t i = 1; i < n; i++) lowest = x[i] < lowest ? x[i] : lowest;
+    for (int64_t i = 0; lowest >= 0 && i < n; i++) total += x[i];
+    if (lowest >= 0 && fabs(total - 1) < 1e-3) return -log(fmax(x[label], 1e-12));
+    for (int64_t i = 0; i < n; i++) sum += exp(x[i] - highest);
     return log(sum) + highest - x[label];
 }
 
@@ -104,64 +44,135 @@ static void score(const float *x, int64_t n, int64_t label, tally *t) {
     t->loss += cross_entropy(x, n, label);
 }
 
-/* Inputs for want of data: like normalised data, standard normal; what is no f32 stays 0. The index decides.
- */
-static void draw_inputs(const espl_session *s, run_buffers *b, int64_t index) {
-    for (int i = 0; i < espl_session_input_count(s); i++) {
-        espl__rng rng = espl__rng_seed((uint64_t)index, (uint64_t)i);
-        int64_t n = espl_shape_count(&b->inputs[i].shape);
-        if (b->inputs[i].dtype == ESPL_F32)
-            for (int64_t k = 0; k < n; k++) ((float *)b->inputs[i].data)[k] = espl__rng_normal(&rng);
+/* --- texts ------------------------------------------------------------------------------------------ */
+
+/* The places of one run, scored on all threads: the scores of place i by one of them, their sum in order. */
+typedef struct places {
+    const float *scores;    /* [count][vocabulary] */
+    const int32_t *targets; /* [count] */
+    int64_t vocabulary;
+    tally *tallies; /* [count] */
+} places;
+
+static void score_places(void *arg, int64_t begin, int64_t end, int thread) {
+    const places *p = arg;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++) {
+        p->tallies[i] = (tally){0};
+        score(p->scores + i * p->vocabulary, p->vocabulary, p->targets[i], &p->tallies[i]);
     }
 }
 
-static espl_status fetch_inputs(const espl_session *s, espl_dataset *data, run_buffers *b, int64_t index,
+/* Run `index` of a text: every token is a label. */
+static void score_text(const espl__feed *f, int64_t index, tally *scratch, tally *t) {
+    int64_t count;
+    places p = {.scores = f->outputs[0].data, .tallies = scratch};
+    p.targets = espl__feed_targets(f, index, &count);
+    p.vocabulary = espl_shape_count(&f->outputs[0].shape) / f->sequence;
+    espl__parallel_for(espl__context_pool(f->ctx), count, score_places, &p);
+    for (int64_t i = 0; i < count; i++) {
+        t->top1 += scratch[i].top1;
+        t->top5 += scratch[i].top5;
+        t->loss += scratch[i].loss;
+    }
+    t->labels += count;
+}
+
+/* --- samples ---------------------------------------------------------------------------------------- */
+
+/* What is compared with what: decided by the first output and the data. */
+typedef struct comparison {
+    espl__feed feed;
+    tally sum;
+    tally *scratch; /* of a text: one for each place */
+    int64_t size;   /* elements of the first output */
+    bool real, labels, mse;
+} comparison;
+
+static espl_status compare_open(comparison *c, espl_context *ctx, espl_session *session, espl_dataset *data,
                                 espl_diag *diag) {
     espl_status status = ESPL_OK;
-    if (!data) draw_inputs(s, b, index);
-    for (int k = 0; data && k < espl_session_input_count(s) && status == ESPL_OK; k++)
-        status = espl_dataset_read(data, b->source[k], index, b->inputs[k].data, diag);
+    *c = (comparison){0};
+    ESPL_TRY(espl__feed_open(ctx, session, data, &c->feed, diag));
+    const espl_tensor *out = &c->feed.outputs[0], *in = &c->feed.inputs[0];
+    c->size = espl_shape_count(&out->shape);
+    c->real = out->dtype == ESPL_F32 && c->size > 0;
+    c->mse = c->real && in->dtype == ESPL_F32 && espl_shape_equal(&in->shape, &out->shape);
+    c->labels = c->real && data && (c->feed.tokens || (espl_dataset_has_labels(data) && !c->mse));
+    if (c->feed.tokens) {
+        c->scratch = espl__calloc(ctx, (uint64_t)c->feed.sequence, sizeof *c->scratch);
+        if (!c->scratch) status = espl__nomem(diag, (uint64_t)c->feed.sequence * sizeof *c->scratch);
+    }
+done:
     return status;
+}
+
+static void compare_close(comparison *c) {
+    if (!c->feed.ctx) return;
+    espl__free(c->feed.ctx, c->scratch);
+    espl__feed_close(&c->feed);
+}
+
+static espl_status compare(comparison *c, int64_t index, espl_diag *diag) {
+    espl_status status = ESPL_OK;
+    ESPL_TRY(espl__feed_run(&c->feed, index, diag));
+    const float *x = c->feed.outputs[0].data, *in = c->feed.inputs[0].data;
+    if (c->feed.tokens) {
+        score_text(&c->feed, index, c->scratch, &c->sum);
+    } else if (c->labels) {
+        int64_t label;
+        ESPL_TRY(espl_dataset_label(c->feed.data, index, &label, diag));
+        score(x, c->size, label, &c->sum);
+        c->sum.labels++;
+    }
+    for (int64_t k = 0; c->mse && k < c->size; k++) {
+        double d = (double)x[k] - in[k];
+        c->sum.squares += d * d;
+    }
+done:
+    return status;
+}
+
+static void conclude(const comparison *c, espl_scores *scores) {
+    const tally *t = &c->sum;
+    double labels = (double)ESPL_MAX(t->labels, 1);
+    scores->has_labels = c->labels;
+    scores->has_mse = c->mse;
+    scores->has_perplexity = c->feed.tokens != NULL;
+    if (scores->samples == 0) return;
+    scores->top1 = (double)t->top1 / labels;
+    scores->top5 = (double)t->top5 / labels;
+    scores->loss = t->loss / labels;
+    scores->mse = t->squares / ((double)scores->samples * (double)c->size);
+    if (!scores->has_perplexity) return;
+    scores->tokens = t->labels;
+    scores->perplexity = exp(scores->loss);
 }
 
 espl_status espl_evaluate(espl_context *ctx, espl_session *session, espl_dataset *data,
                           const espl_evaluation *options, espl_scores *scores, espl_diag *diag) {
     espl_status status = ESPL_OK;
     espl_evaluation o = options ? *options : (espl_evaluation){.step = 1, .count = -1};
-    run_buffers b;
-    tally t = {0};
+    comparison c = {0};
     if (o.step == 0) o.step = 1;
     if (o.hold_out == 1) return espl__fail(diag, ESPL_INVALID, "holding out every sample leaves none");
     if (!data && o.count < 0)
         return espl__fail(diag, ESPL_INVALID, "without data a number of samples must be given");
-    int64_t all = data ? espl_dataset_count(data) : o.first + o.count * o.step,
+    *scores = (espl_scores){0};
+    ESPL_TRY(compare_open(&c, ctx, session, data, diag));
+    int64_t all = data ? espl__feed_count(&c.feed) : o.first + o.count * o.step,
             available = (all - o.first + o.step - 1) / o.step;
     if (o.hold_out > 0) available = all - (all + o.hold_out - 1) / o.hold_out;
     int64_t count = o.count < 0 ? available : ESPL_MIN(o.count, available);
-    *scores = (espl_scores){0};
-    ESPL_TRY(make_buffers(ctx, session, &b, diag));
-    if (data) ESPL_TRY(match_inputs(session, data, &b, diag));
-    const espl_tensor *out = &b.outputs[0], *in = &b.inputs[0];
-    int64_t n = espl_shape_count(&out->shape);
-    bool real = out->dtype == ESPL_F32 && n > 0;
-    scores->has_mse = real && in->dtype == ESPL_F32 && espl_shape_equal(&in->shape, &out->shape);
-    scores->has_labels = real && data && espl_dataset_has_labels(data) && !scores->has_mse;
     for (int64_t i = 0; i < count; i++) {
-        int64_t index = o.first + i * o.step, label = -1;
+        int64_t index = o.first + i * o.step;
         if (o.hold_out > 0) index = i / (o.hold_out - 1) * o.hold_out + 1 + i % (o.hold_out - 1);
-        ESPL_TRY(fetch_inputs(session, data, &b, index, diag));
-        ESPL_TRY(espl_session_run(session, b.inputs, b.outputs, diag));
-        const float *x = out->data;
-        if (scores->has_labels) {
-            ESPL_TRY(espl_dataset_label(data, index, &label, diag));
-            score(x, n, label, &t);
-        }
-        for (int64_t k = 0; scores->has_mse && k < n; k++) {
-            double d = (double)x[k] - ((const float *)in->data)[k];
-            t.squares += d * d;
-        }
-        if (real && o.classes) o.classes[i] = (int32_t)largest(x, n);
-        if (real && o.outputs) memcpy(o.outputs + i * n, x, sizeof(float) * (size_t)n);
+        ESPL_TRY(compare(&c, index, diag));
+        const float *x = c.feed.outputs[0].data;
+        int64_t in_run = ESPL_MAX(c.feed.sequence, 1), scores_of_one = c.size / in_run;
+        if (c.real && o.classes)
+            o.classes[i] = (int32_t)largest(x + (in_run - 1) * scores_of_one, scores_of_one);
+        if (c.real && o.outputs) memcpy(o.outputs + i * c.size, x, sizeof(float) * (size_t)c.size);
         scores->samples++;
         if (o.progress && !o.progress(o.user, "samples", i + 1, count)) {
             status = espl__fail(diag, ESPL_CANCELLED, "cancelled after %" PRId64 " of %" PRId64 " samples",
@@ -169,30 +180,24 @@ espl_status espl_evaluate(espl_context *ctx, espl_session *session, espl_dataset
             goto done;
         }
     }
-    if (scores->samples == 0) goto done;
-    scores->top1 = (double)t.top1 / (double)scores->samples;
-    scores->top5 = (double)t.top5 / (double)scores->samples;
-    scores->loss = t.loss / (double)scores->samples;
-    scores->mse = t.squares / ((double)scores->samples * (double)n);
+    conclude(&c, scores);
 done:
-    free_buffers(ctx, session, &b);
+    compare_close(&c);
     return status;
 }
 
 espl_status espl__each_sample(espl_context *ctx, espl_session *session, espl_dataset *data, int64_t step,
                               int64_t count, espl__sample_fn fn, void *user, espl_diag *diag) {
     espl_status status = ESPL_OK;
-    run_buffers b;
-    if (data) count = ESPL_MIN(count, (espl_dataset_count(data) + step - 1) / step);
-    ESPL_TRY(make_buffers(ctx, session, &b, diag));
-    if (data) ESPL_TRY(match_inputs(session, data, &b, diag));
+    espl__feed f;
+    ESPL_TRY(espl__feed_open(ctx, session, data, &f, diag));
+    if (data) count = ESPL_MIN(count, (espl__feed_count(&f) + step - 1) / step);
     for (int64_t i = 0; i < count; i++) {
-        ESPL_TRY(fetch_inputs(session, data, &b, i * step, diag));
-        ESPL_TRY(espl_session_run(session, b.inputs, b.outputs, diag));
-        ESPL_TRY(fn(user, i, b.inputs, b.outputs, diag));
+        ESPL_TRY(espl__feed_run(&f, i * step, diag));
+        ESPL_TRY(fn(user, i, f.inputs, f.outputs, diag));
     }
 done:
-    free_buffers(ctx, session, &b);
+    espl__feed_close(&f);
     return status;
 }
 
@@ -203,7 +208,7 @@ static int ascending(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static void fill_inputs(const espl_session *s, run_buffers *b) {
+static void fill_inputs(const espl_session *s, espl__feed *b) {
     espl__rng rng = espl__rng_seed(1, 0);
     for (int i = 0; i < espl_session_input_count(s); i++) {
         int64_t n = espl_shape_count(&b->inputs[i].shape);
@@ -216,11 +221,11 @@ espl_status espl_time_session(espl_context *ctx, espl_session *session, int runs
                               espl_timing *timing, espl_diag *diag) {
     enum { MOST = 100000, WARM = 5 };
     espl_status status = ESPL_OK;
-    run_buffers b;
+    espl__feed b;
     double *times = espl__calloc(ctx, MOST, sizeof *times);
     int n = 0;
     if (!times) return espl__nomem(diag, MOST * sizeof *times);
-    ESPL_TRY(make_buffers(ctx, session, &b, diag));
+    ESPL_TRY(espl__feed_open(ctx, session, NULL, &b, diag));
     fill_inputs(session, &b);
     double begin = espl__now();
     for (int i = 0; i < WARM && (i < 1 || espl__now() - begin < seconds); i++)
@@ -235,7 +240,7 @@ espl_status espl_time_session(espl_context *ctx, espl_session *session, int runs
     qsort(times, (size_t)n, sizeof *times, ascending);
     *timing = (espl_timing){times[n / 2], times[0], times[n * 9 / 10], n};
 done:
-    free_buffers(ctx, session, &b);
+    espl__feed_close(&b);
     espl__free(ctx, times);
     return status;
 }

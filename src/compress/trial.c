@@ -45,7 +45,8 @@ espl_status espl__task_reference(task *k, espl_diag *diag) {
     k->classes = espl__calloc(k->ctx, (uint64_t)k->samples + 1, sizeof *k->classes);
     e = evaluation_of(k);
     e.classes = k->classes;
-    if (!espl_dataset_has_labels(k->o->data) && espl_session_output_info(s, 0)->dtype == ESPL_F32)
+    bool labels = espl_dataset_has_labels(k->o->data) || espl_dataset_vocabulary(k->o->data);
+    if (!labels && espl_session_output_info(s, 0)->dtype == ESPL_F32)
         e.outputs = k->outputs =
             espl__calloc(k->ctx, (uint64_t)(k->samples * k->output_size) + 1, sizeof(float));
     if (!k->classes || (e.outputs != k->outputs)) {

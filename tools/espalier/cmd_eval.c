@@ -70,6 +70,7 @@ static json_t *scores_value(cli *c, const espl_dataset *data, const espl_scores 
     put(root, "top1", s->has_labels ? number_value(s->top1) : json_null());
     put(root, "top5", s->has_labels ? number_value(s->top5) : json_null());
     put(root, "loss", s->has_labels ? number_value(s->loss) : json_null());
+    put(root, "perplexity", s->has_perplexity ? number_value(s->perplexity) : json_null());
     put(root, "mse", s->has_mse ? number_value(s->mse) : json_null());
     put(root, "seconds", number_value(seconds));
     return root;
@@ -80,6 +81,7 @@ static void print_scores(const espl_dataset *data, const espl_scores *s, double 
     printf("samples  %" PRId64 " in %.2f s\n", s->samples, seconds);
     if (s->has_labels)
         printf("top1     %.2f %%\ntop5     %.2f %%\nloss     %.4f\n", 100 * s->top1, 100 * s->top5, s->loss);
+    if (s->has_perplexity) printf("perplexity %.2f of %" PRId64 " tokens\n", s->perplexity, s->tokens);
     if (s->has_mse) printf("mse      %.6g\n", s->mse);
     if (!s->has_labels && !s->has_mse)
         printf("the data set has no labels: there is nothing to compare with\n");
@@ -133,9 +135,13 @@ const command command_eval = {
              "the mean cross-entropy of its first output where there are labels, and the mean squared error "
              "where its "
              "output has its input's shape (autoencoders). In JSON, top1 and top5 are fractions.\n\n"
+             "On a text (kind: text) these are means over all tokens but the first, and the perplexity is told. The model "
+             "takes tokens, sequence x 1, and gives scores of every token's successor; an input X with an output X.next is "
+             "a state, which begins as zeros and is carried through the text.\n\n"
              "With --accumulator and --requant the integer layers of a quantized model with constant weights are computed "
              "as on a chip of that arithmetic (docs/methods.md), everything else as always.",
     .example = "espalier eval examples/digits.onnx --data digits\n"
                "espalier eval small/model.espl --data digits --accumulator 16 --overflow saturate\n"
-               "espalier eval model.espl --data examples/data/cifar10-test.yaml --count 100 --json",
+               "espalier eval model.espl --data examples/data/cifar10-test.yaml --count 100 --json\n"
+               "espalier eval lm.onnx --data examples/data/ptb-test.yaml",
 };

@@ -49,9 +49,29 @@ static espl_status bind_one(cli *c, const espl_graph *graph, const char *text, e
     return ESPL_OK;
 }
 
+/* One column of a text: tokens are sequence x batch, or batch x sequence if the first is fixed to 1. */
+static void bind_tokens(const espl_graph *graph, const espl_dataset *data, espl_shape *shapes) {
+    for (int i = 0; i < espl_graph_input_count(graph); i++) {
+        espl_shape own = espl_graph_input_shape(graph, i);
+        espl_dtype type = espl_graph_input_dtype(graph, i);
+        if (shapes[i].rank >= 0 || (type != ESPL_S64 && type != ESPL_S32) || own.rank < 1 || own.rank > 2)
+            continue;
+        int sequence = own.rank == 2 && own.dim[0] == 1;
+        for (int d = 0; d < own.rank; d++)
+            if (own.dim[d] == ESPL_DIM_UNKNOWN)
+                own.dim[d] = d == sequence ? espl_dataset_shape(data, 0).dim[0] : 1;
+        shapes[i] = own;
+    }
+}
+
 /* One sample at a time: a model's shape is the sample's with a 1 before it, where the model leaves it open.
  */
 static void bind_from_data(const espl_graph *graph, const espl_dataset *data, espl_shape *shapes) {
+    int64_t tokens;
+    if (espl_dataset_tokens(data, &tokens)) {
+        bind_tokens(graph, data, shapes);
+        return;
+    }
     for (int i = 0; i < espl_graph_input_count(graph) && i < espl_dataset_inputs(data); i++) {
         espl_shape own = espl_graph_input_shape(graph, i), sample = espl_dataset_shape(data, i);
         if (shapes[i].rank >= 0 || *espl_dataset_input_name(data, i) || own.rank != sample.rank + 1) continue;
