@@ -572,8 +572,11 @@ espl_status espl__engine_plan(espl__engine *e, espl_diag *diag) {
     if (!e->slots || !e->steps || !e->spans) return espl__nomem(diag, 0);
     for (int i = 0; i < e->step_count;
          i++) { /* rows are for reals; on integers operators are what they are */
-        const espl__value *y = g->nodes[i]->outputs[0];
-        e->steps[i].grad = y && espl__engine_is_real(y) ? espl__grad_find(g->nodes[i]->op) : NULL;
+        const espl__node *n = g->nodes[i];
+        int first = 0;
+        while (first < n->output_count - 1 && !n->outputs[first]) first++;
+        bool real = n->outputs[first] && espl__engine_is_real(n->outputs[first]);
+        e->steps[i].grad = real ? espl__grad_find(n->op) : NULL;
     }
     begin_values(e);
     ESPL_TRY(make_params(e, diag));

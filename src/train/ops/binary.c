@@ -1,6 +1,7 @@
 /* Arithmetic with broadcasting. The gradient of an operand is the sum over what it was spread to. */
 #include <math.h>
 
+#include "kernels/kernels.h"
 #include "train/ops/loops.h"
 
 enum { CHUNK = 256 };

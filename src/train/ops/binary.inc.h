@@ -1,7 +1,7 @@
 /* Rows of n elements of two operands, each with step 0 or 1: y = f(x, z), and t = dy times the derivative of
  * f by one of them. */
 
-#include "train/ops/sums.inc.h"
+#include "train/ops/maths.inc.h"
 
 #define ROW_LOOP(expression)                     \
     if (sx && sz)                                \

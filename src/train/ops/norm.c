@@ -3,6 +3,7 @@
  * layer norm each element is a channel. */
 #include <math.h>
 
+#include "kernels/kernels.h"
 #include "train/ops/loops.h"
 
 typedef struct rows {

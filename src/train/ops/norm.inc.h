@@ -1,4 +1,4 @@
-#include "train/ops/sums.inc.h"
+#include "train/ops/maths.inc.h"
 
 /* Scale and bias as rows; those of a layer norm stand there already. */
 static void FN(expand)(const rows *k, int64_t row, const REAL *from, int64_t count, REAL absent, REAL *to) {

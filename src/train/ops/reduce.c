@@ -1,6 +1,7 @@
 /* Reductions over a set of axes. What is reduced to a maximum shares its gradient among equals. */
 #include <math.h>
 
+#include "kernels/kernels.h"
 #include "train/ops/loops.h"
 
 enum { CHUNK = 256 };

@@ -1,4 +1,4 @@
-#include "train/ops/sums.inc.h"
+#include "train/ops/maths.inc.h"
 
 /* What an element adds to its sum. */
 static REAL FN(term)(int how, REAL x, REAL top) {

@@ -1,14 +1,4 @@
-#include "train/ops/sums.inc.h"
-
-#if REAL_IS_FLOAT
-static void FN(exp_of)(REAL *x, int64_t n) {
-    espl__kernels_get()->exp_f32(x, x, n);
-}
-#else
-static void FN(exp_of)(REAL *x, int64_t n) {
-    for (int64_t i = 0; i < n; i++) x[i] = exp(x[i]);
-}
-#endif
+#include "train/ops/maths.inc.h"
 
 static void FN(softmax_row)(const lines *k, const REAL *x, REAL *y) {
     REAL top = x[0];
@@ -19,14 +9,14 @@ static void FN(softmax_row)(const lines *k, const REAL *x, REAL *y) {
         for (int64_t i = 0; i < k->n; i += 64) {
             int64_t m = ESPL_MIN(64, k->n - i);
             memcpy(e, y + i, (size_t)m * sizeof *e);
-            FN(exp_of)(e, m);
+            FN(exp_of)(e, e, m);
             sum += FN(dot)(e, NULL, m);
         }
         REAL shift = M(log)(sum);
         for (int64_t i = 0; i < k->n; i++) y[i] -= shift;
         return;
     }
-    FN(exp_of)(y, k->n);
+    FN(exp_of)(y, y, k->n);
     REAL factor = 1 / FN(dot)(y, NULL, k->n);
     for (int64_t i = 0; i < k->n; i++) y[i] *= factor;
 }
@@ -36,7 +26,7 @@ static void FN(back_row)(const lines *k, const REAL *y, const REAL *dy, REAL *dx
     if (k->log) {
         REAL sum = FN(dot)(dy, NULL, k->n);
         memcpy(e, y, (size_t)k->n * sizeof *e);
-        FN(exp_of)(e, k->n);
+        FN(exp_of)(e, e, k->n);
         for (int64_t i = 0; i < k->n; i++) e[i] = dy[i] - e[i] * sum;
     } else {
         REAL sum = FN(dot)(y, dy, k->n);

@@ -1,26 +1,6 @@
 /* Values and slopes of n elements; a and b are the function's parameters. */
 
-#if REAL_IS_FLOAT
-static void FN(exp_of)(const REAL *x, REAL *y, int64_t n) {
-    espl__kernels_get()->exp_f32(x, y, n);
-}
-static void FN(erf_of)(const REAL *x, REAL *y, int64_t n) {
-    espl__kernels_get()->erf_f32(x, y, n);
-}
-static void FN(tanh_of)(const REAL *x, REAL *y, int64_t n) {
-    espl__kernels_get()->tanh_f32(x, y, n);
-}
-#else
-static void FN(exp_of)(const REAL *x, REAL *y, int64_t n) {
-    for (int64_t i = 0; i < n; i++) y[i] = exp(x[i]);
-}
-static void FN(erf_of)(const REAL *x, REAL *y, int64_t n) {
-    for (int64_t i = 0; i < n; i++) y[i] = erf(x[i]);
-}
-static void FN(tanh_of)(const REAL *x, REAL *y, int64_t n) {
-    for (int64_t i = 0; i < n; i++) y[i] = tanh(x[i]);
-}
-#endif
+#include "train/ops/maths.inc.h"
 
 static REAL FN(sign)(REAL x) {
     return x > 0 ? 1 : x < 0 ? -1 : x;
