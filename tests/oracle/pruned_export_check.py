@@ -105,6 +105,8 @@ def weights_of(model):
                 bits = tensor.data_type == TensorProto.BFLOAT16
                 out[node.name, i] = (np.frombuffer(tensor.raw_data, np.uint16).reshape(tensor.dims) if bits
                                      else numpy_helper.to_array(tensor))
+                if tensor.data_type == TensorProto.INT4:
+                    out[node.name, i] = out[node.name, i].astype(np.int8)
     return out
 
 
