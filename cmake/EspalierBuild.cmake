@@ -27,6 +27,7 @@ endif()
 if(ESPL_SANITIZE)
   target_compile_options(espl_options INTERFACE -fsanitize=${ESPL_SANITIZE} -fno-sanitize-recover=all
     -fno-omit-frame-pointer -g)
+  target_compile_definitions(espl_options INTERFACE ESPL_SANITIZED)
   target_link_options(espl_options INTERFACE -fsanitize=${ESPL_SANITIZE})
 endif()
 target_compile_definitions(espl_options INTERFACE _POSIX_C_SOURCE=200809L ESPL_VERSION="${PROJECT_VERSION}")

@@ -44,7 +44,8 @@ static espl_status prepare(espl__call *c, espl_diag *diag) {
     k->saved = espl__calloc(c->ctx, 2 * (uint64_t)k->channels + 1, espl__real_bytes(c));
     if (!k->sums || !k->saved) return espl__nomem(diag, 0);
     k->row = k->sums + k->runs * 2 * k->channels;
-    c->forward_bytes = c->backward_bytes = 3 * (uint64_t)k->channels * espl__real_bytes(c);
+    c->forward_bytes = 2 * (uint64_t)k->channels * espl__real_bytes(c);
+    c->backward_bytes = 5 * (uint64_t)k->channels * espl__real_bytes(c);
     return ESPL_OK;
 }
 
@@ -85,7 +86,7 @@ const espl__grad espl__grad_BatchNormalization = {.op = "BatchNormalization",
                                                   .inputs = 7,
                                                   .params = 6,
                                                   .stats = 24,
-                                                  .reads_in = 3,
+                                                  .reads_in = 7,
                                                   .layout = last,
                                                   .prepare = prepare,
                                                   .forward = forward,
@@ -96,7 +97,7 @@ const espl__grad espl__grad_NormRelu = {.op = "NormRelu",
                                         .inputs = 39,
                                         .params = 6,
                                         .stats = 24,
-                                        .reads_in = 3,
+                                        .reads_in = 7,
                                         .reads_out = 1,
                                         .layout = last,
                                         .prepare = prepare,

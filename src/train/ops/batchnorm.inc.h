@@ -1,33 +1,58 @@
-/* Sums of a block of rows are made in REAL, and blocks are added up in double. */
-enum { FN(BLOCK) = 64 };
+/* Sixteen channels at a time, as the widest registers have them in f32. */
+enum { FN(LANES) = 16, FN(BLOCK) = 64 };
+typedef REAL FN(lanes) __attribute__((vector_size(16 * sizeof(REAL))));
+typedef BITS FN(masks) __attribute__((vector_size(16 * sizeof(REAL))));
+
+/* m of them; the others count as zero. */
+static inline ESPL__INLINE void FN(load)(FN(lanes) * v, const REAL *from, int64_t m) {
+    if (m == FN(LANES)) {
+        memcpy(v, from, sizeof *v);
+        return;
+    }
+    *v = (FN(lanes)){0};
+    memcpy(v, from, (size_t)m * sizeof(REAL));
+}
+static inline ESPL__INLINE void FN(store)(const FN(lanes) * v, REAL *to, int64_t m) {
+    if (m == FN(LANES))
+        memcpy(to, v, sizeof *v);
+    else
+        memcpy(to, v, (size_t)m * sizeof(REAL));
+}
+
+static inline ESPL__INLINE void FN(add_sums)(double *sums, const FN(lanes) * terms, int64_t m) {
+    for (int64_t i = 0; i < m; i++) sums[i] += (double)(*terms)[i];
+}
+
+/* Sums of x - shift and of their squares over a block of rows, made in REAL; blocks are added up in double.
+ */
+ESPL__CLONES static void FN(moments)(const REAL *x, const REAL *shift, int64_t n, int64_t rows,
+                                     double *sums) {
+    for (int64_t i = 0; i < n; i += FN(LANES)) {
+        int64_t m = ESPL_MIN(FN(LANES), n - i);
+        FN(lanes) s, d, a = {0}, b = {0};
+        FN(load)(&s, shift + i, m);
+        for (int64_t r = 0; r < rows; r++) {
+            FN(load)(&d, x + r * n + i, m);
+            d -= s;
+            a += d;
+            b += d * d;
+        }
+        FN(add_sums)(sums + i, &a, m);
+        FN(add_sums)(sums + n + i, &b, m);
+    }
+}
 
 static void FN(moments_run)(void *arg, int64_t begin, int64_t end, int thread) {
     (void)thread;
     const espl__call *c = arg;
     const norm *k = c->state;
-    const REAL *x = c->in[0].data, *shift = c->in[3].data;
     int64_t n = k->channels;
     for (int64_t run = begin; run < end; run++) {
         double *sums = k->sums + run * 2 * n;
         memset(sums, 0, (size_t)n * 2 * sizeof *sums);
         int64_t from = run * k->rows / k->runs, to = (run + 1) * k->rows / k->runs;
-        for (int64_t r0 = from; r0 < to; r0 += FN(BLOCK)) {
-            int64_t r1 = ESPL_MIN(to, r0 + FN(BLOCK));
-            for (int64_t i0 = 0; i0 < n; i0 += 16) {
-                int64_t m = ESPL_MIN(16, n - i0);
-                REAL a[16] = {0}, b[16] = {0};
-                for (int64_t r = r0; r < r1; r++)
-                    for (int64_t i = 0; i < m; i++) {
-                        REAL d = x[r * n + i0 + i] - shift[i0 + i];
-                        a[i] += d;
-                        b[i] += d * d;
-                    }
-                for (int64_t i = 0; i < m; i++) {
-                    sums[i0 + i] += (double)a[i];
-                    sums[n + i0 + i] += (double)b[i];
-                }
-            }
-        }
+        for (int64_t r = from; r < to; r += FN(BLOCK)) FN(moments)
+        ((const REAL *)c->in[0].data + r * n, c->in[3].data, n, ESPL_MIN(FN(BLOCK), to - r), sums);
     }
 }
 
@@ -60,99 +85,192 @@ static void FN(running_statistics)(espl__call *c) {
     }
 }
 
+/* y = x a + b + residual, and no less than 0 if relu says so; NaN stays. */
+ESPL__CLONES static void FN(apply)(const REAL *x, const REAL *residual, const REAL *a, const REAL *b,
+                                   bool relu, int64_t n, int64_t rows, REAL *y) {
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < n; i += FN(LANES)) {
+            int64_t m = ESPL_MIN(FN(LANES), n - i), at = r * n + i;
+            FN(lanes) v, w;
+            FN(load)(&v, x + at, m);
+            FN(load)(&w, a + i, m);
+            v *= w;
+            FN(load)(&w, b + i, m);
+            v += w;
+            if (residual) {
+                FN(load)(&w, residual + at, m);
+                v += w;
+            }
+            if (relu) v = (FN(lanes))((FN(masks))v & ~(v < 0));
+            FN(store)(&v, y + at, m);
+        }
+}
+
 static void FN(apply_run)(void *arg, int64_t begin, int64_t end, int thread) {
     (void)thread;
     const espl__call *c = arg;
     const norm *k = c->state;
-    int64_t n = k->channels;
-    const REAL *a = c->scratch, *b = a + n, *residual = c->inputs > 5 ? c->in[5].data : NULL;
-    for (int64_t r = begin; r < end; r++) {
-        const REAL *x = (const REAL *)c->in[0].data + r * n;
-        REAL *y = (REAL *)c->out[0].data + r * n;
-        if (residual)
-            for (int64_t i = 0; i < n; i++) y[i] = x[i] * a[i] + b[i] + residual[r * n + i];
-        else
-            for (int64_t i = 0; i < n; i++) y[i] = x[i] * a[i] + b[i];
-        if (k->relu)
-            for (int64_t i = 0; i < n; i++) y[i] = y[i] < 0 ? 0 : y[i];
-    }
+    int64_t n = k->channels, at = begin * n;
+    const REAL *a = c->scratch, *residual = c->inputs > 5 ? c->in[5].data : NULL;
+    FN(apply)
+    ((const REAL *)c->in[0].data + at, residual ? residual + at : NULL, a, a + n, k->relu, n, end - begin,
+     (REAL *)c->out[0].data + at);
 }
 
-static void FN(norm_forward)(espl__call *c) {
+/* scratch: a and b of y = x a + b. */
+static void FN(coefficients)(const espl__call *c) {
     const norm *k = c->state;
-    if (!c->training)
-        FN(running_statistics)(c);
-    else if (!c->again)
-        FN(batch_statistics)(c);
     const REAL *scale = c->in[1].data, *bias = c->in[2].data, *mean = k->saved, *inv = mean + k->channels;
     REAL *a = c->scratch, *b = a + k->channels;
     for (int64_t i = 0; i < k->channels; i++) {
         a[i] = scale[i] * inv[i];
         b[i] = bias[i] - mean[i] * a[i];
     }
+}
+
+static void FN(norm_forward)(espl__call *c) {
+    const norm *k = c->state;
+    if (c->training)
+        FN(batch_statistics)(c);
+    else
+        FN(running_statistics)(c);
+    FN(coefficients)(c);
     espl__parallel_for(c->pool, k->rows, FN(apply_run), c);
+}
+
+/* What the passes of backward walk over. The Relu's mask comes from y, or, where nothing was added to it,
+ * from y = x a + b computed as forward did: a walk less over memory. */
+typedef struct FN(walk) {
+    const REAL *x, *y, *dy, *a, *b, *mean;
+    REAL *dz; /* NULL or where dz is written */
+    bool relu;
+    int64_t n;
+} FN(walk);
+
+static inline ESPL__INLINE void FN(gradient)(const FN(walk) * w, const FN(lanes) * x, const FN(lanes) * a,
+                                             const FN(lanes) * b, int64_t at, int64_t m, FN(lanes) * dz) {
+    FN(load)(dz, w->dy + at, m);
+    if (!w->relu) return;
+    FN(lanes) y;
+    if (w->y)
+        FN(load)(&y, w->y + at, m);
+    else
+        y = *x * *a + *b;
+    *dz = (FN(lanes))((FN(masks)) * dz & (y > 0));
+}
+
+/* Sums of dz and of dz (x - mean) over a block of rows. */
+ESPL__CLONES static void FN(terms)(const FN(walk) * w, int64_t begin, int64_t rows, double *sums) {
+    int64_t n = w->n;
+    for (int64_t i = 0; i < n; i += FN(LANES)) {
+        int64_t m = ESPL_MIN(FN(LANES), n - i);
+        FN(lanes) x, dz, a, b, mean, s = {0}, t = {0};
+        FN(load)(&a, w->a + i, m);
+        FN(load)(&b, w->b + i, m);
+        FN(load)(&mean, w->mean + i, m);
+        for (int64_t r = begin; r < begin + rows; r++) {
+            int64_t at = r * n + i;
+            FN(load)(&x, w->x + at, m);
+            FN(gradient)(w, &x, &a, &b, at, m, &dz);
+            s += dz;
+            t += dz * (x - mean);
+            if (w->dz) FN(store)(&dz, w->dz + at, m);
+        }
+        FN(add_sums)(sums + i, &s, m);
+        FN(add_sums)(sums + n + i, &t, m);
+    }
+}
+
+static FN(walk) FN(walk_of)(const espl__call *c) {
+    const norm *k = c->state;
+    const REAL *a = c->scratch;
+    bool residual = c->inputs > 5 && c->in[5].shape.rank;
+    return (FN(walk)){c->in[0].data,
+                      residual ? c->out[0].data : NULL,
+                      c->dout->data,
+                      a,
+                      a + k->channels,
+                      k->saved,
+                      NULL,
+                      k->relu,
+                      k->channels};
+}
+
+/* The residual's gradient is dz: written on the first walk if it is not added to. */
+static REAL *FN(residual_gradient)(const espl__call *c, bool add) {
+    return c->inputs > 5 && (c->add >> 5 & 1) == add ? c->din[5].data : NULL;
 }
 
 static void FN(terms_run)(void *arg, int64_t begin, int64_t end, int thread) {
     (void)thread;
     const espl__call *c = arg;
     const norm *k = c->state;
-    int64_t n = k->channels;
-    const REAL *x = c->in[0].data, *y = c->out[0].data, *dy = c->dout->data, *mean = k->saved;
+    FN(walk) w = FN(walk_of)(c);
+    w.dz = FN(residual_gradient)(c, false);
     for (int64_t run = begin; run < end; run++) {
-        double *sums = k->sums + run * 2 * n;
-        memset(sums, 0, (size_t)n * 2 * sizeof *sums);
+        double *sums = k->sums + run * 2 * w.n;
+        memset(sums, 0, (size_t)w.n * 2 * sizeof *sums);
         int64_t from = run * k->rows / k->runs, to = (run + 1) * k->rows / k->runs;
-        for (int64_t r0 = from; r0 < to; r0 += FN(BLOCK)) {
-            int64_t r1 = ESPL_MIN(to, r0 + FN(BLOCK));
-            for (int64_t i0 = 0; i0 < n; i0 += 16) {
-                int64_t m = ESPL_MIN(16, n - i0);
-                REAL a[16] = {0}, b[16] = {0};
-                for (int64_t r = r0; r < r1; r++)
-                    for (int64_t i = 0; i < m; i++) {
-                        int64_t at = r * n + i0 + i;
-                        REAL dz = k->relu && !(y[at] > 0) ? 0 : dy[at];
-                        a[i] += dz;
-                        b[i] += dz * (x[at] - mean[i0 + i]);
-                    }
-                for (int64_t i = 0; i < m; i++) {
-                    sums[i0 + i] += (double)a[i];
-                    sums[n + i0 + i] += (double)b[i];
-                }
-            }
-        }
+        for (int64_t r = from; r < to; r += FN(BLOCK)) FN(terms)(&w, r, ESPL_MIN(FN(BLOCK), to - r), sums);
     }
 }
 
-/* scratch: dx = p dz - q - t (x - mean). */
+/* dx = p dz - q - t (x - mean). */
+ESPL__CLONES static void FN(back)(const FN(walk) * w, const REAL *p, const REAL *q, const REAL *t,
+                                  int64_t begin, int64_t end, REAL *dx, bool add, REAL *add_dz) {
+    int64_t n = w->n;
+    for (int64_t r = begin; r < end; r++)
+        for (int64_t i = 0; i < n; i += FN(LANES)) {
+            int64_t m = ESPL_MIN(FN(LANES), n - i), at = r * n + i;
+            FN(lanes) x, dz, u, v;
+            FN(load)(&x, w->x + at, m);
+            FN(load)(&u, w->a + i, m);
+            FN(load)(&v, w->b + i, m);
+            FN(gradient)(w, &x, &u, &v, at, m, &dz);
+            if (add_dz) {
+                FN(load)(&u, add_dz + at, m);
+                u += dz;
+                FN(store)(&u, add_dz + at, m);
+            }
+            if (!dx) continue;
+            FN(load)(&u, p + i, m);
+            FN(load)(&v, q + i, m);
+            dz = dz * u - v;
+            FN(load)(&u, t + i, m);
+            FN(load)(&v, w->mean + i, m);
+            dz -= u * (x - v);
+            if (add) {
+                FN(load)(&u, dx + at, m);
+                dz += u;
+            }
+            FN(store)(&dz, dx + at, m);
+        }
+}
+
+/* scratch: a, b, then p, q, t. */
 static void FN(back_run)(void *arg, int64_t begin, int64_t end, int thread) {
     (void)thread;
     const espl__call *c = arg;
-    const norm *k = c->state;
-    int64_t n = k->channels;
-    const REAL *p = c->scratch, *q = p + n, *t = q + n, *mean = k->saved;
-    REAL *residual = c->inputs > 5 ? c->din[5].data : NULL;
-    bool add = c->add & 1, add_residual = c->add >> 5 & 1;
-    for (int64_t r = begin; r < end; r++)
-        for (int64_t i = 0; i < n; i++) {
-            int64_t at = r * n + i;
-            REAL dz = ((const REAL *)c->dout->data)[at];
-            if (k->relu && !(((const REAL *)c->out[0].data)[at] > 0)) dz = 0;
-            if (residual) residual[at] = add_residual ? residual[at] + dz : dz;
-            REAL *dx = c->din[0].data;
-            if (!dx) continue;
-            REAL d = p[i] * dz - q[i] - t[i] * (((const REAL *)c->in[0].data)[at] - mean[i]);
-            dx[at] = add ? dx[at] + d : d;
-        }
+    FN(walk) w = FN(walk_of)(c);
+    const REAL *p = (const REAL *)c->scratch + 2 * w.n;
+    const REAL *dz = FN(residual_gradient)(c, false);
+    if (dz) {
+        w.dy = dz;
+        w.relu = false;
+    }
+    FN(back)
+    (&w, p, p + w.n, p + 2 * w.n, begin, end, c->din[0].data, c->add & 1, FN(residual_gradient)(c, true));
 }
 
 static void FN(norm_backward)(espl__call *c) {
     norm *k = c->state;
     int64_t n = k->channels;
+    FN(coefficients)(c);
     espl__parallel_for(c->pool, k->runs, FN(terms_run), c);
     /* Scale and bias have the sums of this rank; the optimiser adds the ranks' gradients. */
-    const REAL *scale = c->in[1].data, *inv = (REAL *)k->saved + n;
-    REAL *dscale = c->din[1].data, *dbias = c->din[2].data, *p = c->scratch, *q = p + n, *t = q + n;
+    const REAL *scale = c->in[1].data, *inv = (const REAL *)k->saved + n;
+    REAL *dscale = c->din[1].data, *dbias = c->din[2].data, *p = (REAL *)c->scratch + 2 * n, *q = p + n,
+         *t = q + n;
     const espl__sync *sync = c->sync;
     c->sync = NULL;
     add_up(c);
