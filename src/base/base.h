@@ -145,6 +145,8 @@ typedef struct espl__bundled {
 const espl__bundled *espl__bundled_find(const espl__bundled *table, const char *name);
 /* "a, b, c": writes the names to buf and returns buf. */
 const char *espl__bundled_names(const espl__bundled *table, char *buf, size_t size);
+/* CRC-32 as zlib and PNG have it. */
+uint32_t espl__crc32(const uint8_t *bytes, uint64_t length);
 /* Seconds on a monotonic clock. */
 double espl__now(void);
 

@@ -37,9 +37,6 @@ enum { QUANT_AXIS = 15, QUANT_HALVES = 16, QUANT_OFFSETS = 32, QUANT_GROUPS = 64
 /* Flags of a node. */
 enum { NODE_NAMED = 1, NODE_OPSET = 2 };
 
-/* CRC-32 (ISO 3309, polynomial 0xEDB88320). */
-uint32_t espl__container_crc(const uint8_t *bytes, uint64_t length);
-
 /* The whole file as bytes; `out` is owned by the caller. */
 ESPL_NODISCARD espl_status espl__model_bytes(espl_context *ctx, const espl_graph *graph, espl__buffer *out,
                                              espl_diag *diag);

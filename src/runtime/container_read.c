@@ -368,7 +368,7 @@ static espl_status check_header(const espl__mapping *file, const char *path, esp
     if (length != file->length - CONTAINER_HEADER)
         return espl__fail(diag, ESPL_FORMAT, "%s: is damaged (its length is wrong); copy or export it again",
                           path);
-    if (espl__container_crc(file->data + CONTAINER_HEADER, length) != crc)
+    if (espl__crc32(file->data + CONTAINER_HEADER, length) != crc)
         return espl__fail(diag, ESPL_FORMAT,
                           "%s: is damaged (its checksum does not match); copy or export it again", path);
     return ESPL_OK;

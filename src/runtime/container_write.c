@@ -363,7 +363,7 @@ espl_status espl__model_bytes(espl_context *ctx, const espl_graph *graph, espl__
     }
     uint64_t length = w->out.length - CONTAINER_HEADER;
     uint16_t version = (uint16_t)w->version;
-    uint32_t crc = espl__container_crc((const uint8_t *)w->out.data + CONTAINER_HEADER, length);
+    uint32_t crc = espl__crc32((const uint8_t *)w->out.data + CONTAINER_HEADER, length);
     memcpy(w->out.data, CONTAINER_MAGIC, 4);
     memcpy(w->out.data + 4, &version, 2);
     memcpy(w->out.data + 8, &crc, 4);

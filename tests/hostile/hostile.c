@@ -175,7 +175,7 @@ static void note_structure(trial *t, const uint8_t *p, const uint8_t *end, int d
 static void seal(uint8_t *data, size_t n) {
     if (n < CONTAINER_HEADER) return;
     uint64_t length = n - CONTAINER_HEADER;
-    uint32_t crc = espl__container_crc(data + CONTAINER_HEADER, length);
+    uint32_t crc = espl__crc32(data + CONTAINER_HEADER, length);
     memcpy(data + 8, &crc, 4);
     memcpy(data + 12, &length, 8);
 }

@@ -50,7 +50,7 @@ static inline void refused_well(espl_status status, const espl_diag *diag, const
 /* A file with the header that belongs to its contents. */
 static inline void seal(uint8_t *data, size_t n) {
     uint64_t length = n - CONTAINER_HEADER;
-    uint32_t crc = espl__container_crc(data + CONTAINER_HEADER, length);
+    uint32_t crc = espl__crc32(data + CONTAINER_HEADER, length);
     memcpy(data + 8, &crc, 4);
     memcpy(data + 12, &length, 8);
 }

@@ -316,7 +316,7 @@ static void graphs_outlive_sessions(void **state) {
 /* The header that belongs to the contents. */
 static void seal(uint8_t *bytes, size_t n) {
     uint64_t rest = n - CONTAINER_HEADER;
-    uint32_t crc = espl__container_crc(bytes + CONTAINER_HEADER, rest);
+    uint32_t crc = espl__crc32(bytes + CONTAINER_HEADER, rest);
     memcpy(bytes + 8, &crc, 4);
     memcpy(bytes + 12, &rest, 8);
 }

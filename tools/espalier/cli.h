@@ -84,6 +84,7 @@ struct cli {
     int operand_count;
     espl_context *ctx;
     espl_diag diag;
+    bool kept;  /* Ctrl-C lost nothing: the failure's sentence says how to go on */
     bool usage; /* the failure is in how the command was called: the hint follows its sentence */
     progress progress;
 };

@@ -23,13 +23,21 @@ static void on_interrupt(int signal) {
     interrupted = 1;
 }
 
-void progress_catch_interrupt(void) {
+static void catch(int signal) {
     struct sigaction action;
     memset(&action, 0, sizeof action);
     action.sa_handler = on_interrupt;
     action.sa_flags = SA_RESETHAND; /* the second one ends the program */
     sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
+    sigaction(signal, &action, NULL);
+}
+
+void progress_catch_interrupt(void) {
+    catch(SIGINT);
+}
+
+void progress_catch_termination(void) {
+    catch(SIGTERM);
 }
 
 bool progress_interrupted(void) {
@@ -47,8 +55,7 @@ void progress_clear(progress *p) {
     p->line_open = false;
 }
 
-/* "0:07", "12:30", "1:02:03" */
-static void clock_text(double seconds, char *buf, size_t size) {
+void progress_clock(double seconds, char *buf, size_t size) {
     int64_t s = seconds < 0 ? 0 : seconds > 359999 ? 359999 : (int64_t)(seconds + 0.5);
     if (s < 3600)
         snprintf(buf, size, "%" PRId64 ":%02" PRId64, s / 60, s % 60);
@@ -60,7 +67,7 @@ static void show(progress *p, int64_t done, int64_t total, double now) {
     char left[32] = "", line[160];
     if (total > 0 && done > p->first && done <= total) {
         char clock[24];
-        clock_text((now - p->begin) / (double)(done - p->first) * (double)(total - done), clock,
+        progress_clock((now - p->begin) / (double)(done - p->first) * (double)(total - done), clock,
                    sizeof clock);
         snprintf(left, sizeof left, ", %s left", clock);
     }
@@ -75,6 +82,15 @@ static void show(progress *p, int64_t done, int64_t total, double now) {
     } else {
         fprintf(stderr, "%s\n", line);
     }
+    fflush(stderr);
+}
+
+void progress_line(progress *p, const char *line) {
+    double now = seconds_now();
+    if (p->quiet || !p->terminal || now - p->last < redraw) return;
+    p->last = now;
+    fprintf(stderr, "\r\033[K%s", line);
+    p->line_open = true;
     fflush(stderr);
 }
 

@@ -3,6 +3,7 @@
 #define PROGRESS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 typedef struct progress {
@@ -19,8 +20,15 @@ bool progress_update(void *user, const char *what, int64_t done, int64_t total);
 /* Removes the line from the terminal, before something else is printed. */
 void progress_clear(progress *p);
 
+/* Shows a line: on a terminal in place of the last one, now and then; elsewhere not at all. */
+void progress_line(progress *p, const char *line);
+/* "0:07", "12:30", "1:02:03" */
+void progress_clock(double seconds, char *buf, size_t size);
+
 /* From here on Ctrl-C asks the work to stop (a second one ends the program at once). */
 void progress_catch_interrupt(void);
+/* The same for SIGTERM, which is how schedulers ask. */
+void progress_catch_termination(void);
 bool progress_interrupted(void);
 
 double seconds_now(void);

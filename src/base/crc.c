@@ -3,7 +3,7 @@
  * 2005); and parts of the file can be taken on their own, since a part before n more bytes counts as its own
  * checksum times x^8n modulo the polynomial. Parts side by side keep the loads busy where one would wait for
  * each look-up. */
-#include "runtime/container.h"
+#include "base/base.h"
 
 enum { BLOCK = 8, PARTS = 4, LEAST = 1024 };
 #define POLYNOMIAL 0xEDB88320u /* bit 31 is x^0 */
@@ -47,7 +47,7 @@ static inline uint32_t block(const tables *k, uint32_t crc, const uint8_t *bytes
            k->t[3][x >> 32 & 255] ^ k->t[2][x >> 40 & 255] ^ k->t[1][x >> 48 & 255] ^ k->t[0][x >> 56];
 }
 
-uint32_t espl__container_crc(const uint8_t *bytes, uint64_t length) {
+uint32_t espl__crc32(const uint8_t *bytes, uint64_t length) {
     tables k;
     uint32_t crc = 0xFFFFFFFFu;
     make_tables(&k);

@@ -1,0 +1,38 @@
+/* From batches of data to the inputs of a network, and its state from batch to batch. */
+#ifndef ESPL_TRAIN_FEED_H
+#define ESPL_TRAIN_FEED_H
+
+#include "data/loader.h"
+#include "train/engine.h"
+
+enum { ESPL__FEED_TOKENS = -1, ESPL__FEED_STATE = -2 };
+
+typedef struct espl__feed_input {
+    int source; /* array of the data set, or one of the above */
+    int next;   /* of a state: the output that it becomes */
+    char *state;
+    size_t bytes;
+} espl__feed_input;
+
+typedef struct espl__feed {
+    espl_context *ctx;
+    espl_dtype real;
+    int inputs, output; /* the output that the loss is of */
+    espl__feed_input *input;
+    espl_shape *shapes; /* of the graph's inputs, for this batch */
+    int states;
+} espl__feed;
+
+/* For `batch` samples, or columns of text of `sequence` tokens (0: samples). */
+ESPL_NODISCARD espl_status espl__feed_create(espl_context *ctx, const espl_graph *graph,
+                                             const espl_dataset *data, int64_t batch, int64_t sequence,
+                                             espl_dtype real, espl__feed *out, espl_diag *diag);
+void espl__feed_free(espl__feed *feed);
+/* Fills the engine's inputs. A batch that is not full leaves what is behind it as it was. */
+void espl__feed_batch(const espl__feed *feed, espl__engine *engine, const espl__batch *batch);
+/* The state after the batch that the engine has seen is the state before the next. */
+void espl__feed_carry(espl__feed *feed, const espl__engine *engine);
+/* The state of the start: zeros. */
+void espl__feed_reset(espl__feed *feed);
+
+#endif
