@@ -80,7 +80,7 @@ static espl_status check_input(const char *network, const espl_shape *shape, esp
 #define WIDTH_MOST 100
 #define CLASSES_MOST (1 << 24)
 #define HIDDEN_MOST (1 << 16)
-#define LAYERS_MOST 1000
+#define LAYERS_MOST 256
 #define HEADS_MOST HIDDEN_MOST
 #define VOCABULARY_MOST CLASSES_MOST
 #define EMBEDDING_MOST HIDDEN_MOST

@@ -471,6 +471,57 @@ static void wrong_options_are_told(void **state) {
     refused(ctx, "decoder", (espl_zoo_options){.dropout = 1.5}, "--dropout: 1.5 is not between");
 }
 
+/* A number of any size, most often a small one. */
+static int64_t any_number(espl__rng *rng) {
+    return espl__rng_below(rng, 2) ? (int64_t)espl__rng_below(rng, 7)
+                                   : (int64_t)(espl__rng_u32(rng) >> espl__rng_below(rng, 32)) - 2;
+}
+
+/* Gives one option any value; as a rule one that the network takes. */
+static void change_option(espl__rng *rng, const espl_zoo_network *n, espl_zoo_options *o) {
+    uint32_t bit = espl__rng_below(rng, ESPL_ZOO_OPTION_COUNT);
+    while (!(n->options >> bit & 1) && espl__rng_below(rng, 16))
+        bit = espl__rng_below(rng, ESPL_ZOO_OPTION_COUNT);
+    int64_t value = any_number(rng);
+    int64_t *whole[ESPL_ZOO_OPTION_COUNT] = {
+        [ESPL_ZOO_BIT_CLASSES] = &o->classes,       [ESPL_ZOO_BIT_HIDDEN] = &o->hidden,
+        [ESPL_ZOO_BIT_LAYERS] = &o->layers,         [ESPL_ZOO_BIT_HEADS] = &o->heads,
+        [ESPL_ZOO_BIT_VOCABULARY] = &o->vocabulary, [ESPL_ZOO_BIT_EMBEDDING] = &o->embedding,
+        [ESPL_ZOO_BIT_SEQUENCE] = &o->sequence};
+    if (whole[bit])
+        *whole[bit] = bit == ESPL_ZOO_BIT_LAYERS ? value % 8 : value;
+    else if (bit == ESPL_ZOO_BIT_INPUT)
+        o->input = SHAPE(1 + espl__rng_below(rng, 4), value, any_number(rng));
+    else
+        *(bit == ESPL_ZOO_BIT_WIDTH ? &o->width : &o->dropout) = (double)value / 8;
+}
+
+/* Whatever is asked for, there is a graph or a sentence. No allocation may be large, so that absurd sizes end
+ * soon. */
+static void any_options_end_well(void **state) {
+    (void)state;
+    espl_context *ctx = NULL;
+    espl_config config = {.threads = 1, .max_alloc = 1 << 22};
+    espl__rng rng = espl__rng_seed(8, 8);
+    int good = 0, bad = 0, networks = 0;
+    assert_int_equal(espl_context_create(&config, &ctx, NULL), ESPL_OK);
+    while (espl_zoo_at(networks)) networks++;
+    for (int i = 0; i < 300; i++) {
+        const espl_zoo_network *n = espl_zoo_at((int)espl__rng_below(&rng, (uint32_t)networks));
+        espl_zoo_options o = small_options(n);
+        espl_graph *g = NULL;
+        espl_diag diag = {0};
+        for (uint32_t k = 0; k <= espl__rng_below(&rng, 3); k++) change_option(&rng, n, &o);
+        espl_status status = espl_zoo_build(ctx, n->name, &o, &g, &diag);
+        assert_true((status == ESPL_OK) == (g != NULL) && (status == ESPL_OK) == (diag.message[0] == 0));
+        good += status == ESPL_OK;
+        bad += status != ESPL_OK;
+        espl_graph_destroy(&g);
+    }
+    espl_context_destroy(&ctx);
+    assert_true(good > 60 && bad > 60);
+}
+
 /* --- memory ------------------------------------------------------------------------------------------------
  */
 
@@ -540,6 +591,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(networks_run_as_their_references, begin, end),
         cmocka_unit_test_setup_teardown(inputs_are_open_and_states_go_on, begin, end),
         cmocka_unit_test_setup_teardown(wrong_options_are_told, begin, end),
+        cmocka_unit_test(any_options_end_well),
         cmocka_unit_test(memory_runs_out_cleanly),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
