@@ -39,7 +39,7 @@ espl_status espl__trainer_target(espl__trainer *t, const espl__batch *b, const v
     espl_status status = ESPL_OK;
     *target = t->target;
     if (t->teacher) {
-        espl__feed_batch(&t->feed, t->teacher, b);
+        espl__train_feed_batch(&t->feed, t->teacher, b);
         ESPL_TRY(espl__engine_forward(t->teacher, false, 0, diag));
         *target = espl__engine_output(t->teacher, t->feed.output).data;
     } else if (t->target) {
@@ -62,11 +62,11 @@ static espl_status evaluate_batch(espl__trainer *t, const espl__batch *b, espl__
     const void *target;
     ESPL_TRY(espl__trainer_labels(t, b, &rows, diag));
     ESPL_TRY(espl__trainer_target(t, b, &target, diag));
-    espl__feed_batch(&t->feed, t->engine, b);
+    espl__train_feed_batch(&t->feed, t->engine, b);
     ESPL_TRY(espl__engine_forward(t->engine, false, 0, diag));
     espl__loss_run(t->loss, espl__engine_output(t->engine, t->feed.output).data, t->labels, rows, target, 1,
                    NULL, sums);
-    espl__feed_carry(&t->feed, t->engine);
+    espl__train_feed_carry(&t->feed, t->engine);
 done:
     return status;
 }
@@ -88,11 +88,11 @@ done:
 
 espl_status espl__trainer_evaluate(espl__trainer *t, espl_diag *diag) {
     espl__loss_sums sums = {0};
-    espl__feed_reset(&t->feed);
+    espl__train_feed_reset(&t->feed);
     espl__trainer_swap(t);
     espl_status status = run_all(t, &sums, diag);
     espl__trainer_swap(t);
-    espl__feed_reset(&t->feed);
+    espl__train_feed_reset(&t->feed);
     if (status != ESPL_OK) return status;
     double all[3] = {sums.loss, (double)sums.rows, (double)sums.correct};
     status = espl__ranks_sum(t->ranks, all, 3);

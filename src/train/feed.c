@@ -73,7 +73,8 @@ static espl_status shape_tokens(const espl_graph *g, const espl__value *v, int64
 }
 
 /* A state's dimension that is not known is the batch. */
-static espl_status make_state(espl__feed *f, const espl_graph *g, int i, int64_t batch, espl_diag *diag) {
+static espl_status make_state(espl__train_feed *f, const espl_graph *g, int i, int64_t batch,
+                              espl_diag *diag) {
     const espl__value *v = g->inputs[i];
     espl_shape *s = &f->shapes[i];
     *s = v->shape;
@@ -82,25 +83,25 @@ static espl_status make_state(espl__feed *f, const espl_graph *g, int i, int64_t
     if (!v->known_rank || v->dtype != ESPL_F32)
         return espl__fail(diag, ESPL_SHAPE, "%s: the state '%s' must be f32 of a known shape", g->file,
                           v->name);
-    f->input[i].source = ESPL__FEED_STATE;
+    f->input[i].source = ESPL__TRAIN_FEED_STATE;
     f->input[i].bytes = (size_t)espl_shape_count(s) * espl_dtype_bytes(f->real);
     f->input[i].state = espl__calloc(f->ctx, f->input[i].bytes + 1, 1);
     f->states++;
     return f->input[i].state ? ESPL_OK : espl__nomem(diag, f->input[i].bytes);
 }
 
-static espl_status bind(espl__feed *f, const espl_graph *g, const espl_dataset *data, int64_t batch,
+static espl_status bind(espl__train_feed *f, const espl_graph *g, const espl_dataset *data, int64_t batch,
                         int64_t sequence, espl_diag *diag) {
     int place = 0;
     for (int i = 0; i < g->input_count; i++) {
         const espl__value *v = g->inputs[i];
-        espl__feed_input *in = &f->input[i];
+        espl__train_feed_input *in = &f->input[i];
         espl_status status;
         in->next = next_of(g, v);
         if (in->next >= 0) {
             status = make_state(f, g, i, batch, diag);
         } else if (sequence > 0) {
-            in->source = ESPL__FEED_TOKENS;
+            in->source = ESPL__TRAIN_FEED_TOKENS;
             status = shape_tokens(g, v, batch, sequence, &f->shapes[i], diag);
         } else {
             in->source = array_of(data, v->name, place++);
@@ -118,43 +119,44 @@ static espl_status bind(espl__feed *f, const espl_graph *g, const espl_dataset *
                           : espl__fail(diag, ESPL_INVALID, "%s: has no output but its state", g->file);
 }
 
-espl_status espl__feed_create(espl_context *ctx, const espl_graph *g, const espl_dataset *data, int64_t batch,
-                              int64_t sequence, espl_dtype real, espl__feed *out, espl_diag *diag) {
-    *out = (espl__feed){.ctx = ctx, .real = real, .inputs = g->input_count};
+espl_status espl__train_feed_create(espl_context *ctx, const espl_graph *g, const espl_dataset *data,
+                                    int64_t batch, int64_t sequence, espl_dtype real, espl__train_feed *out,
+                                    espl_diag *diag) {
+    *out = (espl__train_feed){.ctx = ctx, .real = real, .inputs = g->input_count};
     out->input = espl__calloc(ctx, (uint64_t)g->input_count + 1, sizeof *out->input);
     out->shapes = espl__calloc(ctx, (uint64_t)g->input_count + 1, sizeof *out->shapes);
     if (!out->input || !out->shapes) return espl__nomem(diag, sizeof *out->input);
     return bind(out, g, data, batch, sequence, diag);
 }
 
-void espl__feed_free(espl__feed *f) {
+void espl__train_feed_free(espl__train_feed *f) {
     for (int i = 0; f->input && i < f->inputs; i++) espl__free(f->ctx, f->input[i].state);
     if (f->ctx) {
         espl__free(f->ctx, f->input);
         espl__free(f->ctx, f->shapes);
     }
-    *f = (espl__feed){0};
+    *f = (espl__train_feed){0};
 }
 
-void espl__feed_batch(const espl__feed *f, espl__engine *engine, const espl__batch *batch) {
+void espl__train_feed_batch(const espl__train_feed *f, espl__engine *engine, const espl__batch *batch) {
     for (int i = 0; i < f->inputs; i++) {
-        const espl__feed_input *in = &f->input[i];
-        if (in->source == ESPL__FEED_STATE)
+        const espl__train_feed_input *in = &f->input[i];
+        if (in->source == ESPL__TRAIN_FEED_STATE)
             espl__engine_set_input(engine, i, in->state, f->real);
-        else if (in->source == ESPL__FEED_TOKENS)
+        else if (in->source == ESPL__TRAIN_FEED_TOKENS)
             espl__engine_set_input(engine, i, batch->tokens, ESPL_S64);
         else
             espl__engine_set_input(engine, i, batch->input[in->source], ESPL_F32);
     }
 }
 
-void espl__feed_carry(espl__feed *f, const espl__engine *engine) {
+void espl__train_feed_carry(espl__train_feed *f, const espl__engine *engine) {
     for (int i = 0; i < f->inputs; i++)
-        if (f->input[i].source == ESPL__FEED_STATE)
+        if (f->input[i].source == ESPL__TRAIN_FEED_STATE)
             memcpy(f->input[i].state, espl__engine_output(engine, f->input[i].next).data, f->input[i].bytes);
 }
 
-void espl__feed_reset(espl__feed *f) {
+void espl__train_feed_reset(espl__train_feed *f) {
     for (int i = 0; i < f->inputs; i++)
-        if (f->input[i].source == ESPL__FEED_STATE) memset(f->input[i].state, 0, f->input[i].bytes);
+        if (f->input[i].source == ESPL__TRAIN_FEED_STATE) memset(f->input[i].state, 0, f->input[i].bytes);
 }

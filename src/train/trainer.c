@@ -71,7 +71,8 @@ static espl_status create_engines(espl__trainer *t, espl_diag *diag) {
                               .sync = t->s->sync_batch_norm ? espl__ranks_sync(t->ranks) : NULL,
                               .ready = espl__ranks_count(t->ranks) > 1 ? ready : NULL,
                               .ready_arg = t};
-    ESPL_TRY(espl__feed_create(t->ctx, t->graph, t->o->data, t->batch, t->sequence, t->real, &t->feed, diag));
+    ESPL_TRY(espl__train_feed_create(t->ctx, t->graph, t->o->data, t->batch, t->sequence, t->real, &t->feed,
+                                     diag));
     ESPL_TRY(espl__engine_create(t->ctx, t->graph, t->feed.shapes, &o, &t->engine, diag));
     if (t->s->teacher) {
         o = (espl__engine_options){.real = t->real, .inference_only = true, .logits = true};
@@ -176,7 +177,7 @@ static void tear_down(espl__trainer *t) {
     espl__engine_destroy(&t->teacher);
     espl_graph_destroy(&t->teacher_graph);
     espl__engine_destroy(&t->engine);
-    espl__feed_free(&t->feed);
+    espl__train_feed_free(&t->feed);
     espl__loader_destroy(&t->eval);
     espl__loader_destroy(&t->data);
     espl__ranks_destroy(&t->ranks);
@@ -256,7 +257,7 @@ static bool vector_is_finite(espl__trainer *t, const void *vector) {
 static espl_status explain(espl__trainer *t, const espl__batch *b, espl_diag *diag) {
     espl_diag why = {0};
     int64_t count;
-    espl__feed_batch(&t->feed, t->engine, b);
+    espl__train_feed_batch(&t->feed, t->engine, b);
     espl__engine_check(t->engine, true);
     espl_status status = espl__engine_forward(t->engine, true, (uint64_t)t->total, &why);
     if (status == ESPL_OK) {
@@ -291,7 +292,7 @@ static espl_status compute(espl__trainer *t, const espl__batch *b, espl__loss_su
     double all = (double)espl__loss_valid(t->loss, t->labels, rows);
     ESPL_TRY(lost(espl__ranks_sum(t->ranks, &all, 1), diag));
     ESPL_TRY(espl__trainer_target(t, b, &target, diag));
-    espl__feed_batch(&t->feed, t->engine, b);
+    espl__train_feed_batch(&t->feed, t->engine, b);
     ESPL_TRY(espl__engine_forward(t->engine, true, (uint64_t)t->total, diag));
     espl_tensor output = espl__engine_output(t->engine, t->feed.output);
     espl_tensor gradient = espl__engine_output_gradient(t->engine, t->feed.output);
@@ -321,7 +322,7 @@ static espl_status train_step(espl__trainer *t, espl_diag *diag) {
         goto done;
     }
     espl__optim_step(t->optim, rate, clip_scale(t, norm), weights, gradients);
-    espl__feed_carry(&t->feed, t->engine);
+    espl__train_feed_carry(&t->feed, t->engine);
     double seconds = espl__now() - begin, samples = (double)(b.tokens ? b.total * b.sequence : b.total);
     t->epoch_seconds += seconds;
     t->epoch_samples += samples;
@@ -364,7 +365,7 @@ static espl_status end_epoch(espl__trainer *t, espl_diag *diag) {
     t->epoch_top1 = top1_of(t, &t->sums);
     t->epoch++;
     t->step = 0;
-    espl__feed_reset(&t->feed);
+    espl__train_feed_reset(&t->feed);
     if (t->eval) ESPL_TRY(espl__trainer_evaluate(t, diag));
     double loss = t->eval ? t->eval_loss : t->epoch_loss;
     espl__schedule_epoch(&t->schedule, loss);

@@ -18,7 +18,7 @@ typedef struct espl__trainer {
     char *last, *best; /* paths of checkpoints; NULL: none are written */
     espl__ranks *ranks;
     espl__loader *data, *eval;
-    espl__feed feed;
+    espl__train_feed feed;
     espl__engine *engine;
     espl_graph *teacher_graph;
     espl__engine *teacher;
