@@ -13,7 +13,8 @@ typedef struct slot {
 } slot;
 
 /* Since the last seek `made` batches were made and `taken` given back; batch number n is in slot
- * n % slot_count. The caller holds number `taken` while `held`. Without a thread the caller makes them. */
+ * n % slot_count. The caller holds number `taken` while `held`; one that failed is not taken, so it stays.
+ * Without a thread the caller makes them. */
 struct espl__loader {
     espl_context *ctx;
     espl__batcher batcher;
@@ -26,7 +27,7 @@ struct espl__loader {
     int64_t epoch, step; /* of the next batch to make */
     int64_t made, taken;
     uint64_t seeks; /* a batch that was begun before the last seek is thrown away */
-    bool held, failed, stop;
+    bool held, stop;
 };
 
 /* --- making -------------------------------------------------------------------------------------------- */
@@ -36,10 +37,8 @@ static void make(espl__loader *l, slot *s, int64_t epoch, int64_t step) {
     s->status = espl__batch_make(&l->batcher, epoch, step, &s->store, &s->batch, &s->diag);
 }
 
-/* A batch is there: the next one is the one after it, but after a failure there is none. */
-static void made_one(espl__loader *l, const slot *s) {
+static void made_one(espl__loader *l) {
     l->made++;
-    l->failed = s->status != ESPL_OK;
     if (++l->step < l->batcher.steps) return;
     l->step = 0;
     l->epoch++;
@@ -49,7 +48,7 @@ static void *thread_main(void *arg) {
     espl__loader *l = arg;
     pthread_mutex_lock(&l->mutex);
     while (!l->stop) {
-        if (l->failed || l->made - l->taken >= l->slot_count) {
+        if (l->made - l->taken >= l->slot_count) {
             pthread_cond_wait(&l->changed, &l->mutex);
             continue;
         }
@@ -60,7 +59,7 @@ static void *thread_main(void *arg) {
         make(l, s, epoch, step);
         pthread_mutex_lock(&l->mutex);
         if (seeks != l->seeks) continue;
-        made_one(l, s);
+        made_one(l);
         pthread_cond_broadcast(&l->changed);
     }
     pthread_mutex_unlock(&l->mutex);
@@ -142,7 +141,7 @@ espl_status espl__loader_seek(espl__loader *l, int64_t epoch, int64_t step, espl
     l->epoch = epoch + (step == l->batcher.steps);
     l->step = step % l->batcher.steps;
     l->made = l->taken = 0;
-    l->held = l->failed = false;
+    l->held = false;
     l->seeks++;
     pthread_cond_broadcast(&l->changed);
     pthread_mutex_unlock(&l->mutex);
@@ -159,7 +158,7 @@ espl_status espl__loader_next(espl__loader *l, espl__batch *batch, espl_diag *di
     slot *s = &l->slots[l->taken % l->slot_count];
     if (!l->threaded && l->made == l->taken) {
         make(l, s, l->epoch, l->step);
-        made_one(l, s);
+        made_one(l);
     }
     while (l->made == l->taken) pthread_cond_wait(&l->changed, &l->mutex);
     l->held = s->status == ESPL_OK;

@@ -63,6 +63,21 @@ static espl_status write_array(cli *c, const output_folder *folder, const char *
     return status;
 }
 
+/* Of a text every token of a sample has a label, the token behind it: samples x sequence. */
+static espl_status write_targets(cli *c, const espl_dataset *data, const output_folder *folder,
+                                 int64_t count) {
+    int64_t tokens, sequence = espl_dataset_shape(data, 0).dim[0];
+    const int32_t *stream = espl_dataset_tokens(data, &tokens);
+    espl_tensor targets = {0};
+    espl_shape shape = {2, {count, sequence}};
+    espl_status status = espl_tensor_alloc(c->ctx, ESPL_S64, &shape, &targets, &c->diag);
+    for (int64_t i = 0; status == ESPL_OK && i < count * sequence; i++)
+        ((int64_t *)targets.data)[i] = stream[i + 1];
+    if (status == ESPL_OK) status = write_array(c, folder, "labels.npy", &targets);
+    if (targets.data) espl_tensor_free(c->ctx, &targets);
+    return status;
+}
+
 static espl_status write_labels(cli *c, espl_dataset *data, const output_folder *folder, int64_t count) {
     espl_tensor labels = {0};
     espl_shape shape = {1, {count}};
@@ -87,6 +102,7 @@ static espl_status write_data(cli *c, espl_dataset *data, const char *path, int6
         if (samples.data) espl_tensor_free(c->ctx, &samples);
     }
     if (status == ESPL_OK && espl_dataset_has_labels(data)) status = write_labels(c, data, &folder, count);
+    if (status == ESPL_OK && espl_dataset_vocabulary(data)) status = write_targets(c, data, &folder, count);
     if (status == ESPL_OK) status = output_commit(c, &folder);
     output_end(&folder);
     progress_clear(&c->progress);
@@ -168,7 +184,7 @@ static void print_summary(const espl_dataset *data, int64_t count, const summary
     printf("values   %.4g to %.4g, mean %.4g, standard deviation %.4g (first %" PRId64 " samples)\n",
            s->least, s->most, s->mean, s->deviation, s->looked_at);
     if (!espl_dataset_has_labels(data)) {
-        printf("labels   none\n");
+        printf("labels   %s\n", espl_dataset_vocabulary(data) ? "the token behind each" : "none");
         return;
     }
     int64_t least = 0, most = 0;

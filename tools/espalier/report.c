@@ -19,6 +19,7 @@ static json_t *side_value(const espl_scores *scores, double score, uint64_t byte
     put(side, "top1", scores->has_labels ? number_value(scores->top1) : json_null());
     put(side, "top5", scores->has_labels ? number_value(scores->top5) : json_null());
     put(side, "loss", scores->has_labels ? number_value(scores->loss) : json_null());
+    put(side, "perplexity", scores->has_perplexity ? number_value(scores->perplexity) : json_null());
     put(side, "mse", scores->has_mse ? number_value(scores->mse) : json_null());
     put(side, "bytes", json_integer((json_int_t)bytes));
     put(side, "median_ms", known(ms));
@@ -222,6 +223,8 @@ static void print_accuracy(const espl_result *r, FILE *out) {
                 "is used",
                 "");
     fputc('\n', out);
+    if (r->before.has_perplexity && r->after.has_perplexity)
+        fprintf(out, "%-16s %9.2f   → %9.2f\n", "perplexity", r->before.perplexity, r->after.perplexity);
     for (int i = 0; i < r->repair_count; i++) {
         const espl_repair_effect *e = &r->repairs[i];
         if (isnan(e->score_after))
