@@ -1,6 +1,7 @@
 /* Where checkpoints lie, what is in them, and going on from one. */
 #include "train/trainer.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -24,6 +25,22 @@ static int64_t fingerprint(const espl_graph *g) {
         for (int d = 0; t && d < t->shape.rank; d++) h = espl__mix64(h ^ (uint64_t)t->shape.dim[d]);
     }
     return (int64_t)(h >> 1);
+}
+
+/* What a killed process was writing. */
+static void sweep(espl_context *ctx, const char *folder) {
+    DIR *dir = opendir(folder);
+    if (!dir) return;
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+        const char *name = entry->d_name;
+        size_t n = strlen(name);
+        bool ours = strncmp(name, "last.ckpt.", 10) == 0 || strncmp(name, "best.ckpt.", 10) == 0;
+        if (!ours || n < 5 || strcmp(name + n - 5, ".part") != 0) continue;
+        char *path = espl__path_join(ctx, folder, name);
+        if (path) unlink(path);
+        espl__free(ctx, path);
+    }
+    closedir(dir);
 }
 
 /* A checkpoint of training that did not end must not be lost to a forgotten --resume. */
@@ -56,8 +73,9 @@ espl_status espl__trainer_prepare(espl__trainer *t, espl_diag *diag) {
         status = espl__nomem(diag, strlen(t->o->output));
     else if (mkdir(folder, 0777) != 0 && errno != EEXIST)
         status = espl__fail(diag, ESPL_IO, "%s: cannot be created: %s", folder, strerror(errno));
-    espl__free(t->ctx, folder);
     if (status == ESPL_OK) status = check_way(t, diag);
+    if (status == ESPL_OK && espl__ranks_own(t->ranks) == 0) sweep(t->ctx, folder);
+    espl__free(t->ctx, folder);
 done:
     return status;
 }
