@@ -7,6 +7,7 @@
 
 #include "files.h"
 #include "report.h"
+#include "svg.h"
 #include "text.h"
 
 char curve_kind(const char *path) {
@@ -24,11 +25,6 @@ char curve_kind(const char *path) {
 enum { WIDTH = 860, HEIGHT = 520, LEFT = 78, RIGHT = 24, TOP = 62, BOTTOM = 64 };
 
 static const char *const uniform_colour = "#c2571a", *const mixed_colour = "#0b5394";
-
-typedef struct axis {
-    double low, high, step;
-    int from, to; /* dots */
-} axis;
 
 typedef struct plot {
     FILE *out;
@@ -53,18 +49,6 @@ static double x_of(const espl_result *r, const espl_curve_point *p) {
     return figure_of(r, p->bytes, p->ms, p->joules);
 }
 
-/* Round numbers, about `wanted` of them, from the multiple below `low` to that above `high`. */
-static axis round_axis(double low, double high, int wanted, int from, int to) {
-    double raw = fmax(high - low, 1e-9) / wanted, power = pow(10, floor(log10(raw))), step = power;
-    while (step < raw * (1 - 1e-9))
-        step = step < 1.5 * power ? 2 * power : step < 3 * power ? 5 * power : 10 * power;
-    return (axis){floor(low / step) * step, ceil(high / step) * step, step, from, to};
-}
-
-static double dot(const axis *a, double value) {
-    return a->from + (value - a->low) / (a->high - a->low) * (a->to - a->from);
-}
-
 static void find_axes(plot *p) {
     const espl_result *r = p->r;
     double low = INFINITY, high = -INFINITY, worst = 1, best = r->score_before;
@@ -76,8 +60,8 @@ static void find_axes(plot *p) {
         worst = fmin(worst, y);
         best = fmax(best, y);
     }
-    p->x = round_axis(low, high, 8, LEFT, WIDTH - RIGHT);
-    p->y = round_axis(100 * fmax(worst, best - DEEPEST), 100 * best, 8, HEIGHT - BOTTOM, TOP);
+    p->x = svg_axis(low, high, 8, LEFT, WIDTH - RIGHT);
+    p->y = svg_axis(100 * fmax(worst, best - DEEPEST), 100 * best, 8, HEIGHT - BOTTOM, TOP);
 }
 
 /* Points far below are left out; a line may leave the plot on its way to them. */
@@ -85,28 +69,20 @@ static bool shown(const plot *p, const espl_curve_point *q) {
     return isfinite(x_of(p->r, q)) && 100 * q->score >= p->y.low;
 }
 
-static void escaped(FILE *out, const char *text) {
-    for (; *text; text++)
-        if (*text == '&' || *text == '<' || *text == '>')
-            fprintf(out, "&#%d;", *text);
-        else
-            fputc((unsigned char)*text < ' ' ? '?' : *text, out);
-}
-
 static void text_at(const plot *p, double x, double y, const char *attributes, const char *text) {
     fprintf(p->out, "<text x=\"%.1f\" y=\"%.1f\"%s>", x, y, attributes);
-    escaped(p->out, text);
+    svg_text(p->out, text);
     fputs("</text>\n", p->out);
 }
 
 static void draw_grid(const plot *p) {
     for (int i = 0; p->x.low + i * p->x.step < p->x.high + p->x.step / 2; i++) {
-        double value = p->x.low + i * p->x.step, at = dot(&p->x, value);
+        double value = p->x.low + i * p->x.step, at = svg_dot(&p->x, value);
         fprintf(p->out, "<path class=\"grid\" d=\"M%.1f %dV%d\"/>\n", at, TOP, HEIGHT - BOTTOM);
         text_at(p, at, HEIGHT - BOTTOM + 18, " text-anchor=\"middle\"", cell_format("%g", value).text);
     }
     for (int i = 0; p->y.low + i * p->y.step < p->y.high + p->y.step / 2; i++) {
-        double value = p->y.low + i * p->y.step, at = dot(&p->y, value);
+        double value = p->y.low + i * p->y.step, at = svg_dot(&p->y, value);
         fprintf(p->out, "<path class=\"grid\" d=\"M%d %.1fH%d\"/>\n", LEFT, at, WIDTH - RIGHT);
         text_at(p, LEFT - 8, at + 4, " text-anchor=\"end\"", cell_format("%g", value).text);
     }
@@ -129,8 +105,8 @@ static bool draw_line(const plot *p, bool mixed, const char *colour) {
     if (!at) return false;
     for (int i = 0; i < r->curve_count; i++) {
         if (r->curve[i].mixed != mixed || !shown(p, &r->curve[i])) continue;
-        at[n][0] = dot(&p->x, x_of(r, &r->curve[i]));
-        at[n++][1] = dot(&p->y, 100 * r->curve[i].score);
+        at[n][0] = svg_dot(&p->x, x_of(r, &r->curve[i]));
+        at[n++][1] = svg_dot(&p->y, 100 * r->curve[i].score);
     }
     qsort(at, (size_t)n, sizeof *at, by_x);
     fprintf(p->out, "<polyline fill=\"none\" stroke=\"%s\" stroke-width=\"2\" points=\"", colour);
@@ -148,8 +124,8 @@ static void draw_names(const plot *p) {
         const espl_curve_point *q = &p->r->curve[i];
         if (q->mixed || !shown(p, q)) continue;
         fprintf(p->out, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\" fill=\"%s\">",
-                dot(&p->x, x_of(p->r, q)), dot(&p->y, 100 * q->score) + 20, uniform_colour);
-        escaped(p->out, q->name);
+                svg_dot(&p->x, x_of(p->r, q)), svg_dot(&p->y, 100 * q->score) + 20, uniform_colour);
+        svg_text(p->out, q->name);
         fputs("</text>\n", p->out);
     }
 }
@@ -157,7 +133,7 @@ static void draw_names(const plot *p) {
 /* The f32 network's score, and the network that was chosen. */
 static void draw_marks(const plot *p) {
     const espl_result *r = p->r;
-    double y = dot(&p->y, 100 * r->score_before);
+    double y = svg_dot(&p->y, 100 * r->score_before);
     double x = figure_of(r, r->bytes_after, r->ms_after, r->joules_after);
     fprintf(p->out, "<path d=\"M%d %.1fH%d\" stroke=\"#777\" stroke-dasharray=\"5 4\"/>\n", LEFT, y,
             WIDTH - RIGHT);
@@ -166,7 +142,7 @@ static void draw_marks(const plot *p) {
     fprintf(
         p->out,
         "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"9\" fill=\"none\" stroke=\"#1a7f37\" stroke-width=\"2.5\"/>\n",
-        dot(&p->x, x), dot(&p->y, 100 * r->score_after));
+        svg_dot(&p->x, x), svg_dot(&p->y, 100 * r->score_after));
 }
 
 static void draw_legend(const plot *p, const char *model) {
@@ -178,7 +154,7 @@ static void draw_legend(const plot *p, const char *model) {
                 {"#1a7f37", "the network that was written"}};
     int y = HEIGHT - BOTTOM - 66;
     fprintf(p->out, "<text x=\"%d\" y=\"26\" font-size=\"16\" font-weight=\"bold\">", LEFT);
-    escaped(p->out, model);
+    svg_text(p->out, model);
     fputs("</text>\n", p->out);
     text_at(p, LEFT, 46, " fill=\"#555\"", cell_format("score on %" PRId64 " samples", r->eval_samples).text);
     fprintf(p->out, "<rect x=\"%d\" y=\"%d\" width=\"232\" height=\"62\" fill=\"#fff\" stroke=\"#ccc\"/>\n",
@@ -205,11 +181,7 @@ static const char *short_name(const char *path) {
 static bool draw(FILE *out, const char *model, const espl_result *r) {
     plot p = {.out = out, .r = r};
     find_axes(&p);
-    fprintf(out,
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\" "
-            "font-family=\"sans-serif\" font-size=\"13\">\n"
-            "<style>.grid{stroke:#e2e2e2}</style>\n<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n",
-            WIDTH, HEIGHT, WIDTH, HEIGHT);
+    svg_begin(out, WIDTH, HEIGHT);
     draw_grid(&p);
     draw_marks(&p);
     bool good = draw_line(&p, false, uniform_colour) && draw_line(&p, true, mixed_colour);
