@@ -77,7 +77,7 @@ void espl__zoo_transformer(espl__zoo z) {
 void espl__zoo_decoder(espl__zoo z) {
     blocks k = blocks_of(z, 128, 4, 4, ESPL_ACTIVATION_GELU);
     static const int turned[] = {1, 0, 2};
-    int64_t vocabulary = espl__zoo_or(z.o->vocabulary, 10000), length = espl__zoo_or(z.o->sequence, 64);
+    int64_t vocabulary = espl__zoo_or(z.o->vocabulary, 10000), length = espl__zoo_or(z.o->sequence, 35);
     k.causal = true;
     k.weight = (espl_init){ESPL_INIT_NORMAL, 0.02f};
     espl_value x = espl_build_input(z.b, "tokens", ESPL_S64, (espl_shape){2, {length, ESPL_DIM_UNKNOWN}});

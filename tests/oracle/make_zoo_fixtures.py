@@ -248,7 +248,7 @@ class Vit(Encoder):
 
 
 class Decoder(Encoder):
-    def __init__(self, width=128, heads=4, blocks=4, length=64, vocabulary=10000):
+    def __init__(self, width=128, heads=4, blocks=4, length=35, vocabulary=10000):
         super().__init__(width, heads, blocks, length, "gelu")
         self.embedding, self.out = nn.Embedding(vocabulary, width), nn.Linear(width, vocabulary)
 

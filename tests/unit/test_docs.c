@@ -108,7 +108,7 @@ static void every_network_is_described(void **state) {
     (void)state;
     page p = page_open("docs/zoo.md"), sizes = page_open("tests/fixtures/zoo/sizes.txt");
     const espl_zoo_network *n;
-    char wanted[80], name[64];
+    char wanted[80], name[64], path[4096];
     const char *line = sizes.text;
     for (int i = 0; (n = espl_zoo_at(i)); i++, line = strchr(line, '\n') + 1) {
         long long size = 0;
@@ -121,6 +121,8 @@ static void every_network_is_described(void **state) {
         else
             snprintf(wanted, sizeof wanted, " | %lld,%03lld,%03lld |\n", size / 1000000, size / 1000 % 1000, size % 1000);
         if (expect_text(row, wanted) > end) fail_msg("docs/zoo.md: %s has not%s", n->name, wanted);
+        snprintf(path, sizeof path, "%s/examples/data/%s-train.yaml", ESPL_SOURCE_DIR, n->data);
+        if (access(path, F_OK) != 0) fail_msg("%s: there is no %s", n->name, path);
     }
     page_close(&sizes);
     page_close(&p);
