@@ -17,22 +17,22 @@ espl_status espl__ranks_create(espl_context *ctx, espl__ranks **out, espl_diag *
     espl__ranks *r = *out = espl__calloc(ctx, 1, sizeof *r);
     if (!r) return espl__nomem(diag, sizeof *r);
     *r = (espl__ranks){.ctx = ctx, .count = 1};
-#ifdef ESPL_HAVE_MPI
+#ifdef ESPL_MPI
     if (espl__ranks_mpi.wanted()) {
         r->way = &espl__ranks_mpi;
         status = r->way->begin(ctx, &r->state, &r->count, &r->own, diag);
     }
 #endif
     r->sync = (espl__sync){r, r->count, sum_of_sync};
-    if (status != ESPL_OK) espl__ranks_destroy(out);
+    if (status != ESPL_OK) espl__ranks_destroy(out, true);
     return status;
 }
 
-void espl__ranks_destroy(espl__ranks **ranks) {
+void espl__ranks_destroy(espl__ranks **ranks, bool failed) {
     espl__ranks *r = *ranks;
     if (!r) return;
     *ranks = NULL;
-    if (r->way && r->state) r->way->end(r->ctx, r->state);
+    if (r->way && r->state) r->way->end(r->ctx, r->state, failed);
     espl__free(r->ctx, r);
 }
 

@@ -8,7 +8,8 @@ typedef struct espl__ranks espl__ranks;
 
 /* All processes of the job that this one was started in (mpirun), else one. */
 ESPL_NODISCARD espl_status espl__ranks_create(espl_context *ctx, espl__ranks **out, espl_diag *diag);
-void espl__ranks_destroy(espl__ranks **ranks);
+/* failed: this process gives up while others may be waiting for it. */
+void espl__ranks_destroy(espl__ranks **ranks, bool failed);
 int espl__ranks_count(const espl__ranks *ranks);
 int espl__ranks_own(const espl__ranks *ranks);
 /* For the engine's batch statistics; NULL for one rank. */
@@ -28,11 +29,11 @@ typedef struct espl__ranks_way {
     espl_status (*sum)(void *state, double *values, int64_t count);
     espl_status (*start)(void *state, espl_dtype real, void *values, int64_t count);
     espl_status (*wait)(void *state);
-    void (*end)(espl_context *ctx, void *state);
+    void (*end)(espl_context *ctx, void *state, bool failed);
     /* Whether the process was started as one of a job. */
     bool (*wanted)(void);
 } espl__ranks_way;
-#ifdef ESPL_HAVE_MPI
+#ifdef ESPL_MPI
 extern const espl__ranks_way espl__ranks_mpi;
 #endif
 

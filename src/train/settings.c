@@ -74,15 +74,20 @@ const char *espl_train_recipe_at(int index) {
     return espl__train_recipe_bundle[index].name;
 }
 
+const char *espl__train_setting_name(int index) {
+    return (size_t)index < ESPL_COUNT(fields) ? fields[index].key : NULL;
+}
+
 /* --- checks --------------------------------------------------------------------------------------- */
 
 /* X(key, least, most): of numbers. */
-#define RANGE_LIST(X)                                                                               \
-    X(epochs, 1, 1000000)                                                                           \
-    X(batch, 1, 16777216) X(lr, 1e-30, 1e6) X(smoothing, 0, 1) X(temperature, 0, 1e6) X(hard, 0, 1) \
-        X(momentum, 0, 0.99999) X(beta1, 0, 0.99999) X(beta2, 0, 0.9999999) X(epsilon, 0, 1)        \
-            X(weight_decay, 0, 1e3) X(gamma, 0, 1) X(patience, 0, 1000000) X(lr_min, 0, 1e6)        \
-                X(warmup, 0, 1e6) X(clip, 0, 1e30) X(ema, 0, 0.9999999) X(sequence, 0, 65536)
+#define RANGE_LIST(X)                                                                                       \
+    X(epochs, 1, 1000000)                                                                                   \
+    X(batch, 1, 16777216)                                                                                   \
+    X(lr, 1e-30, 1e6) X(smoothing, 0, 1) X(temperature, 0, 1e6) X(hard, 0, 1) X(momentum, 0, 0.99999)       \
+        X(beta1, 0, 0.99999) X(beta2, 0, 0.9999999) X(epsilon, 0, 1) X(weight_decay, 0, 1e3) X(gamma, 0, 1) \
+            X(patience, 0, 1000000) X(lr_min, 0, 1e6) X(warmup, 0, 1e6) X(clip, 0, 1e30)                    \
+                X(ema, 0, 0.9999999) X(sequence, 0, 65536)
 
 typedef struct source {
     const char *label, *text;

@@ -38,6 +38,8 @@ typedef struct espl__train_settings {
 enum { ESPL__KEEP_BEST = 2, ESPL__PRECISION_F64 = 2 };
 
 extern const espl__bundled espl__train_recipe_bundle[];
+/* The keys of a recipe; NULL past the last one. */
+const char *espl__train_setting_name(int index);
 
 /* Reads the recipe that the options name and puts over it what they say themselves. Owned by the caller. */
 ESPL_NODISCARD espl_status espl__train_settings_read(espl_context *ctx, const espl_train_options *options,

@@ -170,7 +170,7 @@ done:
     return status;
 }
 
-static void tear_down(espl__trainer *t) {
+static void tear_down(espl__trainer *t, bool failed) {
     espl__train_log_close(&t->log);
     espl__optim_destroy(&t->optim);
     espl__loss_destroy(&t->loss);
@@ -180,7 +180,7 @@ static void tear_down(espl__trainer *t) {
     espl__train_feed_free(&t->feed);
     espl__loader_destroy(&t->eval);
     espl__loader_destroy(&t->data);
-    espl__ranks_destroy(&t->ranks);
+    espl__ranks_destroy(&t->ranks, failed);
     if (t->s) espl__train_settings_destroy(t->ctx, &t->s);
     espl__buffer_free(&t->text);
     espl__free(t->ctx, t->last);
@@ -483,6 +483,8 @@ espl_status espl_train(espl_context *ctx, espl_graph *graph, const espl_train_op
     ESPL_TRY(finish(&t, diag));
     fill_result(&t, result);
 done:
-    tear_down(&t);
+    result->rank = t.ranks ? espl__ranks_own(t.ranks) : 0;
+    /* All ranks stop together when they are asked to. */
+    tear_down(&t, status != ESPL_OK && status != ESPL_CANCELLED);
     return status;
 }

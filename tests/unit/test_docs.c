@@ -9,6 +9,7 @@
 #include "espalier/zoo.h"
 #include "runtime/container.h"
 #include "runtime/plan.h"
+#include "train/settings.h"
 
 typedef struct page {
     espl_context *ctx;
@@ -227,6 +228,26 @@ static void pages_name_every_row(void **state) {
     page_close(&kernels);
 }
 
+/* Every key and every choice of recipes of training. */
+static void training_names_every_row(void **state) {
+    (void)state;
+    page p = page_open("docs/training.md");
+    char row[64];
+    const char *key;
+    for (int i = 0; (key = espl__train_setting_name(i)); i++) {
+        snprintf(row, sizeof row, "`%s`", key);
+        (void)expect_text(expect_text(p.text, "| key | meaning |"), row);
+    }
+#define X(NAME, name, ...)                            \
+    snprintf(row, sizeof row, "\n| `%s` | ", name); \
+    (void)expect_text(p.text, row);
+    ESPL__LOSS_LIST(X)
+    ESPL__OPTIM_LIST(X)
+    ESPL__SCHEDULE_LIST(X)
+#undef X
+    page_close(&p);
+}
+
 /* Every folder of scripts/floors.txt is on its floor in the page, or said to be missing yet. */
 static void floors(void **state) {
     (void)state;
@@ -257,6 +278,7 @@ int main(void) {
         cmocka_unit_test(format_numbers),
         cmocka_unit_test(format_example),
         cmocka_unit_test(pages_name_every_row),
+        cmocka_unit_test(training_names_every_row),
         cmocka_unit_test(floors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
