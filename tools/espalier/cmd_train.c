@@ -298,9 +298,8 @@ const command command_train = {
              "built with MPI).",
     .example =
         "espalier train lenet5 --data digits:train --eval digits -o digits.onnx\n"
-        "espalier train lenet5 --data examples/data/mnist-train.yaml --eval "
-        "examples/data/mnist-test.yaml "
-        "--log lenet5.jsonl -o lenet5.onnx\n"
-        "espalier train model.onnx --data train.yaml --eval test.yaml --epochs 5 --lr 0.001 -o tuned.onnx\n"
+        "espalier train lenet5 --data examples/data/mnist-train.yaml --eval examples/data/mnist-test.yaml -o "
+        "lenet5.onnx\n"
+        "espalier train model.onnx --data train.yaml --eval test.yaml --epochs 5 --lr 0.001 --log l.jsonl -o tuned.onnx\n"
         "espalier train resnet20 --data examples/data/cifar10-jpeg-train.yaml -o resnet20.onnx --resume",
 };
