@@ -91,8 +91,8 @@ void espl__engine_check(espl__engine *engine, bool on);
 ESPL_NODISCARD espl_status espl__train_layout(espl_graph *graph, espl_diag *diag);
 /* The shape in memory. */
 espl_shape espl__train_shape(const espl__value *value, bool last);
-/* Joins batch norm, residual addition and Relu into one node. */
+/* Joins batch norm, residual addition and Relu into one node, and a product with its bias. */
 ESPL_NODISCARD espl_status espl__train_fuse(espl_graph *graph, espl_diag *diag);
-extern const espl__op espl__op_to_last, espl__op_to_rows, espl__op_norm_relu;
+extern const espl__op espl__op_to_last, espl__op_to_rows, espl__op_norm_relu, espl__op_linear;
 
 #endif

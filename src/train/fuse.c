@@ -1,4 +1,5 @@
-/* Batch norm, residual addition and Relu as one node: three walks over memory become one. */
+/* Batch norm, residual addition and Relu as one node, and a product with its bias: walks over memory that
+ * become one. */
 #include "train/engine.h"
 
 static espl_status infer(const espl__node *node, espl_diag *diag) {
@@ -15,6 +16,24 @@ const espl__op espl__op_norm_relu = {
     .since = 1,
     .until = 99,
     .infer = infer,
+};
+
+static espl_status infer_linear(const espl__node *node, espl_diag *diag) {
+    espl_shape y = node->inputs[0]->shape;
+    y.dim[y.rank - 1] = node->inputs[1]->shape.dim[1];
+    return espl__set_out(node, 0, node->inputs[0]->dtype, &y, diag);
+}
+
+const espl__op espl__op_linear = {
+    .name = "Linear",
+    .domain = "espl.train",
+    .min_inputs = 3,
+    .max_inputs = 3,
+    .min_outputs = 1,
+    .max_outputs = 1,
+    .since = 1,
+    .until = 99,
+    .infer = infer_linear,
 };
 
 /* Adds two values of the output's shape, one of which is the norm's. */
@@ -52,16 +71,42 @@ static espl_status fuse(espl_graph *g, espl__node *norm, espl_diag *diag) {
     return ESPL_OK;
 }
 
+/* The bias that an Add puts behind a product by a matrix: a vector as long as the rows. */
+static espl__value *bias_of(const espl__node *add, const espl__value *product) {
+    if (!espl__node_is(add, "Add") || add->inputs[0] == add->inputs[1]) return NULL;
+    espl__value *v = add->inputs[add->inputs[0] == product];
+    int64_t n = product->shape.dim[product->shape.rank - 1];
+    return v->is_input && v->shape.rank == 1 && v->shape.dim[0] == n && v->dtype == product->dtype ? v : NULL;
+}
+
+/* MatMul and Add become Linear. */
+static espl_status fuse_bias(espl_graph *g, espl__node *product, espl_diag *diag) {
+    const espl__value *w = product->inputs[1], *y = product->outputs[0];
+    espl__node *add = w->shape.rank == 2 && y->shape.rank >= 2 ? espl__graph_only_reader(g, y) : NULL;
+    espl__value *bias = add ? bias_of(add, y) : NULL;
+    if (!bias || !espl_shape_equal(&add->outputs[0]->shape, &y->shape)) return ESPL_OK;
+    espl__node *n = espl__graph_node(g, &espl__op_linear, product->name, 3, 1, 0);
+    if (!n) return espl__nomem(diag, 0);
+    n->inputs[0] = product->inputs[0];
+    n->inputs[1] = product->inputs[1];
+    n->inputs[2] = bias;
+    product->mark = add->mark = -1;
+    espl__node_set_output(n, 0, add->outputs[0]);
+    return ESPL_OK;
+}
+
 espl_status espl__train_fuse(espl_graph *g, espl_diag *diag) {
     int count = g->node_count;
-    for (int i = 0; i < count; i++) {
+    espl_status status = ESPL_OK;
+    for (int i = 0; i < count && status == ESPL_OK; i++) {
         espl__node *n = g->nodes[i];
-        if (!espl__node_is(n, "BatchNormalization") || n->mark == -1 || n->output_count != 1 ||
-            espl__attr_int(n, "training_mode", 0))
-            continue;
-        espl_status status = fuse(g, n, diag);
-        if (status != ESPL_OK) return status;
+        if (n->mark == -1) continue;
+        if (espl__node_is(n, "MatMul")) status = fuse_bias(g, n, diag);
+        if (espl__node_is(n, "BatchNormalization") && n->output_count == 1 &&
+            !espl__attr_int(n, "training_mode", 0))
+            status = fuse(g, n, diag);
     }
+    if (status != ESPL_OK) return status;
     espl__graph_sweep(g);
     return espl__graph_verify(g, diag);
 }

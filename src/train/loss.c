@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "kernels/kernels.h"
+
 struct espl__loss {
     espl_context *ctx;
     espl__pool *pool;

@@ -8,9 +8,20 @@ static REAL FN(largest)(const REAL *z, int64_t n) {
     return m;
 }
 
-/* e = exp(z / t - max); returns the sum. */
-static double FN(exponentials)(const REAL *z, REAL max, REAL inverse_t, int64_t n, REAL *e) {
+/* e = exp(z / t - max), and returns the sum; in f32 the runtime's kernel makes e = softmax(z / t), whose
+ * largest element is 1 / sum: then *scale is the sum that e was divided by, else 1. */
+static double FN(exponentials)(const REAL *z, REAL max, REAL inverse_t, int64_t n, REAL *e, double *scale) {
     double sum = 0;
+    *scale = 1;
+#if REAL_IS_FLOAT
+    espl__kernels_get()->softmax_f32(inverse_t, z, e, n);
+    REAL largest = 0;
+    for (int64_t i = 0; i < n; i++) largest = e[i] > largest ? e[i] : largest;
+    if (largest > 0) {
+        (void)max;
+        return *scale = 1 / (double)largest;
+    }
+#endif
     for (int64_t i = 0; i < n; i++) {
         e[i] = M(exp)((z[i] - max) * inverse_t);
         sum += (double)e[i];
@@ -22,11 +33,11 @@ static double FN(exponentials)(const REAL *z, REAL max, REAL inverse_t, int64_t 
 static double FN(cross_entropy)(const REAL *z, int64_t y, int64_t n, double s, double scale, REAL *e,
                                 REAL *g) {
     REAL max = FN(largest)(z, n);
-    double sum = FN(exponentials)(z, max, 1, n, e), total = 0, log_sum = (double)max + log(sum);
+    double done, sum = FN(exponentials)(z, max, 1, n, e, &done), total = 0, log_sum = (double)max + log(sum);
     if (s > 0)
         for (int64_t i = 0; i < n; i++) total += (double)z[i];
     if (g) {
-        REAL factor = (REAL)(scale / sum), even = (REAL)(scale * s / (double)n);
+        REAL factor = (REAL)(scale * done / sum), even = (REAL)(scale * s / (double)n);
         for (int64_t i = 0; i < n; i++) g[i] = e[i] * factor - even;
         g[y] -= (REAL)(scale * (1 - s));
     }

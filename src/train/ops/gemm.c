@@ -1,4 +1,5 @@
-/* Gemm and MatMul. With C = A B: dA = dC B', dB = A' dC. */
+/* Gemm, MatMul, and Linear, which the engine makes of a MatMul and the bias behind it. With C = A B: dA = dC
+ * B', dB = A' dC. */
 #include "train/dense.h"
 #include "train/grad.h"
 
@@ -92,6 +93,10 @@ static void backward_matmul(espl__call *c) {
     ESPL__REAL(c, matmul_backward)(c);
 }
 
+static void backward_linear(espl__call *c) {
+    ESPL__REAL(c, linear_backward)(c);
+}
+
 const espl__grad espl__grad_Gemm = {.op = "Gemm",
                                     .inputs = 7,
                                     .params = 6,
@@ -108,4 +113,12 @@ const espl__grad espl__grad_MatMul = {.op = "MatMul",
                                       .prepare = prepare_matmul,
                                       .forward = forward_matmul,
                                       .backward = backward_matmul,
+                                      .release = release_matmul};
+const espl__grad espl__grad_Linear = {.op = "Linear",
+                                      .inputs = 7,
+                                      .params = 6,
+                                      .reads_in = 3,
+                                      .prepare = prepare_matmul,
+                                      .forward = forward_gemm,
+                                      .backward = backward_linear,
                                       .release = release_matmul};

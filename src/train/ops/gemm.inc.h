@@ -91,12 +91,29 @@ static void FN(matmul_backward)(espl__call *c) {
         FN(sides)(c, dy + i * p->m * p->n, i, p->batches == 1, p->batches == 1, c->pool);
 }
 
+/* Columns [begin, end) of a vector's gradient: rows in order, whatever the number of threads. */
+static void FN(bias_columns)(void *arg, int64_t begin, int64_t end, int thread) {
+    (void)thread;
+    const espl__call *c = arg;
+    const product *p = c->state;
+    int64_t rows = espl_shape_count(&c->out->shape) / ESPL_MAX(1, p->n);
+    REAL *db = c->din[2].data;
+    for (int64_t r = 0; r < rows; r++) {
+        const REAL *dy = (const REAL *)c->dout->data + r * p->n;
+        for (int64_t i = begin; i < end; i++) db[i] += (REAL)p->beta * dy[i];
+    }
+}
+
 static void FN(bias_gradient)(espl__call *c) {
     const product *p = c->state;
     const REAL *dy = c->dout->data;
     REAL *db = c->din[2].data;
     if (!(c->add >> 2 & 1)) memset(db, 0, espl__tensor_bytes(&c->din[2]));
     const espl_shape *operand = &c->din[2].shape;
+    if (operand->rank == 1 && operand->dim[0] == p->n) {
+        espl__parallel_for(p->n < 64 ? NULL : c->pool, p->n, FN(bias_columns), c);
+        return;
+    }
     espl__rows r;
     for (espl__rows_begin(&r, &c->out->shape, &operand, 1); !r.done; espl__rows_next(&r))
         for (int64_t i = 0; i < r.n; i++) db[r.offset[0] + i * r.step[0]] += (REAL)p->beta * dy[r.out + i];
@@ -112,4 +129,9 @@ static void FN(gemm_backward)(espl__call *c) {
         dy = scaled;
     }
     FN(sides)(c, dy, 0, true, true, c->pool);
+}
+
+static void FN(linear_backward)(espl__call *c) {
+    if (c->din[2].data) FN(bias_gradient)(c);
+    FN(matmul_backward)(c);
 }
