@@ -260,6 +260,7 @@ static espl_status run(cli *c, const void *given) {
         status = espl_train(c->ctx, j.graph, &settings, &result, &c->diag);
         progress_clear(&c->progress);
         c->kept = status == ESPL_CANCELLED;
+        if (c->kept && result.rank > 0) c->diag.message[0] = 0;
     }
     if (status == ESPL_OK && result.rank == 0) {
         if (c->common.json)

@@ -116,6 +116,7 @@ static espl_status flush_output(cli *c) {
 static int report(cli *c, espl_status status) {
     progress_clear(&c->progress);
     if (status == ESPL_OK) return 0;
+    if (c->kept && !c->diag.message[0]) return espl_status_exit_code(status); /* another process says it */
     if (progress_interrupted() && !c->kept) {
         if (!c->common.quiet) fprintf(stderr, "espalier: stopped; nothing was written\n");
         return 130;
