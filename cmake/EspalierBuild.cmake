@@ -131,12 +131,12 @@ function(espl_embed name table pattern)
   target_sources(espl_${name} PRIVATE ${source})
 endfunction()
 
-# espl_kernels(kernels USES ...): like espl_folder; the end of a file's name says which instruction set it may use.
+# espl_kernels(NAME USES ...): like espl_folder; the end of a file's name says which instruction set it may use.
 set(ESPL_FLAGS_avx2 -mavx2 -mfma -mf16c -mbmi2)
 set(ESPL_FLAGS_avx512 ${ESPL_FLAGS_avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512)
 set(ESPL_FLAGS_avx512vnni ${ESPL_FLAGS_avx512} -mavx512vnni)
 set(ESPL_FLAGS_avx512vbmi ${ESPL_FLAGS_avx512vnni} -mavx512vbmi)
-set(ESPL_FLAGS_amx ${ESPL_FLAGS_avx512vbmi} -mamx-tile -mamx-int8)
+set(ESPL_FLAGS_amx ${ESPL_FLAGS_avx512vbmi} -mamx-tile -mamx-int8 -mamx-bf16)
 function(espl_kernels name)
   espl_folder(${name} ${ARGN})
   foreach(isa avx2 avx512 avx512vnni avx512vbmi amx)

@@ -4,22 +4,36 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "train/amx.h"
 #include "train/onednn.h"
 
 #define REAL_FILE "train/dense.inc.h"
 #include "train/real.h"
 
-static const espl__dense plain = {"plain", gemm_f32, gemm_f64, NULL};
-static espl__dense library; /* the plain one, and what oneDNN does better */
+/* Each has what it does better and the rest from the one before it. */
+static espl__dense tables[3] = {{"plain", gemm_f32, gemm_f64, NULL}};
+static int count = 1;
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static _Atomic(const espl__dense *) in_use;
 
+static bool use(const char *name) {
+    for (int i = 0; i < count; i++)
+        if (strcmp(tables[i].name, name) == 0) {
+            atomic_store(&in_use, &tables[i]);
+            return true;
+        }
+    return false;
+}
+
 static void choose(void) {
+    static bool (*const open[])(espl__dense *) = {espl__onednn_open, espl__amx_open};
+    for (size_t i = 0; i < ESPL_COUNT(open); i++) {
+        tables[count] = tables[count - 1];
+        if (open[i](&tables[count])) count++;
+    }
     const char *name = getenv("ESPL_DENSE");
-    library = plain;
-    bool found = espl__onednn_open(&library);
-    atomic_store(&in_use, found && !(name && strcmp(name, plain.name) == 0) ? &library : &plain);
+    if (!name || !use(name)) atomic_store(&in_use, &tables[count - 1]);
 }
 
 const espl__dense *espl__dense_get(void) {
@@ -29,8 +43,5 @@ const espl__dense *espl__dense_get(void) {
 
 bool espl__dense_use(const char *name) {
     pthread_once(&once, choose);
-    const espl__dense *wanted = strcmp(name, plain.name) == 0 ? &plain : &library;
-    if (strcmp(wanted->name, name) != 0) return false;
-    atomic_store(&in_use, wanted);
-    return true;
+    return use(name);
 }

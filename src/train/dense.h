@@ -38,7 +38,7 @@ typedef struct espl__dense {
     espl__conv_f32 *(*conv_f32)(espl_context *ctx, const espl__conv_shape *shape);
 } espl__dense;
 
-/* The table in use: the library's where there is one, unless ESPL_DENSE=plain says otherwise. */
+/* The table in use: the best there is of plain, onednn and amx, or what ESPL_DENSE names. */
 const espl__dense *espl__dense_get(void);
 /* For tests: the table of this name from now on; false if there is none. */
 bool espl__dense_use(const char *name);

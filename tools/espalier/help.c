@@ -25,12 +25,13 @@ static const struct {
 static const struct {
     const char *name, *meaning;
 } variables[] = {
-    {"ESPL_CPU", "the best instruction set that may be used: ref, avx2, avx512, avx512vnni, avx512vbmi or amx"},
+    {"ESPL_CPU",
+     "the best instruction set that may be used: ref, avx2, avx512, avx512vnni, avx512vbmi or amx"},
     {"ESPL_CHIPS", "a folder of chip profiles of your own: --chip NAME finds NAME.yaml there first"},
     {"ESPL_ASSETS", "replaces `${ESPL_ASSETS}` in the paths of data descriptions (../shared without it)"},
     {"ESPL_TUNE",
      "0: which of two kernels computes a layer with sparse weights is not measured, a rule decides"},
-    {"ESPL_DENSE", "plain: training does without oneDNN"},
+    {"ESPL_DENSE", "what training computes with at most: plain (C), onednn or amx"},
     {"XDG_CACHE_HOME",
      "where what was measured of this machine is kept, peaks and choices of kernels (~/.cache without it)"},
 };
