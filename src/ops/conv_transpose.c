@@ -9,7 +9,7 @@ static const int64_t max_extent = (int64_t)1 << 40;
 /* Without output_shape: out = stride (in - 1) + output_padding + extent of the kernel - pads. With it, and
  * with auto_pad SAME (where out = in * stride), the pads follow from the size; the odd element goes to the
  * beginning unless SAME_UPPER. */
-static espl_status resolve(const espl__node *node, const espl_shape *x, const espl_shape *weights,
+espl_status espl__window_transposed(const espl__node *node, const espl_shape *x, const espl_shape *weights,
                            espl__window *w, espl_diag *diag) {
     espl_status status;
     int64_t extra[ESPL__MAX_SPATIAL] = {0}, wanted[ESPL_MAX_RANK];
@@ -57,7 +57,7 @@ static espl_status infer(const espl__node *node, espl_diag *diag) {
     ESPL_TRY(espl__check_rank(node, 2, 1, 1, diag));
     const espl__value *x = espl__in(node, 0), *weights = espl__in(node, 1), *bias = espl__in(node, 2);
     if (!x->known_rank || !weights->known_rank) return espl__set_unknown(node, 0, ESPL_F32);
-    ESPL_TRY(resolve(node, &x->shape, &weights->shape, &w, diag));
+    ESPL_TRY(espl__window_transposed(node, &x->shape, &weights->shape, &w, diag));
     const int64_t *xd = x->shape.dim, *wd = weights->shape.dim;
     int64_t group = espl__attr_int(node, "group", 1);
     if (!espl__dims_agree(xd[1], wd[0]))
@@ -108,7 +108,7 @@ static void eval(const espl__node *node, const espl_tensor *in, espl_tensor *out
     (void)scratch;
     espl__window w;
     if (espl__is_empty(&out[0])) return;
-    if (resolve(node, &in[0].shape, &in[1].shape, &w, NULL) != ESPL_OK) return;
+    if (espl__window_transposed(node, &in[0].shape, &in[1].shape, &w, NULL) != ESPL_OK) return;
     espl__window_lift(&w);
     int64_t batch = in[0].shape.dim[0], c = in[1].shape.dim[0], m = in[1].shape.dim[1];
     int64_t group = espl__attr_int(node, "group", 1), c_group = c / group;

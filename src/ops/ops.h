@@ -98,6 +98,9 @@ ESPL_NODISCARD espl_status espl__window_resolve(const espl__node *node, const es
 /* The same without the formula of the output's size, which ConvTranspose has its own of. */
 ESPL_NODISCARD espl_status espl__window_attrs(const espl__node *node, const espl_shape *x,
                                               const espl_shape *w, espl__window *out, espl_diag *diag);
+/* Of a ConvTranspose: `out` is larger than `in`, which reaches out at in * stride + tap * dilation - begin. */
+ESPL_NODISCARD espl_status espl__window_transposed(const espl__node *node, const espl_shape *x,
+                                                   const espl_shape *w, espl__window *out, espl_diag *diag);
 /* Makes the window three-dimensional by leading dimensions of 1. */
 void espl__window_lift(espl__window *window);
 /* Positions [lo, hi) of n outputs whose tap at `offset` (kernel index * dilation - begin) lies inside `in`. */

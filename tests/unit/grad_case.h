@@ -4,8 +4,8 @@
  *
  * Inputs: dimensions of random normal numbers; before them `p` positive ones, `u` between -0.9 and 0.9, `g`
  * from 1.2 to 3, `k` positive and constant, `b` booleans (constant). `i` integers (a constant vector), `s` an
- * integer (a constant scalar), `f` a float (a constant scalar), `n` indices below the number behind "<":
- * n2,3<7 (an input).
+ * integer (a constant scalar), `f` a float (a constant scalar), `v` floats (a constant vector), `n` indices
+ * below the number behind "<": n2,3<7 (an input).
  * `-`: absent. Attributes: integers, floats (with a point), lists (with a comma), texts (behind a quote);
  * "@12" is the operator set, "outputs" how many there are. */
 #ifndef GRAD_CASE_H
@@ -26,7 +26,7 @@ typedef struct grad_built {
     int count;                             /* graph inputs */
     espl__value *inputs[GRAD_CASE_INPUTS]; /* graph inputs */
     double *data[GRAD_CASE_INPUTS];        /* what they hold */
-    espl__node *node;                      /* the first of two that read the same */
+    espl__node *node;                      /* the first of two that read the same; NULL: of several */
     int outputs;
 } grad_built;
 
@@ -69,6 +69,12 @@ static inline espl__value *fixed_input(grad_built *b, char kind, const char *tex
         for (int i = 0; i < n; i++) v[i] = (int64_t)d[i];
         return constant_of(r, ESPL_S64, kind == 's' ? (espl_shape){0} : SHAPE(n), v);
     }
+    if (kind == 'v') {
+        float v[64];
+        int n = numbers_of(text, d, 64);
+        for (int i = 0; i < n; i++) v[i] = (float)d[i];
+        return constant_of(r, ESPL_F32, SHAPE(n), v);
+    }
     espl_shape s = shape_of(text);
     espl__value *v = constant_of(r, kind == 'b' ? ESPL_BOOL : ESPL_F32, s, NULL);
     for (int64_t i = 0; i < espl_shape_count(&s); i++) {
@@ -82,10 +88,10 @@ static inline espl__value *fixed_input(grad_built *b, char kind, const char *tex
 
 static inline espl__value *case_input(grad_built *b, char *word) {
     rig *r = &b->r;
-    char kind = strchr("pugkbisfn", *word) && *word != 's' ? *word++
-                : *word == 's' && word[1] != 'c'           ? *word++
-                                                           : ' ';
-    if (kind && strchr("kbisf", kind)) return fixed_input(b, kind, word);
+    char kind = strchr("pugkbisfnv", *word) && *word != 's' ? *word++
+                : *word == 's' && word[1] != 'c'            ? *word++
+                                                            : ' ';
+    if (kind && strchr("kbisfv", kind)) return fixed_input(b, kind, word);
     char name[16], *less = strchr(word, '<');
     double below = less ? strtod(less + 1, NULL) : 0;
     if (less) *less = 0;
@@ -114,6 +120,15 @@ static inline void case_attribute(grad_built *b, espl__node *n, char *word) {
     } else {
         set_int(&b->r, n, word, strtoll(value, NULL, 10));
     }
+}
+
+/* What the engine makes one node of; there is no reference. */
+static inline espl__value *fused(grad_built *b, espl__value **in, int inputs) {
+    rig *r = &b->r;
+    if (strcmp(b->from->op, "Linear") == 0) return APPLY(r, "Add", in[2], APPLY(r, "MatMul", in[0], in[1]));
+    espl__value *y = APPLY(r, "BatchNormalization", in[0], in[1], in[2], in[3], in[4]);
+    if (inputs > 5) y = APPLY(r, "Add", in[5], y);
+    return APPLY(r, "Relu", y);
 }
 
 /* The network that is the case's node twice, reading the same values: their gradients are sums. `last`:
@@ -145,6 +160,10 @@ static inline void build_case(grad_built *b, espl_context *ctx, const grad_case 
         read[i] = done_of(&b->r, same);
     }
     for (int twice = 0; twice < 2; twice++) {
+        if (!espl__op_find("", from->op)) {
+            out[outs++] = fused(b, read, inputs);
+            continue;
+        }
         espl__node *n = node_of(&b->r, from->op, inputs, read, outputs);
         n->opset = opset;
         snprintf(words, sizeof words, "%s", from->attributes);
