@@ -8,6 +8,8 @@ bool espl__onednn_open(espl__dense *table) {
 #else
 
 #include <dlfcn.h>
+#include <pthread.h>
+#include <signal.h>
 #include <oneapi/dnnl/dnnl.h>
 
 /* --- one thread ------------------------------------------------------------------------------------
@@ -158,6 +160,21 @@ static void drop(espl_context *ctx, primitive *p) {
     if (p->desc) dnnl_primitive_desc_destroy(p->desc);
 }
 
+/* oneDNN's kernels take the stack pointer for data: a signal handler that runs meanwhile writes its frame
+ * somewhere in the heap (seen with 2.6, a matrix product and SIGTERM). So while they run a thread takes no
+ * signals but those of its own faults; the others wait. */
+static void hold_signals(sigset_t *before) {
+    static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP};
+    sigset_t all;
+    sigfillset(&all);
+    for (size_t i = 0; i < ESPL_COUNT(own); i++) sigdelset(&all, own[i]);
+    pthread_sigmask(SIG_BLOCK, &all, before);
+}
+
+static void let_signals(const sigset_t *before) {
+    pthread_sigmask(SIG_SETMASK, before, NULL);
+}
+
 /* data: of the arguments in order, then the scratchpad. */
 static void execute(const primitive *p, dnnl_stream_t stream, int64_t run, const void *const *data) {
     dnnl_exec_arg_t *arg = p->arg + run * p->args;
@@ -166,8 +183,11 @@ static void execute(const primitive *p, dnnl_stream_t stream, int64_t run, const
         memcpy(&to, &data[i], sizeof to); /* inputs are const to us, not to oneDNN's arguments */
         dnnl_memory_set_data_handle(arg[i].memory, to);
     }
+    sigset_t before;
+    hold_signals(&before);
     dnnl_primitive_execute(p->made, stream, p->args, arg);
     dnnl_stream_wait(stream);
+    let_signals(&before);
 }
 
 /* --- convolution ---------------------------------------------------------------------------------------- */
@@ -472,7 +492,10 @@ static espl__conv_f32 *conv_f32(espl_context *ctx, const espl__conv_shape *shape
 static void gemm_f32(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda,
                      const float *b, int64_t ldb, float beta, float *c, int64_t ldc) {
     int before = alone();
+    sigset_t signals;
+    hold_signals(&signals);
     dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', m, n, k, 1, a, lda, b, ldb, beta, c, ldc);
+    let_signals(&signals);
     again(before);
 }
 
