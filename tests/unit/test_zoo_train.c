@@ -50,10 +50,11 @@ static void draw_input(trained *t, int i, const espl_shape *shape, int64_t vocab
             ((double *)t->inputs[i])[k] = normal(t);
 }
 
-static trained trained_of(espl_context *ctx, const espl_zoo_network *n) {
+static trained trained_with(espl_context *ctx, const espl_zoo_network *n, espl__engine_options options,
+                            double dropout) {
     trained t = {.rng = espl__rng_seed(9, 1)};
     espl_zoo_options o = options_of(n);
-    espl__engine_options options = {.real = ESPL_F64};
+    if (n->options & ESPL_ZOO_DROPOUT) o.dropout = dropout;
     espl_shape shapes[8];
     espl_diag diag = {0};
     if (espl_zoo_build(ctx, n->name, &o, &t.g, &diag) != ESPL_OK) fail_msg("%s", diag.message);
@@ -72,6 +73,10 @@ static trained trained_of(espl_context *ctx, const espl_zoo_network *n) {
     t.direction = calloc((size_t)t.count, sizeof *t.direction);
     memcpy(t.start, t.weights, (size_t)t.count * sizeof *t.start);
     return t;
+}
+
+static trained trained_of(espl_context *ctx, const espl_zoo_network *n) {
+    return trained_with(ctx, n, (espl__engine_options){.real = ESPL_F64}, 0);
 }
 
 static void trained_free(trained *t) {
@@ -153,6 +158,50 @@ static void gradients_are_differences(void **state) {
     }
 }
 
+/* What is computed a second time for backward is the same to the bit: masks of dropout and statistics of
+ * batch norm too. */
+static void recomputed_gradients_are_the_same(void **state) {
+    espl_context *ctx = *state;
+    const espl_zoo_network *n;
+    for (int i = 0; (n = espl_zoo_at(i)); i++) {
+        espl__engine_options kept = {.real = ESPL_F64, .seed = 3}, again = kept;
+        again.recompute = true;
+        trained a = trained_with(ctx, n, kept, 0.3), b = trained_with(ctx, n, again, 0.3);
+        assert_true(loss_at(&a, 0) == loss_at(&b, 0));
+        assert_int_equal(espl__engine_backward(a.e, NULL), ESPL_OK);
+        assert_int_equal(espl__engine_backward(b.e, NULL), ESPL_OK);
+        for (int64_t k = 0; k < a.count; k++)
+            if (a.gradients[k] != b.gradients[k])
+                fail_msg("%s: gradient %d is %.17g, recomputed %.17g", n->name, (int)k, a.gradients[k],
+                         b.gradients[k]);
+        int64_t count;
+        const double *x = espl__engine_statistics(a.e, &count), *y = espl__engine_statistics(b.e, &count);
+        for (int64_t k = 0; k < count; k++) assert_true(x[k] == y[k]);
+        trained_free(&a);
+        trained_free(&b);
+    }
+}
+
+static uint64_t engine_bytes(espl_context *ctx, const espl_graph *g, bool recompute) {
+    espl__engine_options options = {.real = ESPL_F32, .recompute = recompute};
+    espl_shape shape = {4, {16, 3, 32, 32}};
+    espl__engine *e = NULL;
+    assert_int_equal(espl__engine_create(ctx, g, &shape, &options, &e, NULL), ESPL_OK);
+    uint64_t bytes = espl__engine_bytes(e);
+    espl__engine_destroy(&e);
+    return bytes;
+}
+
+/* ResNet-56 keeps 16 of 57 layers and makes one segment of the others at a time. */
+static void recomputing_takes_less_memory(void **state) {
+    espl_context *ctx = *state;
+    espl_zoo_options o = {.seed = 1};
+    espl_graph *g = NULL;
+    assert_int_equal(espl_zoo_build(ctx, "resnet56", &o, &g, NULL), ESPL_OK);
+    assert_true(engine_bytes(ctx, g, true) < engine_bytes(ctx, g, false) / 2);
+    espl_graph_destroy(&g);
+}
+
 static int begin(void **state) {
     *state = new_context(2);
     return 0;
@@ -167,6 +216,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(names_say_what_is_trained, begin, end),
         cmocka_unit_test_setup_teardown(gradients_are_differences, begin, end),
+        cmocka_unit_test_setup_teardown(recomputed_gradients_are_the_same, begin, end),
+        cmocka_unit_test_setup_teardown(recomputing_takes_less_memory, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
