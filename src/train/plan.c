@@ -403,7 +403,8 @@ static void begin_lives(espl__engine *e) {
         /* Inputs are written before the first call. */
         int first = producer ? producer->id : 0;
         s->span = new_span(e, espl__tensor_bytes(&s->data), first, first);
-        if (!s->again || !e->steps[producer->id].again) continue;
+        if (!producer || !e->steps[producer->id].again) continue;
+        /* Of a value that is kept, what its maker writes the second time goes nowhere. */
         int time = e->steps[producer->id].again_time;
         s->second_span = new_span(e, espl__tensor_bytes(&s->data), time, time);
     }
@@ -515,7 +516,9 @@ static void point_call(espl__engine *e, int i) {
     for (int j = 0; j < n->output_count; j++) {
         if (!n->outputs[j]) continue;
         const slot *v = &e->slots[n->outputs[j]->id];
-        c->out[j].data = v->second;
+        const slot *root = &e->slots[v->root];
+        c->out[j].data =
+            s->again && !root->again && !reads_out(e, s, j) ? at(e, root->second_span) : v->second;
         f->out[j].data = v->data.data;
         bool made = espl__engine_has_gradient(e, n->outputs[j]) && e->slots[v->gradient_root].written;
         c->dout[j].data = made ? v->grad.data : NULL;

@@ -130,10 +130,10 @@ static void FN(coefficients)(const espl__call *c) {
 
 static void FN(norm_forward)(espl__call *c) {
     const norm *k = c->state;
-    if (c->training)
-        FN(batch_statistics)(c);
-    else
+    if (!c->training)
         FN(running_statistics)(c);
+    else if (!c->again) /* else they are there from the first time */
+        FN(batch_statistics)(c);
     FN(coefficients)(c);
     espl__parallel_for(c->pool, k->rows, FN(apply_run), c);
 }
