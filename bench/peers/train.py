@@ -5,14 +5,15 @@
     python3 bench/peers/train.py [NETWORK...] [--rounds N] [--steps N] [--torch PYTHON]
 
 The same networks, batches and optimiser (SGD with momentum), two threads, f32. Programs take turns, ours, then PyTorch's with
-its own layout and with channels-last; figures are the fastest step of each over all rounds, from a quiet machine or not: other
-work makes all of them slower, and waiting threads more so. Prints a table for docs/benchmarks.md.
+its own layout and with channels-last; figures are the medians of each one's steps over all rounds, the first step of a round left
+out. Threads that wait for each other suffer most from other work: the machine should be quiet. Prints a table for
+docs/benchmarks.md; --peak takes twice what `checkkern --peak` says of f32 on one thread.
 """
 import argparse
-import math
 import os
 import pathlib
 import re
+import statistics
 import subprocess
 import sys
 
@@ -34,7 +35,7 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--peak", type=float, help="GFLOP/s of f32 of all threads; else as `espalier bench` measures it")
+    parser.add_argument("--peak", type=float, help="GFLOP/s of f32 of all threads; else by the clock that the processor states")
     parser.add_argument("--torch", default="/usr/bin/python3", help="a Python that has PyTorch")
     return parser.parse_args()
 
@@ -68,12 +69,13 @@ def measure(name, args, program):
     sides = {"ours": [program, model, *size], "torch": [*peer, "rows"]}
     if not sequence and name != "vit":
         sides["last"] = [*peer, "last"]
-    best, memory = dict.fromkeys(sides, math.inf), dict.fromkeys(sides, 0.0)
+    steps, memory = {side: [] for side in sides}, dict.fromkeys(sides, 0.0)
     for _ in range(args.rounds):
         for side, command in sides.items():
             times, mib = run(command)
-            best[side], memory[side] = min(best[side], *times), max(memory[side], mib)
-    return best, memory
+            steps[side] += times[1:]
+            memory[side] = max(memory[side], mib)
+    return {side: statistics.median(times) for side, times in steps.items()}, memory
 
 
 def peak(args):
@@ -95,8 +97,8 @@ def main():
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for name in args.networks or NETWORKS:
         batch, _, _, macs, least = NETWORKS[name]
-        best, memory = measure(name, args, program)
-        rate = {side: batch * 1e3 / ms for side, ms in best.items()}
+        median, memory = measure(name, args, program)
+        rate = {side: batch * 1e3 / ms for side, ms in median.items()}
         peer = max(v for side, v in rate.items() if side != "ours")
         share = rate["ours"] * macs * 6e-3 / top  # backward is twice forward
         last = f"{rate['last']:.0f}" if "last" in rate else "-"

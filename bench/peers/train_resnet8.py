@@ -2,7 +2,7 @@
 
     espalier data examples/data/cifar10-jpeg-train.yaml -o DIR/train     (as the network gets them, without augmentation)
     espalier data examples/data/cifar10-jpeg-test.yaml -o DIR/test
-    train_resnet8.py DIR EPOCHS [SEED]
+    train_resnet8.py DIR EPOCHS [SEED [THREADS]]
 
 SGD with momentum 0.9, weight decay 1e-4 on weights of two and more dimensions, batches of 128, a rate of 0.1 that rises for
 an epoch and falls with half a cosine; images padded by 4 and cropped, and flipped. Runs under any Python with PyTorch."""
@@ -52,8 +52,9 @@ def load(folder):
 
 
 def main():
-    folder, epochs, seed = pathlib.Path(sys.argv[1]), int(sys.argv[2]), int((sys.argv + ["1"])[3])
-    torch.set_num_threads(2)
+    folder, epochs = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+    seed, threads = (int(x) for x in (sys.argv[3:] + ["1", "2"][len(sys.argv[3:]):])[:2])
+    torch.set_num_threads(threads)
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     (x, y), (test_x, test_y) = load(folder / "train"), load(folder / "test")
