@@ -407,9 +407,15 @@ static void resizing(void **state) {
           {"Resize f32:2x3 - f32:2", "f32 ?x?"}, {"Resize f32:2x3 - f32=-1,1", "!scale of -1"},
           {"Resize f32:2x3 - f32=1e30,1", "!scale of"}, {"Resize f32:2x3", "!neither scales nor sizes"},
           {"Resize f32:2x3 - f32=2", "!one number an axis"}, {"Resize f32:2x3 - - s64=0,3", "!cannot become 0"},
-          {"Resize f32:2x3 - f32=2,2 | mode='cubic'", "!'cubic' is not supported"},
+          {"Resize f32:2x3 - f32=2,2 | mode='cubic'", "f32 4x6"}, {"Resize f32:2x3 - f32=2,2 | mode='area'", "!mode 'area'"},
+          {"Resize f32:4x8 - - s64=3,4 | keep_aspect_ratio_policy='not_larger'", "f32 2x4"},
+          {"Resize f32:4x8 - - s64=3,4 | keep_aspect_ratio_policy='not_smaller'", "f32 3x6"},
+          {"Resize f32:2x3 - - s64=4,4 | coordinate_transformation_mode='tf_crop_and_resize'", "!needs a roi"},
+          {"Resize f32:2x3 f32=0,0,1 - s64=4,4 | coordinate_transformation_mode='tf_crop_and_resize'", "!two numbers an axis"},
+          {"Resize f32:2x3 f32=0,0,1,1e30 - s64=4,4 | coordinate_transformation_mode='tf_crop_and_resize'", "!a roi of"},
+          {"Resize s64:2x3 f32=0,0,1,1 - s64=4,4 | coordinate_transformation_mode='tf_crop_and_resize'", "!type s64"},
           {"Resize f32:2x3 - - s64=5,5 | axes=[0,0]", "!named twice"},
-          {"Resize f32:2x3 - f32=2,2 | antialias=1", "!antialias"});
+          {"Resize f32:2x3 - f32=2,2 | antialias=1 mode='linear'", "f32 4x6"});
 }
 
 /* --- evaluation inside its buffers ------------------------------------------------------------------------- */
@@ -419,13 +425,13 @@ static const char *const int_lists[] = {"kernel_shape", "strides", "dilations", 
 static const char *const ints[] = {"axis", "group", "keepdims", "transA", "transB", "ceil_mode", "count_include_pad",
                                    "allowzero", "blocksize", "size", "num_groups", "start", "end", "to", "hidden_size",
                                    "layout", "exclusive", "reverse", "largest", "select_last_index", "num_outputs", "p",
-                                   "linear_before_reset", "noop_with_empty_axes", "k", "fmod"};
+                                   "linear_before_reset", "noop_with_empty_axes", "k", "fmod", "antialias", "exclude_outside"};
 static const struct {
     const char *name, *values[7];
 } texts[] = {{"auto_pad", {"SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET"}},
-             {"mode", {"constant", "reflect", "edge", "wrap", "linear", "CRD"}},
+             {"mode", {"constant", "reflect", "edge", "cubic", "linear", "CRD"}},
              {"direction", {"forward", "reverse", "bidirectional"}},
-             {"coordinate_transformation_mode", {"asymmetric", "align_corners", "pytorch_half_pixel", "half_pixel"}}};
+             {"coordinate_transformation_mode", {"asymmetric", "align_corners", "pytorch_half_pixel", "half_pixel", "tf_crop_and_resize"}}};
 
 static int64_t some_int(espl__rng *rng) {
     static const int64_t odd[] = {INT64_MIN, INT64_MAX, -1, 0, 1, INT32_MAX, INT32_MIN, 1 << 30, -2};
@@ -528,6 +534,20 @@ static void plausible_lists(espl_graph *g, espl__node *node, espl__rng *rng) {
     if (sizes && node->input_count > 2) node->inputs[2] = NULL;
 }
 
+/* A region and scales of Resize and Upsample, of its rank. */
+static void plausible_scales(espl_graph *g, espl__node *node, espl__rng *rng) {
+    bool resize = strcmp(node->op->name, "Resize") == 0;
+    if ((!resize && strcmp(node->op->name, "Upsample") != 0) || !node->inputs[0] || node->input_count < 2) return;
+    float v[2 * ESPL_MAX_RANK];
+    int64_t rank = node->inputs[0]->shape.rank;
+    for (int i = resize ? 1 : 2; i < node->input_count + !resize && i < 3; i++) {
+        int64_t count = i == 1 ? 2 * rank : rank;
+        for (int64_t k = 0; k < count; k++) v[k] = 0.25f * (float)(1 + espl__rng_below(rng, 8));
+        node->inputs[resize ? i : 1] = espl__graph_constant(g, "", &(espl_tensor){ESPL_F32, {1, {count}}, v});
+    }
+    if (node->input_count > 3) node->inputs[3] = NULL;
+}
+
 /* Buffers of the exact size on the heap: a sanitizer sees every byte beyond; without one the canary does. */
 enum { CANARY = 0x5c, CANARY_BYTES = 64 };
 
@@ -587,6 +607,7 @@ static int random_node(fixture *f, const espl__op *op, espl__rng *rng) {
     }
     if (espl__rng_below(rng, 4)) plausible_shapes(node, rng);
     if (espl__rng_below(rng, 2)) plausible_lists(f->graph, node, rng);
+    if (espl__rng_below(rng, 2)) plausible_scales(f->graph, node, rng);
     for (int i = 0; i < outputs; i++) espl__node_set_output(node, i, espl__graph_value(f->graph, ""));
     if (espl__rng_below(rng, 4)) random_attrs(f->graph, node, rng);
     espl_status status = op->infer(node, &diag);

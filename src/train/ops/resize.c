@@ -87,6 +87,12 @@ static espl_status prepare(espl__call *c, espl_diag *diag) {
     if (status != ESPL_OK) return status;
     sampling *k = c->state;
     const espl_shape *in = &c->in->shape, *out = &c->out->shape;
+    const char *mode = espl__attr_string(c->node, "mode", "nearest");
+    const char *how = espl__attr_string(c->node, "coordinate_transformation_mode", "");
+    if (strcmp(mode, "cubic") == 0 || strcmp(how, "tf_crop_and_resize") == 0 || espl__attr_int(c->node, "antialias", 0))
+        return espl__fail(diag, ESPL_UNSUPPORTED,
+                          "%s: training has no cubic or antialiased kernel and no region; use nearest or linear",
+                          c->node->op->name);
     if (out->rank < 1 || in->dim[0] != out->dim[0] || espl__is_empty(c->in) || espl__is_empty(c->out))
         return espl__fail(diag, ESPL_UNSUPPORTED, "%s: training does not resize the first axis",
                           c->node->op->name);
