@@ -11,6 +11,7 @@ endif()
 option(ESPL_WERROR "Treat warnings as errors" OFF)
 option(ESPL_BUILD_TESTS "Build the tests" ${PROJECT_IS_TOP_LEVEL})
 option(ESPL_INSTALL "Make the install rules" ${PROJECT_IS_TOP_LEVEL})
+option(ESPL_SHARED "Build the shared libraries too" ${PROJECT_IS_TOP_LEVEL})
 set(ESPL_SANITIZE "" CACHE STRING "Sanitizers, for example address,undefined or thread")
 
 find_package(Threads REQUIRED)
@@ -149,16 +150,16 @@ function(espl_kernels name)
   endforeach()
 endfunction()
 
-# espl_library(NAME ALIAS folders...): the objects of these folders as one static library, espalier::ALIAS to others.
-# Whoever links it links the folders' packages and libraries too; its properties ESPL_PACKAGES and ESPL_LIBRARIES name
-# them.
-function(espl_library name alias)
-  add_library(${name} STATIC)
-  add_library(espalier::${alias} ALIAS ${name})
+# espl_library(NAME ALIAS KINDS folders...): the objects of these folders as one static library, espalier::ALIAS to others, and
+# with ESPL_SHARED as a shared one, the target NAME-shared, which shows the public functions of KINDS (espl_shared).
+# Whoever links the static one links the folders' packages and libraries too; its properties ESPL_PACKAGES and
+# ESPL_LIBRARIES name them.
+function(espl_library name alias kinds)
+  set(objects)
   set(all_packages)
   set(all_libraries)
   foreach(folder ${ARGN})
-    target_sources(${name} PRIVATE $<TARGET_OBJECTS:espl_${folder}>)
+    list(APPEND objects $<TARGET_OBJECTS:espl_${folder}>)
     get_target_property(packages espl_${folder} ESPL_PACKAGES)
     list(APPEND all_packages ${packages})
     get_target_property(libraries espl_${folder} ESPL_LIBRARIES)
@@ -167,14 +168,43 @@ function(espl_library name alias)
     endif()
   endforeach()
   list(REMOVE_DUPLICATES all_packages)
+  set(targets)
   foreach(package ${all_packages})
     espl_package(${package} target)
-    target_link_libraries(${name} PRIVATE ${target})
+    list(APPEND targets ${target})
   endforeach()
-  target_link_libraries(${name} PRIVATE ${all_libraries} PUBLIC Threads::Threads m)
+  add_library(${name} STATIC ${objects})
+  add_library(espalier::${alias} ALIAS ${name})
+  add_library(espalier::${alias}_static ALIAS ${name})
+  target_link_libraries(${name} PRIVATE ${targets} ${all_libraries} PUBLIC Threads::Threads m)
   target_include_directories(${name} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>)
-  set_target_properties(${name} PROPERTIES EXPORT_NAME ${alias} ESPL_PACKAGES "${all_packages}"
+  set_target_properties(${name} PROPERTIES EXPORT_NAME ${alias}_static ESPL_PACKAGES "${all_packages}"
     ESPL_LIBRARIES "${all_libraries}")
+  if(ESPL_SHARED)
+    add_library(${name}-shared SHARED ${objects})
+    target_link_libraries(${name}-shared PRIVATE ${targets} ${all_libraries} Threads::Threads m)
+    espl_shared(${name} ${alias} "${kinds}")
+  endif()
+endfunction()
+
+# espl_shared(NAME ALIAS KINDS): SONAME and symbols of NAME-shared: the functions of these kinds in tests/abi/interface.txt,
+# which is made from the public headers (docs/abi.md).
+function(espl_shared name alias kinds)
+  set(interface ${PROJECT_SOURCE_DIR}/tests/abi/interface.txt)
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${interface})
+  file(STRINGS ${interface} rows REGEX "^(${kinds}) function ")
+  list(TRANSFORM rows REPLACE "^[^(]* (espl_[a-z0-9_]+) [(].*$" "\\1")
+  list(JOIN rows "@" functions)
+  string(REPLACE "@" ";\n    " functions "${functions}")
+  string(TOUPPER ${name} node)
+  string(REPLACE "-" "_" node ${node})
+  set(map ${PROJECT_BINARY_DIR}/${name}.map)
+  file(CONFIGURE OUTPUT ${map} @ONLY CONTENT
+    "@node@_@ESPL_SOVERSION@ {\n  global:\n    @functions@;\n  local:\n    *;\n};\n")
+  target_link_options(${name}-shared PRIVATE -Wl,--version-script=${map} $<$<NOT:$<BOOL:${ESPL_SANITIZE}>>:-Wl,-z,defs>)
+  target_include_directories(${name}-shared PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>)
+  set_target_properties(${name}-shared PROPERTIES OUTPUT_NAME ${name} EXPORT_NAME ${alias} LINK_DEPENDS ${map}
+    SOVERSION ${ESPL_SOVERSION} VERSION ${ESPL_SOVERSION}.${PROJECT_VERSION})
 endfunction()
 
 # espl_tests(): every tests/unit/test_*.c is a cmocka program of its own, run by ctest; a folder of tests/ that has a
@@ -204,12 +234,40 @@ function(espl_tests)
   endforeach()
 endfunction()
 
-# espl_install(LIBRARY EXPORT DESCRIPTION): the library, its exported target and its pkg-config file.
-function(espl_install library export description)
+# espl_pages(PROGRAM LIST): the man pages, one a command of the list, and the completions, which the program prints from
+# the tables that it parses its options by. They lie in pages/ of the build folder.
+set(ESPL_ZSH_DIR share/zsh/site-functions CACHE STRING "Where zsh looks for completions, below the prefix")
+mark_as_advanced(ESPL_ZSH_DIR)
+function(espl_pages program commands)
+  set(pages ${PROJECT_BINARY_DIR}/pages)
+  file(MAKE_DIRECTORY ${pages}/man1)
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${commands})
+  file(STRINGS ${commands} rows REGEX "^X\\(")
+  set(outputs ${pages}/man1/espalier.1 ${pages}/espalier.bash ${pages}/_espalier)
+  set(steps COMMAND ${program} help --man > ${pages}/man1/espalier.1
+    COMMAND ${program} help --completion bash > ${pages}/espalier.bash
+    COMMAND ${program} help --completion zsh > ${pages}/_espalier)
+  foreach(row ${rows})
+    string(REGEX REPLACE "^X\\(([a-z]+),.*" "\\1" name "${row}")
+    list(APPEND outputs ${pages}/man1/espalier-${name}.1)
+    list(APPEND steps COMMAND ${program} help --man ${name} > ${pages}/man1/espalier-${name}.1)
+  endforeach()
+  add_custom_command(OUTPUT ${outputs} ${steps} DEPENDS ${program} VERBATIM)
+  add_custom_target(espalier-man ALL DEPENDS ${outputs})
+endfunction()
+
+# espl_install(LIBRARY DESCRIPTION): the libraries, their exported targets and their pkg-config file.
+function(espl_install library description)
   include(GNUInstallDirs)
-  install(TARGETS ${library} EXPORT ${export}
+  set(folder ${CMAKE_INSTALL_LIBDIR}/cmake/espalier)
+  install(TARGETS ${library} EXPORT ${library}-static
     ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
-  install(EXPORT ${export} NAMESPACE espalier:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/espalier)
+  install(EXPORT ${library}-static NAMESPACE espalier:: DESTINATION ${folder})
+  if(ESPL_SHARED)
+    install(TARGETS ${library}-shared EXPORT ${library}-shared
+      LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+    install(EXPORT ${library}-shared NAMESPACE espalier:: DESTINATION ${folder})
+  endif()
   # The file finds the prefix from where it lies, so that an installed tree can be moved.
   file(RELATIVE_PATH up /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
   string(REGEX REPLACE "/$" "" up ${up})
@@ -226,6 +284,12 @@ function(espl_install library export description)
     string(REGEX REPLACE "^lib" " -l" base ${base})
     string(APPEND links ${base})
   endforeach()
+  # A shared library brings along what it needs; with a static one that is needed whenever it is linked.
+  set(needs "${links} -lm -pthread")
+  set(link "Libs: -L\${libdir} -l${library}${needs}\nRequires: ${requires}")
+  if(ESPL_SHARED)
+    set(link "Libs: -L\${libdir} -l${library}\nLibs.private:${needs}\nRequires.private: ${requires}")
+  endif()
   configure_file(${PROJECT_SOURCE_DIR}/cmake/espalier.pc.in ${PROJECT_BINARY_DIR}/${library}.pc @ONLY)
   install(FILES ${PROJECT_BINARY_DIR}/${library}.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 endfunction()

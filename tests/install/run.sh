@@ -32,21 +32,41 @@ check "program runs" bash -c "'$prefix/bin/espalier' --version | grep -E '^espal
 for header in "$source"/include/espalier/*.h; do
     check "header ${header##*/} is installed" cmp "$header" "$prefix/include/espalier/${header##*/}"
 done
+for page in "$prefix"/share/man/man1/espalier-{compress,train,help}.1 "$prefix/share/man/man1/espalier.1" \
+    "$prefix/share/bash-completion/completions/espalier" "$prefix/share/zsh/site-functions/_espalier"; do
+    check "${page#"$prefix/"} is installed" test -s "$page"
+done
 check "nothing internal is installed" bash -c \
     "! grep -rlE '\\b(espl_options|espl_internal|espl_base)' '$prefix'/lib*/cmake '$pc'"
 check "no path of the build is installed" bash -c \
     "! grep -rlF -e '$source' -e '$build' -e '$folder/first' '$prefix'/include '$prefix'/lib*/cmake '$pc'"
 
-# by_pkg_config PACKAGE FLAG: a plain compiler line.
+# by_pkg_config PACKAGE FLAG: a plain compiler line, which takes the shared library.
+export LD_LIBRARY_PATH=${pc%/pkgconfig}
 by_pkg_config() {
     # shellcheck disable=SC2046
     "$compiler" -std=c17 -Wall -Wextra -Wpedantic -Werror "$2" "$source/tests/install/consumer/main.c" \
         -o "$folder/$1" $(pkg-config --cflags --libs "$1") && "$folder/$1"
 }
+needed() { readelf -d "$1" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p'; }
+# needs_only FILE PATTERN
+needs_only() { ! needed "$1" | grep -vE "^($2|libc|libm|libpthread|ld-linux.*)\\.so"; }
 check "consumer of espalier-rt by pkg-config" by_pkg_config espalier-rt -DRUNTIME_ONLY
 check "consumer of espalier by pkg-config" by_pkg_config espalier -DTOOLKIT
-check "the runtime brings no library along" bash -c \
-    "! readelf -d '$folder/espalier-rt' | grep NEEDED | grep -vE '\\[(libc|libm|libpthread|ld-linux[^]]*)\\.so'"
+check "a program needs the runtime alone" needs_only "$folder/espalier-rt" libespalier-rt
+check "a program needs the toolkit alone" needs_only "$folder/espalier" libespalier
+check "the runtime brings no library along" needs_only "$LD_LIBRARY_PATH/libespalier-rt.so" none
+# static PACKAGE FLAG: the same line with the static library. (With the toolkit's it needs what the developers' packages of
+# Debian do not all bring along.)
+static() {
+    local flags
+    flags=$(pkg-config --static --cflags --libs "$1") || return
+    # shellcheck disable=SC2086
+    "$compiler" -std=c17 -Werror "$2" "$source/tests/install/consumer/main.c" -o "$folder/$1-static" \
+        ${flags//-l$1 /-l:lib$1.a } && "$folder/$1-static" && ! needed "$folder/$1-static" | grep libespalier
+}
+check "consumer of the static espalier-rt" static espalier-rt -DRUNTIME_ONLY
+check "the static runtime brings no library along" needs_only "$folder/espalier-rt-static" none
 
 # by_cmake WANT: find_package.
 by_cmake() {
@@ -55,6 +75,8 @@ by_cmake() {
 }
 check "consumer of espalier::rt by find_package" by_cmake rt
 check "consumer of espalier::espalier by find_package" by_cmake espalier
+check "consumer of espalier::rt_static by find_package" by_cmake rt_static
+check "consumer of espalier::espalier_static by find_package" by_cmake espalier_static
 
 echo "$passed passed, $failed failed, 0 skipped"
 [ $failed -eq 0 ]

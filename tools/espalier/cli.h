@@ -39,7 +39,9 @@ typedef struct option {
     const char *help;     /* one sentence without its full stop */
     bool required;
     double least, most;                /* OPTION_INT and OPTION_NUMBER; both 0: any */
-    const char *(*choices)(int index); /* OPTION_CHOICE: names, NULL past the last one */
+    /* Names, NULL past the last one: all there are of OPTION_CHOICE; of OPTION_TEXT those that completion offers
+     * beside files. */
+    const char *(*choices)(int index);
 } option;
 
 typedef struct cli cli;
@@ -47,6 +49,7 @@ typedef struct cli cli;
 /* One command: a row of commands.list and this. */
 typedef struct command {
     const char *operands; /* "MODEL", as the help shows them */
+    const char *(*words)(int index); /* operands that completion offers beside files; NULL: none */
     int least_operands, most_operands;
     const option *options; /* NULL: only the common ones */
     const void *defaults;  /* a struct of `size` bytes that the options fill, copied before; NULL: zeros */
@@ -107,10 +110,17 @@ void note(cli *c, const char *fmt, ...) ESPL_PRINTF(2, 3);
 
 void help_program(FILE *out);
 void help_command(FILE *out, const command_row *row);
-void help_man(FILE *out);
+/* The program's man page, or that of a command. */
+void help_man(FILE *out, const command_row *row);
 void help_markdown(FILE *out);
+/* Completions (completion.c). */
+void help_bash(FILE *out);
+void help_zsh(FILE *out);
 /* "--threads N" of an option into buf. */
 const char *option_usage(const option *o, char *buf, size_t size);
+
+/* The networks of the zoo, as words of a command. */
+const char *network_word(int index);
 
 /* --- results ---------------------------------------------------------------------------------------------
  */

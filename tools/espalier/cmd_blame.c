@@ -50,6 +50,7 @@ static const option options[] = {
      .kind = OPTION_TEXT,
      .offset = offsetof(blame_options, chip),
      .argument = "NAME|FILE",
+     .choices = espl_chip_list,
      .help =
          "the chip, which decides what is computed in integers, and the flavour (default x86-avx512-vnni)"},
     {.name = "flavour",

@@ -206,6 +206,10 @@ static const struct {
 } actions[] = {
     {"list", NULL, list}, {"show", "NAME", show}, {"check", "FILE", check}, {"probe", NULL, probe}};
 
+static const char *action_word(int index) {
+    return (size_t)index < COUNT(actions) ? actions[index].name : NULL;
+}
+
 static espl_status run(cli *c, const void *given) {
     const chip_options *o = given;
     for (size_t i = 0; i < COUNT(actions); i++) {
@@ -222,6 +226,7 @@ static espl_status run(cli *c, const void *given) {
 
 const command command_chip = {
     .operands = "list | show NAME | check FILE | probe",
+    .words = action_word,
     .least_operands = 1,
     .most_operands = 2,
     .options = options,

@@ -26,6 +26,7 @@ static const option options[] = {
      .kind = OPTION_TEXT,
      .offset = offsetof(compress_options, chip),
      .argument = "NAME|FILE",
+     .choices = espl_chip_list,
      .help =
          "the chip: a name of espalier chip list, host for this machine, or a profile's file (with --recipe "
          "default: what the recipe says, else host)"},

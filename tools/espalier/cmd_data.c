@@ -8,9 +8,14 @@
 #include "inputs.h"
 
 typedef struct data_options {
-    const char *split, *folder;
+    const char *folder;
+    int split; /* of split_choice, -1: none */
     int64_t count;
 } data_options;
+
+static const char *split_choice(int index) {
+    return index == 0 ? "train" : index == 1 ? "test" : NULL;
+}
 
 static const option options[] = {
     {.name = "output",
@@ -27,9 +32,9 @@ static const option options[] = {
      .most = 1e15,
      .help = "the first N samples only"},
     {.name = "split",
-     .kind = OPTION_TEXT,
+     .kind = OPTION_CHOICE,
      .offset = offsetof(data_options, split),
-     .argument = "train|test",
+     .choices = split_choice,
      .help = "which part, for the bare name of a built-in generator (digits:train is the same)"},
     {0},
 };
@@ -200,14 +205,14 @@ static void print_summary(const espl_dataset *data, int64_t count, const summary
 
 static espl_status open_data(cli *c, const data_options *o, espl_dataset **out) {
     const char *spec = c->operands[0];
-    char split[64];
-    if (o->split) {
+    char split[512];
+    if (o->split >= 0) {
+        const char *part = split_choice(o->split);
         if (strchr(spec, '/') || strchr(spec, '.') || strchr(spec, ':'))
-            return usage_fail(
-                c, "--split: goes with the bare name of a generator; in a file, write split: %s", o->split);
-        int n = snprintf(split, sizeof split, "%s:%s", spec, o->split);
-        if (n < 0 || (size_t)n >= sizeof split)
-            return usage_fail(c, "--split: '%s' is neither train nor test", o->split);
+            return usage_fail(c, "--split: goes with the bare name of a generator; in a file, write split: %s",
+                              part);
+        int n = snprintf(split, sizeof split, "%s:%s", spec, part);
+        if (n < 0 || (size_t)n >= sizeof split) return usage_fail(c, "%.64s...: no such generator", spec);
         spec = split;
     }
     return espl_dataset_open(c->ctx, spec, out, &c->diag);
@@ -241,6 +246,7 @@ const command command_data = {
     .least_operands = 1,
     .most_operands = 1,
     .options = options,
+    .defaults = &(const data_options){.split = -1},
     .size = sizeof(data_options),
     .run = run,
     .about = "Opens a data set and says what is in it: samples, shapes, range of the values, classes. With "

@@ -4,17 +4,32 @@
 
 typedef struct help_options {
     bool man, markdown;
+    int shell; /* of shells, -1: none */
 } help_options;
+
+static const struct {
+    const char *name;
+    void (*print)(FILE *out);
+} shells[] = {{"bash", help_bash}, {"zsh", help_zsh}};
+
+static const char *shell_choice(int index) {
+    return (size_t)index < COUNT(shells) ? shells[index].name : NULL;
+}
 
 static const option options[] = {
     {.name = "man",
      .kind = OPTION_FLAG,
      .offset = offsetof(help_options, man),
-     .help = "prints the man page (roff)"},
+     .help = "prints the man page of the program or of the command (roff)"},
     {.name = "markdown",
      .kind = OPTION_FLAG,
      .offset = offsetof(help_options, markdown),
      .help = "prints docs/commands.md"},
+    {.name = "completion",
+     .kind = OPTION_CHOICE,
+     .offset = offsetof(help_options, shell),
+     .choices = shell_choice,
+     .help = "prints what makes a shell complete command lines of espalier"},
     {0},
 };
 
@@ -31,15 +46,21 @@ static json_t *commands_value(void) {
     return root;
 }
 
+static const char *command_word(int index) {
+    return command_at(index) ? command_at(index)->name : NULL;
+}
+
 static espl_status run(cli *c, const void *given) {
     const help_options *o = given;
+    const command_row *row = c->operand_count ? command_find(c->operands[0]) : NULL;
+    if (c->operand_count && !row) return usage_fail(c, "%s: no such command", c->operands[0]);
     if (o->man) {
-        help_man(stdout);
+        help_man(stdout, row);
     } else if (o->markdown) {
         help_markdown(stdout);
-    } else if (c->operand_count) {
-        const command_row *row = command_find(c->operands[0]);
-        if (!row) return usage_fail(c, "%s: no such command", c->operands[0]);
+    } else if (o->shell >= 0) {
+        shells[o->shell].print(stdout);
+    } else if (row) {
         help_command(stdout, row);
     } else if (c->common.json) {
         return json_print(c, commands_value());
@@ -51,10 +72,13 @@ static espl_status run(cli *c, const void *given) {
 
 const command command_help = {
     .operands = "[COMMAND]",
+    .words = command_word,
     .most_operands = 1,
     .options = options,
+    .defaults = &(const help_options){.shell = -1},
     .size = sizeof(help_options),
     .run = run,
     .about = "Explains the program, or one command as `espalier COMMAND --help` does.",
-    .example = "espalier help compress\nespalier help --man | man -l -",
+    .example = "espalier help compress\nespalier help --man compress | man -l -\n"
+               "espalier help --completion bash >~/.local/share/bash-completion/completions/espalier",
 };

@@ -68,6 +68,11 @@ static const option options[] = {
     {0},
 };
 
+const char *network_word(int index) {
+    const espl_zoo_network *n = espl_zoo_at(index);
+    return n ? n->name : NULL;
+}
+
 /* --- the list ----------------------------------------------------------------------------------------- */
 
 static json_t *network_value(const espl_zoo_network *n) {
@@ -146,6 +151,7 @@ static espl_status run(cli *c, const void *given) {
 
 const command command_new = {
     .operands = "[NAME]",
+    .words = network_word,
     .most_operands = 1,
     .options = options,
     .defaults = &defaults,

@@ -47,6 +47,7 @@ static const option options[] = {
      .kind = OPTION_TEXT,
      .offset = offsetof(train_options, recipe),
      .argument = "NAME|FILE",
+     .choices = espl_train_recipe_at,
      .help = "how to train: a ready recipe or a file (docs/training.md); default: the network's own, else "
              "default"},
     {.name = "epochs",
@@ -276,6 +277,7 @@ static espl_status run(cli *c, const void *given) {
 
 const command command_train = {
     .operands = "MODEL|NETWORK",
+    .words = network_word,
     .least_operands = 1,
     .most_operands = 1,
     .options = options,

@@ -1,4 +1,5 @@
-/* --help, the man page and docs/commands.md, all from the same tables. */
+/* --help, the man pages and docs/commands.md, all from the same tables; completions are in completion.c. */
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -74,22 +75,43 @@ static void print_wrapped(FILE *out, const char *text, const char *end, int colu
     fputc('\n', out);
 }
 
-/* roff takes '\' as an escape, '-' as a hyphen, and a '.' or ''' at the start of a line as a request. */
-static void print_roff(FILE *out, const char *text, const char *end) {
-    for (bool line_start = true; text < end; text++) {
-        if (line_start && (*text == '.' || *text == '\'')) fputs("\\&", out);
-        line_start = *text == '\n';
-        if (*text == '\\')
-            fputs("\\e", out);
-        else if (*text == '-')
-            fputs("\\-", out);
+/* roff takes '\' as an escape and '-' as a hyphen. Returns the columns that the word takes. */
+static int print_roff_word(FILE *out, const char *word, int length) {
+    int columns = length;
+    for (int i = 0; i < length; i++) {
+        const char *escape = word[i] == '\\' ? "\\e" : word[i] == '-' ? "\\-" : NULL;
+        columns += escape != NULL;
+        if (escape)
+            fputs(escape, out);
         else
-            fputc(*text, out);
+            fputc(word[i], out);
+    }
+    return columns;
+}
+
+/* Words on lines of at most 78 columns: what groff and mandoc want of a source. A line that begins with '.'
+ * or '\'' would be a request. Newlines are spaces. */
+static void print_roff(FILE *out, const char *text, const char *end) {
+    for (int column = 0; text < end;) {
+        int n = 0;
+        while (text + n < end && text[n] != ' ' && text[n] != '\n') n++;
+        bool fits = column == 0 || column + 1 + n <= 70; /* escapes take some more */
+        if (n && column) fputc(fits ? ' ' : '\n', out);
+        if (n && !fits) column = 0;
+        if (n && column == 0 && (*text == '.' || *text == '\'')) fputs("\\&", out);
+        if (n) column += 1 + print_roff_word(out, text, n);
+        text += n;
+        while (text < end && (*text == ' ' || *text == '\n')) text++;
     }
 }
 
 static void roff(FILE *out, const char *text) {
     print_roff(out, text, text + strlen(text));
+}
+
+/* An argument of a request stands on one line. */
+static void roff_line(FILE *out, const char *text) {
+    print_roff_word(out, text, (int)strlen(text));
 }
 
 /* '<' and '|' mean something in Markdown; `code` is left alone. */
@@ -103,11 +125,11 @@ static void markdown(FILE *out, const char *text) {
 }
 
 static void paragraphs(FILE *out, notation n, const char *text) {
-    while (*text) {
+    for (bool first = true; *text; first = false) {
         const char *end = strstr(text, "\n\n");
         if (!end) end = text + strlen(text);
         if (n == MAN) {
-            fputs(".PP\n", out);
+            if (!first) fputs(".PP\n", out);
             print_roff(out, text, end);
             fputc('\n', out);
         } else {
@@ -124,8 +146,8 @@ static void heading(FILE *out, notation n, const char *text) {
     } else if (n == MARKDOWN) {
         fprintf(out, "**%s**\n\n", text);
     } else {
-        fputs(".SS ", out);
-        roff(out, text);
+        fputs(".SH ", out);
+        for (; *text; text++) fputc(toupper((unsigned char)*text), out);
         fputc('\n', out);
     }
 }
@@ -140,7 +162,7 @@ static void item(FILE *out, notation n, const char *term, const char *text, int 
         print_wrapped(out, text, text + strlen(text), width + 4, width + 4, 110);
     } else if (n == MAN) {
         fputs(".TP\n.B ", out);
-        roff(out, term);
+        roff_line(out, term);
         fputc('\n', out);
         roff(out, text);
         fputc('\n', out);
@@ -149,6 +171,14 @@ static void item(FILE *out, notation n, const char *term, const char *text, int 
         markdown(out, text);
         fputc('\n', out);
     }
+}
+
+/* The first request of a man page. */
+static void title(FILE *out, const char *name) {
+    fputs(".\\\" Made by espalier help --man; the tables are in tools/espalier.\n.TH ESPALIER", out);
+    if (name) fputs("\\-", out);
+    for (const char *c = name; c && *c; c++) fputc(toupper((unsigned char)*c), out);
+    fprintf(out, " 1 \"%s\" \"espalier %s\" \"User Commands\"\n", ESPL_DATE, espl_version());
 }
 
 /* --- one command --------------------------------------------------------------------------------------- */
@@ -183,20 +213,44 @@ static void synopsis(const command_row *row, char *buf, size_t size) {
     if (used < size) snprintf(buf + used, size - used, " [OPTION]...");
 }
 
-static void command_text(FILE *out, notation n, const command_row *row) {
-    const command *c = row->command;
+/* One of the lines of `examples`; returns where the next begins. */
+static const char *example_line(FILE *out, notation n, const char *text) {
+    const char *end = strchr(text, '\n');
+    if (!end) end = text + strlen(text);
+    fputs(n == MARKDOWN ? "    $ " : n == PLAIN ? "  " : "", out);
+    if (n == MAN)
+        print_roff_word(out, text, (int)(end - text));
+    else
+        fwrite(text, 1, (size_t)(end - text), out);
+    fputc('\n', out);
+    return end + (*end == '\n');
+}
+
+static void examples(FILE *out, notation n, const char *text) {
+    if (n == PLAIN) fputc('\n', out);
+    heading(out, n, "Examples");
+    if (n == MAN) fputs(".nf\n", out);
+    while (*text) text = example_line(out, n, text);
+    if (n == MAN) fputs(".fi\n", out);
+}
+
+static void command_begin(FILE *out, notation n, const command_row *row) {
     char line[512];
     synopsis(row, line, sizeof line);
-    if (n == PLAIN) {
-        fprintf(out, "Usage: %s\n\n", line);
-    } else if (n == MARKDOWN) {
-        fprintf(out, "## espalier %s\n\n", row->name);
-        fprintf(out, "    %s\n\n", line);
-    } else {
-        fprintf(out, ".SH ESPALIER %s\n.B ", row->name);
-        roff(out, line);
-        fputc('\n', out);
-    }
+    if (n == PLAIN) fprintf(out, "Usage: %s\n\n", line);
+    if (n == MARKDOWN) fprintf(out, "## espalier %s\n\n    %s\n\n", row->name, line);
+    if (n != MAN) return;
+    title(out, row->name);
+    fprintf(out, ".SH NAME\nespalier\\-%s \\-\n", row->name);
+    roff(out, row->summary);
+    fputs("\n.SH SYNOPSIS\n.B ", out);
+    roff_line(out, line);
+    fputs("\n.SH DESCRIPTION\n", out);
+}
+
+static void command_text(FILE *out, notation n, const command_row *row) {
+    const command *c = row->command;
+    command_begin(out, n, row);
     paragraphs(out, n, c->about);
     int width = terms_width(common_table, terms_width(c->options, 0));
     if (c->options && c->options->name) {
@@ -204,26 +258,12 @@ static void command_text(FILE *out, notation n, const command_row *row) {
         option_items(out, n, c->options, width);
         if (n != MAN) fputc('\n', out);
     }
-    if (n == PLAIN) {
+    if (n != MARKDOWN) {
         heading(out, n, "Options of every command");
         option_items(out, n, common_table, width);
     }
-    if (!c->example) return;
-    if (n == PLAIN) fputs("\nExamples:\n", out);
-    if (n == MARKDOWN) heading(out, n, "Examples");
-    if (n == MAN) fputs(".PP\n.nf\n", out);
-    for (const char *text = c->example; *text;) {
-        const char *end = strchr(text, '\n');
-        if (!end) end = text + strlen(text);
-        fputs(n == MARKDOWN ? "    $ " : "  ", out);
-        if (n == MAN)
-            print_roff(out, text, end);
-        else
-            fwrite(text, 1, (size_t)(end - text), out);
-        fputc('\n', out);
-        text = end + (*end == '\n');
-    }
-    if (n == MAN) fputs(".fi\n", out);
+    if (c->example) examples(out, n, c->example);
+    if (n == MAN) fputs(".SH SEE ALSO\n.BR espalier (1)\n", out);
 }
 
 void help_command(FILE *out, const command_row *row) {
@@ -250,24 +290,33 @@ void help_program(FILE *out) {
     fputs("\nespalier COMMAND --help explains a command.\n", out);
 }
 
-void help_man(FILE *out) {
-    fprintf(out, ".\\\" Made by espalier help --man; the tables are in tools/espalier.\n");
-    fprintf(out, ".TH ESPALIER 1 \"\" \"espalier %s\" \"User Commands\"\n", espl_version());
+static void program_page(FILE *out) {
+    title(out, NULL);
     fputs(".SH NAME\nespalier \\- fits a trained neural network to a chip\n", out);
     fputs(
         ".SH SYNOPSIS\n.B espalier\n.I COMMAND\n[\\fIARGUMENT\\fR]... [\\fIOPTION\\fR]...\n.SH DESCRIPTION\n",
         out);
-    roff(out, purpose);
-    fputs("\n.SH COMMANDS\n", out);
+    paragraphs(out, MAN, purpose);
+    fputs(".PP\nEvery command has a page of its own,\n.BR espalier\\-compress (1)\nfor example.\n", out);
+    fputs(".SH COMMANDS\n", out);
     for (int i = 0; command_at(i); i++) item(out, MAN, command_at(i)->name, command_at(i)->summary, 0);
-    fputs(".SH OPTIONS OF EVERY COMMAND\n", out);
+    heading(out, MAN, "Options of every command");
     option_items(out, MAN, common_table, 0);
-    for (int i = 0; command_at(i); i++) command_text(out, MAN, command_at(i));
     fputs(".SH EXIT STATUS\n", out);
     for (size_t i = 0; i < COUNT(exit_codes); i++)
         item(out, MAN, exit_codes[i].code, exit_codes[i].meaning, 0);
     fputs(".SH ENVIRONMENT\n", out);
     for (size_t i = 0; i < COUNT(variables); i++) item(out, MAN, variables[i].name, variables[i].meaning, 0);
+    fputs(".SH SEE ALSO\n", out);
+    for (int i = 0; command_at(i); i++)
+        fprintf(out, ".BR espalier\\-%s (1)%s\n", command_at(i)->name, command_at(i + 1) ? "," : "");
+}
+
+void help_man(FILE *out, const command_row *row) {
+    if (row)
+        command_text(out, MAN, row);
+    else
+        program_page(out);
 }
 
 void help_markdown(FILE *out) {
