@@ -61,3 +61,94 @@ for kind in ("linear", "nearest", "cubic"):
 for pick in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil"):
     resize("19_nearest_" + pick, 19, IMAGE, [1, 1, 0.5, 2.5], mode="nearest", nearest_mode=pick)
 resize("13_five", 13, (1, 1, 3, 4, 3), sizes=[1, 1, 5, 3, 6], mode="linear")
+
+
+def grid(name, *shape):
+    return draw(name).uniform(-1.4, 1.4, shape).astype(np.float32)
+
+
+def sample(name, x, g, opset=20, **attributes):
+    case("gridsample_" + name, opset, "GridSample", [f32(name, *x), grid(name + " grid", *g)], attributes,
+         oracle="ort" if opset < 20 else "both")
+
+
+for kind in ("linear", "nearest", "cubic"):
+    for outside in ("zeros", "border", "reflection"):
+        for corners in (0, 1):
+            sample(f"20_{kind}_{outside}_{corners}", (1, 2, 4, 5), (1, 3, 4, 2), mode=kind, padding_mode=outside, align_corners=corners)
+sample("20_volume", (2, 1, 3, 4, 3), (2, 2, 2, 3, 3), mode="linear")
+sample("20_volume_nearest", (1, 2, 3, 4, 3), (1, 2, 2, 3, 3), mode="nearest", padding_mode="border")
+sample("16_bilinear", (1, 2, 4, 5), (1, 3, 4, 2), opset=16, mode="bilinear")
+for size in ((2, 3, 4, 5), (2, 3, 2, 4, 3)):
+    for corners in (0, 1):
+        n = len(size) - 2
+        case(f"affinegrid_20_{n}d_{corners}", 20, "AffineGrid", [f32(f"theta {n}", 2, n, n + 1), (i64(*size),)], dict(align_corners=corners))
+
+REGIONS = floats([0, 0, 9, 9], [2.5, 1.2, 11.5, 6], [4, 5, 4.5, 5.2], [-3, -2, 20, 14]).reshape(4, 4)
+for mode in ("avg", "max"):
+    for how in ("half_pixel", "output_half_pixel"):
+        case(f"roialign_16_{mode}_{how}", 16, "RoiAlign", [f32("roi", 2, 3, 8, 7), REGIONS, i64(0, 1, 0, 1)],
+             dict(mode=mode, coordinate_transformation_mode=how, output_height=3, output_width=2, spatial_scale=0.5, sampling_ratio=2))
+case("roialign_10_adaptive", 10, "RoiAlign", [f32("roi", 2, 3, 8, 7), REGIONS, i64(0, 1, 0, 1)],
+     dict(output_height=2, output_width=2, spatial_scale=0.75), oracle="ort")
+
+for name, equation, *shapes in (
+        ("matmul", "ij,jk->ik", (3, 4), (4, 5)), ("heads", "bqhd,bkhd->bhqk", (2, 3, 2, 4), (2, 5, 2, 4)),
+        ("values", "bhqk,bkhd->bqhd", (2, 2, 3, 5), (2, 5, 2, 4)), ("project", "btd,dhk->bthk", (2, 3, 6), (6, 2, 3)),
+        ("join", "bthk,hkd->btd", (2, 3, 2, 3), (2, 3, 6)), ("outer", "i,j->ij", (3,), (4,)), ("dot", "i,i", (5,), (5,)),
+        ("implicit", "ba,ac", (2, 3), (3, 4)), ("dots", "...ij,...jk->...ik", (2, 3, 4), (2, 4, 5)),
+        ("dots_broadcast", "...ij,jk->...ik", (2, 3, 2, 4), (4, 5)), ("row_sums", "ij->i", (3, 4)), ("diagonal", "ii->i", (4, 4)),
+        ("trace", "ii", (4, 4)), ("swap", "...ab->...ba", (2, 3, 4)), ("three", "ab,bc,cd->ad", (2, 3), (3, 4), (4, 2)),
+        ("elementwise", "ij,ij->ij", (3, 4), (3, 4)), ("left_sum", "ijk,jl->il", (2, 3, 4), (3, 5)),
+        ("batch_dot", "bi,bi->b", (3, 4), (3, 4)), ("spaces", " b n , n d -> d b ", (2, 3), (3, 4)), ("constant_left", "dk,btd->btk", (4, 5), (2, 3, 4)),
+        ("positions", "bhid,jd->bhij", (2, 2, 3, 4), (5, 4)), ("two_sums", "abcd,cdbe->aeb", (2, 3, 4, 2), (4, 2, 3, 2))):
+    case(f"einsum_12_{name}", 12, "Einsum", [f32(f"{name} {i}", *s) for i, s in enumerate(shapes)], dict(equation=equation))
+    if len(shapes) == 2:
+        case(f"einsum_12_{name}_weights", 12, "Einsum",
+             [(f32(f"{name} {i}", *s),) if i == (name != "constant_left") else f32(f"{name} {i}", *s) for i, s in enumerate(shapes)],
+             dict(equation=equation))
+case("einsum_12_s32", 12, "Einsum", [draw("a").integers(-9, 9, (2, 3)).astype(np.int32), draw("b").integers(-9, 9, (3, 2)).astype(np.int32)],
+     dict(equation="ij,jk->ki"))
+
+POOL = (1, 2, 7, 6)
+case("maxpool_12_indices", 12, "MaxPool", [f32("pool", *POOL)], dict(kernel_shape=[3, 2], strides=[2, 2], pads=[1, 0, 1, 1]), 2, "ort")
+case("maxpool_12_indices_columns", 12, "MaxPool", [f32("pool", *POOL)], dict(kernel_shape=[2, 2], dilations=[2, 1], storage_order=1), 2)
+case("maxpool_12_indices_3d", 12, "MaxPool", [f32("pool3", 2, 1, 4, 3, 5)], dict(kernel_shape=[2, 2, 2], strides=[2, 1, 2]), 2, "ort")
+case("maxpool_12_indices_1d", 12, "MaxPool", [f32("pool1", 1, 2, 9)], dict(kernel_shape=[3], strides=[2], ceil_mode=1), 2, "ort")
+case("maxpool_12_indices_s8", 12, "MaxPool", [draw("p8").integers(-99, 99, (1, 2, 5, 5)).astype(np.int8)], dict(kernel_shape=[2, 2]), 2, "ort")
+case("maxunpool_11", 11, "MaxUnpool", [f32("un", 1, 1, 2, 2), i64(5, 7, 13, 15).reshape(1, 1, 2, 2)], dict(kernel_shape=[2, 2], strides=[2, 2]))
+case("maxunpool_11_shape", 11, "MaxUnpool", [f32("un", 1, 1, 2, 2), i64(5, 7, 13, 15).reshape(1, 1, 2, 2), (i64(1, 1, 5, 5),)],
+     dict(kernel_shape=[2, 2], strides=[2, 2]), oracle="reference")
+case("lppool_18_dilated", 18, "LpPool", [f32("lp", *POOL)], dict(kernel_shape=[2, 2], dilations=[2, 2], p=3))
+case("lppool_18_ceil", 18, "LpPool", [f32("lp", *POOL)], dict(kernel_shape=[3, 2], strides=[2, 2], ceil_mode=1, p=1), oracle="ort")
+case("lppool_11_pads", 11, "LpPool", [f32("lp", *POOL)], dict(kernel_shape=[3, 3], pads=[1, 1, 1, 1]), oracle="ort")
+case("globallppool_2", 7, "GlobalLpPool", [f32("lp", *POOL)], dict(p=3), oracle="ort")
+for name, x, image, block, attributes in (
+        ("plain", (1, 5, 5), (5, 5), (1, 5), {}), ("strided", (1, 9, 4), (5, 5), (3, 3), dict(strides=[2, 2])),
+        ("dilated", (2, 8, 5), (6, 6), (2, 2), dict(dilations=[1, 5], strides=[1, 1])), ("padded", (1, 5, 15), (5, 5), (1, 5), dict(pads=[0, 1, 0, 1])),
+        ("volume", (1, 10, 12), (3, 4, 5), (1, 1, 5), {}), ("line", (2, 6, 4), (6,), (3,), {})):
+    case(f"col2im_18_{name}", 18, "Col2Im", [f32(name, *x), (i64(*image),), (i64(*block),)], attributes)
+for name, shape, axes in (("crop", (3, 2, 4), None), ("pad", (7, 5, 9), None), ("both", (2, 9), [-1, 0])):
+    case(f"centercroppad_18_{name}", 18, "CenterCropPad", [f32(name, 5, 4, 6), (i64(*shape),)], dict(axes=axes) if axes else {}, oracle="reference")
+for op in ("And", "Or", "Xor"):
+    case(f"bitwise{op.lower()}_18", 18, "Bitwise" + op,
+         [draw(op).integers(-999, 999, (3, 1, 4)).astype(np.int32), draw(op + "b").integers(-999, 999, (2, 4)).astype(np.int32)])
+case("bitwisenot_18", 18, "BitwiseNot", [draw("not").integers(0, 65535, (3, 4)).astype(np.uint16)])
+
+for n in (8, 10, 15, 7):
+    case(f"dft_17_{n}", 17, "DFT", [f32("dft", 2, n, 3, 1)], dict(axis=1))
+case("dft_17_inverse", 17, "DFT", [f32("dft", 2, 6, 2)], dict(axis=1, inverse=1))
+case("dft_17_longer", 17, "DFT", [f32("dft", 2, 6, 2), (np.int64(9),)], dict(axis=1))
+case("dft_17_shorter_onesided", 17, "DFT", [f32("dft", 2, 12, 1), (np.int64(9),)], dict(axis=1, onesided=1))
+case("dft_20_axis", 20, "DFT", [f32("dft", 4, 2, 3, 2), None, (np.int64(0),)], {})
+case("dft_20_default", 20, "DFT", [f32("dft", 4, 2, 6, 1)], dict(onesided=1))
+case("dft_20_back_real", 20, "DFT", [f32("dft", 3, 5, 2), (np.int64(8),)], dict(onesided=1, inverse=1), oracle="reference")
+case("stft_17_window", 17, "STFT", [f32("stft", 2, 50, 1), (np.int64(6),), (np.hanning(15).astype(np.float32),)], {})
+case("stft_17_both_sides", 17, "STFT", [f32("stft", 1, 40, 1), (np.int64(8),), None, (np.int64(16),)], dict(onesided=0))
+case("stft_17_complex", 17, "STFT", [f32("stft", 1, 40, 2), (np.int64(5),), (np.hamming(10).astype(np.float32),)], dict(onesided=0))
+for op in ("Hann", "Hamming", "Blackman"):
+    for periodic in (0, 1):
+        case(f"{op.lower()}window_17_{periodic}", 17, op + "Window", [(np.int64(11),)], dict(periodic=periodic))
+case("hannwindow_17_f64", 17, "HannWindow", [(np.int32(6),)], dict(output_datatype=11))
+case("melweightmatrix_17", 17, "MelWeightMatrix", [(np.int64(12),), (np.int64(64),), (np.int64(16000),), (np.float32(50),), (np.float32(7500),)])
+case("melweightmatrix_17_narrow", 17, "MelWeightMatrix", [(np.int64(20),), (np.int64(16),), (np.int64(8192),), (np.float32(0),), (np.float32(4096),)])

@@ -75,7 +75,7 @@ static int parse_numbers(const char *text, double *out, int max) {
 }
 
 static espl__value *constant(espl_graph *g, espl_dtype dtype, const char *text) {
-    double numbers[128];
+    double numbers[128] = {0};
     uint64_t data[128];
     bool scalar = *text == '=';
     int count = parse_numbers(text + scalar, numbers, 128);
@@ -233,7 +233,7 @@ static void pooling(void **state) {
           {"MaxPool f32:1x2x7x7 | kernel_shape=[0,2]", "!kernel_shape holds 0"},
           {"MaxPool f32:1x2x7x7 | kernel_shape=[2]", "!1 numbers where 2"},
           {"MaxPool f32:1x2 | kernel_shape=[2]", "!2 dimensions is not supported"},
-          {"MaxPool/2 f32:1x2x7x7 | kernel_shape=[2,2]", "!Indices is not supported"},
+          {"MaxPool/2 f32:1x2x7x7 | kernel_shape=[2,2]", "f32 1x2x6x6"},
           {"AveragePool f32:1x2x?x6 | kernel_shape=[2,2]", "f32 1x2x?x5"},
           {"AveragePool f32:1x2x6x6 | kernel_shape=[2,2] pads=[1073741824,1073741824,1073741824,1073741824]", "!too large"},
           {"GlobalAveragePool f32:1x2x6x6", "f32 1x2x1x1"},
@@ -418,6 +418,60 @@ static void resizing(void **state) {
           {"Resize f32:2x3 - f32=2,2 | antialias=1 mode='linear'", "f32 4x6"});
 }
 
+static void sampling(void **state) {
+    CHECK({"GridSample f32:2x3x4x5 f32:2x6x7x2", "f32 2x3x6x7"}, {"GridSample f32:2x3x4x5 f32:2x6x7x3", "!2 coordinates a place"},
+          {"GridSample f32:2x3x4x5 f32:1x6x7x2", "!for each image"}, {"GridSample f32:2x3x4x5 f32:2x7x2", "!3 dimensions where 4"},
+          {"GridSample f32:2x3x4x5 f32:2x6x7x2 | mode='near'", "!mode 'near'"}, {"GridSample f32:2x3x0x5 f32:2x6x7x2", "!empty"},
+          {"GridSample f32:2x3x4x5 f32:2x6x7x2 | padding_mode='wrap'", "!padding_mode 'wrap'"},
+          {"AffineGrid f32:2x2x3 s64=2,1,5,6", "f32 2x5x6x2"}, {"AffineGrid f32:2x2x3 s64=3,1,5,6", "!one map for each of 3"},
+          {"AffineGrid f32:2x2x3 s64=2,1,5", "!3 numbers"}, {"AffineGrid f32:2x3x4 s64=2,1,5,6", "!2x3 matrices"},
+          {"RoiAlign f32:2x3x4x5 f32:7x4 s64:7 | output_height=2", "f32 7x3x2x1"}, {"RoiAlign f32:2x3x4x5 f32:7x4 s64:6", "!batch indices"},
+          {"RoiAlign f32:2x3x4x5 f32:7x5 s64:7", "!4 coordinates"}, {"RoiAlign f32:2x3x4x5 f32:7x4 s64:7 | output_width=0", "!output_width is 0"},
+          {"RoiAlign f32:2x3x4x5 f32:7x4 s64:7 | mode='sum'", "!mode 'sum'"},
+          {"RoiAlign f32:2x3x4x5 f32:7x4 s64:7 | sampling_ratio=1000", "!sampling_ratio is 1000"});
+}
+
+static void einsum(void **state) {
+    CHECK({"Einsum f32:2x3 f32:3x4 | equation='ij,jk->ki'", "f32 4x2"}, {"Einsum f32:2x3 f32:3x4 | equation='ij,jk'", "f32 2x4"},
+          {"Einsum f32:5x2x3 f32:3x4 | equation='...ij,jk->...ik'", "f32 5x2x4"}, {"Einsum f32:2x? f32:3x4 | equation='ij,jk->ij'", "f32 2x3"},
+          {"Einsum f32:2x2 | equation='ii'", "f32 "}, {"Einsum f32:2x3 f32:4x4 | equation='ij,jk->ik'", "!elements have one label"},
+          {"Einsum f32:2x3 f32:3x4 | equation='ij->ij'", "!fewer terms"}, {"Einsum f32:2x3 | equation='ij,jk->ij'", "!more terms"},
+          {"Einsum f32:2x3 | equation='ijk->i'", "!does not fit its operand"}, {"Einsum f32:2x3 | equation='ij->ik'", "!none of the operands'"},
+          {"Einsum f32:2x3 | equation='ij->ii'", "!doubled"}, {"Einsum f32:2x3 | equation='i1->i'", "!cannot be read at '1"},
+          {"Einsum f32:2x3 | equation='......->'", "!cannot be read"}, {"Einsum f32:2x3 | equation='ij->i->j'", "!"},
+          {"Einsum f32:2x3 s64:3x2 | equation='ij,ji->i'", "!types f32 and s64"});
+}
+
+static void pooling_back(void **state) {
+    CHECK({"MaxUnpool f32:1x2x3x3 s64:1x2x3x3 | kernel_shape=[2,2] strides=[2,2]", "f32 1x2x6x6"},
+          {"MaxUnpool f32:1x2x3x3 s64:1x2x3x3 s64=1,2,7,7 | kernel_shape=[2,2] strides=[2,2]", "f32 1x2x7x7"},
+          {"MaxUnpool f32:1x2x3x3 s64:1x2x3x2 | kernel_shape=[2,2]", "!differ in shape"},
+          {"MaxUnpool f32:1x2x3x3 s64:1x2x3x3 s64=1,3,7,7 | kernel_shape=[2,2]", "!says 3 elements of axis 1"},
+          {"MaxUnpool f32:1x2x3x3 s64:1x2x3x3 | kernel_shape=[2,2] pads=[2,2,2,2]", "!would have 0"},
+          {"LpPool f32:1x2x5x5 | kernel_shape=[2,2] p=3", "f32 1x2x4x4"}, {"LpPool f32:1x2x5x5 | kernel_shape=[2,2] p=0", "!no 0-norm"},
+          {"GlobalLpPool f32:1x2x5x5", "f32 1x2x1x1"}, {"Col2Im f32:1x5x5 s64=5,5 s64=1,5", "f32 1x1x5x5"},
+          {"Col2Im f32:1x5x6 s64=5,5 s64=1,5", "!has 5 blocks"}, {"Col2Im f32:1x6x5 s64=5,5 s64=1,5", "!no multiple"},
+          {"Col2Im f32:1x5x5 s64=5,5 s64=9,9", "!does not fit"}, {"Col2Im f32:1x5x5 s64=5,5 s64=1", "!as many each"},
+          {"Col2Im f32:1x5x5 s64=5,5 s64=1,5 | strides=[0,1]", "!holds 0"}, {"Col2Im f32:1x5x5 s64:2 s64=1,5", "f32 1x?x?x?"},
+          {"CenterCropPad f32:5x4x3 s64=2,9 | axes=[0,-1]", "f32 2x4x9"}, {"CenterCropPad f32:5x4 s64=2", "!1 sizes for 2 axes"},
+          {"CenterCropPad f32:5x4 s64=2,-1", "!size of -1"}, {"CenterCropPad f32:5x4 s64:2", "f32 ?x?"},
+          {"BitwiseAnd s32:3x1 s32:4", "s32 3x4"}, {"BitwiseOr f32:3 f32:3", "!type f32"}, {"BitwiseXor s8:3 u8:3", "!types s8 and u8"});
+}
+
+static void spectra(void **state) {
+    CHECK({"DFT@17 f32:2x6x1 | axis=1", "f32 2x6x2"}, {"DFT@17 f32:2x6x1 s64==9 | axis=1 onesided=1", "f32 2x5x2"},
+          {"DFT f32:2x5x2 | inverse=1 onesided=1", "f32 2x8x1"}, {"DFT f32:4x6x2 - s64==0", "f32 4x6x2"}, {"DFT f32:2x6x3", "!has 3 elements"},
+          {"DFT f32:2x6x2 - s64==2", "!parts of complex numbers"}, {"DFT f32:2x6x2 s64==0", "!0 elements is not possible"},
+          {"DFT f32:2x6x2 s64==268435399", "!takes too long"}, {"DFT f32:2x6x2 s64:", "f32 ?x?x?"},
+          {"STFT f32:2x50x1 s64==6 f32:15", "f32 2x6x8x2"}, {"STFT f32:2x50x1 s64==6 - s64==16 | onesided=0", "f32 2x6x16x2"},
+          {"STFT f32:2x50x1 s64==0 f32:15", "!frame_step is 0"}, {"STFT f32:2x10x1 s64==1 f32:15", "!a signal of 10"},
+          {"STFT f32:2x50x2 s64==6 f32:15", "!real signal"}, {"STFT f32:2x50x1 s64==6 f64:15", "!types f32 and f64"},
+          {"HannWindow s64==10", "f32 10"}, {"HannWindow s64:", "f32 ?"}, {"HammingWindow s64==-1", "!size of -1"},
+          {"BlackmanWindow s64==4 | output_datatype=11", "f64 4"}, {"BlackmanWindow s64==4 | output_datatype=8", "!output_datatype 8"},
+          {"HannWindow s64=1,2", "!not one number"}, {"MelWeightMatrix s64==8 s64==64 s64==8000 f32==0 f32==4000", "f32 33x8"},
+          {"MelWeightMatrix s64==8 s64==0 s64==8000 f32==0 f32==4000", "!size of 0"});
+}
+
 /* --- evaluation inside its buffers ------------------------------------------------------------------------- */
 
 static const char *const int_lists[] = {"kernel_shape", "strides", "dilations", "pads", "axes", "perm", "split", "starts",
@@ -425,11 +479,15 @@ static const char *const int_lists[] = {"kernel_shape", "strides", "dilations", 
 static const char *const ints[] = {"axis", "group", "keepdims", "transA", "transB", "ceil_mode", "count_include_pad",
                                    "allowzero", "blocksize", "size", "num_groups", "start", "end", "to", "hidden_size",
                                    "layout", "exclusive", "reverse", "largest", "select_last_index", "num_outputs", "p",
-                                   "linear_before_reset", "noop_with_empty_axes", "k", "fmod", "antialias", "exclude_outside"};
+                                   "linear_before_reset", "noop_with_empty_axes", "k", "fmod", "antialias", "exclude_outside",
+                                   "align_corners", "output_height", "output_width", "sampling_ratio", "storage_order",
+                                   "inverse", "onesided", "periodic", "output_datatype"};
 static const struct {
     const char *name, *values[7];
 } texts[] = {{"auto_pad", {"SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET"}},
              {"mode", {"constant", "reflect", "edge", "cubic", "linear", "CRD"}},
+             {"padding_mode", {"zeros", "border", "reflection"}},
+             {"equation", {"ij,jk->ik", "ij,jk", "...i,ij->j...", "ii,jj", "ab,bc->", "a...,b..."}},
              {"direction", {"forward", "reverse", "bidirectional"}},
              {"coordinate_transformation_mode", {"asymmetric", "align_corners", "pytorch_half_pixel", "half_pixel", "tf_crop_and_resize"}}};
 
@@ -548,6 +606,47 @@ static void plausible_scales(espl_graph *g, espl__node *node, espl__rng *rng) {
     if (node->input_count > 3) node->inputs[3] = NULL;
 }
 
+/* Operators whose inputs have types or lists of their own: inputs as above that they accept. */
+static const struct {
+    const char *name, *inputs;
+} own_inputs[] = {{"Einsum", "f32:3x4 f32:4x2"},
+                  {"GridSample", "f32:2x3x4x5 f32:2x3x2x2"},
+                  {"GridSample", "f32:1x2x2x3x2 f32:1x2x2x2x3"},
+                  {"AffineGrid", "f32:2x2x3 s64=2,1,3,4"},
+                  {"RoiAlign", "f32:2x3x4x5 f32:3x4 s64:3"},
+                  {"MaxUnpool", "f32:1x2x3x2 s64:1x2x3x2"},
+                  {"MaxUnpool", "f32:1x2x3x2 s64:1x2x3x2 s64=1,2,4,9"},
+                  {"Col2Im", "f32:2x12x9 s64=3,3 s64=1,1"},
+                  {"Col2Im", "f32:1x12x4 s64=3,3 s64=2,2"},
+                  {"CenterCropPad", "f32:3x4x5 s64=2,7,5"},
+                  {"BitwiseAnd", "u16:3x1 u16:1x4"},
+                  {"BitwiseOr", "s8:3x1 s8:3x4"},
+                  {"BitwiseXor", "s64:3 s64:1"},
+                  {"BitwiseNot", "s32:3x2"},
+                  {"DFT", "f32:2x6x1"},
+                  {"DFT", "f64:2x6x2 s64==9"},
+                  {"STFT", "f32:2x30x1 s64==3 - s64==12"},
+                  {"STFT", "f32:2x30 s64==3 f32:7 s64==8"},
+                  {"HannWindow", "s64==9"},
+                  {"HammingWindow", "s32==1"},
+                  {"BlackmanWindow", "s64==0"},
+                  {"MelWeightMatrix", "s64==4 s64==16 s64==8000 f32==0 f32==4000"},
+                  {"MelWeightMatrix", "s64==4 s64==16 s64==0 f32: f32:"}};
+
+static void plausible_inputs(espl_graph *g, espl__node *node, espl__rng *rng) {
+    char text[128];
+    uint32_t skip = espl__rng_below(rng, 2);
+    for (size_t i = 0; i < ESPL_COUNT(own_inputs); i++) {
+        if (strcmp(own_inputs[i].name, node->op->name) != 0 || skip-- > 0) continue;
+        snprintf(text, sizeof text, "%s", own_inputs[i].inputs);
+        int count = 0;
+        for (char *rest, *word = strtok_r(text, " ", &rest); word && count < node->input_count; word = strtok_r(NULL, " ", &rest))
+            node->inputs[count++] = parse_input(g, word);
+        while (count < node->input_count) node->inputs[count++] = NULL;
+        return;
+    }
+}
+
 /* Buffers of the exact size on the heap: a sanitizer sees every byte beyond; without one the canary does. */
 enum { CANARY = 0x5c, CANARY_BYTES = 64 };
 
@@ -608,6 +707,7 @@ static int random_node(fixture *f, const espl__op *op, espl__rng *rng) {
     if (espl__rng_below(rng, 4)) plausible_shapes(node, rng);
     if (espl__rng_below(rng, 2)) plausible_lists(f->graph, node, rng);
     if (espl__rng_below(rng, 2)) plausible_scales(f->graph, node, rng);
+    if (espl__rng_below(rng, 2)) plausible_inputs(f->graph, node, rng);
     for (int i = 0; i < outputs; i++) espl__node_set_output(node, i, espl__graph_value(f->graph, ""));
     if (espl__rng_below(rng, 4)) random_attrs(f->graph, node, rng);
     espl_status status = op->infer(node, &diag);
@@ -662,6 +762,16 @@ static void empty_tensors_cost_nothing(void **state) {
         "Tile f32:1099511627776x0 s64=1,1",
         "Cast f32:1099511627776x0 | to=7",
         "Resize f32:1x0 - f32=1,1",
+        "Einsum f32:1099511627776x0 f32:0x0 | equation='ij,jk->ik'",
+        "GridSample f32:1099511627776x0x2x2 f32:1099511627776x1x1x2",
+        "RoiAlign f32:1x0x1x1 f32:1099511627776x4 s64:1099511627776",
+        "MaxPool/2 f32:1099511627776x3x0x8 | kernel_shape=[1,1]",
+        "LpPool f32:1099511627776x3x0x8 | kernel_shape=[1,1]",
+        "Col2Im f32:1099511627776x0x4 s64=2,2 s64=1,1",
+        "CenterCropPad f32:1099511627776x0 s64=5,0",
+        "BitwiseAnd s32:1099511627776x0 s32:1",
+        "DFT f32:1099511627776x0x4x1",
+        "STFT f32:0x1099511627776x1 s64==1 f32:4",
     };
     espl__rng rng = espl__rng_seed(1, 1);
     for (size_t i = 0; i < ESPL_COUNT(specs); i++) {
@@ -735,7 +845,8 @@ int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(convolutions), TEST(pooling), TEST(matrices), TEST(elementwise), TEST(shapes), TEST(moves), TEST(indices), TEST(reductions),
-        TEST(quantization), TEST(recurrent), TEST(resizing), TEST(random_nodes_stay_inside_their_buffers),
+        TEST(quantization), TEST(recurrent), TEST(resizing), TEST(sampling), TEST(einsum), TEST(pooling_back),
+        TEST(spectra), TEST(random_nodes_stay_inside_their_buffers),
         TEST(empty_tensors_cost_nothing),
         TEST(the_registry_is_consistent), TEST(costs_and_weights), TEST(limits_of_clips),
     };

@@ -73,6 +73,8 @@ static espl_status prepare(espl__call *c, espl_diag *diag) {
     k->positions = k->w.out[0] * k->w.out[1] * k->w.out[2];
     k->max = strstr(c->node->op->name, "MaxPool") != NULL;
     k->padded = !global && espl__attr_int(c->node, "count_include_pad", 0) != 0;
+    if (c->node->output_count > 1 && c->node->outputs[1])
+        return espl__fail(diag, ESPL_UNSUPPORTED, "%s: training does not give the indices", c->node->op->name);
     if (k->max) c->saved_bytes = (uint64_t)espl_shape_count(&c->out->shape) * sizeof(int32_t);
     if (spatial > INT32_MAX) return espl__fail(diag, ESPL_LIMIT, "%s: too many pixels", c->node->op->name);
     return ESPL_OK;
