@@ -7,6 +7,8 @@
 #   make bench      times the kernels, models and networks, also beside ONNX Runtime and oneDNN (an hour); WRITE=1 writes
 #                   docs/benchmarks.md
 #   make install    PREFIX=/usr/local, DESTDIR= for packagers
+#   make uninstall  removes what make install has put there
+#   make dist       packs the committed tree: build/dist/espalier-VERSION.tar.xz
 #   make setup      installs what packages.txt lists and is missing (demo and check do it by themselves)
 #   make clean      removes every build folder
 PREFIX ?= /usr/local
@@ -36,9 +38,15 @@ bench: all
 	@WRITE=$(WRITE) scripts/bench.sh
 
 install: all
-	cmake --install $(BUILD) --prefix '$(PREFIX)'
+	@DESTDIR='$(DESTDIR)' scripts/install.sh install $(BUILD) '$(PREFIX)'
+
+uninstall:
+	@DESTDIR='$(DESTDIR)' scripts/install.sh uninstall '$(PREFIX)'
+
+dist:
+	@scripts/dist.sh $(BUILD)/dist
 
 clean:
 	rm -rf $(BUILD) $(BUILD)-*
 
-.PHONY: all setup demo check check-long bench install clean
+.PHONY: all setup demo check check-long bench install uninstall dist clean

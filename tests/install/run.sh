@@ -78,5 +78,20 @@ check "consumer of espalier::espalier by find_package" by_cmake espalier
 check "consumer of espalier::rt_static by find_package" by_cmake rt_static
 check "consumer of espalier::espalier_static by find_package" by_cmake espalier_static
 
+# make install and make uninstall, where others have files too.
+export DESTDIR=$folder/root
+others() { mkdir -p "$DESTDIR/usr/local/"{bin,share/man/man1} && touch "$DESTDIR/usr/local/share/man/man1/other.1"; }
+tree() { (cd "$DESTDIR" && find . | sort); }
+check "files of others" others
+tree >"$folder/before"
+check "make install" "$source/scripts/install.sh" install "$build" /usr/local
+check "make install again" "$source/scripts/install.sh" install "$build" /usr/local
+check "the program is there" test -x "$DESTDIR/usr/local/bin/espalier"
+check "make uninstall" "$source/scripts/install.sh" uninstall /usr/local
+tree >"$folder/after"
+check "nothing is left, nothing of others is gone" diff "$folder/before" "$folder/after"
+check "a second make uninstall says why not" bash -c \
+    "! '$source/scripts/install.sh' uninstall /usr/local 2>'$folder/err' && grep -q 'make install was not here' '$folder/err'"
+
 echo "$passed passed, $failed failed, 0 skipped"
 [ $failed -eq 0 ]
