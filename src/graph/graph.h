@@ -206,6 +206,8 @@ struct espl__op {
     bool is_view;
     /* Reads only the shape of its input (Shape, Size): can be computed as soon as that is known. */
     bool reads_shape_only;
+    /* Gives random numbers, which attribute `seed` says: stays a node though its inputs are constant. */
+    bool draws;
 };
 
 static inline bool espl__node_is(const espl__node *node, const char *op) {

@@ -16,8 +16,8 @@ typedef EsplPb__AttributeProto pb_attr;
 typedef EsplPb__TensorProto pb_tensor;
 typedef EsplPb__ValueInfoProto pb_value;
 
-/* Opsets of the default domain that are read and written. */
-enum { ESPL__OPSET_MIN = 7, ESPL__OPSET_MAX = 21 };
+/* Opsets of the default domain that are read; ESPL__OPSET_OLDEST and later ones are written. */
+enum { ESPL__OPSET_MIN = 1, ESPL__OPSET_MAX = 21 };
 /* Protocol buffers end at 2 GiB. */
 #define ESPL__ONNX_MAX_BYTES ((uint64_t)INT32_MAX)
 

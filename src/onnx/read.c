@@ -20,18 +20,19 @@ static const char *text(const char *s) { return s ? s : ""; }
 /* "ai.onnx" is another name of the default domain. */
 static const char *domain_of(const char *s) { return s && strcmp(s, "ai.onnx") != 0 ? s : ""; }
 
-/* Version of the operator set of a domain; 0 if the model does not import it. */
+/* Version of the operator set of a domain; 0 if the model does not import it. Files before IR version 3 follow set 1. */
 static int64_t opset_of(const reader *r, const char *domain) {
     for (size_t i = 0; i < r->model->n_opset_import; i++)
         if (strcmp(domain_of(r->model->opset_import[i]->domain), domain) == 0)
             return r->model->opset_import[i]->version;
-    return 0;
+    return !*domain && r->model->has_ir_version && r->model->ir_version < 3;
 }
 
 static espl_status read_header(reader *r) {
     const pb_graph *g = r->model->graph;
     if (!g) return espl__fail(r->diag, ESPL_FORMAT, "is not an ONNX model: it holds no graph");
     int64_t opset = opset_of(r, "");
+    if (opset == 0) return espl__fail(r->diag, ESPL_UNSUPPORTED, "imports no operator set of the domain ai.onnx");
     if (opset < ESPL__OPSET_MIN || opset > ESPL__OPSET_MAX)
         return espl__fail(r->diag, ESPL_UNSUPPORTED,
                           "follows operator set %" PRId64 ", %d to %d are supported; convert it with "
@@ -170,7 +171,8 @@ static espl_status find_op(const reader *r, const pb_node *n, const espl__op **o
         return espl__fail(r->diag, ESPL_UNSUPPORTED,
                           "operator '%.60s' of domain '%.60s' (operator set %" PRId64 ") is not supported", type,
                           shown, version);
-    if (version < (*op)->since || version > (*op)->until)
+    int lifted = version < ESPL__OPSET_OLDEST && !*domain ? ESPL__OPSET_OLDEST : (int)ESPL_MIN(version, INT32_MAX);
+    if (lifted < (*op)->since || lifted > (*op)->until)
         return espl__fail(r->diag, ESPL_UNSUPPORTED,
                           "operator '%.60s' of domain '%.60s' is supported from operator set %d to %d, the model has %"
                           PRId64, type, shown, (*op)->since, (*op)->until, version);
@@ -202,6 +204,15 @@ static espl_status read_nbits(reader *r, const pb_node *n, int count) {
     return status == ESPL_OK ? espl__onnx_nbits(r->graph, n, inputs, count, y, r->diag) : status;
 }
 
+/* What a node without a seed draws is said by its place in the file (ops/random.c). */
+static espl_status give_seed(reader *r, espl__node *node) {
+    bool trains = espl__node_is(node, "Dropout") && node->input_count > 2;
+    if ((!node->op->draws && !trains) || espl__attr_find(node, "seed")) return ESPL_OK;
+    bool good = trains ? espl__attr_set_int(r->graph, node, "seed", node->id)
+                       : espl__attr_set_float(r->graph, node, "seed", (float)node->id);
+    return good ? ESPL_OK : espl__nomem(r->diag, 0);
+}
+
 static espl_status read_node(reader *r, const pb_node *n) {
     espl_status status = ESPL_OK;
     const espl__op *op = NULL;
@@ -216,6 +227,7 @@ static espl_status read_node(reader *r, const pb_node *n) {
         if (*n->output[i]) espl__node_set_output(node, i, espl__names_get(&r->names, n->output[i]));
     for (size_t i = 0; i < n->n_attribute; i++)
         ESPL_TRY(espl__onnx_attribute(r->graph, &r->external, node, n->attribute[i], r->diag));
+    status = give_seed(r, node);
 done:
     return status;
 }
@@ -283,7 +295,8 @@ static espl_status build(reader *r) {
         status = espl__nomem(r->diag, 0);
         goto done;
     }
-    ESPL_TRY(espl__graph_verify(r->graph, r->diag));
+    status = r->graph->opset < ESPL__OPSET_OLDEST ? espl__onnx_lift(r->graph, r->diag)
+                                                  : espl__graph_verify(r->graph, r->diag);
 done:
     espl__free(r->ctx, inputs);
     espl__free(r->ctx, outputs);

@@ -2,25 +2,17 @@
  * what its inputs and attributes mean; operators without a row only gained types, defaults or optional parts. */
 #include "onnx/upgrade.h"
 
-typedef struct upgrader {
-    espl_graph *graph;
-    espl_diag *diag;
-} upgrader;
-
-typedef espl_status upgrade_fn(upgrader *u, espl__node *node);
-
 /* --- tools ------------------------------------------------------------------------------------- */
 
-static espl_status nomem(upgrader *u) { return espl__nomem(u->diag, 0); }
+static espl_status nomem(espl__upgrader *u) { return espl__nomem(u->diag, 0); }
 
 /* Attributes without a name are free slots. */
-static void drop_attr(espl__node *node, const char *name) {
+void espl__upgrade_drop(espl__node *node, const char *name) {
     for (int i = 0; i < node->attr_count; i++)
         if (node->attrs[i].name && strcmp(node->attrs[i].name, name) == 0) node->attrs[i].name = NULL;
 }
 
-/* Puts a value in input slot `index`, which may not exist yet. */
-static bool set_input(upgrader *u, espl__node *node, int index, espl__value *value) {
+bool espl__upgrade_input(espl__upgrader *u, espl__node *node, int index, espl__value *value) {
     if (!value) return false;
     if (index >= node->input_count) {
         uint64_t bytes = sizeof *node->inputs * ((uint64_t)index + 1);
@@ -34,35 +26,32 @@ static bool set_input(upgrader *u, espl__node *node, int index, espl__value *val
     return true;
 }
 
-/* A constant of rank 1 (count >= 0) or 0 (count -1); the writer names it. */
-static espl__value *constant(upgrader *u, espl_dtype dtype, int64_t count, const void *data) {
+espl__value *espl__upgrade_constant(espl__upgrader *u, espl_dtype dtype, int64_t count, const void *data) {
     espl_tensor t = {dtype, {.rank = count >= 0, .dim = {count}}, (void *)data};
     return espl__graph_constant(u->graph, "", &t);
 }
 
-/* An attribute of ints becomes input `index`; nothing happens without it. */
-static espl_status ints_to_input(upgrader *u, espl__node *node, const char *name, int index) {
+espl_status espl__upgrade_ints(espl__upgrader *u, espl__node *node, const char *name, int index) {
     const espl__attr *a = espl__attr_find(node, name);
     if (!a || a->kind != ESPL__ATTR_INTS) return ESPL_OK;
-    if (!set_input(u, node, index, constant(u, ESPL_S64, a->count, a->ints))) return nomem(u);
-    drop_attr(node, name);
+    if (!espl__upgrade_input(u, node, index, espl__upgrade_constant(u, ESPL_S64, a->count, a->ints))) return nomem(u);
+    espl__upgrade_drop(node, name);
     return ESPL_OK;
 }
 
 /* A float attribute becomes a scalar input; nothing happens without it. */
-static espl_status float_to_input(upgrader *u, espl__node *node, const char *name, int index) {
+static espl_status float_to_input(espl__upgrader *u, espl__node *node, const char *name, int index) {
     const espl__attr *a = espl__attr_find(node, name);
     if (!a || a->kind != ESPL__ATTR_FLOAT) return ESPL_OK;
     if (node->inputs[0] && node->inputs[0]->dtype != ESPL_F32)
         return espl__fail(u->diag, ESPL_UNSUPPORTED, "attribute '%s' beside an input of type %s", name,
                           espl_dtype_name(node->inputs[0]->dtype));
-    if (!set_input(u, node, index, constant(u, ESPL_F32, -1, &a->f))) return nomem(u);
-    drop_attr(node, name);
+    if (!espl__upgrade_input(u, node, index, espl__upgrade_constant(u, ESPL_F32, -1, &a->f))) return nomem(u);
+    espl__upgrade_drop(node, name);
     return ESPL_OK;
 }
 
-/* A node whose first input is `in` and whose output is a new value, or `out`. */
-static espl__node *add_node(upgrader *u, const char *op_name, int opset, espl__value *in, espl__value *out) {
+espl__node *espl__upgrade_node(espl__upgrader *u, const char *op_name, int opset, espl__value *in, espl__value *out) {
     const espl__op *op = espl__op_find("", op_name);
     espl__node *n = op ? espl__graph_node(u->graph, op, "", op->min_inputs ? op->min_inputs : 1, 1, 1) : NULL;
     if (!n) return NULL;
@@ -75,53 +64,59 @@ static espl__node *add_node(upgrader *u, const char *op_name, int opset, espl__v
 
 /* --- one function a change ----------------------------------------------------------------------- */
 
-static espl_status batchnorm_9(upgrader *u, espl__node *node) {
+static espl_status batchnorm_9(espl__upgrader *u, espl__node *node) {
     if (espl__attr_int(node, "spatial", 1) != 1)
         return espl__fail(u->diag, ESPL_UNSUPPORTED, "statistics for each position (spatial = 0) no longer exist");
-    drop_attr(node, "spatial");
+    espl__upgrade_drop(node, "spatial");
     return ESPL_OK;
 }
 
-static espl_status clip_11(upgrader *u, espl__node *node) {
+static espl_status clip_11(espl__upgrader *u, espl__node *node) {
     espl_status status = float_to_input(u, node, "min", 1);
     return status == ESPL_OK ? float_to_input(u, node, "max", 2) : status;
 }
 
-static espl_status dropout_10(upgrader *u, espl__node *node) {
+static espl_status dropout_10(espl__upgrader *u, espl__node *node) {
     if (node->output_count > 1 && node->outputs[1])
         return espl__fail(u->diag, ESPL_UNSUPPORTED, "its mask was of floats and is of bools now");
     return ESPL_OK;
 }
 
-static espl_status dropout_12(upgrader *u, espl__node *node) { return float_to_input(u, node, "ratio", 1); }
+static espl_status dropout_12(espl__upgrader *u, espl__node *node) { return float_to_input(u, node, "ratio", 1); }
 
-static espl_status pad_11(upgrader *u, espl__node *node) {
-    espl_status status = ints_to_input(u, node, "pads", 1);
-    if (espl__attr_float(node, "value", 0) == 0) drop_attr(node, "value");
+static espl_status pad_11(espl__upgrader *u, espl__node *node) {
+    espl_status status = espl__upgrade_ints(u, node, "pads", 1);
+    if (espl__attr_float(node, "value", 0) == 0) espl__upgrade_drop(node, "value");
     return status == ESPL_OK ? float_to_input(u, node, "value", 2) : status;
 }
 
-static espl_status slice_10(upgrader *u, espl__node *node) {
+static espl_status slice_10(espl__upgrader *u, espl__node *node) {
     espl_status status = ESPL_OK;
-    ESPL_TRY(ints_to_input(u, node, "starts", 1));
-    ESPL_TRY(ints_to_input(u, node, "ends", 2));
-    ESPL_TRY(ints_to_input(u, node, "axes", 3));
+    ESPL_TRY(espl__upgrade_ints(u, node, "starts", 1));
+    ESPL_TRY(espl__upgrade_ints(u, node, "ends", 2));
+    ESPL_TRY(espl__upgrade_ints(u, node, "axes", 3));
 done:
     return status;
 }
 
-static espl_status split_13(upgrader *u, espl__node *node) { return ints_to_input(u, node, "split", 1); }
+static espl_status split_13(espl__upgrader *u, espl__node *node) { return espl__upgrade_ints(u, node, "split", 1); }
 
 /* Equal parts are asked for by their number from here on. */
-static espl_status split_18(upgrader *u, espl__node *node) {
+static espl_status split_18(espl__upgrader *u, espl__node *node) {
     if (node->input_count > 1 && node->inputs[1]) return ESPL_OK;
     return espl__attr_set_int(u->graph, node, "num_outputs", node->output_count) ? ESPL_OK : nomem(u);
 }
 
-static espl_status axes_to_input(upgrader *u, espl__node *node) { return ints_to_input(u, node, "axes", 1); }
+static espl_status scatter_11(espl__upgrader *u, espl__node *node) {
+    (void)u;
+    node->op = espl__op_find("", "ScatterElements");
+    return ESPL_OK;
+}
+
+static espl_status axes_to_input(espl__upgrader *u, espl__node *node) { return espl__upgrade_ints(u, node, "axes", 1); }
 
 /* Until 12 the input was seen as a matrix, cut before `axis`, and each row normalised; from 13 on one axis is. */
-static espl_status softmax_13(upgrader *u, espl__node *node) {
+static espl_status softmax_13(espl__upgrader *u, espl__node *node) {
     espl__value *x = node->inputs[0], *y = node->outputs[0];
     int64_t axis = espl__attr_int(node, "axis", 1);
     bool good = espl__attr_set_int(u->graph, node, "axis", -1);
@@ -129,19 +124,19 @@ static espl_status softmax_13(upgrader *u, espl__node *node) {
         return good ? ESPL_OK : nomem(u);
     if (!espl__op_find("", "Flatten") || !espl__op_find("", "Shape") || !espl__op_find("", "Reshape"))
         return espl__fail(u->diag, ESPL_UNSUPPORTED, "it needs Flatten, Shape and Reshape, not all of which are there");
-    espl__node *flat = add_node(u, "Flatten", 13, x, NULL);
+    espl__node *flat = espl__upgrade_node(u, "Flatten", 13, x, NULL);
     espl__value *rows = espl__graph_value(u->graph, "");
-    espl__node *shape = add_node(u, "Shape", 13, x, NULL);
-    espl__node *back = rows ? add_node(u, "Reshape", 13, rows, y) : NULL;
+    espl__node *shape = espl__upgrade_node(u, "Shape", 13, x, NULL);
+    espl__node *back = rows ? espl__upgrade_node(u, "Reshape", 13, rows, y) : NULL;
     if (!good || !flat || !rows || !shape || !back) return nomem(u);
     if (!espl__attr_set_int(u->graph, flat, "axis", axis)) return nomem(u);
     node->inputs[0] = flat->outputs[0];
     espl__node_set_output(node, 0, rows);
-    return set_input(u, back, 1, shape->outputs[0]) ? ESPL_OK : nomem(u);
+    return espl__upgrade_input(u, back, 1, shape->outputs[0]) ? ESPL_OK : nomem(u);
 }
 
 /* Operators that changed in a way nobody has needed yet: better a sentence than another meaning. */
-static espl_status impossible(upgrader *u, espl__node *node) {
+static espl_status impossible(espl__upgrader *u, espl__node *node) {
     (void)node;
     return espl__fail(u->diag, ESPL_UNSUPPORTED, "it means something else there");
 }
@@ -150,7 +145,7 @@ static espl_status impossible(upgrader *u, espl__node *node) {
 static const struct {
     const char *op;
     int opset;
-    upgrade_fn *fn;
+    espl__upgrade_fn *fn;
 } rows[] = {
     {"BatchNormalization", 9, batchnorm_9},
     {"Clip", 11, clip_11},
@@ -175,7 +170,7 @@ static const struct {
     {"Resize", 11, impossible},
     {"RoiAlign", 16, impossible},
     {"Scan", 9, impossible},
-    {"Scatter", 11, impossible},
+    {"Scatter", 11, scatter_11},
     {"Slice", 10, slice_10},
     {"Softmax", 13, softmax_13},
     {"Split", 13, split_13},
@@ -186,7 +181,7 @@ static const struct {
     {"Upsample", 9, impossible},
 };
 
-static espl_status upgrade_node(upgrader *u, espl__node *node, int opset) {
+static espl_status upgrade_node(espl__upgrader *u, espl__node *node, int opset) {
     char label[160];
     for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
         if (rows[i].opset <= node->opset || rows[i].opset > opset || !espl__node_is(node, rows[i].op)) continue;
@@ -202,7 +197,7 @@ static espl_status upgrade_node(upgrader *u, espl__node *node, int opset) {
 }
 
 espl_status espl__onnx_upgrade(espl_graph *graph, int opset, espl_diag *diag) {
-    upgrader u = {graph, diag};
+    espl__upgrader u = {graph, diag};
     int count = graph->node_count; /* nodes that are added on the way are in the new form */
     for (int i = 0; i < count; i++) {
         if (*graph->nodes[i]->op->domain) continue;

@@ -396,7 +396,7 @@ static espl_status choose_opset(espl__writer *w, espl_graph **upgraded) {
         int opset = target_opset(g, w->forms);
         if (i > 0 && opset == w->opset) return status; /* nothing that is newer is the reason */
         w->opset = opset;
-        if (opset < ESPL__OPSET_MIN || opset > ESPL__OPSET_MAX)
+        if (opset < ESPL__OPSET_OLDEST || opset > ESPL__OPSET_MAX)
             return espl__fail(w->diag, ESPL_INVALID, "operator set %d cannot be written", opset);
         if (!needs_upgrade(g, opset)) return ESPL_OK;
         if (w->diag) *w->diag = (espl_diag){0};

@@ -1,16 +1,17 @@
-/* Elementwise operators of two broadcast operands: arithmetic, comparison, logic. f32 is computed as f32,
- * other floats as f64, integers as wrapping 64-bit and stored in their own width. */
+/* Elementwise operators of two broadcast operands: arithmetic, comparison, logic, bits. f32 is computed as f32,
+ * other floats as f64, u64 as such, other integers as wrapping s64 and stored in their own width. */
 #include "ops/ops.h"
 
 #include <math.h>
 
-enum { KIND_F32, KIND_F64, KIND_S64 };
+enum { KIND_F32, KIND_F64, KIND_S64, KIND_U64 };
 
 /* One operation on n elements of the widest type of its kind; y may be a or b. Comparisons write 0 or 1. */
 typedef struct binary_rows {
     void (*f32)(const float *a, const float *b, float *y, int64_t n);
     void (*f64)(const double *a, const double *b, double *y, int64_t n);
     void (*s64)(const int64_t *a, const int64_t *b, int64_t *y, int64_t n);
+    void (*u64)(const uint64_t *a, const uint64_t *b, uint64_t *y, int64_t n);
 } binary_rows;
 
 static int64_t wrap(uint64_t x) { return (int64_t)x; }
@@ -30,25 +31,37 @@ static int64_t power(int64_t base, int64_t exponent) {
     return wrap(result);
 }
 
-/* X(name, f32, f64, s64): formulas of x and y. */
-#define ROWS_LIST(X)                                                        \
-    X(add, x + y, x + y, wrap((uint64_t)x + (uint64_t)y))                   \
-    X(sub, x - y, x - y, wrap((uint64_t)x - (uint64_t)y))                   \
-    X(mul, x * y, x * y, wrap((uint64_t)x *(uint64_t)y))                      \
-    X(div, x / y, x / y, divide(x, y))                                      \
-    X(pow, powf(x, y), pow(x, y), power(x, y))                              \
-    X(fmod, fmodf(x, y), fmod(x, y), mod_trunc(x, y))                       \
-    X(mod, fmodf(x, y), fmod(x, y), mod_floor(x, y))                        \
-    X(max, x > y || x != x ? x : y, x > y || x != x ? x : y, x > y ? x : y) \
-    X(min, x < y || x != x ? x : y, x < y || x != x ? x : y, x < y ? x : y) \
-    X(equal, x == y, x == y, x == y)                                        \
-    X(greater, x > y, x > y, x > y)                                         \
-    X(greater_equal, x >= y, x >= y, x >= y)                                \
-    X(less, x < y, x < y, x < y)                                            \
-    X(less_equal, x <= y, x <= y, x <= y)                                   \
-    X(and, 0, 0, x &&y)                                                     \
-    X(or, 0, 0, x || y)                                                     \
-    X(xor, 0, 0, !x != !y)
+static uint64_t power_u64(uint64_t base, uint64_t exponent) {
+    uint64_t result = 1;
+    for (; exponent; exponent >>= 1, base *= base)
+        if (exponent & 1) result *= base;
+    return result;
+}
+/* Bits beyond the ends are lost, all of them if there is nothing else. */
+static uint64_t shift_left(uint64_t x, uint64_t by) { return by > 63 ? 0 : x << by; }
+static uint64_t shift_right(uint64_t x, uint64_t by) { return by > 63 ? 0 : x >> by; }
+
+/* X(name, f32, f64, s64, u64): formulas of x and y. */
+#define ROWS_LIST(X)                                                                       \
+    X(add, x + y, x + y, wrap((uint64_t)x + (uint64_t)y), x + y)                           \
+    X(sub, x - y, x - y, wrap((uint64_t)x - (uint64_t)y), x - y)                           \
+    X(mul, x * y, x * y, wrap((uint64_t)x *(uint64_t)y), x *y)                             \
+    X(div, x / y, x / y, divide(x, y), y == 0 ? 0 : x / y)                                 \
+    X(pow, powf(x, y), pow(x, y), power(x, y), power_u64(x, y))                            \
+    X(fmod, fmodf(x, y), fmod(x, y), mod_trunc(x, y), y == 0 ? 0 : x % y)                  \
+    X(mod, fmodf(x, y), fmod(x, y), mod_floor(x, y), y == 0 ? 0 : x % y)                   \
+    X(max, x > y || x != x ? x : y, x > y || x != x ? x : y, x > y ? x : y, x > y ? x : y) \
+    X(min, x < y || x != x ? x : y, x < y || x != x ? x : y, x < y ? x : y, x < y ? x : y) \
+    X(equal, x == y, x == y, x == y, x == y)                                               \
+    X(greater, x > y, x > y, x > y, x > y)                                                 \
+    X(greater_equal, x >= y, x >= y, x >= y, x >= y)                                       \
+    X(less, x < y, x < y, x < y, x < y)                                                    \
+    X(less_equal, x <= y, x <= y, x <= y, x <= y)                                          \
+    X(and, 0, 0, x &&y, 0)                                                                 \
+    X(or, 0, 0, x || y, 0)                                                                 \
+    X(xor, 0, 0, !x != !y, 0)                                                              \
+    X(left, 0, 0, wrap(shift_left((uint64_t)x, (uint64_t)y)), shift_left(x, y))            \
+    X(right, 0, 0, wrap(shift_right((uint64_t)x, (uint64_t)y)), shift_right(x, y))
 
 #define DEFINE_ROW(name, T, suffix, formula)                                 \
     static void name##_##suffix(const T *a, const T *b, T *out, int64_t n) { \
@@ -58,15 +71,16 @@ static int64_t power(int64_t base, int64_t exponent) {
             out[i] = (T)(formula);                                           \
         }                                                                    \
     }
-#define DEFINE_ROWS(name, on_f32, on_f64, on_s64) \
-    DEFINE_ROW(name, float, f32, on_f32)          \
-    DEFINE_ROW(name, double, f64, on_f64)         \
-    DEFINE_ROW(name, int64_t, s64, on_s64)        \
-    static const binary_rows rows_##name = {name##_f32, name##_f64, name##_s64};
+#define DEFINE_ROWS(name, on_f32, on_f64, on_s64, on_u64) \
+    DEFINE_ROW(name, float, f32, on_f32)                  \
+    DEFINE_ROW(name, double, f64, on_f64)                 \
+    DEFINE_ROW(name, int64_t, s64, on_s64)                \
+    DEFINE_ROW(name, uint64_t, u64, on_u64)               \
+    static const binary_rows rows_##name = {name##_f32, name##_f64, name##_s64, name##_u64};
 ROWS_LIST(DEFINE_ROWS)
 
 static int kind_of(espl_dtype dtype) {
-    return dtype == ESPL_F32 ? KIND_F32 : espl_dtype_is_float(dtype) ? KIND_F64 : KIND_S64;
+    return dtype == ESPL_F32 ? KIND_F32 : espl_dtype_is_float(dtype) ? KIND_F64 : dtype == ESPL_U64 ? KIND_U64 : KIND_S64;
 }
 
 /* n elements as the widest type of their kind: the elements themselves where they are that already. */
@@ -88,6 +102,7 @@ static void chunk(const binary_rows *rows, espl_dtype type, const void *a, int64
         float f32[ESPL__CHUNK];
         double f64[ESPL__CHUNK];
         int64_t s64[ESPL__CHUNK];
+        uint64_t u64[ESPL__CHUNK];
     } wide_a, wide_b, wide_y;
     int kind = kind_of(type);
     if (type != type_b) kind = KIND_F64; /* only Pow mixes types */
@@ -101,7 +116,10 @@ static void chunk(const binary_rows *rows, espl_dtype type, const void *a, int64
         rows->f64(pa, pb, wide_y.f64, n);
         espl__store_f64(type_y, wide_y.f64, n, y);
     } else {
-        rows->s64(pa, pb, wide_y.s64, n);
+        if (kind == KIND_U64)
+            rows->u64(pa, pb, wide_y.u64, n);
+        else
+            rows->s64(pa, pb, wide_y.s64, n);
         espl__store_s64(type_y, wide_y.s64, n, y);
     }
 }
@@ -141,18 +159,16 @@ static espl_dtype first_type(const espl__node *node) {
     return node->input_count > 0 && node->inputs[0] ? node->inputs[0]->dtype : ESPL_F32;
 }
 
-/* Add, Sub and Mul of u64 wrap as s64 do; what orders or divides has no u64 here. */
-static espl_status infer_ring(const espl__node *node, espl_diag *diag) {
-    return infer_all(node, ESPL__T_INT | ESPL__T(U64) | ESPL__T_FLOAT, true, first_type(node), diag);
-}
+#define NUMBERS (ESPL__T_INT | ESPL__T(U64) | ESPL__T_FLOAT)
+
 static espl_status infer_number(const espl__node *node, espl_diag *diag) {
-    return infer_all(node, ESPL__T_INT | ESPL__T_FLOAT, true, first_type(node), diag);
+    return infer_all(node, NUMBERS, true, first_type(node), diag);
 }
 static espl_status infer_pow(const espl__node *node, espl_diag *diag) {
-    return infer_all(node, ESPL__T_INT | ESPL__T_FLOAT, false, first_type(node), diag);
+    return infer_all(node, NUMBERS, false, first_type(node), diag);
 }
 static espl_status infer_compare(const espl__node *node, espl_diag *diag) {
-    return infer_all(node, ESPL__T_INT | ESPL__T_FLOAT, true, ESPL_BOOL, diag);
+    return infer_all(node, NUMBERS, true, ESPL_BOOL, diag);
 }
 static espl_status infer_equal(const espl__node *node, espl_diag *diag) {
     return infer_all(node, ESPL__T_ALL, true, ESPL_BOOL, diag);
@@ -178,9 +194,9 @@ static espl_status infer_prelu(const espl__node *node, espl_diag *diag) {
 
 /* X(Name, rows, since, infer, role) */
 #define BINARY_LIST(X)                                                     \
-    X(Add, add, 7, infer_ring, ESPL__QUANT_COMPUTE)                        \
-    X(Sub, sub, 7, infer_ring, ESPL__QUANT_FLOAT)                          \
-    X(Mul, mul, 7, infer_ring, ESPL__QUANT_FLOAT)                          \
+    X(Add, add, 7, infer_number, ESPL__QUANT_COMPUTE)                        \
+    X(Sub, sub, 7, infer_number, ESPL__QUANT_FLOAT)                          \
+    X(Mul, mul, 7, infer_number, ESPL__QUANT_FLOAT)                          \
     X(Div, div, 7, infer_number, ESPL__QUANT_FLOAT)                        \
     X(Pow, pow, 7, infer_pow, ESPL__QUANT_FLOAT)                           \
     X(Equal, equal, 7, infer_equal, ESPL__QUANT_FLOAT)                     \
@@ -224,6 +240,21 @@ static void eval_mod(const espl__node *node, const espl_tensor *in, espl_tensor 
     run(espl__attr_int(node, "fmod", 0) ? &rows_fmod : &rows_mod, &in[0], &in[1], &out[0]);
 }
 DEFINE_OP(Mod, 2, 2, 10, infer_mod, eval_mod, ESPL__QUANT_FLOAT)
+
+static bool shifts_left(const espl__node *node) {
+    return strcmp(espl__attr_string(node, "direction", ""), "LEFT") == 0;
+}
+static espl_status infer_shift(const espl__node *node, espl_diag *diag) {
+    const char *direction = espl__attr_string(node, "direction", "");
+    if (!shifts_left(node) && strcmp(direction, "RIGHT") != 0)
+        return espl__fail(diag, ESPL_FORMAT, "BitShift: direction '%.40s' is neither LEFT nor RIGHT", direction);
+    return infer_all(node, ESPL__T(U8) | ESPL__T(U16) | ESPL__T(U32) | ESPL__T(U64), true, first_type(node), diag);
+}
+static void eval_shift(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
+    (void)scratch;
+    run(shifts_left(node) ? &rows_left : &rows_right, &in[0], &in[1], &out[0]);
+}
+DEFINE_OP(BitShift, 2, 2, 11, infer_shift, eval_shift, ESPL__QUANT_FLOAT)
 
 static void eval_prelu(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
     (void)node, (void)scratch;

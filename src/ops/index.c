@@ -6,18 +6,8 @@
 
 #define INDICES (ESPL__T(S32) | ESPL__T(S64))
 
-static int64_t index_at(const espl_tensor *indices, int64_t i) {
-    return indices->dtype == ESPL_S64 ? ((const int64_t *)indices->data)[i]
-                                      : ((const int32_t *)indices->data)[i];
-}
-
-/* Index i of an axis of d elements, negative ones from the end. */
-static int64_t safe_index(int64_t i, int64_t d) {
-    if (i < 0) i += d;
-    return i < 0 || i >= d ? 0 : i;
-}
-
-static espl_status refuse_index(const espl__node *node, int64_t i, int64_t d, espl_diag *diag) {
+espl_status espl__check_index(const espl__node *node, int64_t i, int64_t d, espl_diag *diag) {
+    if (i >= -d && i < d) return ESPL_OK;
     return espl__fail(diag, ESPL_SHAPE, "%s: index %" PRId64 " is out of range for %" PRId64 " elements",
                       node->op->name, i, d);
 }
@@ -42,8 +32,7 @@ static espl_status infer_gather_elements(const espl__node *node, espl_diag *diag
     if (d == 0 && count > 0)
         return espl__fail(diag, ESPL_SHAPE, "GatherElements: axis %d of the data is empty", axis);
     for (int64_t i = 0; indices->constant && d >= 0 && i < count; i++) {
-        int64_t at = index_at(indices->constant, i);
-        if (at < -d || at >= d) return refuse_index(node, at, d, diag);
+        ESPL_TRY(espl__check_index(node, espl__index_at(indices->constant, i), d, diag));
     }
     status = espl__set_out(node, 0, x->dtype, &indices->shape, diag);
 done:
@@ -60,7 +49,7 @@ static void eval_gather_elements(const espl__node *node, const espl_tensor *in, 
     size_t elem = espl_dtype_bytes(in[0].dtype);
     espl__strides(&in[0].shape, stride);
     for (int64_t i = 0, n = espl_shape_count(y); i < n; i++) {
-        int64_t from = safe_index(index_at(&in[1], i), in[0].shape.dim[axis]) * stride[axis];
+        int64_t from = espl__index_within(espl__index_at(&in[1], i), in[0].shape.dim[axis]) * stride[axis];
         for (int k = 0; k < y->rank; k++)
             if (k != axis) from += index[k] * stride[k];
         memcpy((char *)out[0].data + (size_t)i * elem, (const char *)in[0].data + (size_t)from * elem, elem);
@@ -102,8 +91,7 @@ static espl_status infer_gather_nd(const espl__node *node, espl_diag *diag) {
         int64_t d = x->shape.dim[batch + k];
         if (d == 0) return espl__fail(diag, ESPL_SHAPE, "GatherND: an addressed axis of the data is empty");
         for (int64_t i = k; indices->constant && d > 0 && i < count; i += tuple) {
-            int64_t at = index_at(indices->constant, i);
-            if (at < -d || at >= d) return refuse_index(node, at, d, diag);
+            ESPL_TRY(espl__check_index(node, espl__index_at(indices->constant, i), d, diag));
         }
     }
     status = espl__set_out(node, 0, x->dtype, &y, diag);
@@ -127,7 +115,7 @@ static void eval_gather_nd(const espl__node *node, const espl_tensor *in, espl_t
         for (int64_t t = 0; t < tuples; t++, to += bytes) {
             int64_t from = b * each;
             for (int k = 0; k < tuple; k++)
-                from += safe_index(index_at(&in[1], (b * tuples + t) * tuple + k), x->dim[batch + k]) *
+                from += espl__index_within(espl__index_at(&in[1], (b * tuples + t) * tuple + k), x->dim[batch + k]) *
                         stride[batch + k];
             memcpy(to, (const char *)in[0].data + (size_t)from * elem, bytes);
         }

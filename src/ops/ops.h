@@ -126,6 +126,24 @@ void espl__rows_begin(espl__rows *rows, const espl_shape *out, const espl_shape 
                       int operands);
 void espl__rows_next(espl__rows *rows);
 
+/* log(softmax(x)) of one row; y is not x. */
+void espl__log_softmax(const float *x, float *y, int64_t n);
+
+/* Element i of a tensor of s32 or s64 indices. */
+static inline int64_t espl__index_at(const espl_tensor *indices, int64_t i) {
+    return indices->dtype == ESPL_S64 ? ((const int64_t *)indices->data)[i] : ((const int32_t *)indices->data)[i];
+}
+/* Index i of an axis of d elements, negative ones from the end; 0 if it is out of range. */
+static inline int64_t espl__index_within(int64_t i, int64_t d) {
+    if (i < 0) i += d;
+    return i < 0 || i >= d ? 0 : i;
+}
+/* Fails if index i of input 1, one of an axis of d elements, is out of range. */
+ESPL_NODISCARD espl_status espl__check_index(const espl__node *node, int64_t i, int64_t d, espl_diag *diag);
+
+/* The generator of a node that draws: its attribute `seed` says all of it. */
+espl__rng espl__node_rng(const espl__node *node);
+
 /* out[r] += sum over k of w[r * k_count + k] * x[k], k in order. */
 void espl__matvec(const float *w, int64_t rows, int64_t k_count, const float *x, float *out);
 

@@ -1,5 +1,5 @@
-/* Operators that only change a shape: Reshape, Flatten, Squeeze, Unsqueeze, Identity, Dropout. Their
- * evaluation copies. */
+/* Operators that only change a shape: Reshape, Flatten, Squeeze, Unsqueeze, Identity. Their evaluation
+ * copies. */
 #include "ops/ops.h"
 
 #include <inttypes.h>
@@ -158,7 +158,7 @@ done:
     return status;
 }
 
-/* --- Identity, Dropout ----------------------------------------------------------------------- */
+/* --- Identity -------------------------------------------------------------------------------- */
 
 static espl_status infer_identity(const espl__node *node, espl_diag *diag) {
     espl_status status;
@@ -166,34 +166,6 @@ static espl_status infer_identity(const espl__node *node, espl_diag *diag) {
     status = espl__set_like_input(node, node->inputs[0]->dtype, diag);
 done:
     return status;
-}
-
-/* Outside of training a dropout lets everything through; its mask is all ones. */
-static espl_status infer_dropout(const espl__node *node, espl_diag *diag) {
-    espl_status status;
-    ESPL_TRY(espl__op_begin(node, diag));
-    const espl__value *x = espl__in(node, 0), *training = espl__in(node, 2);
-    if (training && training->constant && training->constant->dtype == ESPL_BOOL &&
-        espl_shape_count(&training->constant->shape) == 1 && *(const uint8_t *)training->constant->data)
-        return espl__fail(diag, ESPL_UNSUPPORTED,
-                          "Dropout: training mode is not supported; export for inference");
-    if (training && !training->constant)
-        return espl__fail(diag, ESPL_UNSUPPORTED, "Dropout: training_mode must be a constant");
-    ESPL_TRY(espl__set_like_input(node, x->dtype, diag));
-    espl_dtype mask = node->opset < 10 ? x->dtype : ESPL_BOOL;
-    if (espl__out(node, 1))
-        status =
-            x->known_rank ? espl__set_out(node, 1, mask, &x->shape, diag) : espl__set_unknown(node, 1, mask);
-done:
-    return status;
-}
-
-static void eval_dropout(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
-    eval_copy(node, in, out, scratch);
-    if (node->output_count < 2 || !out[1].data) return;
-    const int64_t one = 1;
-    for (int64_t i = 0, n = espl_shape_count(&out[1].shape); i < n; i++)
-        espl__store_s64(out[1].dtype, &one, 1, espl__at_mut(out[1].data, out[1].dtype, i));
 }
 
 #define DEFINE_VIEW(Name, inputs_min, inputs_max, outputs_max, first, infer_fn, eval_fn, view) \
@@ -214,4 +186,3 @@ DEFINE_VIEW(Flatten, 1, 1, 1, 1, infer_flatten, eval_copy, true)
 DEFINE_VIEW(Squeeze, 1, 2, 1, 1, infer_squeeze, eval_copy, true)
 DEFINE_VIEW(Unsqueeze, 1, 2, 1, 1, infer_unsqueeze, eval_copy, true)
 DEFINE_VIEW(Identity, 1, 1, 1, 1, infer_identity, eval_copy, true)
-DEFINE_VIEW(Dropout, 1, 3, 2, 7, infer_dropout, eval_dropout, false)

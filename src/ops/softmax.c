@@ -1,4 +1,4 @@
-/* Softmax and LogSoftmax. Before opset 13 the axis (default 1) splits the tensor into rows over all axes from
+/* Softmax, LogSoftmax and Hardmax. Before opset 13 the axis (default 1) splits the tensor into rows over all axes from
  * it on; since, the sum runs along that axis (default -1) alone. */
 #include "kernels/kernels.h"
 #include "ops/ops.h"
@@ -38,7 +38,7 @@ done:
 }
 
 /* log(softmax(x)) = x - max - log(sum of e^(x - max)) */
-static void log_softmax(const float *x, float *y, int64_t n) {
+void espl__log_softmax(const float *x, float *y, int64_t n) {
     float top = -INFINITY, sum = 0;
     for (int64_t i = 0; i < n; i++) top = x[i] > top ? x[i] : top;
     for (int64_t i = 0; i < n; i++) y[i] = x[i] - top;
@@ -49,6 +49,13 @@ static void log_softmax(const float *x, float *y, int64_t n) {
 }
 
 static void softmax(const float *x, float *y, int64_t n) { espl__kernels_get()->softmax_f32(1, x, y, n); }
+
+/* 1 at the first of the largest, 0 elsewhere. */
+static void hardmax(const float *x, float *y, int64_t n) {
+    int64_t best = 0;
+    for (int64_t i = 1; i < n; i++) best = x[i] > x[best] ? i : best;
+    for (int64_t i = 0; i < n; i++) y[i] = i == best;
+}
 
 /* One row at a time; rows that do not lie in one piece are gathered into the scratch and scattered back. */
 static void run(const espl__node *node, const espl_tensor *in, espl_tensor *out, float *scratch,
@@ -74,7 +81,11 @@ static void eval_softmax(const espl__node *node, const espl_tensor *in, espl_ten
     run(node, in, out, scratch, softmax);
 }
 static void eval_log_softmax(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
-    run(node, in, out, scratch, log_softmax);
+    run(node, in, out, scratch, espl__log_softmax);
+}
+
+static void eval_hardmax(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
+    run(node, in, out, scratch, hardmax);
 }
 
 static uint64_t scratch_bytes(const espl__node *node) {
@@ -91,5 +102,10 @@ const espl__op espl__op_Softmax = {
 const espl__op espl__op_LogSoftmax = {
     .name = "LogSoftmax", .domain = "", .min_inputs = 1, .max_inputs = 1, .min_outputs = 1, .max_outputs = 1,
     .since = 1, .until = 21, .infer = infer, .eval = eval_log_softmax, .scratch_bytes = scratch_bytes,
+    .quant = ESPL__QUANT_FLOAT,
+};
+const espl__op espl__op_Hardmax = {
+    .name = "Hardmax", .domain = "", .min_inputs = 1, .max_inputs = 1, .min_outputs = 1, .max_outputs = 1,
+    .since = 1, .until = 21, .infer = infer, .eval = eval_hardmax, .scratch_bytes = scratch_bytes,
     .quant = ESPL__QUANT_FLOAT,
 };

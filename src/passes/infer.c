@@ -29,6 +29,7 @@ static bool foldable(const espl__node *n, uint64_t *budget) {
     uint64_t all = 0;
     if (strcmp(n->op->name, "QuantizeLinear") == 0 || strcmp(n->op->name, "DequantizeLinear") == 0)
         return false;
+    if (n->op->draws) return false;
     for (int i = 0; i < n->input_count; i++) {
         const espl__value *v = n->inputs[i];
         if (!v || plain_constant(v)) continue;

@@ -1,10 +1,17 @@
 /* Nodes that do nothing. */
 #include "passes/passes.h"
 
+/* Nothing reads its mask, and it certainly does not train. */
+static bool idle_dropout(const espl__node *n) {
+    const espl__value *trains = n->input_count > 2 ? n->inputs[2] : NULL;
+    bool trained = trains && (!trains->constant || *(const uint8_t *)trains->constant->data);
+    return !trained && (n->output_count < 2 || !n->outputs[1] || n->outputs[1]->uses == 0);
+}
+
 static bool is_identity(const espl__node *n) {
     const espl__value *x = n->inputs[0], *y = n->outputs[0];
     if (espl__node_is(n, "Identity")) return true;
-    if (espl__node_is(n, "Dropout")) return n->output_count < 2 || !n->outputs[1] || n->outputs[1]->uses == 0;
+    if (espl__node_is(n, "Dropout")) return idle_dropout(n);
     if (espl__node_is(n, "Cast")) return x->dtype == y->dtype;
     if (espl__node_is(n, "Transpose")) {
         int64_t perm[ESPL_MAX_RANK];

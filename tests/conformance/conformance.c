@@ -6,7 +6,7 @@
  * Without names every test of FOLDER runs; --assets takes FOLDER from $ESPL_ASSETS (default ../shared). A test
  * passes if every output has the right type and shape and equals the vector, floats within 1e-5 + 1e-3
  * |expected|. It is skipped, with the reason, if the reader or inference refuses the model, and fails if it
- * computes something else. With --passes the graph goes through all passes first, which may not change what it
+ * computes something else; of outputs that are drawn at random only type and shape are looked at. With --passes the graph goes through all passes first, which may not change what it
  * computes. With --all every test must pass, with --expected those that FILE names; --names prints the names of
  * those that pass, which is how FILE is made. Exit: 0; 1 if a test fails; 77 without vectors. */
 #include "espalier/onnx.h"
@@ -67,7 +67,7 @@ static bool close_enough(double got, double want, espl_dtype dtype) {
 }
 
 /* NULL if they agree, else what differs. */
-static const char *compare(const espl_tensor *got, const espl_tensor *want, char *reason, size_t size) {
+static const char *compare(const espl_tensor *got, const espl_tensor *want, bool drawn, char *reason, size_t size) {
     char a[128], b[128];
     if (got->dtype != want->dtype || !espl_shape_equal(&got->shape, &want->shape)) {
         snprintf(reason, size, "%s %s instead of %s %s", espl_dtype_name(got->dtype),
@@ -76,7 +76,7 @@ static const char *compare(const espl_tensor *got, const espl_tensor *want, char
         return reason;
     }
     size_t elem = espl_dtype_bytes(got->dtype);
-    for (int64_t i = 0, n = espl_shape_count(&got->shape); i < n; i++) {
+    for (int64_t i = 0, n = drawn ? 0 : espl_shape_count(&got->shape); i < n; i++) {
         const char *pa = (const char *)got->data + (size_t)i * elem,
                    *pb = (const char *)want->data + (size_t)i * elem;
         double x, y;
@@ -92,6 +92,11 @@ static const char *compare(const espl_tensor *got, const espl_tensor *want, char
 }
 
 static bool through_passes; /* --passes */
+
+/* ONNX leaves the generator open: the numbers of these vectors are NumPy's. */
+static bool is_drawn(const char *folder) {
+    return strstr(folder, "/test_bernoulli") || (strstr(folder, "/test_training_dropout") && !strstr(folder, "zero_ratio"));
+}
 
 /* --- one test -------------------------------------------------------------------------------- */
 
@@ -136,11 +141,11 @@ static espl_status run_graph(espl_context *ctx, espl_graph *g, vectors *v, bool 
     return status == ESPL_OK ? espl__evaluate(ctx, g, v->inputs, outputs, diag) : status;
 }
 
-static result judge(const espl_graph *g, const espl_tensor *outputs, const vectors *v, char *reason,
+static result judge(const espl_graph *g, const espl_tensor *outputs, const vectors *v, bool drawn, char *reason,
                     size_t size) {
     char text[256];
     for (int i = 0; i < g->output_count && i < v->output_count; i++) {
-        if (!compare(&outputs[i], &v->outputs[i], text, sizeof text)) continue;
+        if (!compare(&outputs[i], &v->outputs[i], drawn, text, sizeof text)) continue;
         snprintf(reason, size, "output %d: %s", i, text);
         return FAIL;
     }
@@ -163,7 +168,7 @@ static result attempt(espl_context *ctx, const char *model, vectors *v, bool bin
         goto done;
     }
     if (run_graph(ctx, g, v, bind, outputs, &diag) != ESPL_OK) goto done;
-    r = judge(g, outputs, v, reason, size);
+    r = judge(g, outputs, v, is_drawn(model), reason, size);
     for (int i = 0; i < g->output_count; i++) espl_tensor_free(ctx, &outputs[i]);
 done:
     if (r == SKIP) snprintf(reason, size, "%s", diag.message);
@@ -264,7 +269,7 @@ static int check_expected(const suite *s, const char *path) {
         const row *r = find(s, line);
         if (r && r->result == PASS) {
             passed++;
-        } else if (!r || strstr(r->reason, "7 to 21 are supported")) {
+        } else if (!r || strstr(r->reason, "1 to 21 are supported")) {
             elsewhere++;
         } else {
             printf("%s: expected to pass: %s\n", line, r->reason);

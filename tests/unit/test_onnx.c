@@ -343,7 +343,8 @@ static void bad_graphs_are_refused(void **state) {
         espl_status status;
         const char *part;
     } rows[] = {
-        {{{"Relu", "x", "y"}}, 1, 6, ESPL_UNSUPPORTED, "follows operator set 6"},
+        {{{"Relu", "x", "y"}}, 1, 0, ESPL_UNSUPPORTED, "imports no operator set"},
+        {{{"Shrink", "x", "y"}}, 1, 6, ESPL_UNSUPPORTED, "is supported from operator set 9 to 21, the model has 6"},
         {{{"Relu", "x", "y"}}, 1, 22, ESPL_UNSUPPORTED, "follows operator set 22"},
         {{{"Foo", "x", "y"}}, 1, 13, ESPL_UNSUPPORTED,
          "node 0 (Foo): operator 'Foo' of domain 'ai.onnx' (operator set 13) is not supported"},

@@ -806,6 +806,50 @@ static void what_changed_its_meaning_is_refused(void **state) {
     espl_graph_destroy(&g);
 }
 
+/* Lifts a node of operator set 6 or 1; returns what is said if that cannot be. What can be, ONNX's vectors of set 6 and ours
+ * (tests/conformance) show. */
+static const char *lift(fixture *f, espl_graph **g) {
+    f->diag = (espl_diag){0};
+    espl_status status = espl__onnx_lift(*g, &f->diag);
+    espl_graph_destroy(g);
+    return status == ESPL_OK ? "" : f->diag.message;
+}
+
+static void what_cannot_be_lifted_is_refused(void **state) {
+    fixture *f = *state;
+    static const int64_t dims[8] = {2, 3, 4, 5, 6, 7, 8, 9};
+    static const struct {
+        const char *op, *part;
+        int opset;
+    } rows[] = {{"Dropout", "node Dropout 'n' of operator set 6: it drops at random", 6},
+                {"Cast", "there is no element type ''", 1}, {"Reshape", "has no attribute shape", 4},
+                {"Tile", "its axis is not a constant", 1}};
+    for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
+        espl_graph *g = old_graph(f, rows[i].opset, rows[i].op, 3);
+        assert_non_null(strstr(lift(f, &g), rows[i].part));
+    }
+    static const struct {
+        int rank_a, rank_b, axis;
+        const char *part;
+    } sums[] = {{4, 1, 1, ""}, {4, 1, 4, "axis is out of range"}, {4, 1, -5, "axis is out of range"},
+                {4, 2, 3, "axis is out of range"}, {4, 2, -1, "axis is out of range"}, {8, 8, 0, ""}, {8, 8, -8, ""}, {-1, 1, 1, "rank of an input, which is not known"},
+                {4, -1, 1, "rank of an input, which is not known"}};
+    for (size_t i = 0; i < ESPL_COUNT(sums); i++) {
+        espl_graph *g = new_graph(f, 6);
+        espl__value *in[2] = {new_value(g, "x", ESPL_MAX(sums[i].rank_a, 0), dims), new_value(g, "b", ESPL_MAX(sums[i].rank_b, 0), dims + 1)};
+        espl__value *y = new_value(g, "y", 0, dims);
+        if (sums[i].rank_a == 8) in[1]->shape = in[0]->shape;
+        in[0]->known_rank = sums[i].rank_a >= 0;
+        in[1]->known_rank = sums[i].rank_b >= 0;
+        espl__node *n = new_node(g, "Add", "n", 2, in, y);
+        in[0]->is_input = in[1]->is_input = true;
+        assert_true(espl__attr_set_int(g, n, "broadcast", 1) && espl__attr_set_int(g, n, "axis", sums[i].axis));
+        assert_true(espl__graph_set_io(g, in, 2, &y, 1));
+        const char *said = lift(f, &g);
+        if (sums[i].part[0] ? !strstr(said, sums[i].part) : said[0]) fail_msg("sum %zu: '%s'", i, said);
+    }
+}
+
 /* A graph of operator set 9 gets the one that quantizations need, and its nodes with it; the caller's stays. */
 static void quantizing_upgrades_a_copy(void **state) {
     fixture *f = *state;
@@ -858,6 +902,7 @@ int main(void) {
         TEST(slice_and_clip_and_dropout),
         TEST(softmax_keeps_its_rows),
         TEST(what_changed_its_meaning_is_refused),
+        TEST(what_cannot_be_lifted_is_refused),
         TEST(quantizing_upgrades_a_copy),
         TEST(flavours_have_names),
     };

@@ -333,6 +333,66 @@ static void moves(void **state) {
           {"SpaceToDepth f32:1x2x4x6 | blocksize=9223372036854775807", "!blocksize of"});
 }
 
+static void scattered(void **state) {
+    CHECK({"ScatterElements f32:3x4 s64:2x2 f32:2x2 | axis=1", "f32 3x4"},
+          {"ScatterElements f32:3x4 s64:2x2 f32:2x2 | reduction='sum'", "!reduction 'sum'"},
+          {"ScatterElements f32:3x4 s64:2x5 f32:2x5", "!do not fit the data along axis 1"},
+          {"ScatterElements f32:3x4 s64:2x2 f32:2x3", "!do not fit the updates along axis 1"},
+          {"ScatterElements f32:3x4 s64:2 f32:2", "!1 dimensions where 2"}, {"ScatterElements f32:3 s64=3 f32:1", "!index 3"},
+          {"ScatterElements f32:3 s64=-4 f32:1", "!index -4"}, {"ScatterElements f32:3 s64:2 f32:2 | axis=1", "!axis 1"},
+          {"ScatterElements f32:3 s64:2 s64:2", "!types f32 and s64"}, {"ScatterElements f32:0 s64:2 f32:2", "f32 0"},
+          {"ScatterElements bool:3 s64:2 bool:2 | reduction='add'", "!type bool"},
+          {"ScatterElements u64:3 s32:2 u64:2 | reduction='max'", "u64 3"}, {"Scatter@10 f32:3 s64:2 f32:2", "f32 3"},
+          {"ScatterND f32:3x4x5 s64:7x2 f32:7x5 | reduction='add'", "f32 3x4x5"},
+          {"ScatterND f32:3x4 s64:7x3 f32:7", "!does not address"}, {"ScatterND f32:3x4 s64:7x0 f32:7x3x4", "!does not address"},
+          {"ScatterND f32:3x4 s64:7x2 f32:6", "!updates of shape 6 where 7"}, {"ScatterND f32:3 s64:1 f32:", "f32 3"},
+          {"ScatterND f32:3 s64=3 f32:", "!index 3"}, {"ScatterND f32:0x4 s64:2x1 f32:2x4", "f32 0x4"},
+          {"ScatterND f32:1x1x1x1x1x1x1x1 s64:1x1x1x1x1x1x1x1 f32:1", "!is expected"},
+          {"ReverseSequence f32:4x3x2 s64:3", "f32 4x3x2"}, {"ReverseSequence f32:4x3 s64:4", "!4 lengths for 3"},
+          {"ReverseSequence f32:4x3 s64:4 | batch_axis=0 time_axis=1", "f32 4x3"}, {"ReverseSequence f32:0x3 s64:3", "f32 0x3"},
+          {"ReverseSequence f32:4x3 s64:3 | batch_axis=2 time_axis=1", "!not 0 and 1"},
+          {"ReverseSequence f32:4x2 s64=5,1", "!length of 5"}, {"ReverseSequence f32:4x2 s64=-1,1", "!length of -1"},
+          {"EyeLike s32:3x4 | k=1", "s32 3x4"}, {"EyeLike f32:3x4 | k=-9223372036854775808 dtype=7", "s64 3x4"},
+          {"EyeLike f32:3x4 | k=9223372036854775807", "f32 3x4"}, {"EyeLike f32:3", "!1 dimensions where 2"},
+          {"EyeLike f32:3x3 | dtype=99", "!type 99"}, {"Det f32:5x3x3", "f32 5"}, {"Det f32:0x0", "f32 "},
+          {"Det f32:2x3", "!no determinant"}, {"Det f32:3", "!1 dimensions where 2"});
+}
+
+static void losses(void **state) {
+    CHECK({"NegativeLogLikelihoodLoss f32:3x5 s64:3", "f32 "}, {"NegativeLogLikelihoodLoss f32:3x5x2 s32:3x2 f32:5 | reduction='none'", "f32 3x2"},
+          {"NegativeLogLikelihoodLoss f32:3x5 s64:3x1", "!do not fit scores"}, {"NegativeLogLikelihoodLoss f32:3x5 s64:4", "!do not fit scores"},
+          {"NegativeLogLikelihoodLoss f32:3x5 s64:3 f32:4", "!4 weights for 5"}, {"NegativeLogLikelihoodLoss f32:3x5 s64=0,4,5", "!class 5"},
+          {"NegativeLogLikelihoodLoss f32:3x5 s64=0,4,5 | ignore_index=5", "f32 "}, {"NegativeLogLikelihoodLoss f32:3 s64:", "!1 dimensions"},
+          {"NegativeLogLikelihoodLoss f32:3x5 s64:3 | reduction='max'", "!reduction 'max'"},
+          {"NegativeLogLikelihoodLoss f32:3x0 s64:3", "f32 "}, {"NegativeLogLikelihoodLoss f32:0x5 s64:0", "f32 "},
+          {"SoftmaxCrossEntropyLoss/2 f32:3x5x0 s64:3x0", "f32 "}, {"SoftmaxCrossEntropyLoss/2 f32:3x5x2 s64:3x2 | reduction='none'", "f32 3x2"},
+          {"SoftmaxCrossEntropyLoss/2 f32:3x0 s64:3", "f32 "}, {"SoftmaxCrossEntropyLoss f32:?x5 s64:3", "f32 "},
+          {"Hardmax@11 f32:2x3 | axis=2", "f32 2x3"}, {"Hardmax f32:2x3 | axis=2", "!axis 2"}, {"Hardmax f32:2x0", "f32 2x0"});
+}
+
+static void drawn(void **state) {
+    CHECK({"RandomUniform | shape=[2,3]", "f32 2x3"}, {"RandomNormal | shape=[2,3] dtype=11", "f64 2x3"},
+          {"RandomUniform", "!has no shape"}, {"RandomUniform | shape=[-1]", "!would be -1"},
+          {"RandomUniform | shape=[1,1,1,1,1,1,1,1,1]", "!has no shape of at most 8"}, {"RandomNormal | shape=[2] dtype=7", "!type s64"},
+          {"RandomUniform | shape=[4294967296,4294967296]", "!too large"}, {"RandomNormalLike f16:2x3", "f16 2x3"},
+          {"RandomUniformLike s64:2", "!type s64"}, {"RandomUniformLike s64:2 | dtype=1 low=1.0f high=inff", "f32 2"},
+          {"Bernoulli f32:2x3 | dtype=9", "bool 2x3"}, {"Bernoulli s64:2", "!type s64 of input 0"},
+          {"Multinomial f32:2x3 | sample_size=4", "s32 2x4"}, {"Multinomial f32:2x0", "!of no class"},
+          {"Multinomial f32:2x3 | sample_size=0", "!0 samples"}, {"Multinomial f32:2x3 | dtype=7", "s64 2x1"},
+          {"Dropout/2 f32:3 f32= bool==1", "!must be scalars"}, {"Dropout/2 f32:3 f32==1 bool==1", "f32 3"},
+          {"Dropout f32:3 f32==2 bool==1", "!ratio of 2"}, {"Dropout/2 f32:3 f32: bool:", "f32 3"}, {"Dropout s64:3", "!type s64"},
+          {"TfIdfVectorizer s64:2x6 | mode='TF' min_gram_length=1 max_gram_length=2 max_skip_count=9223372036854775807 ngram_counts=[0,1] ngram_indexes=[3,0] pool_int64s=[1,2,3]", "f32 2x4"},
+          {"TfIdfVectorizer s64:0 | mode='TFIDF' min_gram_length=1 max_gram_length=1 ngram_counts=[0] ngram_indexes=[0] pool_int64s=[1]", "f32 1"},
+          {"TfIdfVectorizer s64:6 | mode='TF' min_gram_length=1 max_gram_length=2 ngram_counts=[0,4] ngram_indexes=[3,0] pool_int64s=[1,2,3]", "!does not cut"},
+          {"TfIdfVectorizer s64:6 | mode='TF' min_gram_length=1 max_gram_length=2 ngram_counts=[0] ngram_indexes=[3] pool_int64s=[1,2,3]", "!one element for each"},
+          {"TfIdfVectorizer s64:6 | mode='TF' min_gram_length=1 max_gram_length=1 ngram_counts=[0] ngram_indexes=[-1] pool_int64s=[1]", "!out of range"},
+          {"TfIdfVectorizer s64:6 | mode='TF' min_gram_length=1 max_gram_length=1 ngram_counts=[0] ngram_indexes=[9223372036854775807] pool_int64s=[1]", "!out of range"},
+          {"TfIdfVectorizer s64:6 | mode='TF' min_gram_length=2 max_gram_length=1", "!cannot be"}, {"TfIdfVectorizer s64:6 | mode='X'", "!mode is none"},
+          {"TfIdfVectorizer s64:6 | mode='TF' min_gram_length=1 max_gram_length=1", "!pool_int64s is missing"},
+          {"BitShift u8:3 u8:1 | direction='LEFT'", "u8 3"}, {"BitShift u8:3 u8:3", "!neither LEFT nor RIGHT"},
+          {"BitShift s8:3 s8:3 | direction='LEFT'", "!type s8"},           {"Max u64:3 u64:3", "u64 3"}, {"Div u64:3 u64:3", "u64 3"}, {"Shrink f32:3", "f32 3"}, {"Shrink s64:3", "!type s64"});
+}
+
 static void indices(void **state) {
     CHECK({"GatherElements f32:3x4 s64:3x2 | axis=1", "f32 3x2"}, {"GatherElements f32:3x4 s64:4x2 | axis=1", "!4 indices along axis 0"},
           {"GatherElements f32:3x4 s64:3 | axis=1", "!1 dimensions where 2"}, {"GatherElements f32:3 s64=3", "!index 3 is out of range"},
@@ -358,7 +418,9 @@ static void reductions(void **state) {
           {"LayerNormalization f32:2x5 f32:5", "f32 2x5"}, {"LayerNormalization f32:2x5 f32:4", "!4 values where 5"},
           {"BatchNormalization f32:1x3x2 f32:3 f32:3 f32:3 f32:3", "f32 1x3x2"},
           {"BatchNormalization f32:1x3x2 f32:3 f32:2 f32:3 f32:3", "!input 2 has 2 values for 3"},
-          {"BatchNormalization f32:1x3 f32:3 f32:3 f32:3 f32:3 | training_mode=1", "!training mode"},
+          {"BatchNormalization@13/3 f32:1x3 f32:3 f32:3 f32:3 f32:3", "!training mode"},
+          {"BatchNormalization f32:1x3 f32:3 f32:3 f32:3 f32:3 | training_mode=1", "f32 1x3"},
+          {"BatchNormalization/5 f32:1x3 f32:3 f32:3 f32:3 f32:3 | training_mode=1", "!has 5 outputs"},
           {"InstanceNormalization f32:1x3x2 f32:2 f32:3", "!input 1 has 2 values"},
           {"GroupNormalization f32:1x4x2 f32:4 f32:4 | num_groups=3", "!do not divide into 3"},
           {"LRN f32:1x3x2 | size=0", "!size must be"}, {"LpNormalization f32:3 | p=3", "!neither 1 nor 2"});
@@ -475,20 +537,22 @@ static void spectra(void **state) {
 /* --- evaluation inside its buffers ------------------------------------------------------------------------- */
 
 static const char *const int_lists[] = {"kernel_shape", "strides", "dilations", "pads", "axes", "perm", "split", "starts",
-                                        "ends", "output_shape", "output_padding", "value_ints"};
+                                        "ends", "output_shape", "output_padding", "value_ints", "shape"};
 static const char *const ints[] = {"axis", "group", "keepdims", "transA", "transB", "ceil_mode", "count_include_pad",
                                    "allowzero", "blocksize", "size", "num_groups", "start", "end", "to", "hidden_size",
                                    "layout", "exclusive", "reverse", "largest", "select_last_index", "num_outputs", "p",
                                    "linear_before_reset", "noop_with_empty_axes", "k", "fmod", "antialias", "exclude_outside",
                                    "align_corners", "output_height", "output_width", "sampling_ratio", "storage_order",
-                                   "inverse", "onesided", "periodic", "output_datatype"};
+                                   "inverse", "onesided", "periodic", "output_datatype", "batch_axis", "time_axis",
+                                   "sample_size", "ignore_index", "training_mode"};
 static const struct {
     const char *name, *values[7];
 } texts[] = {{"auto_pad", {"SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET"}},
              {"mode", {"constant", "reflect", "edge", "cubic", "linear", "CRD"}},
              {"padding_mode", {"zeros", "border", "reflection"}},
              {"equation", {"ij,jk->ik", "ij,jk", "...i,ij->j...", "ii,jj", "ab,bc->", "a...,b..."}},
-             {"direction", {"forward", "reverse", "bidirectional"}},
+             {"direction", {"forward", "reverse", "bidirectional", "LEFT", "RIGHT"}},
+             {"reduction", {"none", "sum", "mean", "add", "mul", "max"}},
              {"coordinate_transformation_mode", {"asymmetric", "align_corners", "pytorch_half_pixel", "half_pixel", "tf_crop_and_resize"}}};
 
 static int64_t some_int(espl__rng *rng) {
@@ -609,7 +673,19 @@ static void plausible_scales(espl_graph *g, espl__node *node, espl__rng *rng) {
 /* Operators whose inputs have types or lists of their own: inputs as above that they accept. */
 static const struct {
     const char *name, *inputs;
-} own_inputs[] = {{"Einsum", "f32:3x4 f32:4x2"},
+} own_inputs[] = {{"NegativeLogLikelihoodLoss", "f32:3x2x4 s64:3x4 f32:2"},
+                  {"SoftmaxCrossEntropyLoss", "f32:3x2x4 s32:3x4 f32:2"},
+                  {"Scatter", "f32:3x4 s64:2x4 f32:2x4"},
+                  {"ScatterElements", "u64:3x4 s32:3x2 u64:3x2"},
+                  {"ScatterND", "f16:3x4x2 s64:5x2 f16:5x2"},
+                  {"ReverseSequence", "f32:3x3x2 s64:3"},
+                  {"Det", "f32:2x3x3"},
+                  {"EyeLike", "u8:3x4"},
+                  {"BitShift", "u16:3x4 u16:4"},
+                  {"Multinomial", "f32:3x4"},
+                  {"Dropout", "f32:5 f32: bool:"},
+                  {"TfIdfVectorizer", "s64:2x7"},
+                  {"Einsum", "f32:3x4 f32:4x2"},
                   {"GridSample", "f32:2x3x4x5 f32:2x3x2x2"},
                   {"GridSample", "f32:1x2x2x3x2 f32:1x2x2x2x3"},
                   {"AffineGrid", "f32:2x2x3 s64=2,1,3,4"},
@@ -645,6 +721,16 @@ static void plausible_inputs(espl_graph *g, espl__node *node, espl__rng *rng) {
         while (count < node->input_count) node->inputs[count++] = NULL;
         return;
     }
+}
+
+/* A pool that a TfIdfVectorizer accepts. */
+static void plausible_pool(espl_graph *g, espl__node *node, espl__rng *rng) {
+    const int64_t starts[] = {0, 2}, items[] = {0, 1, 1, 0, 2, 2}, places[] = {0, 3, 1, 1};
+    if (strcmp(node->op->name, "TfIdfVectorizer") != 0 || espl__rng_below(rng, 2)) return;
+    assert_true(espl__attr_set_ints(g, node, "ngram_counts", starts, 2) && espl__attr_set_ints(g, node, "pool_int64s", items, 6) &&
+                espl__attr_set_ints(g, node, "ngram_indexes", places, 4) && espl__attr_set_string(g, node, "mode", "TFIDF") &&
+                espl__attr_set_int(g, node, "min_gram_length", 1) && espl__attr_set_int(g, node, "max_gram_length", 2) &&
+                espl__attr_set_int(g, node, "max_skip_count", some_int(rng)));
 }
 
 /* Buffers of the exact size on the heap: a sanitizer sees every byte beyond; without one the canary does. */
@@ -710,6 +796,7 @@ static int random_node(fixture *f, const espl__op *op, espl__rng *rng) {
     if (espl__rng_below(rng, 2)) plausible_inputs(f->graph, node, rng);
     for (int i = 0; i < outputs; i++) espl__node_set_output(node, i, espl__graph_value(f->graph, ""));
     if (espl__rng_below(rng, 4)) random_attrs(f->graph, node, rng);
+    plausible_pool(f->graph, node, rng);
     espl_status status = op->infer(node, &diag);
     if (status != ESPL_OK) {
         assert_int_equal(diag.status, status);
@@ -762,6 +849,13 @@ static void empty_tensors_cost_nothing(void **state) {
         "Tile f32:1099511627776x0 s64=1,1",
         "Cast f32:1099511627776x0 | to=7",
         "Resize f32:1x0 - f32=1,1",
+        "NegativeLogLikelihoodLoss f32:1099511627776x3x0 s64:1099511627776x0",
+        "SoftmaxCrossEntropyLoss/2 f32:0x1099511627776 s64:0",
+        "ScatterElements f32:1099511627776x0 s64:1099511627776x0 f32:1099511627776x0",
+        "ScatterND f32:1099511627776x0 s64:0x1 f32:0x0",
+        "ReverseSequence f32:1099511627776x2x0 s64:2",
+        "EyeLike f32:1099511627776x0",
+        "Det f32:0x1048576x1048576",
         "Einsum f32:1099511627776x0 f32:0x0 | equation='ij,jk->ik'",
         "GridSample f32:1099511627776x0x2x2 f32:1099511627776x1x1x2",
         "RoiAlign f32:1x0x1x1 f32:1099511627776x4 s64:1099511627776",
@@ -844,7 +938,8 @@ static void limits_of_clips(void **state) {
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(convolutions), TEST(pooling), TEST(matrices), TEST(elementwise), TEST(shapes), TEST(moves), TEST(indices), TEST(reductions),
+        TEST(convolutions), TEST(pooling), TEST(matrices), TEST(elementwise), TEST(shapes), TEST(moves), TEST(indices), TEST(scattered), TEST(losses), TEST(drawn),
+        TEST(reductions),
         TEST(quantization), TEST(recurrent), TEST(resizing), TEST(sampling), TEST(einsum), TEST(pooling_back),
         TEST(spectra), TEST(random_nodes_stay_inside_their_buffers),
         TEST(empty_tensors_cost_nothing),

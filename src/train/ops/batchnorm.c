@@ -31,6 +31,9 @@ static espl__grad_layout last(const espl__node *node) {
 
 static espl_status prepare(espl__call *c, espl_diag *diag) {
     const espl_shape *s = &c->in[0].shape;
+    if (espl__attr_int(c->node, "training_mode", 0) || c->node->output_count > 1)
+        return espl__fail(diag, ESPL_UNSUPPORTED, "BatchNormalization: is in training mode already; export for "
+                          "inference, training sets the mode itself");
     norm *k = c->state = espl__calloc(c->ctx, 1, sizeof *k);
     if (!k) return espl__nomem(diag, sizeof *k);
     k->channels = s->dim[s->rank - 1];

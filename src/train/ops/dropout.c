@@ -18,6 +18,10 @@ static espl_status prepare(espl__call *c, espl_diag *diag) {
     drop *d = c->state;
     const espl__value *given = espl__in(c->node, 1);
     d->ratio = (double)espl__attr_float(c->node, "ratio", 0.5f);
+    const espl__value *trains = espl__in(c->node, 2);
+    if (trains && (!trains->constant || *(const uint8_t *)trains->constant->data))
+        return espl__fail(diag, ESPL_UNSUPPORTED,
+                          "Dropout: is in training mode already; export for inference, training sets the mode itself");
     if (given && !given->constant)
         return espl__fail(diag, ESPL_UNSUPPORTED, "Dropout: training needs a constant ratio");
     if (given) espl__load_f64(given->constant->dtype, given->constant->data, 0, 1, &d->ratio);
