@@ -4,6 +4,8 @@
 #   make demo       compresses the bundled network for this machine and prints what it gained and lost
 #   make check      builds with every compiler and sanitizer and runs the tests; ends with the totals
 #   make check-long the same with the tests that take long
+#   make check-cross  builds for aarch64 and armhf with Debian's cross compilers and runs the tests in qemu (hours)
+#   make coverage   which lines of src/ the tests run; every line in build-coverage/html/index.html
 #   make bench      times the kernels, models and networks, also beside ONNX Runtime and oneDNN (an hour); WRITE=1 writes
 #                   docs/benchmarks.md
 #   make install    PREFIX=/usr/local, DESTDIR= for packagers
@@ -34,6 +36,12 @@ check: setup
 check-long: setup
 	@scripts/check.sh --long
 
+check-cross:
+	@for arch in aarch64 armhf; do scripts/check.sh --cross $$arch || exit 1; done
+
+coverage: setup
+	@scripts/coverage.sh
+
 bench: all
 	@WRITE=$(WRITE) scripts/bench.sh
 
@@ -49,4 +57,4 @@ dist:
 clean:
 	rm -rf $(BUILD) $(BUILD)-*
 
-.PHONY: all setup demo check check-long bench install uninstall dist clean
+.PHONY: all setup demo check check-long check-cross coverage bench install uninstall dist clean

@@ -1,7 +1,8 @@
 #!/bin/bash
 # make check: builds with both compilers and with the sanitizers, runs the tests, and ends with the totals.
-#   scripts/check.sh          everything that is not labelled `long`
-#   scripts/check.sh --long   that too
+#   scripts/check.sh               everything that is not labelled `long`
+#   scripts/check.sh --long        that too, the coverage, and the whole suite on the other processors
+#   scripts/check.sh --cross ARCH  (aarch64, armhf) only that suite, in qemu
 # WERROR=ON makes warnings errors, as continuous integration does. ESPL_ASSETS names the folder of real models and data
 # (default ../shared); tests that need it are skipped without it. Logs of every step stay in build/check/.
 set -u
@@ -10,6 +11,7 @@ werror=${WERROR:-OFF}
 jobs=$(getconf _NPROCESSORS_ONLN)
 long=(-LE long)
 [ "${1:-}" = --long ] && long=()
+processors=(aarch64 armhf)
 logs=$PWD/build/check
 passed=0 failed=0 skipped=0
 mkdir -p "$logs"
@@ -51,7 +53,7 @@ build() {
 tests() {
     local preset=$1 log="$logs/tests-$1.log" begin=$SECONDS
     shift
-    "${plain_layout[@]}" ctest --preset "$preset" -V -j "$jobs" --timeout 900 --no-tests=error "$@" \
+    "${plain_layout[@]}" ctest --preset "$preset" -V -j "$jobs" --timeout "${timeout:-900}" --no-tests=error "$@" \
         </dev/null >"$log" 2>&1
     local rc=$? counts
     counts=$(awk -f scripts/summarise.awk "$log")
@@ -71,6 +73,41 @@ tests() {
     done
 }
 
+# cross ARCH WHAT: for another processor; `kernels`: the golden checksums of every kernel, which needs three floors only;
+# `all`: the whole suite. Skips where compiler or emulator are missing. qemu takes ten to fifty times as long.
+cross() {
+    local preset=$1 what=$2 compiler=aarch64-linux-gnu-gcc emulator=qemu-aarch64 sysroot=arm64 tool
+    [ "$preset" = armhf ] && compiler=arm-linux-gnueabihf-gcc emulator=qemu-arm sysroot=armhf
+    for tool in "$compiler" "$emulator"; do
+        command -v "$tool" >/dev/null || command -v "$tool-static" >/dev/null && continue
+        say "cross $preset" "skipped: no $tool"
+        add 0 0 1
+        return
+    done
+    if [ "$what" = kernels ]; then
+        if [ -f build-sysroot-$sysroot/complete ]; then
+            build "$preset" checkkern && tests "$preset" -R '^golden_kernels$'
+        else
+            say "cross $preset" "skipped: no build-sysroot-$sysroot, which make check-cross makes"
+            add 0 0 1
+        fi
+    elif step "libraries $preset" scripts/cross_sysroot.sh $sysroot build-sysroot-$sysroot; then
+        build "$preset" all && ESPL_TIMEOUT=6000 timeout=20000 tests "$preset" -LE 'long|release'
+    fi
+}
+
+finish() {
+    echo
+    echo "$passed passed, $failed failed, $skipped skipped"
+    [ $failed -eq 0 ]
+    exit
+}
+
+if [ "${1:-}" = --cross ]; then
+    cross "${2:?scripts/check.sh --cross aarch64 or armhf}" all
+    finish
+fi
+
 step "floors" scripts/check_floors.sh
 step "marks" scripts/check_marks.sh
 step "headers" scripts/check_headers.sh
@@ -84,7 +121,10 @@ export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
 build asan all && tests asan -LE 'long|release'
 build tsan threads && tests tsan -L threads
 build clang all && tests clang -L unit
-
-echo
-echo "$passed passed, $failed failed, $skipped skipped"
-[ $failed -eq 0 ]
+for processor in "${processors[@]}"; do
+    cross "$processor" "$([ ${#long[@]} -eq 0 ] && echo all || echo kernels)"
+done
+if [ ${#long[@]} -eq 0 ]; then
+    step "coverage" scripts/coverage.sh
+fi
+finish

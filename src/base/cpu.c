@@ -21,20 +21,20 @@ const char *espl__cpu_level_name(espl__cpu level) {
     return names[level];
 }
 
-#if defined(__x86_64__) && defined(__linux__)
+#if defined(__x86_64__)
 /* AMX: the processor has tiles of 8-bit integers (CPUID 7, EDX bits 24 and 25), the system saves them (XCR0
  * bits 17 and 18), and it grants them to this process: their state is large, so Linux wants to be asked
  * (Documentation/arch/x86/xstate.rst). Threads inherit the grant. */
 static bool has_tiles(void) {
+#if defined(__linux__)
     enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
     unsigned a, b, c, d, low, high;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d >> 24 & 3) != 3) return false;
     __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     return (low >> 17 & 3) == 3 && syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
-}
 #else
-static bool has_tiles(void) {
     return false;
+#endif
 }
 #endif
 

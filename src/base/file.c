@@ -105,7 +105,7 @@ espl_status espl__file_map(espl_context *ctx, const char *path, espl__mapping *o
     espl_status status = open_file(path, 0, &fd, &size, diag);
     if (status != ESPL_OK) return status;
     void *p = MAP_FAILED;
-    if (size >= MAP_BYTES && size <= espl__max_alloc(ctx))
+    if (size >= MAP_BYTES && size <= ESPL_MIN(espl__max_alloc(ctx), SIZE_MAX))
         p = mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (p != MAP_FAILED) {
         *out = (espl__mapping){ctx, p, size, true};

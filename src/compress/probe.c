@@ -38,7 +38,10 @@ static reading read_output(const float *x, int64_t size, double temperature) {
         total += x[i];
     }
     reading r = {positive && fabs(total - 1) < 1e-3, temperature, 0};
-    for (int64_t i = 0; i < size; i++) highest = fmax(highest, logit(x[i], &r));
+    for (int64_t i = 0; i < size; i++) {
+        const double l = logit(x[i], &r);
+        highest = l > highest ? l : highest; /* fmax stops gcc 12 for ARM (an internal error) */
+    }
     for (int64_t i = 0; i < size; i++) sum += exp(logit(x[i], &r) - highest);
     r.norm = log(sum) + highest;
     return r;

@@ -62,11 +62,11 @@ espl_tensor *espl__graph_tensor(espl_graph *g, espl_dtype dtype, const espl_shap
     int64_t count = espl_shape_count(shape);
     if (count < 0) return NULL;
     espl_tensor *t = espl__arena_alloc(&g->arena, sizeof *t);
-    size_t bytes = (size_t)count * espl_dtype_bytes(dtype);
+    const uint64_t bytes = (uint64_t)count * espl_dtype_bytes(dtype);
     if (!t) return NULL;
     *t = (espl_tensor){dtype, *shape, espl__arena_alloc(&g->arena, ESPL_MAX(bytes, 1))};
     if (!t->data) return NULL;
-    if (data && bytes) memcpy(t->data, data, bytes);
+    if (data && bytes) memcpy(t->data, data, (size_t)bytes);
     return t;
 }
 

@@ -83,11 +83,13 @@ static int kind_of(espl_dtype dtype) {
     return dtype == ESPL_F32 ? KIND_F32 : espl_dtype_is_float(dtype) ? KIND_F64 : dtype == ESPL_U64 ? KIND_U64 : KIND_S64;
 }
 
-/* n elements as the widest type of their kind: the elements themselves where they are that already. */
+/* n elements, at least one, as the widest type of their kind: the elements themselves where they are that already. */
 static const void *widen(int kind, espl_dtype dtype, const void *p, int64_t step, int64_t n, void *buffer) {
     if (kind == KIND_F32) {
         if (step) return p;
-        for (int64_t i = 0; i < n; i++) ((float *)buffer)[i] = *(const float *)p;
+        int64_t i = 0;
+        do ((float *)buffer)[i] = *(const float *)p;
+        while (++i < n);
     } else if (kind == KIND_F64) {
         espl__load_f64(dtype, p, step, n, buffer);
     } else {

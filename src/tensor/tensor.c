@@ -112,7 +112,8 @@ void espl_tensor_free(espl_context *ctx, espl_tensor *tensor) {
 }
 
 size_t espl__tensor_bytes(const espl_tensor *tensor) {
-    return (size_t)espl_shape_count(&tensor->shape) * espl_dtype_bytes(tensor->dtype);
+    const uint64_t bytes = (uint64_t)espl_shape_count(&tensor->shape) * espl_dtype_bytes(tensor->dtype);
+    return (size_t)ESPL_MIN(bytes, SIZE_MAX); /* which no allocation has, on machines of 32 bits either */
 }
 
 /* --- the three axes ------------------------------------------------------------------- */

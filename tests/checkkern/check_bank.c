@@ -235,7 +235,7 @@ static void random_bank_f32(bank_case *t) {
 }
 
 void check_bank_gemv_u8(void) {
-    for (int i = 0; i < 2000; i++) {
+    for (int i = 0; i < cases(2000); i++) {
         bank_case t = {0};
         random_bank_u8(&t);
         const conv_case *c = &t.c;
@@ -254,7 +254,7 @@ void check_bank_gemv_u8(void) {
 }
 
 void check_bank_gemv_u8_f32(void) {
-    for (int i = 0; i < 2000; i++) {
+    for (int i = 0; i < cases(2000); i++) {
         bank_case t = {0};
         random_bank_u8(&t);
         const conv_case *c = &t.c;
@@ -279,7 +279,7 @@ void check_bank_gemv_u8_f32(void) {
 }
 
 void check_bank_gemv_f32(void) {
-    for (int i = 0; i < 2000; i++) {
+    for (int i = 0; i < cases(2000); i++) {
         bank_case t = {0};
         random_bank_f32(&t);
         const conv_case *c = &t.c;

@@ -87,7 +87,7 @@ static int random_bank(conv_case *c, espl__bank *bank, bool large) {
         (c).res ? ", residual" : ""
 
 void check_bank_conv_u8(void) {
-    for (int i = 0; i < 3000; i++) {
+    for (int i = 0; i < cases(3000); i++) {
         conv_case c = {0};
         espl__bank bank = {.slots = between(1, 8), .size = WINDOW};
         const int real = random_bank(&c, &bank, i % 20 == 0);
@@ -95,7 +95,7 @@ void check_bank_conv_u8(void) {
         random_outputs(&c, 1, one_in(2));
         const espl__conv p = banked(&c, &bank, real);
         dense()->conv_u8(&c.p, c.in, c.out.want, c.res, c.pixels, c.block0, c.block1);
-        for (int level = 0; level <= (int)espl__cpu_machine(); level++) {
+        for (int level = 0; level <= (int)espl__cpu_level(); level++) {
             const espl__kernels *own = espl__kernels_own((espl__cpu)level);
             if (!own->bank_conv_u8) continue;
             uint8_t *got = take_again(&c.out);
@@ -106,7 +106,7 @@ void check_bank_conv_u8(void) {
 }
 
 void check_bank_conv_u8_f32(void) {
-    for (int i = 0; i < 1500; i++) {
+    for (int i = 0; i < cases(1500); i++) {
         conv_case c = {0};
         espl__bank bank = {.slots = between(1, 8), .size = WINDOW};
         const int real = random_bank(&c, &bank, i % 20 == 0);
@@ -120,7 +120,7 @@ void check_bank_conv_u8_f32(void) {
         random_outputs(&c, 4, false);
         const espl__conv p = banked(&c, &bank, real);
         dense()->conv_u8_f32(&c.p, c.in, c.out.want, c.pixels, c.block0, c.block1);
-        for (int level = 0; level <= (int)espl__cpu_machine(); level++) {
+        for (int level = 0; level <= (int)espl__cpu_level(); level++) {
             const espl__kernels *own = espl__kernels_own((espl__cpu)level);
             if (!own->bank_conv_u8_f32) continue;
             float *got = take_again(&c.out);

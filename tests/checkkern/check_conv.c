@@ -94,7 +94,7 @@ static bool run_f32(const conv_case *c, bool gemv, int level, void *out) {
 }
 
 static void compare_u8(const char *kernel, bool gemv) {
-    for (int i = 0; i < (gemv ? 1500 : 3000); i++) {
+    for (int i = 0; i < cases(gemv ? 1500 : 3000); i++) {
         conv_case c = {0};
         random_shape(&c, 1, i % 50 == 0, gemv);
         random_weights_u8(&c);
@@ -110,7 +110,7 @@ static void compare_u8(const char *kernel, bool gemv) {
             int code = ((const uint8_t *)c.out.want)[at(&c, pixel, c.p.out_step, c.p.out_row) + channel];
             expect(is_code(&c.p.q, x, res, code), kernel, 0, CASE_FORMAT ": code %d", CASE_ARGS(c), code);
         }
-        for (int level = 1; level <= (int)espl__cpu_machine(); level++) {
+        for (int level = 1; level <= (int)espl__cpu_level(); level++) {
             uint8_t *got = take_again(&c.out);
             if (run_u8(&c, gemv, level, got))
                 expect(same_bytes(&c.out, got), kernel, level, CASE_FORMAT, CASE_ARGS(c));
@@ -130,7 +130,7 @@ void check_gemv_u8(void) {
 }
 
 static void compare_u8_f32(const char *kernel, bool gemv) {
-    for (int i = 0; i < 1500; i++) {
+    for (int i = 0; i < cases(1500); i++) {
         conv_case c = {0};
         random_shape(&c, 1, i % 50 == 0, gemv);
         random_weights_u8(&c);
@@ -155,7 +155,7 @@ static void compare_u8_f32(const char *kernel, bool gemv) {
             expect(is_close(x + offset + r, size, 4, c.p.flo, c.p.fhi, y), kernel, 0,
                    CASE_FORMAT ": %g, not %g", CASE_ARGS(c), (double)y, x + offset + r);
         }
-        for (int level = 1; level <= (int)espl__cpu_machine(); level++) {
+        for (int level = 1; level <= (int)espl__cpu_level(); level++) {
             float *got = take_again(&c.out);
             if (run_u8_f32(&c, gemv, level, got))
                 expect(same_floats(&c.out, got), kernel, level, CASE_FORMAT, CASE_ARGS(c));
@@ -204,7 +204,7 @@ static void halve_weights(conv_case *c, float *w, size_t count) {
 }
 
 static void compare_f32(const char *kernel, bool gemv) {
-    for (int i = 0; i < (gemv ? 1000 : 2000); i++) {
+    for (int i = 0; i < cases(gemv ? 1000 : 2000); i++) {
         conv_case c = {0};
         random_shape(&c, 4, i % 50 == 0, gemv);
         size_t blocks = (size_t)round16(c.p.channels) / 16;
@@ -228,7 +228,7 @@ static void compare_f32(const char *kernel, bool gemv) {
             expect(is_close(x + r, size + fabs(r), c.p.segments * c.p.seg_k + 2, c.p.flo, c.p.fhi, y), kernel,
                    0, CASE_FORMAT ": %g, not %g", CASE_ARGS(c), (double)y, x + r);
         }
-        for (int level = 1; level <= (int)espl__cpu_machine(); level++) {
+        for (int level = 1; level <= (int)espl__cpu_level(); level++) {
             float *got = take_again(&c.out);
             if (run_f32(&c, gemv, level, got))
                 expect(same_floats(&c.out, got), kernel, level, CASE_FORMAT, CASE_ARGS(c));
@@ -335,7 +335,7 @@ static conv_case as_conv(const dw_case *c) {
 }
 
 void check_dwconv_u8(void) {
-    for (int i = 0; i < 3000; i++) {
+    for (int i = 0; i < cases(3000); i++) {
         dw_case c = {0};
         random_dw(&c, 1);
         c.p.q = random_epilogue(c.p.channels, c.hostile);
@@ -367,7 +367,7 @@ void check_dwconv_u8(void) {
 }
 
 void check_dwconv_f32(void) {
-    for (int i = 0; i < 2000; i++) {
+    for (int i = 0; i < cases(2000); i++) {
         dw_case c = {0};
         random_dw(&c, 4);
         random_clamp(&c.p.flo, &c.p.fhi);

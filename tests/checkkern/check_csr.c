@@ -45,7 +45,7 @@ static bool holds(const espl__csr *m, const espl__weight_order *o, const float *
 }
 
 void check_csr_packing(void) {
-    for (int i = 0; i < 500; i++) {
+    for (int i = 0; i < cases(500); i++) {
         const espl__weight_order o = random_order(1);
         const int64_t row = o.segments * o.taps * o.real;
         float *w = take(SLOT_IN, (size_t)(o.channels * row) * sizeof *w);
@@ -72,7 +72,7 @@ static bool same_as_dense(const conv_case *c, const float *w) {
 }
 
 void check_csr_conv_f32(void) {
-    for (int i = 0; i < 1500; i++) {
+    for (int i = 0; i < cases(1500); i++) {
         conv_case c = {.most = one_in(3) ? 300 : 0};
         random_shape(&c, 4, i % 50 == 0, false);
         const espl__weight_order o = espl__weight_rows(c.p.channels, c.p.segments, c.p.seg_k);

@@ -33,7 +33,7 @@ static float random_scale(void) {
 }
 
 void check_add_u8(void) {
-    for (int i = 0; i < 2000; i++) {
+    for (int i = 0; i < cases(2000); i++) {
         int n = random_length();
         uint8_t *a = take(SLOT_IN, (size_t)n), *b = take(SLOT_B, (size_t)n);
         bool hostile = one_in(4);
@@ -56,7 +56,7 @@ void check_add_u8(void) {
 }
 
 void check_lut_u8(void) {
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < cases(1000); i++) {
         int n = random_length();
         uint8_t *in = take(SLOT_IN, (size_t)n), *table = take(SLOT_W, 256);
         outputs o = take_outputs((size_t)n);
@@ -68,7 +68,7 @@ void check_lut_u8(void) {
 }
 
 void check_requant_u8(void) {
-    for (int i = 0; i < 2000; i++) {
+    for (int i = 0; i < cases(2000); i++) {
         int n = random_length(), zin = between(0, 255), zero = between(0, 255);
         uint8_t *in = take(SLOT_IN, (size_t)n);
         bool hostile = one_in(4);
@@ -85,7 +85,7 @@ void check_requant_u8(void) {
 }
 
 void check_quantize(void) {
-    for (int i = 0; i < 2000; i++) {
+    for (int i = 0; i < cases(2000); i++) {
         int n = random_length(), zero = between(0, 255), lo = between(0, 255), hi = between(lo, 255);
         float *in = take(SLOT_IN, (size_t)n * sizeof *in), inverse = random_scale() * 16.0f;
         bool hostile = one_in(4);
@@ -109,7 +109,7 @@ void check_quantize(void) {
 }
 
 void check_dequantize(void) {
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < cases(1000); i++) {
         int n = random_length(), zero = between(0, 255);
         uint8_t *in = take(SLOT_IN, (size_t)n);
         float scale = one_in(4) ? hostile_float() : random_scale();
@@ -137,7 +137,7 @@ static void random_rows(const void **rows, int count, int n, size_t size, bool h
 }
 
 void check_max_u8(void) {
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < cases(1000); i++) {
         int n = random_length(), count = between(1, ROWS);
         const uint8_t *rows[ROWS];
         random_rows((const void **)rows, count, n, 1, false);
@@ -153,7 +153,7 @@ void check_max_u8(void) {
 }
 
 void check_max_f32(void) {
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < cases(1000); i++) {
         int n = random_length(), count = between(1, ROWS);
         const float *rows[ROWS];
         random_rows((const void **)rows, count, n, sizeof(float), one_in(3));
@@ -170,7 +170,7 @@ void check_max_f32(void) {
 }
 
 void check_sum_u8(void) {
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < cases(1000); i++) {
         int n = random_length(), count = between(1, ROWS);
         const uint8_t *rows[ROWS];
         random_rows((const void **)rows, count, n, 1, false);
@@ -186,7 +186,7 @@ void check_sum_u8(void) {
 }
 
 void check_sum_f32(void) {
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < cases(1000); i++) {
         int n = random_length(), count = between(1, ROWS);
         bool hostile = one_in(4);
         const float *rows[ROWS];
@@ -211,7 +211,7 @@ static bool same_value(float a, float b) {
 }
 
 void check_add_f32(void) {
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < cases(1000); i++) {
         int n = random_length();
         float *a = take(SLOT_IN, (size_t)n * sizeof *a), *b = take(SLOT_B, (size_t)n * sizeof *b);
         fill_f32(a, n, 3.0f, one_in(2)), fill_f32(b, n, 3.0f, one_in(2));
@@ -225,7 +225,7 @@ void check_add_f32(void) {
 }
 
 void check_mul_f32(void) {
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < cases(1000); i++) {
         int n = random_length();
         float *a = take(SLOT_IN, (size_t)n * sizeof *a), *b = take(SLOT_B, (size_t)n * sizeof *b);
         fill_f32(a, n, 3.0f, one_in(2)), fill_f32(b, n, 3.0f, one_in(2));
@@ -239,7 +239,7 @@ void check_mul_f32(void) {
 }
 
 void check_affine_f32(void) {
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < cases(1000); i++) {
         int n = random_length();
         float *in = take(SLOT_IN, (size_t)n * sizeof *in);
         bool hostile = one_in(2);
@@ -257,7 +257,7 @@ void check_affine_f32(void) {
 }
 
 void check_clamp_f32(void) {
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < cases(1000); i++) {
         int n = random_length();
         float *in = take(SLOT_IN, (size_t)n * sizeof *in);
         fill_f32(in, n, 8.0f, one_in(2));
@@ -305,7 +305,7 @@ static double check_unary_ref(const char *name, unary_fn *fn, double exact(doubl
                               double absolute) {
     enum { N = 1000 };
     double worst = 0.0;
-    for (int i = 0; i < 300; i++) {
+    for (int i = 0; i < cases(300); i++) {
         float *in = take(SLOT_IN, N * sizeof *in), out[N];
         unary_inputs(in, N);
         fn(in, out, N);
@@ -323,7 +323,7 @@ static double check_unary_ref(const char *name, unary_fn *fn, double exact(doubl
 #define CHECK_UNARY(kernel, exact, limit, absolute)                             \
     void check_##kernel(void) {                                                 \
         check_unary_ref(#kernel, ref()->kernel, exact, limit, absolute);        \
-        for (int i = 0; i < 1500; i++) {                                        \
+        for (int i = 0; i < cases(1500); i++) {                                 \
             int n = random_length();                                            \
             float *in = take(SLOT_IN, (size_t)n * sizeof *in);                  \
             unary_inputs(in, n);                                                \
@@ -355,7 +355,7 @@ CHECK_UNARY(gelu_f32, gelu_of, 3.0, 0x1p-24)
 CHECK_UNARY(gelu_tanh_f32, gelu_tanh_of, 8.0, 0x1p-22)
 
 void check_softmax_f32(void) {
-    for (int i = 0; i < 2000; i++) {
+    for (int i = 0; i < cases(2000); i++) {
         int n = random_length();
         float *in = take(SLOT_IN, (size_t)n * sizeof *in);
         bool hostile = one_in(4);
@@ -400,7 +400,7 @@ static void check_layernorm_row(const espl__layernorm *p, const float *in, const
 }
 
 void check_layernorm_f32(void) {
-    for (int i = 0; i < 2000; i++) {
+    for (int i = 0; i < cases(2000); i++) {
         int n = random_length();
         float *in = take(SLOT_IN, (size_t)n * sizeof *in), *scale = take(SLOT_W, (size_t)n * sizeof *scale);
         float *bias = take(SLOT_BIAS, (size_t)n * sizeof *bias);

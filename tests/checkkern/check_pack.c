@@ -127,7 +127,7 @@ static void check_order(bool s8) {
 }
 
 void check_packing(void) {
-    for (int i = 0; i < 500; i++) {
+    for (int i = 0; i < cases(500); i++) {
         check_s8();
         check_f32();
         check_order(true);
@@ -158,7 +158,7 @@ static matrix random_matrix(ptrdiff_t unit) {
 }
 
 void check_pack_u8(void) {
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < cases(1000); i++) {
         matrix m = random_matrix(1);
         int64_t blocks = (m.columns + 15) / 16, groups = (m.k + 3) / 4;
         uint8_t *b = take(SLOT_IN, m.bytes);
@@ -171,7 +171,7 @@ void check_pack_u8(void) {
                 ((int8_t *)o.want)[((c / 16 * groups + k / 4) * 16 + c % 16) * 4 + k % 4] = (int8_t)code;
                 want[c] += code;
             }
-        for (int level = 0; level <= (int)espl__cpu_machine(); level++) {
+        for (int level = 0; level <= (int)espl__cpu_level(); level++) {
             const espl__kernels *set = espl__kernels_own((espl__cpu)level);
             if (!set->pack_u8) continue;
             int8_t *got = take_again(&o);
@@ -184,7 +184,7 @@ void check_pack_u8(void) {
 }
 
 void check_pack_f32(void) {
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < cases(1000); i++) {
         matrix m = random_matrix(4);
         int64_t blocks = (m.columns + 15) / 16;
         char *b = take(SLOT_IN, m.bytes);
@@ -194,7 +194,7 @@ void check_pack_f32(void) {
             for (int64_t k = 0; k < m.k; k++)
                 memcpy((float *)o.want + (c / 16 * m.k + k) * 16 + c % 16, b + k * m.by_k + c * m.by_column,
                        4);
-        for (int level = 0; level <= (int)espl__cpu_machine(); level++) {
+        for (int level = 0; level <= (int)espl__cpu_level(); level++) {
             const espl__kernels *set = espl__kernels_own((espl__cpu)level);
             if (!set->pack_f32) continue;
             float *got = take_again(&o);
@@ -208,7 +208,7 @@ void check_pack_f32(void) {
  * ------------------------------------------------------------------------------------------ */
 
 static void check_transpose(const char *kernel, int bytes) {
-    for (int i = 0; i < 600; i++) {
+    for (int i = 0; i < cases(600); i++) {
         const int rows = between(1, 70), columns = between(1, 70);
         const ptrdiff_t in_step = bytes * (columns + between(0, 5)),
                         out_step = bytes * (rows + between(0, 5));
@@ -218,7 +218,7 @@ static void check_transpose(const char *kernel, int bytes) {
             for (int c = 0; c < columns; c++)
                 for (int b = 0; b < bytes; b++)
                     ((uint8_t *)o.want)[c * out_step + r * bytes + b] = in[r * in_step + c * bytes + b];
-        for (int level = 0; level <= (int)espl__cpu_machine(); level++) {
+        for (int level = 0; level <= (int)espl__cpu_level(); level++) {
             const espl__kernels *set = espl__kernels_own((espl__cpu)level);
             if (bytes == 1 ? !set->transpose_8 : !set->transpose_32) continue;
             uint8_t *got = take_again(&o);
@@ -237,7 +237,7 @@ void check_transpose_32(void) {
 }
 
 void check_row_sums_u8(void) {
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < cases(1000); i++) {
         int64_t rows = between(1, 20), k = between(1, 300);
         ptrdiff_t step = k + between(0, 5);
         const uint8_t *in = take(SLOT_IN, (size_t)((rows - 1) * step + k));
@@ -246,7 +246,7 @@ void check_row_sums_u8(void) {
             ((int32_t *)o.want)[r] = 0;
             for (int64_t c = 0; c < k; c++) ((int32_t *)o.want)[r] += in[r * step + c];
         }
-        for (int level = 0; level <= (int)espl__cpu_machine(); level++) {
+        for (int level = 0; level <= (int)espl__cpu_level(); level++) {
             const espl__kernels *set = espl__kernels_own((espl__cpu)level);
             if (!set->row_sums_u8) continue;
             int32_t *got = take_again(&o);

@@ -42,7 +42,7 @@ static float *random_floats(int slot, size_t bytes, bool hostile) {
 #define ROW_ARGS(c) (c).rows, (c).p.width, (c).p.channels, (c).hostile ? ", hostile" : ""
 
 void check_winograd_in_f32(void) {
-    for (int i = 0; i < 2000; i++) {
+    for (int i = 0; i < cases(2000); i++) {
         row_case c = random_row();
         size_t bytes = random_image(&c, c.p.width + 2, c.height, &c.p.step, &c.p.row);
         const float *in = random_floats(SLOT_IN, bytes, c.hostile);
@@ -105,7 +105,7 @@ static void check_formula(void) {
 
 void check_winograd_out_f32(void) {
     check_formula();
-    for (int i = 0; i < 2000; i++) {
+    for (int i = 0; i < cases(2000); i++) {
         row_case c = random_row();
         const float *m = random_floats(SLOT_IN, planes_bytes(&c), c.hostile), *res = NULL;
         if (one_in(2))

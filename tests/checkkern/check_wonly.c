@@ -114,7 +114,7 @@ static bool is_rounded(const wonly_case *t, const float *x, const uint8_t *row) 
 }
 
 void check_wonly_round(void) {
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < cases(1000); i++) {
         wonly_case t = {0};
         random_case(&t);
         const ptrdiff_t step = 4 * (t.k.k + between(0, 9));
@@ -156,7 +156,7 @@ static void check_sum(const wonly_case *t, int r, int c) {
 }
 
 void check_wonly_f32(void) {
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < cases(1000); i++) {
         wonly_case t = {0};
         random_case(&t);
         conv_case *c = &t.c;

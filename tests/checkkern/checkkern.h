@@ -14,6 +14,8 @@ extern espl__rng rng;
 
 /* Uniform in [lo, hi]. */
 int between(int lo, int hi);
+/* How many of so many cases are run: a part of them for checksums. */
+int cases(int all);
 /* True one time in n. */
 bool one_in(int n);
 
@@ -50,9 +52,9 @@ void *take_again(const outputs *o);
 void fill_f32(float *x, int64_t n, float scale, bool hostile);
 float hostile_float(void);
 
-/* Levels above ref that define this kernel themselves. */
+/* Levels above ref that define this kernel themselves; up to ESPL_CPU. */
 #define FOR_LEVELS(level, name)                                     \
-    for (int level = 1; level <= (int)espl__cpu_machine(); level++) \
+    for (int level = 1; level <= (int)espl__cpu_level(); level++) \
         if (espl__kernels_own((espl__cpu)level)->name)
 
 /* One check. `what` describes the case. */

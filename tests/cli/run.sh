@@ -52,7 +52,7 @@ finish() {
         return
     fi
     local problems='' got pattern
-    (cd "$folder/work" && exec timeout 600 bash -c "$command" </dev/null) >"$folder/out" 2>"$folder/err"
+    (cd "$folder/work" && exec timeout "${ESPL_TIMEOUT:-600}" bash -c "$command" </dev/null) >"$folder/out" 2>"$folder/err"
     got=$?
     [ "$got" -eq "$code" ] || complain "exit code $got, expected $code"
     compare output "$folder/out" "${expect_out[@]}"

@@ -350,4 +350,14 @@ static inline void quantize_graph(random_graph *x, const float *input, int perce
     free(real);
 }
 
+/* A random graph on integers; destroy x->r.g. */
+static inline void random_quantized_graph(random_graph *x, espl_context *ctx, uint64_t seed, int percent) {
+    random_graph_of(x, ctx, seed, 12, true);
+    espl_tensor in = {ESPL_F32, x->r.g->inputs[0]->shape, malloc((size_t)elements(x->r.g->inputs[0]) * 4 + 4)};
+    espl__rng rng = espl__rng_seed(seed, 3);
+    fill_random(&rng, &in);
+    quantize_graph(x, in.data, percent);
+    free(in.data);
+}
+
 #endif

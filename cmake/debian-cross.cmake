@@ -1,0 +1,26 @@
+# The common part of the toolchain files aarch64.cmake and armhf.cmake, which set: processor, triplet, debian (its name of
+# the architecture), emulator. The libraries are those that scripts/cross_sysroot.sh unpacks; ESPL_SYSROOT may name
+# another folder. Tests run in qemu.
+set(CMAKE_SYSTEM_NAME Linux)
+set(CMAKE_SYSTEM_PROCESSOR ${processor})
+set(CMAKE_C_COMPILER ${triplet}-gcc)
+set(CMAKE_CXX_COMPILER ${triplet}-g++)
+set(ESPL_SYSROOT ${CMAKE_CURRENT_LIST_DIR}/../build-sysroot-${debian} CACHE PATH "Where the target's libraries lie")
+list(APPEND CMAKE_TRY_COMPILE_PLATFORM_VARIABLES ESPL_SYSROOT)
+get_filename_component(CMAKE_SYSROOT ${ESPL_SYSROOT} ABSOLUTE)
+if(NOT EXISTS ${CMAKE_SYSROOT}/complete)
+  message(FATAL_ERROR "${CMAKE_SYSROOT} is not there: scripts/cross_sysroot.sh ${debian} ${CMAKE_SYSROOT} makes it")
+endif()
+set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
+set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
+set(ENV{PKG_CONFIG_DIR} "")
+set(ENV{PKG_CONFIG_LIBDIR} ${CMAKE_SYSROOT}/usr/lib/${triplet}/pkgconfig:${CMAKE_SYSROOT}/usr/share/pkgconfig)
+set(ENV{PKG_CONFIG_SYSROOT_DIR} ${CMAKE_SYSROOT})
+# oneDNN and OpenMPI make training faster; nothing needs them.
+set(ESPL_ONEDNN OFF CACHE STRING "")
+set(ESPL_MPI OFF CACHE STRING "")
+find_program(ESPL_EMULATOR NAMES qemu-${emulator}-static qemu-${emulator})
+if(ESPL_EMULATOR)
+  set(CMAKE_CROSSCOMPILING_EMULATOR ${ESPL_EMULATOR} -L ${CMAKE_SYSROOT})
+endif()
