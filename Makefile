@@ -10,6 +10,7 @@
 #                   docs/benchmarks.md
 #   make install    PREFIX=/usr/local, DESTDIR= for packagers
 #   make uninstall  removes what make install has put there
+#   make static     builds the program as one file without shared libraries: build/espalier-static
 #   make dist       packs the committed tree: build/dist/espalier-VERSION.tar.xz
 #   make setup      installs what packages.txt lists and is missing (demo and check do it by themselves)
 #   make clean      removes every build folder
@@ -51,10 +52,13 @@ install: all
 uninstall:
 	@DESTDIR='$(DESTDIR)' scripts/install.sh uninstall '$(PREFIX)'
 
+static: all
+	@cmake --build $(BUILD) --target espalier-static
+
 dist:
 	@scripts/dist.sh $(BUILD)/dist
 
 clean:
 	rm -rf $(BUILD) $(BUILD)-*
 
-.PHONY: all setup demo check check-long check-cross coverage bench install uninstall dist clean
+.PHONY: all setup demo check check-long check-cross coverage bench install uninstall static dist clean

@@ -239,6 +239,35 @@ function(espl_test_program target out)
   set(${out} ${script} PARENT_SCOPE)
 endfunction()
 
+# espl_static_program(NAME sources... FOLDERS ... PACKAGES ... PLAIN folder): the program as one static file, built on demand only.
+# The objects of the folder PLAIN are built once more without the libraries that it uses where they are there (oneDNN and
+# MPI have no static ones). A static library's own needs are left out: the linker says if we ever use what needs them.
+function(espl_static_program name)
+  cmake_parse_arguments(S "" "PLAIN" "FOLDERS;PACKAGES" ${ARGN})
+  get_target_property(sources espl_${S_PLAIN} SOURCES)
+  get_target_property(uses espl_${S_PLAIN} LINK_LIBRARIES)
+  list(REMOVE_ITEM uses PkgConfig::ompi_c)
+  add_library(espl_${S_PLAIN}_plain OBJECT EXCLUDE_FROM_ALL ${sources})
+  add_dependencies(espl_${S_PLAIN}_plain espl_${S_PLAIN}) # which makes the generated sources
+  target_link_libraries(espl_${S_PLAIN}_plain PUBLIC ${uses})
+  list(REMOVE_ITEM S_FOLDERS ${S_PLAIN})
+  add_executable(${name} EXCLUDE_FROM_ALL ${S_UNPARSED_ARGUMENTS} $<TARGET_OBJECTS:espl_${S_PLAIN}_plain>)
+  foreach(folder ${S_FOLDERS})
+    target_sources(${name} PRIVATE $<TARGET_OBJECTS:espl_${folder}>)
+    get_target_property(packages espl_${folder} ESPL_PACKAGES)
+    list(APPEND S_PACKAGES ${packages})
+  endforeach()
+  list(REMOVE_DUPLICATES S_PACKAGES)
+  foreach(package ${S_PACKAGES})
+    string(MAKE_C_IDENTIFIER ${package} id)
+    target_include_directories(${name} SYSTEM PRIVATE ${${id}_INCLUDE_DIRS})
+    target_link_directories(${name} PRIVATE ${${id}_LIBRARY_DIRS})
+    list(APPEND libraries ${${id}_LIBRARIES})
+  endforeach()
+  target_link_libraries(${name} PRIVATE espl_options -static -Wl,--start-group ${libraries} -Wl,--end-group)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
+endfunction()
+
 # espl_tests(): every tests/unit/test_*.c is a cmocka program of its own, run by ctest; a folder of tests/ that has a
 # CMakeLists.txt adds its own. Labels: `unit`; `threads` what the thread sanitizer runs too; `golden` integers that no
 # processor may change; `release` what runs in the release build only; `long` what waits for make check-long.
