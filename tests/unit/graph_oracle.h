@@ -281,7 +281,9 @@ static inline void quantize_weights_of(rig *r, espl__node *n) {
         assert_true(w->constant && espl__graph_copy_quant(r->g, w, &grid));
         return;
     }
-    quantize_constant_of(r, w, chance(r, 75) ? axis : -1, chance(r, 85) ? ESPL_FORMAT_S8 : (espl_format)(ESPL_FORMAT_S2 + pick(r, 0, 5)));
+    /* One draw a statement: compilers differ in the order of a call's arguments. */
+    const espl_format format = chance(r, 85) ? ESPL_FORMAT_S8 : (espl_format)(ESPL_FORMAT_S2 + pick(r, 0, 5));
+    quantize_constant_of(r, w, chance(r, 75) ? axis : -1, format);
     if (w->quant.format == ESPL_FORMAT_S8 && chance(r, 10)) shift_to_u8(r, w);
     if (!b || !espl__is_quantized(x) || b->shape.rank != 1 || !chance(r, 80)) return;
     /* s32 with the scale of the accumulator, or with one of its own that is not. */
