@@ -215,7 +215,10 @@ function(espl_shared name alias kinds)
   set(map ${PROJECT_BINARY_DIR}/${name}.map)
   file(CONFIGURE OUTPUT ${map} @ONLY CONTENT
     "@node@_@ESPL_SOVERSION@ {\n  global:\n    @functions@;\n  local:\n    *;\n};\n")
-  target_link_options(${name}-shared PRIVATE -Wl,--version-script=${map} $<$<NOT:$<BOOL:${ESPL_SANITIZE}>>:-Wl,-z,defs>)
+  target_link_options(${name}-shared PRIVATE -Wl,--version-script=${map})
+  if(NOT ESPL_SANITIZE)
+    target_link_options(${name}-shared PRIVATE -Wl,-z,defs)
+  endif()
   target_include_directories(${name}-shared PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>)
   set_target_properties(${name}-shared PROPERTIES OUTPUT_NAME ${name} EXPORT_NAME ${alias} LINK_DEPENDS ${map}
     SOVERSION ${ESPL_SOVERSION} VERSION ${ESPL_SOVERSION}.${PROJECT_VERSION})

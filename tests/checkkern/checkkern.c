@@ -17,7 +17,7 @@ espl__rng rng;
 enum { PART = 8 };
 static int share = 1;
 int cases(int all) {
-    return all / share;
+    return share > 1 ? all / share : CASES(all); /* checksums are of the same cases in every build */
 }
 
 static long checks, failed;

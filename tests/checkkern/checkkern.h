@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "../cases.h"
+
 #include "base/base.h"
 #include "kernels/kernels.h"
 #include "tensor/tensor.h"
@@ -14,7 +16,7 @@ extern espl__rng rng;
 
 /* Uniform in [lo, hi]. */
 int between(int lo, int hi);
-/* How many of so many cases are run: a part of them for checksums. */
+/* How many of so many cases are run: a part of them for checksums, and under a sanitizer. */
 int cases(int all);
 /* True one time in n. */
 bool one_in(int n);

@@ -14,6 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "../cases.h"
+
 #include "espalier/session.h"
 #include "base/cpu.h"
 #include "graph/graph.h"

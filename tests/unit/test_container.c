@@ -55,7 +55,7 @@ static void random_quantized(random_graph *x, espl_context *ctx, uint64_t seed, 
 static void random_graphs_come_back(void **state) {
     (void)state;
     espl_context *ctx = new_context(1);
-    for (uint64_t seed = 0; seed < 500; seed++) {
+    for (uint64_t seed = 0; seed < CASES(500); seed++) {
         random_graph x;
         random_quantized(&x, ctx, 5000000 + seed, 12);
         round_trip(ctx, x.r.g, seed);

@@ -64,7 +64,7 @@ static void random_convolutions(void **state) {
     (void)state;
     espl_context *ctx = new_context(1);
     uint64_t before = espl_context_memory(ctx, NULL);
-    for (uint64_t seed = 0; seed < 300; seed++) {
+    for (uint64_t seed = 0; seed < CASES(300); seed++) {
         rig r;
         rig_begin(&r, ctx, seed);
         espl__value *x =
@@ -95,7 +95,7 @@ static espl__value *pool(rig *r, const char *op, espl__value *x) {
 static void networks(void **state) {
     (void)state;
     espl_context *ctx = new_context(1);
-    for (uint64_t seed = 0; seed < 40; seed++) {
+    for (uint64_t seed = 0; seed < CASES(40); seed++) {
         rig r;
         rig_begin(&r, ctx, seed);
         espl__value *x = input_of(&r, "x", ESPL_F32, SHAPE(2, 3, 50)), *h, *wide;

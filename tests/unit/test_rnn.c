@@ -138,7 +138,7 @@ static void random_layers_equal_the_reference(void **state) {
     (void)state;
     espl_context *ctx = new_context(1);
     uint64_t before = espl_context_memory(ctx, NULL);
-    for (uint64_t seed = 0; seed < 400; seed++) {
+    for (uint64_t seed = 0; seed < CASES(400); seed++) {
         rig r;
         rig_begin(&r, ctx, seed);
         layer l = random_layer(&r);
@@ -385,7 +385,7 @@ static void random_layers_run_on_integers(void **state) {
     (void)state;
     espl_context *ctx = new_context(1);
     uint64_t before = espl_context_memory(ctx, NULL);
-    for (uint64_t seed = 0; seed < 400; seed++) {
+    for (uint64_t seed = 0; seed < CASES(400); seed++) {
         rig r;
         rig_begin(&r, ctx, seed + 1000);
         layer l = random_layer(&r);

@@ -9,17 +9,10 @@
 #include "kernels/kernels.h"
 #include "real_models.h"
 
-/* The thread sanitizer is slow and looks for other things. */
-#ifdef __SANITIZE_THREAD__
-enum { SHARE = 10 };
-#else
-enum { SHARE = 1 };
-#endif
-
 static int from_seed(void) { return getenv("ESPL_SEED") ? atoi(getenv("ESPL_SEED")) : 0; }
 static int seeds(int usual) {
     const char *count = getenv("ESPL_COUNT");
-    return getenv("ESPL_SEED") ? 1 : count ? atoi(count) : usual / SHARE;
+    return getenv("ESPL_SEED") ? 1 : count ? atoi(count) : CASES(usual);
 }
 static void trace(uint64_t seed, const espl_graph *g) {
     if (!getenv("ESPL_TRACE")) return;
@@ -273,7 +266,7 @@ static uint64_t hash_run(uint64_t h, espl_context *ctx, const espl_graph *g, uin
 static uint64_t hash_all(int threads) {
     espl_context *ctx = new_context(threads);
     uint64_t h = 14695981039346656037u;
-    for (uint64_t seed = 0; seed < 150 / SHARE; seed++) {
+    for (uint64_t seed = 0; seed < CASES(150); seed++) {
         random_graph x;
         random_quantized_graph(&x, ctx, 2000000 + seed, seed % 3 ? 100 : 70);
         h = hash_run(h, ctx, x.r.g, seed);
@@ -347,7 +340,7 @@ static void all_levels_and_threads_give_the_same_bytes(void **state) {
 
 static void real_models_give_the_same_bytes(void **state) {
     (void)state;
-#if defined __SANITIZE_THREAD__ || defined __SANITIZE_ADDRESS__
+#ifdef ESPL_SANITIZED
     skip(); /* the reference kernels take too long there */
 #endif
     if (!models_folder()) skip();
@@ -759,7 +752,7 @@ static void notice(void *user, int value, const char *name, const float *data, i
 static void observers_see_every_value(void **state) {
     (void)state;
     espl_context *ctx = new_context(1);
-    for (uint64_t seed = 0; seed < 200 / SHARE; seed++) {
+    for (uint64_t seed = 0; seed < CASES(200); seed++) {
         random_graph x;
         random_graph_of(&x, ctx, 4000000 + seed, 8, false);
         espl_graph *g = x.r.g;

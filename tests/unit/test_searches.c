@@ -68,7 +68,7 @@ static void compare(const problem *p, const knapsack *k, double budget, bool who
 static void method_search_KNAPSACK(void **state) {
     (void)state;
     espl_context *ctx = new_context(1);
-    for (uint64_t seed = 0; seed < 400; seed++) {
+    for (uint64_t seed = 0; seed < CASES(400); seed++) {
         espl__rng rng = espl__rng_seed(seed, 3);
         bool whole = seed % 2;
         problem p = random_problem(&rng, whole);

@@ -9,26 +9,12 @@
 #include "real_models.h"
 #include "runtime/container.h"
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#endif
-#ifdef SANITIZED
-enum { SHARE = 5 }; /* sanitizers are slow */
-#else
-enum { SHARE = 1 };
-#endif
-
 /* --- counting ---------------------------------------------------------------------------------------- */
 
 /* Every allocation of the process, of all threads; the sanitizers bring allocators of their own. */
 static unsigned long allocated;
 
-#if defined(__GLIBC__) && !defined(SANITIZED)
+#if defined(__GLIBC__) && !defined(ESPL_SANITIZED)
 #define COUNTS 1
 void *__libc_malloc(size_t);
 void *__libc_calloc(size_t, size_t);
@@ -121,7 +107,7 @@ static void random_runs_allocate_nothing(void **state) {
     if (COUNTS) assert_true(now_allocated() > before); /* the counter counts */
     for (int threads = 1; threads <= 2; threads++) {
         espl_context *ctx = new_context(threads);
-        for (uint64_t seed = 0; seed < 120 / SHARE; seed++) {
+        for (uint64_t seed = 0; seed < CASES(120); seed++) {
             random_graph x;
             random_graph_of(&x, ctx, 8000000 + seed, 14, seed % 2);
             espl_tensor in = {ESPL_F32, x.r.g->inputs[0]->shape, NULL};
@@ -413,7 +399,7 @@ static void u8_weights_are_s8_weights(void **state) {
 /* Large files, whose constants stay where they are: bytes of the structure changed or the end cut off, with a
  * checksum that fits. They are refused in a sentence, or run. */
 static void forged_large_files_do_no_harm(void **state) {
-    enum { TRIES = 300 / SHARE };
+    enum { TRIES = CASES(300) };
     (void)state;
     int refused = 0, ran = 0;
     espl_context *ctx = NULL;

@@ -8,7 +8,7 @@
 #define FIXTURE(name) ESPL_SOURCE_DIR "/tests/fixtures/train/" name ".npy"
 
 enum { STEPS = 200, BATCHES = 4, MOST_PARAMS = 64 };
-#ifdef __SANITIZE_ADDRESS__
+#ifdef ESPL_SANITIZED
 enum { FOLLOWED = 12 };
 #else
 enum { FOLLOWED = STEPS };

@@ -113,7 +113,7 @@ static void gelu_graph(rig *r, bool by_tanh, flaw f) {
 static void gelu_is_recognised(void **state) {
     (void)state;
     espl_context *ctx = new_context(1);
-    for (uint64_t seed = 0; seed < 200; seed++) {
+    for (uint64_t seed = 0; seed < CASES(200); seed++) {
         rig r;
         rig_begin(&r, ctx, seed);
         gelu_graph(&r, seed % 2, NONE);
@@ -178,7 +178,7 @@ static void layernorm_graph(rig *r, flaw f) {
 static void layernorm_is_recognised(void **state) {
     (void)state;
     espl_context *ctx = new_context(1);
-    for (uint64_t seed = 0; seed < 200; seed++) {
+    for (uint64_t seed = 0; seed < CASES(200); seed++) {
         rig r;
         rig_begin(&r, ctx, seed);
         layernorm_graph(&r, NONE);
@@ -320,7 +320,7 @@ static void random_chains(void **state) {
     (void)state;
     for (int threads = 1; threads <= 2; threads++) {
         espl_context *ctx = new_context(threads);
-        for (uint64_t seed = 0; seed < 300; seed++) {
+        for (uint64_t seed = 0; seed < CASES(300); seed++) {
             rig r;
             rig_begin(&r, ctx, seed);
             espl__value *x = input_of(&r, "x", ESPL_F32, SHAPE(pick(&r, 1, 3), pick(&r, 1, 90), chance(&r, 20) ? pick(&r, 250, 700) : pick(&r, 2, 70)));
@@ -386,7 +386,7 @@ static espl__value *attention(rig *r, espl__value *x, int64_t heads, bool quanti
 static void attention_copies_no_heads(void **state) {
     (void)state;
     espl_context *ctx = new_context(1);
-    for (uint64_t seed = 0; seed < 60; seed++) {
+    for (uint64_t seed = 0; seed < CASES(60); seed++) {
         rig r;
         rig_begin(&r, ctx, seed);
         int64_t heads = pick(&r, 1, 4), width = pick(&r, 1, 20);
@@ -405,7 +405,7 @@ static void attention_copies_no_heads(void **state) {
 /* Codes: whatever is copied or not, on every instruction set and any number of threads, the same. */
 static void quantized_attention(void **state) {
     (void)state;
-    for (uint64_t seed = 0; seed < 40; seed++) {
+    for (uint64_t seed = 0; seed < CASES(40); seed++) {
         run_io first = {0};
         for (int level = 0; level < ESPL__CPU_COUNT && level <= (int)espl__cpu_level(); level++)
             for (int wide = 0; wide < 2; wide++) {
@@ -442,7 +442,7 @@ static void quantized_attention(void **state) {
 static void products_of_codes(void **state) {
     (void)state;
     espl_context *ctx = new_context(1);
-    for (uint64_t seed = 0; seed < 120; seed++) {
+    for (uint64_t seed = 0; seed < CASES(120); seed++) {
         rig r;
         rig_begin(&r, ctx, seed);
         int64_t batch = pick(&r, 1, 4), m = pick(&r, 1, 70), k = pick(&r, 1, 90), n = pick(&r, 1, 70);

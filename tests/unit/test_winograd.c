@@ -79,7 +79,7 @@ static void random_layers(void **state) {
     (void)state;
     espl_context *ctx = new_context(1);
     double worst = 0;
-    for (uint64_t seed = 0; seed < 30; seed++) {
+    for (uint64_t seed = 0; seed < CASES(30); seed++) {
         rig r;
         rig_begin(&r, ctx, seed);
         layer l = random_layer(&r);

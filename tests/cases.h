@@ -1,0 +1,18 @@
+/* How many random cases a test runs. */
+#ifndef CASES_H
+#define CASES_H
+
+/* The values are for the optimised build to check; a sanitizer looks at what happens on the way, and takes several times as
+ * long for it. */
+#if defined(__SANITIZE_THREAD__)
+enum { SANITIZED = 1, SHARE = 10 };
+#elif defined(ESPL_SANITIZED)
+enum { SANITIZED = 1, SHARE = 4 };
+#else
+enum { SANITIZED = 0, SHARE = 1 };
+#endif
+
+/* n in the optimised build, a share of it under a sanitizer. */
+#define CASES(n) (((n) + SHARE - 1) / SHARE)
+
+#endif
