@@ -69,6 +69,14 @@ bool espl__onnx_is_nbits(const char *domain, const char *op);
 espl_status espl__onnx_nbits(espl_graph *graph, const pb_node *from, espl__value *const *inputs, int count,
                              espl__value *y, espl_diag *diag);
 
+/* --- qoperator.c ---------------------------------------------------------------------------- */
+
+bool espl__onnx_is_qoperator(const char *domain, const char *op);
+/* The nodes that stand for an operator on codes; NULL in `outputs`: not wanted. */
+espl_status espl__onnx_qoperator(espl_graph *graph, espl__external *external, const char *domain, const pb_node *from,
+                                 espl__value *const *inputs, int count, espl__value *const *outputs, int output_count,
+                                 espl_diag *diag);
+
 /* --- attribute.c ---------------------------------------------------------------------------- */
 
 /* The type an attribute has, said or seen. */

@@ -213,11 +213,25 @@ static espl_status give_seed(reader *r, espl__node *node) {
     return good ? ESPL_OK : espl__nomem(r->diag, 0);
 }
 
+/* Operators on codes stand for several nodes. */
+static espl_status read_qoperator(reader *r, const pb_node *n, int inputs, int outputs) {
+    enum { MOST = 64 };
+    espl__value *in[MOST] = {NULL}, *out[MOST] = {NULL};
+    if (inputs > MOST || outputs > MOST) return espl__fail(r->diag, ESPL_FORMAT, "has %d inputs", inputs);
+    if (!espl__utf8(text(n->name))) return espl__fail(r->diag, ESPL_FORMAT, "its name is not UTF-8");
+    espl_status status = find_inputs(r, n, in, inputs);
+    for (int i = 0; i < outputs && status == ESPL_OK; i++)
+        if (*n->output[i]) out[i] = espl__names_get(&r->names, n->output[i]);
+    if (status != ESPL_OK) return status;
+    return espl__onnx_qoperator(r->graph, &r->external, domain_of(n->domain), n, in, inputs, out, outputs, r->diag);
+}
+
 static espl_status read_node(reader *r, const pb_node *n) {
     espl_status status = ESPL_OK;
     const espl__op *op = NULL;
     int opset = 0, inputs = trimmed(n->input, n->n_input), outputs = trimmed(n->output, n->n_output);
     if (espl__onnx_is_nbits(domain_of(n->domain), text(n->op_type))) return read_nbits(r, n, inputs);
+    if (espl__onnx_is_qoperator(domain_of(n->domain), text(n->op_type))) return read_qoperator(r, n, inputs, outputs);
     ESPL_TRY(find_op(r, n, &op, &opset));
     espl__node *node = espl__graph_node(r->graph, op, text(n->name), inputs, outputs, (int)n->n_attribute);
     if (!node) return espl__nomem(r->diag, 0);

@@ -3,7 +3,8 @@
  *   codes, s, z = DynamicQuantizeLinear(x)    Mul(Cast(MatMulInteger(codes, W, z, zw)), Mul(s, sw))
  *
  * becomes MatMul(x, W) with W as a quantized constant, and the attribute espl_dynamic, which allows the
- * runtime to compute it so. Layers whose scales are not constant stay as they are. */
+ * runtime to compute it so. Layers whose scales are not constant stay as they are. The same around ConvInteger becomes
+ * Conv, whose input then stays f32: nearer to what is meant than rounding it. */
 #include "passes/passes.h"
 
 #include <math.h>
@@ -19,11 +20,12 @@ static espl__value *beside(const espl__node *mul, const espl__value *v) {
     return mul->inputs[mul->inputs[0] == v];
 }
 
-/* Scales of w's columns that a grid can have. */
-static bool usable(const espl_tensor *scale, const espl_tensor *zero, const espl_tensor *w) {
-    if (scale->dtype != ESPL_F32 || w->shape.rank != 2 || (w->dtype != ESPL_S8 && w->dtype != ESPL_U8))
+/* Scales of w's columns (of a convolution: one scale) that a grid can have. */
+static bool usable(const espl_tensor *scale, const espl_tensor *zero, const espl_tensor *w, bool conv) {
+    if (scale->dtype != ESPL_F32 || (w->shape.rank != 2 && !conv) || (w->dtype != ESPL_S8 && w->dtype != ESPL_U8))
         return false;
     int64_t count = espl_shape_count(&scale->shape);
+    if (conv && count != 1) return false;
     if (count != 1 && (count != w->shape.dim[1] || scale->shape.dim[scale->shape.rank - 1] != count))
         return false;
     if (zero && (zero->dtype != w->dtype ||
@@ -56,7 +58,7 @@ static bool find(const espl_graph *g, espl__node *n, found *f) {
     if (!s || (factor->inputs[0] != s && factor->inputs[1] != s) || !beside(factor, s)->constant)
         return false;
     f->scale = beside(factor, s)->constant;
-    return usable(f->scale, zero ? zero->constant : NULL, w->constant);
+    return usable(f->scale, zero ? zero->constant : NULL, w->constant, espl__node_is(n, "ConvInteger"));
 }
 
 /* W as numbers: its codes, and a grid with the zero points in as many copies as there are scales. */
@@ -78,17 +80,31 @@ static espl__value *weights_of(espl_graph *g, const found *f) {
     return v;
 }
 
+/* The layer in f32. A convolution's attributes are ConvInteger's. */
+static espl__node *layer_of(espl_graph *g, const espl__node *product) {
+    bool conv = espl__node_is(product, "ConvInteger");
+    espl__node *n = espl__graph_node(g, espl__op_find("", conv ? "Conv" : "MatMul"), product->name, 2, 1,
+                                     conv ? product->attr_count : 1);
+    if (!n) return NULL;
+    n->opset = product->opset;
+    if (!conv) return espl__attr_set_int(g, n, "espl_dynamic", 1) ? n : NULL;
+    for (int i = 0; i < product->attr_count; i++) n->attrs[i] = product->attrs[i];
+    n->attr_count = product->attr_count;
+    return n;
+}
+
 espl_status espl__pass_absorb_dynamic(espl_graph *g, espl_diag *diag) {
     int count = g->node_count;
     found f;
     for (int i = 0; i < count; i++) {
-        if (!espl__node_is(g->nodes[i], "MatMulInteger") || !find(g, g->nodes[i], &f)) continue;
+        espl__node *product = g->nodes[i];
+        if ((!espl__node_is(product, "MatMulInteger") && !espl__node_is(product, "ConvInteger")) || !find(g, product, &f))
+            continue;
         espl__value *w = weights_of(g, &f);
-        espl__node *n = espl__graph_node(g, espl__op_find("", "MatMul"), f.product->name, 2, 1, 1);
-        if (!w || !n || !espl__attr_set_int(g, n, "espl_dynamic", 1)) return espl__nomem(diag, 0);
+        espl__node *n = layer_of(g, product);
+        if (!w || !n) return espl__nomem(diag, 0);
         n->inputs[0] = f.x;
         n->inputs[1] = w;
-        n->opset = f.product->opset;
         f.product->mark = f.cast->mark = f.scaled->mark = -1;
         espl__node_set_output(n, 0, f.scaled->outputs[0]);
     }

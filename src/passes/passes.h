@@ -9,8 +9,9 @@
 /* X(name, what it does) : espl_status espl__pass_<name>(espl_graph *, espl_diag *). The one list of passes;
  * run in order by espl__passes_run on a graph as imported, before anything else looks at it. */
 #define ESPL__PASS_LIST(X)                                                                                \
+    X(move_numbers, "what moves codes moves their numbers, between QuantizeLinear and DequantizeLinear")   \
     X(absorb_qdq, "QuantizeLinear, DequantizeLinear, Cast of weights become quantizations of values")      \
-    X(absorb_dynamic, "integer products of inputs rounded in every run become MatMul")                    \
+    X(absorb_dynamic, "integer products of inputs rounded in every run become MatMul or Conv")            \
     X(infer, "shapes and types; nodes whose inputs are all constant are computed")                        \
     X(static_reshape, "shape arithmetic that only carries the batch size becomes a constant with a -1")   \
     X(simplify, "identities, views of views, and dropouts go; constants are merged")                      \

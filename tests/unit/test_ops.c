@@ -517,6 +517,8 @@ static void pooling_back(void **state) {
           {"Col2Im f32:1x5x5 s64=5,5 s64=1,5 | strides=[0,1]", "!holds 0"}, {"Col2Im f32:1x5x5 s64:2 s64=1,5", "f32 1x?x?x?"},
           {"CenterCropPad f32:5x4x3 s64=2,9 | axes=[0,-1]", "f32 2x4x9"}, {"CenterCropPad f32:5x4 s64=2", "!1 sizes for 2 axes"},
           {"CenterCropPad f32:5x4 s64=2,-1", "!size of -1"}, {"CenterCropPad f32:5x4 s64:2", "f32 ?x?"},
+          {"ConvInteger u8:1x2x5x5 s8:4x2x3x3 u8: s8:4", "s32 1x4x3x3"}, {"ConvInteger u8:1x2x5x5 s8:4x2x3x3 u8: s8:3", "!input 3 is neither"},
+          {"ConvInteger u8:1x3x5x5 s8:4x2x3x3", "!3 input and 4 output channels"}, {"ConvInteger u8:1x2x5x5 s8:4x2x3x3 s8:", "!types u8 and s8"},
           {"BitwiseAnd s32:3x1 s32:4", "s32 3x4"}, {"BitwiseOr f32:3 f32:3", "!type f32"}, {"BitwiseXor s8:3 u8:3", "!types s8 and u8"});
 }
 
@@ -699,6 +701,8 @@ static const struct {
                   {"BitwiseOr", "s8:3x1 s8:3x4"},
                   {"BitwiseXor", "s64:3 s64:1"},
                   {"BitwiseNot", "s32:3x2"},
+                  {"ConvInteger", "u8:1x2x4x4 s8:4x2x2x2 u8: s8:4"},
+                  {"ConvInteger", "s8:2x2x4x4 s8:2x2x2x2"},
                   {"DFT", "f32:2x6x1"},
                   {"DFT", "f64:2x6x2 s64==9"},
                   {"STFT", "f32:2x30x1 s64==3 - s64==12"},
@@ -856,6 +860,7 @@ static void empty_tensors_cost_nothing(void **state) {
         "ReverseSequence f32:1099511627776x2x0 s64:2",
         "EyeLike f32:1099511627776x0",
         "Det f32:0x1048576x1048576",
+        "ConvInteger u8:1099511627776x3x0x8 u8:4x3x1x1",
         "Einsum f32:1099511627776x0 f32:0x0 | equation='ij,jk->ik'",
         "GridSample f32:1099511627776x0x2x2 f32:1099511627776x1x1x2",
         "RoiAlign f32:1x0x1x1 f32:1099511627776x4 s64:1099511627776",
