@@ -688,6 +688,7 @@ static const struct {
                   {"Dropout", "f32:5 f32: bool:"},
                   {"TfIdfVectorizer", "s64:2x7"},
                   {"Einsum", "f32:3x4 f32:4x2"},
+                  {"GroupNormalization", "f32:2x4x3 f32:4 f32:4"},
                   {"GridSample", "f32:2x3x4x5 f32:2x3x2x2"},
                   {"GridSample", "f32:1x2x2x3x2 f32:1x2x2x2x3"},
                   {"AffineGrid", "f32:2x2x3 s64=2,1,3,4"},
