@@ -1,12 +1,12 @@
 /* Einsum: sums of products over labelled axes. passes/einsum.c makes MatMul and the like of what has that
  * form; this is the reference of all, one loop nest over every label: those of the result outside, the summed
  * ones inside. */
-#include "ops/ops.h"
+#include "ops/einsum.h"
 
 #include <inttypes.h>
 
 /* Labels: a letter is itself, the k-th axis from the right of an ellipsis is ELLIPSIS + k. */
-enum { MAX_OPERANDS = 16, MAX_LABELS = 32, ELLIPSIS = 128 };
+enum { MAX_OPERANDS = 16, MAX_LABELS = ESPL__EINSUM_LABELS, ELLIPSIS = 128 };
 
 typedef struct term {
     int count; /* of labels, at most ESPL_MAX_RANK */
@@ -148,6 +148,36 @@ static espl_status resolve(const espl__node *node, const espl_shape *const *x, l
     ESPL_TRY(measure(x, terms, count, l, diag));
 done:
     return status;
+}
+
+/* An operand's stride is 0 where it has no such label, or has it with a size of 1. */
+bool espl__einsum_read(const espl__node *node, espl__einsum *out) {
+    loops l;
+    const espl_shape *x[2];
+    *out = (espl__einsum){.operands = node->input_count};
+    if (node->input_count > 2) return false;
+    for (int t = 0; t < node->input_count; t++) {
+        if (!node->inputs[t]->known_rank) return false;
+        x[t] = &node->inputs[t]->shape;
+    }
+    if (resolve(node, x, &l, NULL) != ESPL_OK) return false;
+    out->labels = l.labels;
+    out->results = l.results;
+    for (int t = 0; t < 2; t++)
+        for (int i = 0; i < l.labels; i++) out->axis[t][i] = -1;
+    for (int i = 0; i < l.labels; i++) out->dim[i] = l.dim[i];
+    const char *at = espl__attr_string(node, "equation", "");
+    for (int t = 0; t < node->input_count; t++, at++) {
+        term own;
+        if (read_term(&at, x[t]->rank, 0, &own, NULL) != ESPL_OK) return false;
+        out->rank[t] = own.count;
+        for (int i = 0; i < own.count; i++) {
+            int label = find_label(&l, own.label[i]);
+            if (out->axis[t][label] >= 0 || x[t]->dim[i] != l.dim[label]) return false;
+            out->axis[t][label] = i;
+        }
+    }
+    return true;
 }
 
 static espl_status infer(const espl__node *node, espl_diag *diag) {

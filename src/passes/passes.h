@@ -12,6 +12,7 @@
     X(move_numbers, "what moves codes moves their numbers, between QuantizeLinear and DequantizeLinear")   \
     X(absorb_qdq, "QuantizeLinear, DequantizeLinear, Cast of weights become quantizations of values")      \
     X(absorb_dynamic, "integer products of inputs rounded in every run become MatMul or Conv")            \
+    X(einsum, "Einsum of one or two operands becomes MatMul or Mul, Transpose and Reshape")               \
     X(infer, "shapes and types; nodes whose inputs are all constant are computed")                        \
     X(static_reshape, "shape arithmetic that only carries the batch size becomes a constant with a -1")   \
     X(simplify, "identities, views of views, and dropouts go; constants are merged")                      \

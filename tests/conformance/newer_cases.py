@@ -3,7 +3,9 @@ The oracle is ONNX's reference evaluator, beside ONNX Runtime where it knows the
 that a case stays as it is when others come or go."""
 import zlib
 
+import ml_dtypes
 import numpy as np
+from onnx import numpy_helper
 
 
 def draw(name):
@@ -152,3 +154,112 @@ for op in ("Hann", "Hamming", "Blackman"):
 case("hannwindow_17_f64", 17, "HannWindow", [(np.int32(6),)], dict(output_datatype=11))
 case("melweightmatrix_17", 17, "MelWeightMatrix", [(np.int64(12),), (np.int64(64),), (np.int64(16000),), (np.float32(50),), (np.float32(7500),)])
 case("melweightmatrix_17_narrow", 17, "MelWeightMatrix", [(np.int64(20),), (np.int64(16),), (np.int64(8192),), (np.float32(0),), (np.float32(4096),)])
+
+# --- operators whose definition changed in 18 to 21 --------------------------------------------------
+
+E4M3, E5M2, U4, S4 = ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2, ml_dtypes.uint4, ml_dtypes.int4
+NUMBERS = floats(0, -0.0, 1, -1, 0.3, -2.7, 13.1, 17, 240, 447, 449, 464, 480, 1e-3, 2e-3, -3e4, 5e4, 6e4, 1e9, -1e9, np.inf, -np.inf, np.nan)
+
+REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
+for op in REDUCTIONS:
+    x = np.abs(f32("Reduce" + op, 3, 4, 5)) + 0.1
+    case(f"reduce{op.lower()}_18_axes", 18, "Reduce" + op, [x, (i64(-1, 0),)], dict(keepdims=0))
+    case(f"reduce{op.lower()}_18_all", 18, "Reduce" + op, [x], {})
+    case(f"reduce{op.lower()}_18_none", 18, "Reduce" + op, [x, (i64(),)], dict(noop_with_empty_axes=1))
+for op in ("Max", "Min"):
+    case(f"reduce{op.lower()}_20_bool", 20, "Reduce" + op, [draw(op).integers(0, 2, (3, 4)).astype(bool), (i64(1),)], dict(keepdims=0))
+    case(f"reduce{op.lower()}_20_s8", 20, "Reduce" + op, [draw(op).integers(-99, 99, (3, 4)).astype(np.int8), (i64(0),)])
+case("split_18_last", 18, "Split", [f32("split", 2, 7)], dict(axis=-1, num_outputs=3), 3)
+case("split_18_sizes", 18, "Split", [f32("split", 2, 7), (i64(3, 0, 4),)], dict(axis=-1), 3)
+case("pad_18_reflect_axes", 18, "Pad", [f32("pad", 2, 4, 5), (i64(1, 2, 0, 3),), None, (i64(1, -1),)], dict(mode="reflect"))
+case("pad_18_s32", 18, "Pad", [draw("pad").integers(-9, 9, (2, 3)).astype(np.int32), (i64(1, 0, 0, 2),), (np.int32(7),)])
+case("pad_19_wrap_axes", 19, "Pad", [f32("pad", 2, 4, 5), (i64(1, 2, 4, 3),), None, (i64(1, -1),)], dict(mode="wrap"))
+case("pad_21_u16", 21, "Pad", [draw("pad").integers(0, 999, (2, 3)).astype(np.uint16), (i64(1, 0, 0, 2),)], {}, oracle="reference")
+case("groupnorm_18", 18, "GroupNormalization", [f32("gn", 2, 6, 3, 2), (f32("gs", 3),), (f32("gb", 3),)], dict(num_groups=3), oracle="reference")
+case("groupnorm_21_volume", 21, "GroupNormalization", [f32("gn", 2, 4, 3, 2, 2), (f32("gs", 4),), (f32("gb", 4),)],
+     dict(num_groups=2, epsilon=1e-2), oracle="reference")
+case("averagepool_19_padded", 19, "AveragePool", [f32("ap", 1, 2, 7, 8)],
+     dict(kernel_shape=[2, 3], dilations=[2, 2], pads=[1, 2, 1, 2], count_include_pad=1))
+case("averagepool_19_same", 19, "AveragePool", [f32("ap", 1, 2, 7, 8)], dict(kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER"))
+
+for name, kind, number in (("e4m3", E4M3, 17), ("e5m2", E5M2, 19)):
+    codes = NUMBERS.astype(kind)
+    case(f"cast_19_{name}", 19, "Cast", [NUMBERS], dict(to=number), oracle="reference")
+    case(f"cast_19_{name}_wraps", 19, "Cast", [NUMBERS], dict(to=number, saturate=0), oracle="reference")
+    case(f"cast_19_from_{name}", 19, "Cast", [codes], dict(to=1), oracle="reference")
+    case(f"cast_19_{name}_f16", 19, "Cast", [codes], dict(to=10), oracle="reference")
+    case(f"castlike_19_{name}", 19, "CastLike", [NUMBERS, np.zeros(1, kind)], {}, oracle="reference")
+    case(f"quantize_19_{name}", 19, "QuantizeLinear", [NUMBERS[:-3], (np.float32(0.5),), (np.zeros((), kind),)], {}, oracle="reference")
+    case(f"dequantize_19_{name}", 19, "DequantizeLinear", [codes[:-3], (np.float32(0.5),), (np.zeros((), kind),)], {}, oracle="reference")
+    case(f"identity_21_{name}", 21, "Identity", [codes], {}, oracle="reference")
+    case(f"reshape_21_{name}", 21, "Reshape", [codes[:12], (i64(3, -1),)], {}, oracle="reference")
+    case(f"transpose_21_{name}", 21, "Transpose", [codes[:12].reshape(3, 4)], {}, oracle="reference")
+for name, kind, number, low, high in (("u4", U4, 21, 0, 16), ("s4", S4, 22, -8, 8)):
+    codes = draw(name).integers(low, high, (4, 6)).astype(kind)
+    x = (draw(name + "x").standard_normal((4, 6)) * 9).astype(np.float32)
+    zero = np.array(3, kind)
+    case(f"cast_21_{name}", 21, "Cast", [np.clip(np.rint(x), low, high - 1).astype(np.float32)], dict(to=number), oracle="reference")
+    case(f"cast_21_from_{name}", 21, "Cast", [codes], dict(to=1), oracle="reference")
+    case(f"quantize_21_{name}", 21, "QuantizeLinear", [x, (np.float32(1.5),), (zero,)], {}, oracle="reference")
+    case(f"quantize_21_{name}_axis", 21, "QuantizeLinear", [x, (floats(1, 2, 0.5, 3),), (np.array([0, 1, 2, 3], kind),)], dict(axis=0), oracle="reference")
+    case(f"quantize_21_{name}_blocks", 21, "QuantizeLinear", [x, (np.abs(f32("qs", 4, 2)) + 0.5,)], dict(axis=1, block_size=3, output_dtype=number),
+         oracle="reference")
+    case(f"dequantize_21_{name}_blocks", 21, "DequantizeLinear", [codes, (f32("ds", 2, 6),)], dict(axis=0, block_size=2), oracle="reference")
+    case(f"dequantize_21_{name}_axis", 21, "DequantizeLinear", [codes, (f32("da", 6),), (np.array([0, 1, 2, 3, 4, 5], kind),)], dict(axis=1), oracle="reference")
+    for op, attributes, inputs in (("Identity", {}, []), ("Reshape", {}, [(i64(3, 8),)]), ("Transpose", {}, []), ("Flatten", dict(axis=1), []),
+                                   ("Unsqueeze", {}, [(i64(1),)]), ("Shape", dict(start=1), []), ("Size", {}, [])):
+        case(f"{op.lower()}_21_{name}", 21, op, [codes, *inputs], attributes, oracle="reference")
+case("squeeze_21_u4", 21, "Squeeze", [draw("sq").integers(0, 16, (1, 3, 1)).astype(U4), (i64(0),)], {}, oracle="reference")
+case("quantize_21_s16_axis", 21, "QuantizeLinear", [f32("q", 3, 4) * 99, (floats(0.1, 0.2, 0.3, 0.4),), (np.array([0, 5, -7, 9], np.int16),)], {})
+case("dequantize_21_u16", 21, "DequantizeLinear", [draw("dq").integers(0, 65536, (3, 4)).astype(np.uint16), (np.float32(0.01),), (np.uint16(30000),)], {})
+case("constantofshape_21_u4", 21, "ConstantOfShape", [(i64(2, 3),)], dict(value=numpy_helper.from_array(np.array([5], U4))), oracle="reference")
+case("constantofshape_20_e4m3", 20, "ConstantOfShape", [(i64(2, 3),)], dict(value=numpy_helper.from_array(np.array([1.5], E4M3))), oracle="reference")
+case("constantofshape_20_f16", 20, "ConstantOfShape", [(i64(2),)], dict(value=numpy_helper.from_array(np.array([1.5], np.float16))))
+for name, kind in (("f16", np.float16), ("e4m3", E4M3), ("e5m2", E5M2)):
+    case(f"isnan_20_{name}", 20, "IsNaN", [NUMBERS.astype(kind)], {}, oracle="reference")
+    if name != "e4m3":
+        case(f"isinf_20_{name}", 20, "IsInf", [NUMBERS.astype(kind)], dict(detect_negative=0), oracle="reference")
+case("equal_19_u16", 19, "Equal", [draw("e").integers(0, 4, (3, 4)).astype(np.uint16), draw("f").integers(0, 4, (4,)).astype(np.uint16)], {}, oracle="reference")
+case("shape_19_ends", 19, "Shape", [f32("shape", 2, 3, 4, 5)], dict(start=-3, end=-1))
+case("reshape_19_allowzero", 19, "Reshape", [np.zeros((0, 4), np.float32), (i64(2, 0),)], dict(allowzero=1))
+case("mish_18_wide", 18, "Mish", [f32("mish", 30) * 20], {})
+case("gelu_20_wide", 20, "Gelu", [f32("gelu", 30) * 4], {})
+
+# --- convolutions ---------------------------------------------------------------------------------
+
+for name, x, w, attributes in (
+        ("1d_dilated", (2, 4, 11), (6, 2, 3), dict(group=2, dilations=[2], pads=[2, 1])),
+        ("1d_same", (1, 3, 10), (2, 3, 4), dict(auto_pad="SAME_UPPER", strides=[3])),
+        ("2d_groups", (1, 6, 7, 6), (9, 2, 3, 2), dict(group=3, strides=[2, 1], dilations=[1, 2], pads=[1, 0, 2, 1])),
+        ("2d_valid", (1, 2, 7, 6), (3, 2, 3, 2), dict(auto_pad="VALID", strides=[2, 2])),
+        ("3d_groups", (1, 4, 4, 5, 6), (4, 2, 2, 3, 2), dict(group=2, strides=[1, 2, 1], pads=[1, 0, 1, 0, 1, 0])),
+        ("3d_same", (1, 2, 4, 5, 6), (3, 2, 2, 3, 2), dict(auto_pad="SAME_LOWER", strides=[2, 2, 2]))):
+    case(f"conv_11_{name}", 11, "Conv", [f32(name + "x", *x), (f32(name + "w", *w),), (f32(name + "b", w[0]),)], attributes, oracle="ort")
+for name, x, w, attributes in (
+        ("1d", (2, 4, 5), (4, 3, 3), dict(strides=[2], pads=[1, 0], output_padding=[1])),
+        ("1d_groups", (1, 4, 6), (4, 2, 3), dict(group=2, dilations=[2])),
+        ("2d_dilated", (1, 2, 4, 5), (2, 3, 2, 3), dict(strides=[2, 1], dilations=[2, 2], pads=[1, 1, 0, 2])),
+        ("2d_shape", (1, 2, 3, 4), (2, 3, 3, 3), dict(strides=[2, 2], output_shape=[7, 9])),
+        ("2d_upper", (1, 2, 3, 4), (2, 2, 3, 3), dict(strides=[2, 2], auto_pad="SAME_UPPER")),
+        ("3d", (1, 2, 2, 3, 3), (2, 2, 2, 2, 3), dict(strides=[2, 1, 2], output_padding=[1, 0, 1], pads=[0, 1, 0, 1, 0, 1])),
+        ("3d_groups", (1, 4, 2, 3, 3), (4, 1, 2, 2, 2), dict(group=4))):
+    m = w[1] * attributes.get("group", 1)
+    case(f"convtranspose_11_{name}", 11, "ConvTranspose", [f32(name + "x", *x), (f32(name + "w", *w),), (f32(name + "b", m),)], attributes, oracle="ort")
+
+# --- operators on codes ----------------------------------------------------------------------------
+
+
+def codes(name, *shape, kind=np.uint8):
+    info = np.iinfo(kind)
+    return draw(name).integers(info.min, info.max + 1, shape).astype(kind)
+
+
+case("convinteger_10_groups", 10, "ConvInteger", [codes("ci", 1, 4, 6, 5), codes("cw", 6, 2, 3, 2), np.uint8(120), np.uint8(130)],
+     dict(group=2, pads=[1, 0, 1, 1], strides=[2, 1]), oracle="ort")
+case("convinteger_10_1d", 10, "ConvInteger", [codes("ci", 1, 3, 8), codes("cw", 2, 3, 3)], dict(dilations=[2]), oracle="ort")
+case("qlinearconv_10_channels", 10, "QLinearConv",
+     [codes("qx", 1, 3, 6, 6), np.float32(0.02), np.uint8(120), codes("qw", 4, 3, 3, 3, kind=np.int8), floats(0.01, 0.02, 0.005, 0.03), np.zeros(4, np.int8),
+      np.float32(0.9), np.uint8(128)], dict(pads=[1, 1, 1, 1], strides=[2, 2]), oracle="ort")
+case("qlinearmatmul_10_s8", 10, "QLinearMatMul",
+     [codes("ma", 3, 5, kind=np.int8), np.float32(0.02), np.int8(3), codes("mb", 5, 4, kind=np.int8), np.float32(0.01), np.int8(-4), np.float32(0.1), np.int8(9)],
+     {}, oracle="ort")
