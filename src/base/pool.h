@@ -2,7 +2,8 @@
  *
  * parallel_for cuts [0, count) into as many contiguous ranges as there are threads; whoever is awake takes
  * the next. The calling thread works too. Workers spin for a few microseconds after a job, then sleep, so
- * that the layers of one inference do not pay a wake each and an idle program burns nothing. */
+ * that the layers of one inference do not pay a wake each and an idle program burns nothing. Where fewer threads can be
+ * started than were asked for, the ranges stay the same. */
 #ifndef ESPL_POOL_H
 #define ESPL_POOL_H
 

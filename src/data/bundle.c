@@ -44,7 +44,7 @@ static espl_status list_entry(espl__bundle *b, const char *inside, const char *e
     const char *relative = *inside ? name : entry;
     char *full = relative ? espl__path_join(b->ctx, b->path, relative) : NULL;
     if (!full)
-        status = espl__fail(diag, ESPL_LIMIT, "%s: a file name in it is too long", b->path);
+        status = espl__nomem(diag, strlen(b->path) + strlen(inside) + strlen(entry));
     else if (stat(full, &st) != 0)
         status = ESPL_OK; /* a dangling link */
     else if (S_ISDIR(st.st_mode) && depth < MAX_DEPTH)
@@ -65,8 +65,10 @@ static espl_status list_folder(espl__bundle *b, const char *inside, int depth, e
         status = espl__fail(diag, ESPL_IO, "%s: cannot be listed: %s", full, strerror(errno));
     } else {
         const struct dirent *entry;
-        while (status == ESPL_OK && (entry = readdir(dir)) != NULL)
+        while (status == ESPL_OK && (errno = 0, entry = readdir(dir)) != NULL)
             if (entry->d_name[0] != '.') status = list_entry(b, inside, entry->d_name, depth, diag);
+        if (status == ESPL_OK && errno)
+            status = espl__fail(diag, ESPL_IO, "%s: cannot be listed: %s", full, strerror(errno));
         closedir(dir);
     }
     espl__free(b->ctx, full);

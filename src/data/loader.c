@@ -66,15 +66,13 @@ static void *thread_main(void *arg) {
     return NULL;
 }
 
-/* Signals are for the threads of the program, not for ours. */
-static espl_status start_thread(espl__loader *l, espl_diag *diag) {
+/* Signals are for the threads of the program, not for ours. Without a thread the caller makes the batches. */
+static void start_thread(espl__loader *l) {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     l->threaded = pthread_create(&l->thread, NULL, thread_main, l) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (l->threaded) return ESPL_OK;
-    return espl__fail(diag, ESPL_NOMEM, "the thread that prepares batches could not be started");
 }
 
 /* --- create and destroy ----------------------------------------------------------------------------------
@@ -97,7 +95,7 @@ espl_status espl__loader_create(espl_context *ctx, espl_dataset *dataset, const 
     }
     while (l->slot_count <= options->prefetch)
         ESPL_TRY(espl__batch_store_create(&l->batcher, &l->slots[l->slot_count++].store, diag));
-    if (options->prefetch > 0) ESPL_TRY(start_thread(l, diag));
+    if (options->prefetch > 0) start_thread(l);
     *out = l;
     l = NULL;
 done:

@@ -8,6 +8,7 @@ typedef struct espl__train_log {
     espl_context *ctx;
     const char *path;
     int file; /* -1: none */
+    bool regular; /* no pipe and no device */
     espl__buffer line;
 } espl__train_log;
 

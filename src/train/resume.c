@@ -1,7 +1,8 @@
 /* Where checkpoints lie, what is in them, and going on from one. */
 #include "train/trainer.h"
 
-#include <dirent.h>
+#include "base/output.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -12,7 +13,7 @@ static char *path_of(espl_context *ctx, const char *output, const char *name) {
     espl__buffer b;
     espl__buffer_init(&b, ctx);
     espl__buffer_printf(&b, "%s.ckpt%s", output, name);
-    return b.failed ? NULL : b.data;
+    return b.data; /* NULL if that failed */
 }
 
 /* A number of the network's structure and of the settings' part that is not text. */
@@ -27,20 +28,25 @@ static int64_t fingerprint(const espl_graph *g) {
     return (int64_t)(h >> 1);
 }
 
-/* What a killed process was writing. */
-static void sweep(espl_context *ctx, const char *folder) {
-    DIR *dir = opendir(folder);
-    if (!dir) return;
-    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
-        const char *name = entry->d_name;
-        size_t n = strlen(name);
-        bool ours = strncmp(name, "last.ckpt.", 10) == 0 || strncmp(name, "best.ckpt.", 10) == 0;
-        if (!ours || n < 5 || strcmp(name + n - 5, ".part") != 0) continue;
-        char *path = espl__path_join(ctx, folder, name);
-        if (path) unlink(path);
-        espl__free(ctx, path);
-    }
-    closedir(dir);
+/* The folder of checkpoints, for this process alone. Ranks write through the first one. */
+static espl_status take_folder(espl__trainer *t, const char *folder, espl_diag *diag) {
+    int fd, result;
+    bool taken;
+    do {
+        result = mkdir(folder, 0777);
+    } while (result != 0 && errno == EINTR);
+    if (result != 0 && errno != EEXIST) return espl__io_fail(diag, folder, "cannot be created");
+    if (espl__ranks_own(t->ranks) != 0) return ESPL_OK;
+    espl_status status = espl__folder_take(folder, &fd, &taken, diag);
+    if (status != ESPL_OK) return status;
+    if (!taken)
+        return espl__fail(diag, ESPL_IO,
+                          "%s: another training writes there; wait for its end, or give another output",
+                          folder);
+    t->folder_lock = fd + 1;
+    espl__sweep(t->ctx, t->last); /* what a killed process was writing */
+    espl__sweep(t->ctx, t->best);
+    return ESPL_OK;
 }
 
 /* A checkpoint of training that did not end must not be lost to a forgotten --resume. */
@@ -66,18 +72,26 @@ espl_status espl__trainer_prepare(espl__trainer *t, espl_diag *diag) {
     if (t->o->eval) espl__buffer_printf(&t->text, "eval: %s\n", espl_dataset_describe(t->o->eval));
     if (t->text.failed) return espl__nomem(diag, t->text.length);
     if (!t->o->output) return ESPL_OK;
-    char *folder = path_of(t->ctx, t->o->output, "");
+    t->folder = path_of(t->ctx, t->o->output, "");
     t->last = path_of(t->ctx, t->o->output, "/last.ckpt");
     t->best = path_of(t->ctx, t->o->output, "/best.ckpt");
-    if (!folder || !t->last || !t->best)
-        status = espl__nomem(diag, strlen(t->o->output));
-    else if (mkdir(folder, 0777) != 0 && errno != EEXIST)
-        status = espl__fail(diag, ESPL_IO, "%s: cannot be created: %s", folder, strerror(errno));
-    if (status == ESPL_OK) status = check_way(t, diag);
-    if (status == ESPL_OK && espl__ranks_own(t->ranks) == 0) sweep(t->ctx, folder);
-    espl__free(t->ctx, folder);
+    if (!t->folder || !t->last || !t->best) return espl__nomem(diag, strlen(t->o->output));
+    ESPL_TRY(take_folder(t, t->folder, diag));
+    status = check_way(t, diag);
 done:
     return status;
+}
+
+void espl__trainer_leave_folder(espl__trainer *t) {
+    if (t->folder_lock) {
+        (void)rmdir(t->folder); /* if nothing came into it */
+        close(t->folder_lock - 1);
+    }
+    t->folder_lock = 0;
+    espl__free(t->ctx, t->folder);
+    espl__free(t->ctx, t->last);
+    espl__free(t->ctx, t->best);
+    t->folder = t->last = t->best = NULL;
 }
 
 /* --- what is in one ----------------------------------------------------------------------------------- */

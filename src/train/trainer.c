@@ -183,8 +183,7 @@ static void tear_down(espl__trainer *t, bool failed) {
     espl__ranks_destroy(&t->ranks, failed);
     if (t->s) espl__train_settings_destroy(t->ctx, &t->s);
     espl__buffer_free(&t->text);
-    espl__free(t->ctx, t->last);
-    espl__free(t->ctx, t->best);
+    espl__trainer_leave_folder(t);
     espl__free(t->ctx, t->labels);
     espl__free(t->ctx, t->target);
 }

@@ -15,7 +15,8 @@ typedef struct espl__trainer {
     espl__train_settings *s;
     espl_dtype real;
     espl__buffer text; /* settings, for the checkpoint */
-    char *last, *best; /* paths of checkpoints; NULL: none are written */
+    char *folder, *last, *best; /* paths of checkpoints; NULL: none are written */
+    int folder_lock;            /* descriptor + 1 while the folder is ours, 0 else */
     espl__ranks *ranks;
     espl__loader *data, *eval;
     espl__train_feed feed;
@@ -63,6 +64,8 @@ void espl__trainer_tell(espl__trainer *t, espl_train_event event, int64_t step, 
 /* resume.c */
 /* Paths and texts, and whether a checkpoint is in the way. */
 ESPL_NODISCARD espl_status espl__trainer_prepare(espl__trainer *t, espl_diag *diag);
+/* Frees the paths and the folder, which goes if it is empty. */
+void espl__trainer_leave_folder(espl__trainer *t);
 /* Goes to where the last checkpoint was made, if the options ask for it and there is one. Opens the log. */
 ESPL_NODISCARD espl_status espl__trainer_resume(espl__trainer *t, espl_diag *diag);
 ESPL_NODISCARD espl_status espl__trainer_save(espl__trainer *t, bool best, espl_diag *diag);

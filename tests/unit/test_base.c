@@ -605,19 +605,25 @@ static void folders_appear_whole_and_keep_other_files(void **state) {
     assert_int_equal(entries(f->folder), 1);
 }
 
-static void folder_with_folders_is_refused_and_kept(void **state) {
+static void folder_with_folders_gets_files_one_by_one(void **state) {
     fixture *f = *state;
     char path[256], inner[256], *temporary;
     espl_diag diag = {0};
     assert_int_equal(mkdir(in(f, "out", path), 0777), 0);
     assert_int_equal(mkdir(in(f, "out/photos", inner), 0777), 0);
+    put(f->ctx, inner, "cat", "of the user");
+    put(f->ctx, path, "notes", "of the user");
+    put(f->ctx, path, "model", "old");
     assert_int_equal(espl__dir_begin(f->ctx, path, &temporary, NULL), ESPL_OK);
-    put(f->ctx, temporary, "model", "one");
-    assert_int_equal(espl__dir_commit(f->ctx, path, temporary, &diag), ESPL_IO);
-    assert_non_null(strstr(diag.message, "photos"));
-    espl__dir_abort(f->ctx, temporary);
+    put(f->ctx, temporary, "model", "new");
+    put(f->ctx, temporary, "report", "new");
+    assert_int_equal(espl__dir_commit(f->ctx, path, temporary, &diag), ESPL_OK);
     espl__free(f->ctx, temporary);
-    assert_int_equal(entries(path), 1);
+    assert_file(f->ctx, path, "model", "new");
+    assert_file(f->ctx, path, "report", "new");
+    assert_file(f->ctx, path, "notes", "of the user");
+    assert_file(f->ctx, inner, "cat", "of the user");
+    assert_int_equal(entries(path), 4);
     assert_int_equal(entries(f->folder), 1);
 
     put(f->ctx, f->folder, "plain", "file");
@@ -696,7 +702,7 @@ int main(void) {
         TEST(paths_are_joined),
         TEST(killed_write_leaves_old_or_new),
         TEST(folders_appear_whole_and_keep_other_files),
-        TEST(folder_with_folders_is_refused_and_kept),
+        TEST(folder_with_folders_gets_files_one_by_one),
         TEST(killed_commit_leaves_old_or_new),
         TEST(clock_runs_forward),
     };

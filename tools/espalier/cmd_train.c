@@ -238,7 +238,6 @@ static espl_status run(cli *c, const void *given) {
     espl_train_result result;
     uint64_t seed = o->seed < 0 ? 0 : (uint64_t)o->seed;
     progress_catch_interrupt();
-    progress_catch_termination();
     espl_status status = open_all(&j, o);
     espl_train_options settings = {.data = j.data,
                                    .eval = j.eval,
@@ -293,7 +292,7 @@ const command command_train = {
              "best.ckpt after the "
              "epoch of the least loss. They appear whole or not at all. --resume goes on at the last one, "
              "and with the same "
-             "threads ends with the same weights to the bit. Ctrl-C and SIGTERM finish the step, save and "
+             "threads ends with the same weights to the bit. Ctrl-C, SIGTERM and SIGHUP finish the step, save and "
              "end with exit code 3; "
              "a second one ends at once. A loss that is no number stops training, and the layer where it "
              "began is named.\n\n"

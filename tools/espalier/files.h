@@ -3,6 +3,7 @@
 #define FILES_H
 
 #include "cli.h"
+#include "espalier/files.h"
 
 /* Size of a file in bytes, 0 if it cannot be told. */
 uint64_t file_size(const char *path);
@@ -12,14 +13,13 @@ char *join(const char *folder, const char *name);
 /* Last part of a path, borrowed. */
 const char *base_name(const char *path);
 
-ESPL_NODISCARD espl_status write_bytes(cli *c, const char *path, const void *bytes, size_t length);
 ESPL_NODISCARD espl_status write_text(cli *c, const char *path, const char *text);
 
-/* A folder to put files into. One that is not there yet is filled under a temporary name and appears at its
- * end; in one that is there every file appears by itself. */
+/* A folder to put files into. It is filled under a temporary name and appears at its end, with the files that were there. */
 typedef struct output_folder {
+    espl_context *ctx;
     const char *path; /* borrowed */
-    char *temporary;  /* NULL: `path` is there already */
+    char *temporary;
 } output_folder;
 ESPL_NODISCARD espl_status output_begin(cli *c, const char *path, output_folder *out);
 /* Path of a file in it, to be freed with free(). */

@@ -79,16 +79,14 @@ static char *choices_path(void) {
 
 int read_choices(cli *c) {
     char *path = choices_path();
-    espl_diag unused;
-    if (path) (void)!espl_tune_read(c->ctx, path, &unused); /* there may be none yet */
+    if (path) (void)!espl_tune_read(c->ctx, path, NULL); /* there may be none yet */
     free(path);
     return espl_tune_count(c->ctx);
 }
 
 void keep_choices(cli *c) {
     char *path = choices_path();
-    espl_diag unused;
-    if (path) (void)!espl_tune_write(c->ctx, path, &unused); /* a courtesy, as above */
+    if (path) (void)!espl_tune_write(c->ctx, path, NULL); /* a courtesy, as above */
     free(path);
 }
 

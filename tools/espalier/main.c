@@ -1,4 +1,6 @@
 /* espalier: finds the command, parses its arguments, runs it, and turns its status into an exit code. */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -107,10 +109,19 @@ static espl_status create_context(cli *c) {
     return espl_context_create(&config, &c->ctx, &c->diag);
 }
 
-/* A full disk or a closed pipe is no success. */
+/* A full disk or a closed pipe is no success. Half of an output that failed earlier is worth nothing more either. */
 static espl_status flush_output(cli *c) {
-    if (fflush(stdout) == 0 && !ferror(stdout)) return ESPL_OK;
-    return fail(c, ESPL_IO, "standard output: cannot be written");
+    errno = 0;
+    bool failed = fflush(stdout) != 0;
+    if (!failed && !ferror(stdout)) return ESPL_OK;
+    return fail(c, ESPL_IO, "standard output: cannot be written%s%s", errno ? ": " : "", errno ? strerror(errno) : "");
+}
+
+/* A file that we open must not get the number of a stream that the caller closed: messages would go into it. */
+static bool hold_streams(void) {
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd) return false;
+    return true;
 }
 
 static int report(cli *c, espl_status status) {
@@ -119,7 +130,7 @@ static int report(cli *c, espl_status status) {
     if (c->kept && !c->diag.message[0]) return espl_status_exit_code(status); /* another process says it */
     if (progress_interrupted() && !c->kept) {
         if (!c->common.quiet) fprintf(stderr, "espalier: stopped; nothing was written\n");
-        return 130;
+        return 128 + progress_interrupted();
     }
     if (c->diag.message[0])
         fprintf(stderr, "espalier: %s\n", c->diag.message);
@@ -170,17 +181,19 @@ static int unknown_command(const char *word) {
 
 int main(int count, char **words) {
     const char *word = count > 1 ? words[1] : NULL;
+    cli c = {0};
+    if (!hold_streams()) return 2;
     if (!word) {
         help_program(stderr);
         return 2;
     }
     if (strcmp(word, "--version") == 0) {
         printf("espalier %s (%s kernels)\n", espl_version(), espl_cpu_name());
-        return fflush(stdout) ? 2 : 0;
+        return report(&c, flush_output(&c));
     }
     if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
         help_program(stdout);
-        return fflush(stdout) ? 2 : 0;
+        return report(&c, flush_output(&c));
     }
     const command_row *row = command_find(word);
     return row ? run_command(row, count - 2, words + 2) : unknown_command(word);

@@ -42,7 +42,7 @@ espl_status picture_write(cli *c, const char *path, const picture *p) {
     else if (!png_image_write_to_memory(&image, bytes, &length, 0, p->dots, 0, NULL))
         status = fail(c, ESPL_INTERNAL, "%s: %s", path, image.message);
     else
-        status = write_bytes(c, path, bytes, length);
+        status = espl_file_write(c->ctx, path, bytes, length, &c->diag);
     free(bytes);
     return status;
 }

@@ -19,29 +19,29 @@ double seconds_now(void) {
 }
 
 static void on_interrupt(int signal) {
-    (void)signal;
-    interrupted = 1;
+    interrupted = signal;
 }
 
-static void catch(int signal) {
+static void handle(int signal, void (*handler)(int)) {
     struct sigaction action;
     memset(&action, 0, sizeof action);
-    action.sa_handler = on_interrupt;
-    action.sa_flags = SA_RESETHAND; /* the second one ends the program */
+    action.sa_handler = handler;
+    action.sa_flags = handler == SIG_IGN ? 0 : SA_RESETHAND; /* the second one ends the program */
     sigemptyset(&action.sa_mask);
     sigaction(signal, &action, NULL);
 }
 
 void progress_catch_interrupt(void) {
-    catch(SIGINT);
+    struct sigaction now;
+    handle(SIGINT, on_interrupt);
+    handle(SIGTERM, on_interrupt);
+    if (sigaction(SIGHUP, NULL, &now) == 0 && now.sa_handler != SIG_IGN) /* nohup ignores it */
+        handle(SIGHUP, on_interrupt);
+    handle(SIGPIPE, SIG_IGN); /* nobody reads the progress any more: no reason to lose the work */
 }
 
-void progress_catch_termination(void) {
-    catch(SIGTERM);
-}
-
-bool progress_interrupted(void) {
-    return interrupted != 0;
+int progress_interrupted(void) {
+    return interrupted;
 }
 
 void progress_init(progress *p, bool quiet) {

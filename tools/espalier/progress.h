@@ -1,4 +1,4 @@
-/* Progress on standard error, and Ctrl-C. */
+/* Progress on standard error, and signals that ask to stop. */
 #ifndef PROGRESS_H
 #define PROGRESS_H
 
@@ -25,11 +25,11 @@ void progress_line(progress *p, const char *line);
 /* "0:07", "12:30", "1:02:03" */
 void progress_clock(double seconds, char *buf, size_t size);
 
-/* From here on Ctrl-C asks the work to stop (a second one ends the program at once). */
+/* From here on Ctrl-C, SIGTERM (which is how schedulers ask) and SIGHUP ask the work to stop; a second one ends the program
+ * at once. Writing to a pipe that nobody reads is an error and no signal. */
 void progress_catch_interrupt(void);
-/* The same for SIGTERM, which is how schedulers ask. */
-void progress_catch_termination(void);
-bool progress_interrupted(void);
+/* The number of the signal that asked, 0 if none did. */
+int progress_interrupted(void);
 
 double seconds_now(void);
 
