@@ -138,10 +138,12 @@ static espl_status build(job *j, const espl_zoo_network *network, int64_t seed) 
 static espl_status open_all(job *j, const train_options *o) {
     cli *c = j->c;
     const char *model = c->operands[0];
-    const espl_zoo_network *network = access(model, F_OK) == 0 ? NULL : espl_zoo_find(model);
+    const bool file = access(model, F_OK) == 0 || strpbrk(model, "./");
+    const espl_zoo_network *network = file ? NULL : espl_zoo_find(model);
     if (o->resume && o->restart) return usage_fail(c, "--resume and --restart exclude each other");
     espl_status status = ESPL_OK;
-    if (!network) status = espl_train_read(c->ctx, model, &j->graph, &c->diag);
+    if (file) status = espl_train_read(c->ctx, model, &j->graph, &c->diag);
+    if (!file && !network) status = espl_zoo_build(c->ctx, model, NULL, &j->graph, &c->diag); /* which says what there is */
     if (status == ESPL_OK) status = espl_dataset_open(c->ctx, o->data, &j->data, &c->diag);
     if (status == ESPL_OK && o->eval) status = espl_dataset_open(c->ctx, o->eval, &j->eval, &c->diag);
     if (status == ESPL_OK && network) status = build(j, network, o->seed);
