@@ -11,7 +11,6 @@ werror=${WERROR:-OFF}
 jobs=$(getconf _NPROCESSORS_ONLN)
 long=(-LE long)
 [ "${1:-}" = --long ] && long=()
-processors=(aarch64 armhf)
 logs=$PWD/build/check
 passed=0 failed=0 skipped=0
 mkdir -p "$logs"
@@ -121,10 +120,11 @@ export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
 build asan all && tests asan -LE 'long|release'
 build tsan threads && tests tsan -L threads
 build clang all && tests clang -L unit
-for processor in "${processors[@]}"; do
-    cross "$processor" "$([ ${#long[@]} -eq 0 ] && echo all || echo kernels)"
-done
-if [ ${#long[@]} -eq 0 ]; then
+if [ ${#long[@]} -gt 0 ]; then
+    cross aarch64 kernels
+else
+    cross aarch64 all
+    cross armhf all
     step "coverage" scripts/coverage.sh
 fi
 finish
