@@ -1,8 +1,10 @@
 /* Cast and CastLike. Floats become integers by truncation and saturate (ONNX leaves the overflow open); NaN
- * becomes 0. */
+ * becomes 0. Floats of 8 bits saturate too, unless saturate is 0: then what is too large is infinite, or NaN where
+ * nothing is infinite. */
 #include "ops/ops.h"
 
 #include <inttypes.h>
+#include <math.h>
 
 static espl_status infer_to(const espl__node *node, espl_dtype dtype, espl_diag *diag) {
     return espl__set_like_input(node, dtype, diag);
@@ -28,8 +30,19 @@ done:
     return status;
 }
 
+/* Half a step beyond the largest number rounding to even leaves the range: of e5m2 at 61440 already, whose largest
+ * mantissa is odd; of e4m3 beyond 464. */
+static void overflow(espl_dtype to, const double *in, int64_t n, uint8_t *y) {
+    for (int64_t i = 0; i < n; i++) {
+        uint8_t sign = signbit(in[i]) ? 0x80 : 0;
+        if (to == ESPL_E4M3 && fabs(in[i]) > 464) y[i] = sign | 0x7f;
+        if (to == ESPL_E5M2 && fabs(in[i]) >= 61440) y[i] = sign | 0x7c;
+    }
+}
+
 static void eval(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
-    (void)node, (void)scratch;
+    (void)scratch;
+    bool wraps = (out[0].dtype == ESPL_E4M3 || out[0].dtype == ESPL_E5M2) && !espl__attr_int(node, "saturate", 1);
     espl_dtype from = in[0].dtype, to = out[0].dtype;
     int64_t n = espl_shape_count(&in[0].shape);
     union {
@@ -43,6 +56,7 @@ static void eval(const espl__node *node, const espl_tensor *in, espl_tensor *out
         if (espl_dtype_is_float(from) || from == ESPL_U64) {
             espl__load_f64(from, p, 1, count, wide.f64);
             espl__store_f64(to, wide.f64, count, y);
+            if (wraps) overflow(to, wide.f64, count, y);
         } else {
             espl__load_s64(from, p, 1, count, wide.s64);
             espl__store_s64(to, wide.s64, count, y);

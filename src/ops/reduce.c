@@ -47,6 +47,10 @@ done:
 static espl_status infer_number(const espl__node *node, espl_diag *diag) {
     return infer_types(node, ESPL__T_INT | ESPL__T(F32) | ESPL__T(F64), diag);
 }
+/* Truth values have an order since operator set 20. */
+static espl_status infer_order(const espl__node *node, espl_diag *diag) {
+    return infer_types(node, ESPL__T_INT | ESPL__T(F32) | ESPL__T(F64) | (node->opset >= 20 ? ESPL__T(BOOL) : 0), diag);
+}
 static espl_status infer_wide(const espl__node *node, espl_diag *diag) {
     return infer_types(node, ESPL__T(S32) | ESPL__T(S64) | ESPL__T(F32) | ESPL__T(F64), diag);
 }
@@ -186,6 +190,8 @@ static void run_wide(reduction how, const espl_tensor *in, espl_tensor *out, con
     for (int64_t i = 0; i < results; i++) {
         if (floats)
             f64[i] = start_of(how);
+        else if (in->dtype == ESPL_BOOL)
+            s64[i] = how == MIN;
         else
             s64[i] = how == MAX ? INT64_MIN : how == MIN ? INT64_MAX : how == PROD;
     }
@@ -235,8 +241,8 @@ static uint64_t scratch_bytes(const espl__node *node) {
 #define REDUCE_LIST(X)                                            \
     X(ReduceSum, SUM, infer_number, ESPL__QUANT_FLOAT)            \
     X(ReduceMean, MEAN, infer_wide, ESPL__QUANT_COMPUTE)          \
-    X(ReduceMax, MAX, infer_number, ESPL__QUANT_FLOAT)            \
-    X(ReduceMin, MIN, infer_number, ESPL__QUANT_FLOAT)            \
+    X(ReduceMax, MAX, infer_order, ESPL__QUANT_FLOAT)            \
+    X(ReduceMin, MIN, infer_order, ESPL__QUANT_FLOAT)            \
     X(ReduceProd, PROD, infer_wide, ESPL__QUANT_FLOAT)            \
     X(ReduceL1, L1, infer_wide, ESPL__QUANT_FLOAT)                \
     X(ReduceL2, L2, infer_float, ESPL__QUANT_FLOAT)               \

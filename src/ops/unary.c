@@ -196,7 +196,7 @@ DEFINE_SIGNED(Sign, 9, sign, sign_f64, sign_s64)
 static espl_status infer_question(const espl__node *node, espl_diag *diag) {
     espl_status status;
     ESPL_TRY(espl__op_begin(node, diag));
-    ESPL_TRY(espl__check_dtype(node, 0, ESPL__T_FLOAT, diag));
+    ESPL_TRY(espl__check_dtype(node, 0, ESPL__T_FLOAT | ESPL__T(E4M3) | ESPL__T(E5M2), diag));
     status = espl__set_like_input(node, ESPL_BOOL, diag);
 done:
     return status;

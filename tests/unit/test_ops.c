@@ -510,6 +510,7 @@ static void pooling_back(void **state) {
           {"MaxUnpool f32:1x2x3x3 s64:1x2x3x2 | kernel_shape=[2,2]", "!differ in shape"},
           {"MaxUnpool f32:1x2x3x3 s64:1x2x3x3 s64=1,3,7,7 | kernel_shape=[2,2]", "!says 3 elements of axis 1"},
           {"MaxUnpool f32:1x2x3x3 s64:1x2x3x3 | kernel_shape=[2,2] pads=[2,2,2,2]", "!would have 0"},
+          {"ReduceMax@20 bool:2x3 s64=1", "bool 2x1"}, {"ReduceMax@18 bool:2x3 s64=1", "!type bool"}, {"IsNaN e4m3:2", "bool 2"},
           {"LpPool f32:1x2x5x5 | kernel_shape=[2,2] p=3", "f32 1x2x4x4"}, {"LpPool f32:1x2x5x5 | kernel_shape=[2,2] p=0", "!no 0-norm"},
           {"GlobalLpPool f32:1x2x5x5", "f32 1x2x1x1"}, {"Col2Im f32:1x5x5 s64=5,5 s64=1,5", "f32 1x1x5x5"},
           {"Col2Im f32:1x5x6 s64=5,5 s64=1,5", "!has 5 blocks"}, {"Col2Im f32:1x6x5 s64=5,5 s64=1,5", "!no multiple"},
