@@ -83,6 +83,8 @@ expect "libespalier-rt.so: needs more than the C library" "$folder/wrong"
 # Other places that name the version.
 sed -n 's/^## \([0-9.]*\).*/\1/p' "$source/CHANGELOG.md" | head -n 1 | grep -vx "$version" >"$folder/wrong"
 expect "CHANGELOG.md: its newest version, where CMakeLists.txt has $version" "$folder/wrong"
+sed -n '1s/^espalier (\([0-9.]*\)-.*/\1/p' "$source/debian/changelog" | grep -vx "$version" >"$folder/wrong"
+expect "debian/changelog: its newest version, where CMakeLists.txt has $version" "$folder/wrong"
 expect "gone or changed since tests/abi/interface.txt; if that is meant, read docs/abi.md" "$folder/gone"
 expect "not in tests/abi/interface.txt yet; tests/abi/run.sh SOURCE BUILD --write adds them, then build again" "$folder/new"
 echo "$passed passed, $failed failed, 0 skipped"
