@@ -6,6 +6,7 @@
 #   make check-long the same with the tests that take long
 #   make check-cross  builds for aarch64 and armhf with Debian's cross compilers and runs the tests in qemu (hours)
 #   make coverage   which lines of src/ the tests run; every line in build-coverage/html/index.html
+#   make fuzz       feeds damaged files to every reader, MINUTES=5 each (clang); exit 1 if one fails
 #   make bench      times the kernels, models and networks, also beside ONNX Runtime and oneDNN (an hour); WRITE=1 writes
 #                   docs/benchmarks.md
 #   make install    PREFIX=/usr/local, DESTDIR= for packagers
@@ -43,6 +44,9 @@ check-cross:
 coverage: setup
 	@scripts/coverage.sh
 
+fuzz: setup
+	@scripts/fuzz.sh $(MINUTES)
+
 bench: all
 	@WRITE=$(WRITE) scripts/bench.sh
 
@@ -61,4 +65,4 @@ dist:
 clean:
 	rm -rf $(BUILD) $(BUILD)-*
 
-.PHONY: all setup demo check check-long check-cross coverage bench install uninstall static dist clean
+.PHONY: all setup demo check check-long check-cross coverage fuzz bench install uninstall static dist clean

@@ -27,6 +27,9 @@ typedef struct espl_config {
     int threads;
     /* Largest single allocation in bytes; 0: 16 GiB. Guards against hostile files. */
     uint64_t max_alloc;
+    /* Most bytes allocated at once; 0: as many as the machine has. What needs more than one of these limits ends with
+     * ESPL_LIMIT. */
+    uint64_t max_memory;
 } espl_config;
 
 /* `config` may be NULL for the defaults. The context is returned in *out and freed by destroy. */

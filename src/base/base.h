@@ -27,6 +27,9 @@
 espl_status espl__fail(espl_diag *diag, espl_status status, const char *fmt, ...) ESPL_PRINTF(3, 4);
 /* Puts "<prefix>: " before the sentence that is there: a file or a node that only the caller knows. */
 void espl__diag_prefix(espl_diag *diag, const char *fmt, ...) ESPL_PRINTF(2, 3);
+/* The same with a file's name, unless the sentence has it. */
+void espl__diag_name_file(espl_diag *diag, const char *file);
+/* To be called where espl__alloc just failed: ESPL_NOMEM, or ESPL_LIMIT if that was for a limit of the context. */
 espl_status espl__nomem(espl_diag *diag, uint64_t bytes);
 void espl__log(espl_context *ctx, espl_log_level level, const char *fmt, ...) ESPL_PRINTF(3, 4);
 
@@ -41,6 +44,8 @@ void *espl__realloc(espl_context *ctx, void *ptr, uint64_t used, uint64_t bytes)
 void espl__free(espl_context *ctx, void *ptr);
 /* Bytes that one allocation of this context may have at most. */
 uint64_t espl__max_alloc(const espl_context *ctx);
+/* What the context would still give: a bound for libraries that allocate by themselves. */
+uint64_t espl__memory_left(const espl_context *ctx);
 
 /* An arena: many small objects that die together. Memory is zeroed and 16-byte aligned (64 from 256 bytes
  * up). */

@@ -2,6 +2,7 @@
 #include "base/context_impl.h"
 #include "base/cpu.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -41,10 +42,20 @@ static void libc_free(void *user, void *ptr) {
     free(ptr);
 }
 
+static uint64_t machine_memory(void) {
+    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    return pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : UINT64_MAX;
+}
+
 static int online_cores(void) {
     long n = sysconf(_SC_NPROCESSORS_ONLN);
     return n < 1 ? 1 : n > 256 ? 256 : (int)n;
 }
+
+/* Why this thread's last allocation failed: a limit of ours (0: none), what was asked for, and what was in use then. */
+static _Thread_local struct {
+    uint64_t limit, bytes, used;
+} refusal;
 
 espl_status espl_context_create(const espl_config *config, espl_context **out, espl_diag *diag) {
     espl_config c = config ? *config : (espl_config){0};
@@ -55,6 +66,9 @@ espl_status espl_context_create(const espl_config *config, espl_context **out, e
     }
     if (!c.free) return espl__fail(diag, ESPL_INVALID, "a context with its own alloc needs its own free");
     if (c.max_alloc == 0) c.max_alloc = DEFAULT_MAX_ALLOC;
+    if (c.max_memory == 0) c.max_memory = machine_memory();
+    c.max_alloc = ESPL_MIN(c.max_alloc, c.max_memory);
+    refusal.limit = 0;
     espl_context *ctx = c.alloc(c.user, sizeof *ctx);
     if (!ctx) return espl__nomem(diag, sizeof *ctx);
     memset(ctx, 0, sizeof *ctx);
@@ -108,16 +122,43 @@ uint64_t espl_context_allocations(const espl_context *ctx) {
     return atomic_load(&((espl_context *)ctx)->allocations);
 }
 
-/* Each allocation carries its size in front, so that the context knows what is in use. */
-void *espl__alloc(espl_context *ctx, uint64_t bytes) {
-    if (bytes > ctx->config.max_alloc || bytes > SIZE_MAX - ALIGNMENT) return NULL;
-    char *p = ctx->config.alloc(ctx->config.user, (size_t)bytes + ALIGNMENT);
-    if (!p) return NULL;
-    memcpy(p, &bytes, sizeof bytes);
-    uint64_t used = atomic_fetch_add(&ctx->used, bytes) + bytes;
+espl_status espl__nomem(espl_diag *diag, uint64_t bytes) {
+    if (refusal.limit == 0)
+        return espl__fail(diag, ESPL_NOMEM, "out of memory: %" PRIu64 " bytes could not be had", bytes);
+    return espl__fail(diag, ESPL_LIMIT,
+                      "needs %" PRIu64 " bytes more where %" PRIu64 " are in use and %" PRIu64
+                      " are allowed; if it is no damaged file, raise the limit (--max-memory)",
+                      refusal.bytes, refusal.used, refusal.limit);
+}
+
+/* Counts bytes as in use, unless they are more than is allowed. */
+static bool count_in(espl_context *ctx, uint64_t bytes) {
+    uint64_t most = ctx->config.max_memory, used = atomic_load(&ctx->used);
+    do {
+        refusal.used = used;
+        refusal.bytes = bytes;
+        if (bytes > ctx->config.max_alloc || bytes > SIZE_MAX - ALIGNMENT || used > most || bytes > most - used) {
+            refusal.limit = bytes > ctx->config.max_alloc ? ctx->config.max_alloc : most;
+            return false;
+        }
+    } while (!atomic_compare_exchange_weak(&ctx->used, &used, used + bytes));
+    refusal.limit = 0;
+    used += bytes;
     uint64_t peak = atomic_load(&ctx->peak);
     while (used > peak && !atomic_compare_exchange_weak(&ctx->peak, &peak, used)) {
     }
+    return true;
+}
+
+/* Each allocation carries its size in front, so that the context knows what is in use. */
+void *espl__alloc(espl_context *ctx, uint64_t bytes) {
+    if (!count_in(ctx, bytes)) return NULL;
+    char *p = ctx->config.alloc(ctx->config.user, (size_t)bytes + ALIGNMENT);
+    if (!p) {
+        atomic_fetch_sub(&ctx->used, bytes);
+        return NULL;
+    }
+    memcpy(p, &bytes, sizeof bytes);
     atomic_fetch_add(&ctx->allocations, 1);
     return p + ALIGNMENT;
 }
@@ -148,6 +189,11 @@ void espl__free(espl_context *ctx, void *ptr) {
 
 uint64_t espl__max_alloc(const espl_context *ctx) {
     return ctx->config.max_alloc;
+}
+
+uint64_t espl__memory_left(const espl_context *ctx) {
+    uint64_t used = espl_context_memory(ctx, NULL), most = ctx->config.max_memory;
+    return ESPL_MIN(used < most ? most - used : 0, ctx->config.max_alloc);
 }
 
 void espl__log(espl_context *ctx, espl_log_level level, const char *fmt, ...) {

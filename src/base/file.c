@@ -22,8 +22,8 @@ double espl__now(void) {
 static espl_status open_file(const char *path, uint64_t max, int *fd, uint64_t *size, espl_diag *diag) {
     struct stat st;
     espl_status status = ESPL_OK;
-    do {
-        *fd = open(path, O_RDONLY | O_CLOEXEC);
+    do { /* without waiting: of a pipe for its other end */
+        *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     } while (*fd < 0 && errno == EINTR);
     if (*fd < 0) return espl__io_fail(diag, path, "cannot be opened");
     if (fstat(*fd, &st) != 0)

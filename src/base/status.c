@@ -1,6 +1,5 @@
 #include "base/base.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 
 static const struct {
@@ -55,6 +54,6 @@ void espl__diag_prefix(espl_diag *diag, const char *fmt, ...) {
     tame(diag->message);
 }
 
-espl_status espl__nomem(espl_diag *diag, uint64_t bytes) {
-    return espl__fail(diag, ESPL_NOMEM, "out of memory: %" PRIu64 " bytes could not be had", bytes);
+void espl__diag_name_file(espl_diag *diag, const char *file) {
+    if (diag && diag->status != ESPL_OK && *file && !strstr(diag->message, file)) espl__diag_prefix(diag, "%s", file);
 }

@@ -27,13 +27,10 @@ static int64_t count_zeros(const espl__value *v) {
     bool plain = espl__constant_zero_is_zero(v);
     if (espl_format_kind_of(q->format) == ESPL_FORMAT_KIND_BINARY) return 0;
     if (espl_dtype_bytes(t->dtype) > (plain ? 4 : 1)) return 0;
+    if (plain) return espl__zeros_count(t);
     for (int d = q->axis + 1; d < t->shape.rank; d++) inner *= t->shape.dim[d];
     for (int64_t i = 0; i < count; i++)
-        if (plain)
-            zeros += espl__is_zero(t, i);
-        else
-            zeros +=
-                ((const uint8_t *)t->data)[i] == (uint8_t)q->zero[q->axis < 0 ? 0 : i / inner % q->count];
+        zeros += ((const uint8_t *)t->data)[i] == (uint8_t)q->zero[q->axis < 0 ? 0 : i / inner % q->count];
     return zeros;
 }
 

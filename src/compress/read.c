@@ -6,6 +6,9 @@ espl_status espl_graph_read(espl_context *ctx, const char *path, espl_graph **ou
     if (espl_model_probe(path)) return espl_model_read(ctx, path, out, diag);
     espl_status status = espl_onnx_read(ctx, path, out, diag);
     if (status == ESPL_OK) status = espl__passes_run(*out, diag);
-    if (status != ESPL_OK) espl_graph_destroy(out);
+    if (status != ESPL_OK) {
+        espl__diag_name_file(diag, path);
+        espl_graph_destroy(out);
+    }
     return status;
 }

@@ -1,6 +1,7 @@
 /* JPEG by libjpeg-turbo, with its errors turned into ours. */
 #include "data/data.h"
 
+#include <limits.h>
 #include <setjmp.h>
 #include <stdio.h>
 
@@ -16,11 +17,13 @@ typedef struct decoder {
     struct jpeg_progress_mgr progress;
     jmp_buf escape;
     char text[JMSG_LENGTH_MAX];
+    bool large; /* it needs more memory than it may have */
     JSAMPLE *row;
 } decoder;
 
 _Noreturn static void on_error(j_common_ptr info) {
     decoder *d = info->client_data;
+    d->large = info->err->msg_code == JERR_NO_BACKING_STORE || info->err->msg_code == JERR_OUT_OF_MEMORY;
     info->err->format_message(info, d->text);
     longjmp(d->escape, 1);
 }
@@ -84,7 +87,10 @@ espl_status espl__jpeg_decode(const uint8_t *bytes, uint64_t length, int channel
     decoder *const d = espl__calloc(ctx, 1, sizeof *d);
     if (!d) return espl__nomem(diag, sizeof *d);
     if (setjmp(d->escape)) {
-        status = espl__fail(diag, ESPL_FORMAT, "the JPEG cannot be decoded: %s", d->text);
+        status = d->large ? espl__fail(diag, ESPL_LIMIT,
+                                       "the JPEG needs more memory than is allowed; convert it to one that is not "
+                                       "progressive, or raise the limit (--max-memory)")
+                          : espl__fail(diag, ESPL_FORMAT, "the JPEG cannot be decoded: %s", d->text);
         goto done;
     }
     start(d, bytes, length);
@@ -102,6 +108,8 @@ espl_status espl__jpeg_decode(const uint8_t *bytes, uint64_t length, int channel
         status = espl__nomem(diag, (uint64_t)picture->width * 3);
         goto done;
     }
+    /* Whole images of coefficients, as progressive files need them, are libjpeg's own. */
+    d->info.mem->max_memory_to_use = (long)ESPL_MIN(espl__memory_left(ctx), (uint64_t)LONG_MAX);
     (void)jpeg_start_decompress(&d->info);
     read_rows(d, picture);
     (void)jpeg_finish_decompress(&d->info);

@@ -29,6 +29,15 @@ static void on_warning(png_structp png, png_const_charp message) {
     (void)message;
 }
 
+/* libpng's own memory is the context's: palettes, texts, rows. */
+static png_voidp on_alloc(png_structp png, png_alloc_size_t bytes) {
+    return espl__alloc(png_get_mem_ptr(png), bytes);
+}
+
+static void on_free(png_structp png, png_voidp ptr) {
+    espl__free(png_get_mem_ptr(png), ptr);
+}
+
 static void on_read(png_structp png, png_bytep out, size_t length) {
     decoder *d = png_get_io_ptr(png);
     if ((size_t)(d->end - d->at) < length) png_error(png, "it ends too early");
@@ -87,7 +96,7 @@ espl_status espl__png_decode(const uint8_t *bytes, uint64_t length, int channels
     if (!d) return espl__nomem(diag, sizeof *d);
     d->at = bytes;
     d->end = bytes + length;
-    d->png = png_create_read_struct(PNG_LIBPNG_VER_STRING, d, on_error, on_warning);
+    d->png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, d, on_error, on_warning, ctx, on_alloc, on_free);
     if (d->png) d->info = png_create_info_struct(d->png);
     if (!d->info) {
         status = espl__nomem(diag, 4096);

@@ -9,9 +9,10 @@
 #include <archive.h>
 #include <archive_entry.h>
 
-/* An archive that unpacks to more than this is taken for a trap. */
-#define MAX_UNPACKED ((int64_t)1 << 40)
-enum { BLOCK = 1 << 16 };
+/* Beyond this an archive must not be MAX_RATIO times as large as its file, or it is taken for a trap: deflate makes 1,032
+ * bytes of one at most, pictures hardly shrink at all. */
+#define MAX_UNPACKED ((int64_t)256 << 20)
+enum { BLOCK = 1 << 16, MAX_RATIO = 100 };
 
 static espl_status archive_fail(const espl__bundle *b, struct archive *a, espl_diag *diag) {
     const char *text = archive_error_string(a);
@@ -29,19 +30,39 @@ static espl_status open_archive(const espl__bundle *b, struct archive **out, esp
     return ESPL_OK;
 }
 
+static espl_status check_ratio(const espl__bundle *b, struct archive *a, espl_diag *diag) {
+    int64_t unpacked = archive_filter_bytes(a, 0), packed = archive_filter_bytes(a, -1);
+    if (unpacked <= MAX_UNPACKED || unpacked / MAX_RATIO <= packed) return ESPL_OK;
+    return espl__fail(diag, ESPL_LIMIT,
+                      "%s: unpacks to more than %d times its size, which no pictures do; uncompress it to a .tar if it is "
+                      "what you want",
+                      b->path, MAX_RATIO);
+}
+
+/* Goes to the end of an entry's bytes, block by block: libarchive itself would unpack terabytes without a word. */
+static espl_status skip_bytes(const espl__bundle *b, struct archive *a, espl_diag *diag) {
+    const void *block;
+    size_t size;
+    la_int64_t offset;
+    espl_status status = ESPL_OK;
+    if (archive_filter_code(a, 0) == ARCHIVE_FILTER_NONE) return ESPL_OK;
+    while (status == ESPL_OK && archive_read_data_block(a, &block, &size, &offset) == ARCHIVE_OK)
+        status = check_ratio(b, a, diag);
+    return status;
+}
+
 /* Steps to the next regular file; *entry NULL at the end. */
 static espl_status next_file(const espl__bundle *b, struct archive *a, struct archive_entry **entry,
                              int64_t *ordinal, espl_diag *diag) {
     for (;;) {
+        espl_status status = *ordinal >= 0 ? skip_bytes(b, a, diag) : ESPL_OK;
+        if (status != ESPL_OK) return status;
         int code = archive_read_next_header(a, entry);
         if (code == ARCHIVE_EOF) {
             *entry = NULL;
             return ESPL_OK;
         }
         if (code != ARCHIVE_OK && code != ARCHIVE_WARN) return archive_fail(b, a, diag);
-        if (archive_filter_bytes(a, 0) > MAX_UNPACKED)
-            return espl__fail(diag, ESPL_LIMIT, "%s: unpacks to more than %" PRId64 " bytes", b->path,
-                              MAX_UNPACKED);
         ++*ordinal;
         if (archive_entry_filetype(*entry) == AE_IFREG && archive_entry_hardlink(*entry) == NULL &&
             archive_entry_sparse_count(*entry) == 0 && archive_entry_pathname(*entry) &&

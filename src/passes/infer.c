@@ -1,10 +1,19 @@
 /* Shape inference and constant folding in one walk: shape arithmetic is only known once its inputs are
  * folded. */
+#include "ops/ops.h"
 #include "passes/passes.h"
 
 /* A folded tensor may not be larger than the first, all of one walk together not larger than the second, so
  * that hostile ConstantOfShape nodes stay nodes (and then are refused, or computed one by one). */
 enum { FOLD_LIMIT = 64 << 20, FOLD_TOTAL = 512 << 20 };
+/* Nor may folding be more work than this in one walk: products of constants of 16 MB are hours of it. Models have far
+ * less: shape arithmetic, and weights that are turned, scaled or multiplied with one another. */
+#define FOLD_WORK ((int64_t)2 << 30)
+
+typedef struct budget {
+    uint64_t bytes;
+    int64_t work; /* multiplications, or elements that are read */
+} budget;
 
 static espl_status infer_node(const espl_graph *g, espl__node *n, espl_diag *diag) {
     espl_status status = n->op->infer(n, diag);
@@ -24,8 +33,23 @@ static bool plain_constant(const espl__value *v) {
     return v->constant && !espl__is_quantized(v);
 }
 
-/* `budget`: bytes that may still be folded. */
-static bool foldable(const espl__node *n, uint64_t *budget) {
+static int64_t count_of(const espl__value *v) {
+    return v && v->known_rank ? ESPL_MAX(espl_shape_count(&v->shape), 0) : 0;
+}
+
+/* What the reference does about: the multiplications, or each output's window of elements. */
+static int64_t work_of(const espl__node *n) {
+    int64_t in = 0, out = 0, kernel[ESPL_MAX_RANK], window = 1;
+    if (n->op->macs) return n->op->macs(n);
+    for (int i = 0; i < n->input_count; i++) in = ESPL_MAX(in, count_of(n->inputs[i]));
+    for (int i = 0; i < n->output_count; i++) out = ESPL_MAX(out, count_of(n->outputs[i]));
+    int count = espl__attr_ints(n, "kernel_shape", kernel, ESPL_MAX_RANK);
+    for (int i = 0; i < ESPL_MIN(count, ESPL_MAX_RANK); i++) window = espl__mul_sat(window, ESPL_MAX(kernel[i], 1));
+    int64_t work = espl__mul_sat(out, ESPL_MIN(window, ESPL_MAX(in, 1)));
+    return work > INT64_MAX - in ? INT64_MAX : work + in;
+}
+
+static bool foldable(const espl__node *n, budget *left) {
     uint64_t all = 0;
     if (strcmp(n->op->name, "QuantizeLinear") == 0 || strcmp(n->op->name, "DequantizeLinear") == 0)
         return false;
@@ -43,8 +67,10 @@ static bool foldable(const espl__node *n, uint64_t *budget) {
         if (count < 0 || count > FOLD_LIMIT || (uint64_t)count * espl_dtype_bytes(v->dtype) > FOLD_LIMIT) return false;
         all += (uint64_t)count * espl_dtype_bytes(v->dtype);
     }
-    if (all > *budget) return false;
-    *budget -= all;
+    int64_t work = work_of(n);
+    if (all > left->bytes || work < 0 || work > left->work) return false;
+    left->bytes -= all;
+    left->work -= work;
     return true;
 }
 
@@ -99,11 +125,11 @@ done:
 }
 
 espl_status espl__pass_infer(espl_graph *g, espl_diag *diag) {
-    uint64_t budget = FOLD_TOTAL;
+    budget left = {FOLD_TOTAL, FOLD_WORK};
     for (int i = 0; i < g->node_count; i++) {
         espl__node *n = g->nodes[i];
         espl_status status = infer_node(g, n, diag);
-        if (status == ESPL_OK && foldable(n, &budget)) status = fold_node(g, n, diag);
+        if (status == ESPL_OK && foldable(n, &left)) status = fold_node(g, n, diag);
         if (status != ESPL_OK) return status;
     }
     espl__graph_sweep(g);

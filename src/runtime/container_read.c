@@ -411,7 +411,7 @@ espl_status espl_model_read(espl_context *ctx, const char *path, espl_graph **ou
     *out = r->g;
     r->g = NULL;
 done:
-    if (status != ESPL_OK && diag && !strstr(diag->message, path)) espl__diag_prefix(diag, "%s", path);
+    if (status != ESPL_OK) espl__diag_name_file(diag, path);
     if (r) espl_graph_destroy(&r->g);
     espl__free(ctx, r);
     espl__file_unmap(&file);

@@ -73,6 +73,7 @@ espl_status espl_session_create(espl_context *ctx, const espl_graph *graph,
     *out = s;
     s = NULL;
 done:
+    if (status == ESPL_LIMIT) espl__diag_name_file(diag, graph->file);
     espl_session_destroy(&s);
     return status;
 }

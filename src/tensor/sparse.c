@@ -51,6 +51,17 @@ bool espl__is_zero(const espl_tensor *t, int64_t i) {
     return is_zero(t, i);
 }
 
+/* The loop that most weights need is one that compilers turn into vectors. */
+int64_t espl__zeros_count(const espl_tensor *t) {
+    int64_t count = espl_shape_count(&t->shape), zeros = 0;
+    const float *x = t->data;
+    if (t->dtype == ESPL_F32)
+        for (int64_t i = 0; i < count; i++) zeros += x[i] == 0;
+    else
+        for (int64_t i = 0; i < count; i++) zeros += is_zero(t, i);
+    return zeros;
+}
+
 /* The n-th value of the layout is element i. */
 static void move_value(const codec *c, int64_t n, int64_t i) {
     const int bits = c->layout->value_bits;

@@ -23,6 +23,8 @@ typedef struct espl__sparse {
 
 /* 0 or -0, of the types that constants of weights have: F32, F16, BF16, S32, S8, U8. */
 bool espl__is_zero(const espl_tensor *tensor, int64_t index);
+/* How many elements are. */
+int64_t espl__zeros_count(const espl_tensor *tensor);
 /* Fills in what follows from the shape; false if a number is out of its range. */
 bool espl__sparse_complete(espl__sparse *layout, const espl_shape *shape);
 /* The layout of a tensor that `zeros` speaks of. If the tensor does not satisfy the pattern, that of an

@@ -98,6 +98,47 @@ static void statuses_have_names_and_exit_codes(void **state) {
 
 /* --- memory ----------------------------------------------------------------------------- */
 
+static void *no_memory(void *user, size_t bytes) {
+    (void)user;
+    return bytes > 1000000 ? NULL : aligned_alloc(64, (bytes + 63) / 64 * 64);
+}
+static void give_back(void *user, void *ptr) {
+    (void)user;
+    free(ptr);
+}
+
+/* More than the context may have is the caller's limit (exit code 2), more than the machine has is not (3). */
+static void limits_of_memory_hold(void **state) {
+    (void)state;
+    espl_context *ctx;
+    espl_diag diag = {0};
+    espl_config config = {.threads = 1, .max_memory = 1 << 20};
+    assert_int_equal(espl_context_create(&config, &ctx, NULL), ESPL_OK);
+    uint64_t before = espl_context_memory(ctx, NULL);
+    void *a = espl__alloc(ctx, 700000);
+    assert_non_null(a);
+    assert_null(espl__alloc(ctx, 700000));
+    assert_int_equal(espl__nomem(&diag, 700000), ESPL_LIMIT);
+    assert_non_null(strstr(diag.message, "needs 700000 bytes more"));
+    assert_non_null(strstr(diag.message, "1048576 are allowed"));
+    assert_int_equal(espl_status_exit_code(diag.status), 2);
+    assert_int_equal(espl_context_memory(ctx, NULL), before + 700000);
+    assert_int_equal(espl__memory_left(ctx), (1 << 20) - before - 700000);
+    espl__free(ctx, a);
+    assert_null(espl__alloc(ctx, UINT64_MAX));
+    a = espl__alloc(ctx, 700000);
+    assert_non_null(a);
+    espl__free(ctx, a);
+    assert_int_equal(espl_context_memory(ctx, NULL), before);
+    espl_context_destroy(&ctx);
+
+    config = (espl_config){.threads = 1, .alloc = no_memory, .free = give_back};
+    assert_int_equal(espl_context_create(&config, &ctx, NULL), ESPL_OK);
+    assert_null(espl__alloc(ctx, 2000000));
+    assert_int_equal(espl__nomem(NULL, 2000000), ESPL_NOMEM);
+    espl_context_destroy(&ctx);
+}
+
 static void allocations_are_aligned_and_counted(void **state) {
     fixture *f = *state;
     uint64_t peak, before = espl_context_memory(f->ctx, &peak), count = espl_context_allocations(f->ctx);
@@ -683,6 +724,7 @@ int main(void) {
         TEST(first_failure_is_kept),
         TEST(long_and_wild_messages_are_tamed),
         TEST(statuses_have_names_and_exit_codes),
+        TEST(limits_of_memory_hold),
         TEST(allocations_are_aligned_and_counted),
         TEST(absurd_sizes_are_refused),
         TEST(limit_of_the_context_holds),

@@ -482,7 +482,7 @@ static void test_bomb(void **state) {
                      ESPL_OK);
     static const char text[] = "kind: idx\npath: bomb.gz\n";
     write_file("bomb.yaml", text, sizeof text - 1);
-    assert_int_equal(espl_dataset_open(small, in_folder("bomb.yaml"), &d, NULL), ESPL_NOMEM);
+    assert_int_equal(espl_dataset_open(small, in_folder("bomb.yaml"), &d, NULL), ESPL_LIMIT);
     espl_context_destroy(&small);
 }
 

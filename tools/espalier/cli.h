@@ -21,6 +21,7 @@ typedef enum option_kind {
     OPTION_LIST,   /* text_list: may be given several times */
     OPTION_INT,    /* int64_t, least .. most */
     OPTION_NUMBER, /* double, least .. most */
+    OPTION_BYTES,  /* uint64_t, "512M": K, M, G and T are powers of 1024 */
     OPTION_CHOICE, /* int: index of a name in `choices` */
 } option_kind;
 
@@ -75,6 +76,7 @@ const command_row *command_find(const char *name);
 typedef struct common_options {
     bool help, json, quiet;
     int64_t threads;
+    uint64_t memory; /* most bytes; 0: as many as the machine has */
 } common_options;
 extern const option common_table[];
 

@@ -19,6 +19,7 @@ static value_kind kind_of(const option *o) {
             return VALUE_NONE;
         case OPTION_INT:
         case OPTION_NUMBER:
+        case OPTION_BYTES:
             return VALUE_NUMBER;
         case OPTION_CHOICE:
             return VALUE_WORDS;

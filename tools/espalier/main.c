@@ -39,6 +39,12 @@ const option common_table[] = {
      .help = "threads to use (default 0: all cores)",
      .least = 0,
      .most = 1024},
+    {.name = "max-memory",
+     .kind = OPTION_BYTES,
+     .offset = offsetof(common_options, memory),
+     .argument = "SIZE",
+     .help = "most memory to use, such as 512M or 2G (default: all of the machine); a model or data that needs more is "
+             "refused"},
     {0},
 };
 
@@ -105,7 +111,8 @@ static void on_log(void *user, espl_log_level level, const char *line) {
  */
 
 static espl_status create_context(cli *c) {
-    espl_config config = {.log = on_log, .user = c, .threads = (int)c->common.threads};
+    espl_config config = {.log = on_log, .user = c, .threads = (int)c->common.threads,
+                          .max_memory = c->common.memory};
     return espl_context_create(&config, &c->ctx, &c->diag);
 }
 

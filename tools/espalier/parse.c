@@ -68,6 +68,18 @@ static espl_status set_number(cli *c, const option *o, const char *text, double 
     return ESPL_OK;
 }
 
+static espl_status set_bytes(cli *c, const option *o, const char *text, uint64_t *out) {
+    static const char units[] = "KMGT";
+    char *end;
+    double value = strtod(text, &end);
+    const char *unit = *end ? strchr(units, *end) : NULL;
+    if (unit) value *= (double)((uint64_t)1 << 10 * (unit - units + 1));
+    if (end == text || (*end && (!unit || end[1])) || !(value >= 1 && value < 9e18))
+        return usage_fail(c, "--%s: '%s' is no size; give bytes, or a number with K, M or G such as 512M", o->name, text);
+    *out = (uint64_t)value;
+    return ESPL_OK;
+}
+
 static espl_status set_choice(cli *c, const option *o, const char *text, int *out) {
     char names[256];
     for (int i = 0; o->choices(i); i++)
@@ -104,6 +116,8 @@ static espl_status set_value(cli *c, const option *o, const char *text, void *fi
             return set_int(c, o, text, field);
         case OPTION_NUMBER:
             return set_number(c, o, text, field);
+        case OPTION_BYTES:
+            return set_bytes(c, o, text, field);
         case OPTION_CHOICE:
             return set_choice(c, o, text, field);
     }
