@@ -2,6 +2,7 @@
 #include "compress/job.h"
 #include "compress/mixed/mixed.h"
 #include "compress/probe.h"
+#include "passes/passes.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -243,6 +244,15 @@ static espl_status choose_samples(job *j, espl_diag *diag) {
     return ESPL_OK;
 }
 
+/* Weights of 16 bits are floats as those of 32 are: there is a copy to work on in which they are f32. */
+static espl_status widen(job *j, espl_diag *diag) {
+    if (!espl__has_half_weights(j->k.graph)) return ESPL_OK;
+    espl_status status = espl__graph_clone(j->k.graph, &j->prepared, diag);
+    if (status != ESPL_OK) return status;
+    j->k.graph = j->prepared;
+    return espl__widen_weights(j->prepared, diag);
+}
+
 static espl_status begin(job *j, espl_diag *diag) {
     espl_context *ctx = j->k.ctx;
     const espl_compress_options *o = j->k.o;
@@ -265,6 +275,8 @@ static espl_status begin(job *j, espl_diag *diag) {
     if (flavour < 0) (void)espl_flavour_parse(espl_chip_flavour(o->chip), &j->k.flavour);
     j->k.measured = espl_chip_is_host(o->chip) && strcmp(espl_chip_isa(o->chip), espl_cpu_name()) == 0;
     j->k.hold_out = o->calib ? 0 : HOLD_OUT;
+    status = widen(j, diag);
+    if (status != ESPL_OK) return status;
     for (int i = 0; i < j->k.graph->value_count; i++)
         if (espl__is_quantized(j->k.graph->values[i]))
             return espl__fail(diag, ESPL_UNSUPPORTED,

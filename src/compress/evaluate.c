@@ -215,6 +215,7 @@ static void fill_inputs(const espl_session *s, espl__feed *b) {
         if (b->inputs[i].dtype == ESPL_F32)
             for (int64_t k = 0; k < n; k++) ((float *)b->inputs[i].data)[k] = 2 * espl__rng_float(&rng) - 1;
     }
+    espl__feed_put(b);
 }
 
 espl_status espl_time_session(espl_context *ctx, espl_session *session, int runs, double seconds,
@@ -229,12 +230,12 @@ espl_status espl_time_session(espl_context *ctx, espl_session *session, int runs
     fill_inputs(session, &b);
     double begin = espl__now();
     for (int i = 0; i < WARM && (i < 1 || espl__now() - begin < seconds); i++)
-        ESPL_TRY(espl_session_run(session, b.inputs, b.outputs, diag));
+        ESPL_TRY(espl_session_run(session, b.raw_inputs, b.raw_outputs, diag));
     espl_session_profile_reset(session);
     begin = espl__now();
     while (n < MOST && (n < runs || espl__now() - begin < seconds)) {
         double start = espl__now();
-        ESPL_TRY(espl_session_run(session, b.inputs, b.outputs, diag));
+        ESPL_TRY(espl_session_run(session, b.raw_inputs, b.raw_outputs, diag));
         times[n++] = 1e3 * (espl__now() - start);
     }
     qsort(times, (size_t)n, sizeof *times, ascending);

@@ -5,24 +5,37 @@
 
 /* --- pairing ------------------------------------------------------------------------------------------ */
 
+static bool is_half(espl_dtype dtype) { return dtype == ESPL_F16 || dtype == ESPL_BF16; }
+
+/* A tensor as everyone here sees it, and as the session does. */
+static espl_status make_pair(espl_context *ctx, const espl_tensor *t, espl_tensor *seen, espl_tensor *raw,
+                             espl_diag *diag) {
+    bool half = is_half(t->dtype);
+    espl_status status = espl_tensor_alloc(ctx, half ? ESPL_F32 : t->dtype, &t->shape, seen, diag);
+    if (status != ESPL_OK) return status;
+    memset(seen->data, 0, espl__tensor_bytes(seen));
+    *raw = *seen;
+    if (!half) return ESPL_OK;
+    *raw = (espl_tensor){0};
+    return espl_tensor_alloc(ctx, t->dtype, &t->shape, raw, diag);
+}
+
 static espl_status make_buffers(espl__feed *f, espl_diag *diag) {
     espl_status status = ESPL_OK;
     espl_context *ctx = f->ctx;
     int in = espl_session_input_count(f->session), out = espl_session_output_count(f->session);
     f->inputs = espl__calloc(ctx, (uint64_t)in + 1, sizeof *f->inputs);
     f->outputs = espl__calloc(ctx, (uint64_t)out + 1, sizeof *f->outputs);
+    f->raw_inputs = espl__calloc(ctx, (uint64_t)in + 1, sizeof *f->raw_inputs);
+    f->raw_outputs = espl__calloc(ctx, (uint64_t)out + 1, sizeof *f->raw_outputs);
     f->source = espl__calloc(ctx, (uint64_t)in + 1, sizeof *f->source);
     f->next = espl__calloc(ctx, (uint64_t)in + 1, sizeof *f->next);
-    if (!f->inputs || !f->outputs || !f->source || !f->next) return espl__nomem(diag, sizeof *f->inputs);
-    for (int i = 0; i < in; i++) {
-        const espl_tensor *t = espl_session_input_info(f->session, i);
-        ESPL_TRY(espl_tensor_alloc(ctx, t->dtype, &t->shape, &f->inputs[i], diag));
-        memset(f->inputs[i].data, 0, espl__tensor_bytes(&f->inputs[i]));
-    }
-    for (int i = 0; i < out; i++) {
-        const espl_tensor *t = espl_session_output_info(f->session, i);
-        ESPL_TRY(espl_tensor_alloc(ctx, t->dtype, &t->shape, &f->outputs[i], diag));
-    }
+    if (!f->inputs || !f->outputs || !f->raw_inputs || !f->raw_outputs || !f->source || !f->next)
+        return espl__nomem(diag, sizeof *f->inputs);
+    for (int i = 0; i < in; i++)
+        ESPL_TRY(make_pair(ctx, espl_session_input_info(f->session, i), &f->inputs[i], &f->raw_inputs[i], diag));
+    for (int i = 0; i < out; i++)
+        ESPL_TRY(make_pair(ctx, espl_session_output_info(f->session, i), &f->outputs[i], &f->raw_outputs[i], diag));
 done:
     return status;
 }
@@ -119,14 +132,20 @@ done:
     return status;
 }
 
+/* Of a pair, the session's tensor is one of its own only if the types differ. */
+static void free_pairs(espl_context *ctx, espl_tensor *seen, espl_tensor *raw, int count) {
+    for (int i = 0; i < count; i++) {
+        if (raw && seen && raw[i].data != seen[i].data) espl_tensor_free(ctx, &raw[i]);
+        if (seen) espl_tensor_free(ctx, &seen[i]);
+    }
+    espl__free(ctx, seen);
+    espl__free(ctx, raw);
+}
+
 void espl__feed_close(espl__feed *f) {
     if (!f->ctx) return;
-    for (int i = 0; f->inputs && i < espl_session_input_count(f->session); i++)
-        espl_tensor_free(f->ctx, &f->inputs[i]);
-    for (int i = 0; f->outputs && i < espl_session_output_count(f->session); i++)
-        espl_tensor_free(f->ctx, &f->outputs[i]);
-    espl__free(f->ctx, f->inputs);
-    espl__free(f->ctx, f->outputs);
+    free_pairs(f->ctx, f->inputs, f->raw_inputs, espl_session_input_count(f->session));
+    free_pairs(f->ctx, f->outputs, f->raw_outputs, espl_session_output_count(f->session));
     espl__free(f->ctx, f->source);
     espl__free(f->ctx, f->next);
     *f = (espl__feed){0};
@@ -168,6 +187,27 @@ static void put_tokens(const espl__feed *f, espl_tensor *input, int64_t index) {
     }
 }
 
+static void round_to_half(const espl_tensor *from, espl_tensor *to) {
+    const float *x = from->data;
+    uint16_t *y = to->data;
+    bool brain = to->dtype == ESPL_BF16;
+    for (int64_t i = 0, n = espl_shape_count(&from->shape); i < n; i++)
+        y[i] = brain ? espl__bfloat_from_float(x[i]) : espl__half_from_float(x[i]);
+}
+
+static void widen_half(const espl_tensor *from, espl_tensor *to) {
+    const uint16_t *x = from->data;
+    float *y = to->data;
+    bool brain = from->dtype == ESPL_BF16;
+    for (int64_t i = 0, n = espl_shape_count(&from->shape); i < n; i++)
+        y[i] = brain ? espl__bfloat_to_float(x[i]) : espl__half_to_float(x[i]);
+}
+
+void espl__feed_put(espl__feed *f) {
+    for (int i = 0; i < espl_session_input_count(f->session); i++)
+        if (is_half(f->raw_inputs[i].dtype)) round_to_half(&f->inputs[i], &f->raw_inputs[i]);
+}
+
 espl_status espl__feed_run(espl__feed *f, int64_t index, espl_diag *diag) {
     espl_status status = ESPL_OK;
     if (!f->data) draw_inputs(f, index);
@@ -180,7 +220,10 @@ espl_status espl__feed_run(espl__feed *f, int64_t index, espl_diag *diag) {
         else if (f->carry)
             memcpy(in->data, f->outputs[f->next[i]].data, espl__tensor_bytes(in));
     }
-    ESPL_TRY(espl_session_run(f->session, f->inputs, f->outputs, diag));
+    espl__feed_put(f);
+    ESPL_TRY(espl_session_run(f->session, f->raw_inputs, f->raw_outputs, diag));
+    for (int i = 0; i < espl_session_output_count(f->session); i++)
+        if (is_half(f->raw_outputs[i].dtype)) widen_half(&f->raw_outputs[i], &f->outputs[i]);
     f->carry = true;
 done:
     return status;

@@ -20,8 +20,8 @@ typedef struct job {
     task k;
     espl_compress_options o; /* k.o: the caller's, with what the recipe says filled in */
     espl_compress_options asked; /* the caller's, as they came */
-    const espl_graph *source;    /* the caller's network; k.graph: with repairs of the first stage */
-    espl_graph *prepared;        /* that one, if there are any */
+    const espl_graph *source;    /* the caller's network; k.graph: with repairs of the first stage, all weights f32 */
+    espl_graph *prepared;        /* that one, if it is another */
     espl__repairs repairs;
     int first_repairs; /* of the first stage so many, plus 1; 0: all */
     double seconds[ESPL__REPAIR_COUNT]; /* that those of the first stage took */

@@ -1,3 +1,4 @@
+#include "compress/feed.h"
 #include "compress/probe.h"
 
 #include <math.h>
@@ -85,7 +86,7 @@ espl_status espl__probe_open(task *k, int64_t samples, probe *p, espl_diag *diag
     ESPL_TRY(open_session(p, k->graph, &s, diag));
     const espl_tensor *out = espl_session_output_info(s, 0);
     p->size = espl_shape_count(&out->shape);
-    if (out->dtype != ESPL_F32 || p->size < 1) {
+    if (!espl__fed_as_f32(out->dtype) || p->size < 1) {
         status = espl__fail(diag, ESPL_UNSUPPORTED,
                             "the network's first output is no f32 tensor; it cannot be compared");
         goto done;

@@ -35,7 +35,7 @@ espl_status espl__job_prepare(job *j, espl_diag *diag) {
     if (j->first_repairs > 0) count = ESPL_MIN(count, j->first_repairs - 1);
     espl__repair_task t = task_of(&j->k);
     if (!count) return ESPL_OK;
-    ESPL_TRY(espl__graph_clone(j->k.graph, &j->prepared, diag));
+    if (!j->prepared) ESPL_TRY(espl__graph_clone(j->k.graph, &j->prepared, diag));
     t.graph = j->prepared;
     for (int i = 0; i < count; i++) {
         double begin = espl__now();

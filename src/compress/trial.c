@@ -1,3 +1,4 @@
+#include "compress/feed.h"
 #include "compress/probe.h"
 #include "passes/passes.h"
 #include "runtime/container.h"
@@ -46,7 +47,7 @@ espl_status espl__task_reference(task *k, espl_diag *diag) {
     e = evaluation_of(k);
     e.classes = k->classes;
     bool labels = espl_dataset_has_labels(k->o->data) || espl_dataset_vocabulary(k->o->data);
-    if (!labels && espl_session_output_info(s, 0)->dtype == ESPL_F32)
+    if (!labels && espl__fed_as_f32(espl_session_output_info(s, 0)->dtype))
         e.outputs = k->outputs =
             espl__calloc(k->ctx, (uint64_t)(k->samples * k->output_size) + 1, sizeof(float));
     if (!k->classes || (e.outputs != k->outputs)) {

@@ -91,17 +91,30 @@ static bool linear(const espl__node *n) {
            (espl__node_is(n, "ConvTranspose") && espl__attr_int(n, "group", 1) == 1);
 }
 
+/* Weights that are floats, of 16 bits perhaps. */
+static bool float_weights(const espl__value *w) {
+    const espl_format f = w->quant.format;
+    return w->constant && (f == ESPL_FORMAT_F32 || f == ESPL_FORMAT_F16 || f == ESPL_FORMAT_BF16);
+}
+
+/* Those of 16 bits stay what they are if a bias only is added. */
+static bool keeps_weights(const espl__value *w, const affine *a) {
+    bool ones = espl__is_quantized(w);
+    for (int64_t c = 0; c < a->channels; c++) ones = ones && a->factor[c] == 1;
+    return ones;
+}
+
 /* Folds y = factor * n(x) + shift into n, whose output then is `after`'s. */
 static bool fold(espl_graph *g, espl__node *n, espl__node *after, const affine *a) {
     espl__value *w = n->inputs[1];
     bool has_bias = n->input_count > 2 && n->inputs[2];
-    if (!w->constant || espl__is_quantized(w)) return false;
+    if (!float_weights(w)) return false;
     const float *old = has_bias ? channel_constant(g, n->inputs[2], a->channels) : NULL;
     if (has_bias && (!old || espl__is_quantized(n->inputs[2]))) return false;
     /* A Gemm's column [M, 1] may have as many elements as there are channels. */
     if (has_bias && a->channels != 1 && n->inputs[2]->shape.dim[n->inputs[2]->shape.rank - 1] != a->channels)
         return false;
-    espl__value *scaled = scaled_weights(g, w, n->op->weight_axis(n, 1), a);
+    espl__value *scaled = keeps_weights(w, a) ? w : scaled_weights(g, w, n->op->weight_axis(n, 1), a);
     espl__value *bias = new_bias(g, old, a);
     if (!scaled || !bias) return false;
     if (espl__node_is(n, "MatMul") && !matmul_to_gemm(g, n)) return false;

@@ -9,6 +9,7 @@
 /* X(name, what it does) : espl_status espl__pass_<name>(espl_graph *, espl_diag *). The one list of passes;
  * run in order by espl__passes_run on a graph as imported, before anything else looks at it. */
 #define ESPL__PASS_LIST(X)                                                                                \
+    X(widen, "values of f16 and bf16 become f32, weights constants of that format")                        \
     X(move_numbers, "what moves codes moves their numbers, between QuantizeLinear and DequantizeLinear")   \
     X(absorb_qdq, "QuantizeLinear, DequantizeLinear, Cast of weights become quantizations of values")      \
     X(absorb_dynamic, "integer products of inputs rounded in every run become MatMul or Conv")            \
@@ -28,6 +29,11 @@ ESPL__PASS_LIST(X)
 #undef X
 
 ESPL_NODISCARD espl_status espl__passes_run(espl_graph *graph, espl_diag *diag);
+
+/* Constants stored in 16-bit floats become f32. */
+ESPL_NODISCARD espl_status espl__widen_weights(espl_graph *graph, espl_diag *diag);
+/* Whether there are any. */
+bool espl__has_half_weights(const espl_graph *graph);
 
 /* Gives the inputs these shapes (count = graph->input_count; an entry of rank -1 keeps the graph's own,
  * unknown dimensions becoming 1), infers all shapes and folds what is constant, in place. Afterwards every

@@ -37,14 +37,15 @@ static inline void widen(void *user, int value, const char *name, const float *d
     r->seen++;
 }
 
-/* Quantizes a network on one made-up sample. */
-static inline void quantize_model(espl_context *ctx, espl_graph *g, espl_flavour flavour) {
+/* Quantizes a network on one sample: its first input, or NULL for made-up ones. */
+static inline void quantize_model_on(espl_context *ctx, espl_graph *g, espl_flavour flavour, const espl_tensor *sample) {
     range *ranges = calloc((size_t)g->value_count + 1, sizeof *ranges);
     decision *decisions = calloc((size_t)g->node_count + 1, sizeof *decisions);
     espl_session *s = NULL;
     espl_session_options options = {.observer = widen, .observer_user = ranges};
     assert_int_equal(espl_session_create(ctx, g, &options, &s, NULL), ESPL_OK);
     run_io io = io_of(s, 1);
+    if (sample) memcpy(io.in[0].data, sample->data, bytes_of(&io.in[0]));
     run_session(s, &io);
     io_free(&io);
     espl_session_destroy(&s);
@@ -53,6 +54,10 @@ static inline void quantize_model(espl_context *ctx, espl_graph *g, espl_flavour
     assert_int_equal(espl__ptq_apply(g, ranges, decisions, flavour, NULL), ESPL_OK);
     free(ranges);
     free(decisions);
+}
+
+static inline void quantize_model(espl_context *ctx, espl_graph *g, espl_flavour flavour) {
+    quantize_model_on(ctx, g, flavour, NULL);
 }
 
 #endif

@@ -349,7 +349,7 @@ static void types_that_do_not_fit_are_refused(void **state) {
         switch (kind) {
             case 0: n = NODE(&r, "DequantizeLinear", constant_of(&r, ESPL_S8, SHAPE(3, 2), raw), s, z); break;
             case 1: n = NODE(&r, "DequantizeLinear", constant_of(&r, ESPL_F32, SHAPE(3, 2), raw), s, z); break;
-            case 2: n = NODE(&r, "DequantizeLinear", NODE(&r, "QuantizeLinear", constant_of(&r, ESPL_F16, SHAPE(3, 2), raw), s, z)->outputs[0], s, z); break;
+            case 2: n = NODE(&r, "DequantizeLinear", NODE(&r, "QuantizeLinear", constant_of(&r, ESPL_F64, SHAPE(3, 2), raw), s, z)->outputs[0], s, z); break;
             case 3: n = NODE(&r, "DequantizeLinear", constant_of(&r, ESPL_S8, SHAPE(3, 2), raw), s, constant_of(&r, ESPL_S32, (espl_shape){0}, raw)); break;
             default: n = NODE(&r, "DequantizeLinear", NODE(&r, "QuantizeLinear", x, s, z)->outputs[0], s, z); break;
         }
