@@ -1,15 +1,18 @@
 /* Vectors against the operators' references: each folder holds model.onnx and
  * test_data_set_N/{input,output}_N.pb, as ONNX's own do.
  *
- *   conformance [--data FOLDER | --assets FOLDER] [--passes] [--all | --expected FILE] [--names] [--verbose] [TEST...]
+ *   conformance [--data FOLDER | --assets FOLDER] [--passes | --session] [--all | --expected FILE] [--names] [--verbose]
+ *               [TEST...]
  *
  * Without names every test of FOLDER runs; --assets takes FOLDER from $ESPL_ASSETS (default ../shared). A test
  * passes if every output has the right type and shape and equals the vector, floats within 1e-5 + 1e-3
  * |expected|. It is skipped, with the reason, if the reader or inference refuses the model, and fails if it
  * computes something else; of outputs that are drawn at random only type and shape are looked at. With --passes the graph goes through all passes first, which may not change what it
- * computes. With --all every test must pass, with --expected those that FILE names; --names prints the names of
+ * computes. With --session it is a session on the kernels that computes, if the graph's inputs can stay inputs. With
+ * --all every test must pass, with --expected those that FILE names; --names prints the names of
  * those that pass, which is how FILE is made. Exit: 0; 1 if a test fails; 77 without vectors. */
 #include "espalier/onnx.h"
+#include "espalier/session.h"
 #include "ops/ops.h"
 #include "passes/passes.h"
 
@@ -91,7 +94,7 @@ static const char *compare(const espl_tensor *got, const espl_tensor *want, bool
     return NULL;
 }
 
-static bool through_passes; /* --passes */
+static bool through_passes, through_session; /* --passes, --session */
 
 /* ONNX leaves the generator open: the numbers of these vectors are NumPy's. */
 static bool is_drawn(const char *folder) {
@@ -121,6 +124,22 @@ static void restore_bf16(espl_tensor *tensor, espl_dtype said) {
     if (tensor->dtype == ESPL_U16 && said == ESPL_BF16) tensor->dtype = ESPL_BF16;
 }
 
+/* By the kernels; `outputs` are the caller's to free. */
+static espl_status run_session(espl_context *ctx, const espl_graph *g, vectors *v, const espl_shape *shapes,
+                               espl_tensor *outputs, espl_diag *diag) {
+    espl_session *s = NULL;
+    espl_session_options options = {.input_shapes = shapes};
+    espl_status status = espl_session_create(ctx, g, &options, &s, diag);
+    for (int i = 0; status == ESPL_OK && i < g->output_count; i++) {
+        const espl_tensor *info = espl_session_output_info(s, i);
+        if (i < v->output_count) restore_bf16(&v->outputs[i], info->dtype);
+        status = espl_tensor_alloc(ctx, info->dtype, &info->shape, &outputs[i], diag);
+    }
+    if (status == ESPL_OK) status = espl_session_run(s, v->inputs, outputs, diag);
+    espl_session_destroy(&s);
+    return status;
+}
+
 static espl_status run_graph(espl_context *ctx, espl_graph *g, vectors *v, bool bind, espl_tensor *outputs,
                              espl_diag *diag) {
     espl_shape shapes[MAX_TENSORS];
@@ -132,6 +151,7 @@ static espl_status run_graph(espl_context *ctx, espl_graph *g, vectors *v, bool 
     }
     if (bind && !bind_inputs(g, v)) return espl__nomem(diag, 0);
     espl_status status = through_passes ? espl__passes_run(g, diag) : ESPL_OK;
+    if (through_session && !bind && status == ESPL_OK) return run_session(ctx, g, v, shapes, outputs, diag);
     for (int i = 0; i < g->value_count && status == ESPL_OK; i++)
         if (espl__is_quantized(g->values[i]))
             return espl__fail(diag, ESPL_UNSUPPORTED, "quantized values are not evaluated in f32");
@@ -169,8 +189,8 @@ static result attempt(espl_context *ctx, const char *model, vectors *v, bool bin
     }
     if (run_graph(ctx, g, v, bind, outputs, &diag) != ESPL_OK) goto done;
     r = judge(g, outputs, v, is_drawn(model), reason, size);
-    for (int i = 0; i < g->output_count; i++) espl_tensor_free(ctx, &outputs[i]);
 done:
+    for (int i = 0; i < MAX_TENSORS; i++) espl_tensor_free(ctx, &outputs[i]);
     if (r == SKIP) snprintf(reason, size, "%s", diag.message);
     espl_graph_destroy(&g);
     return r;
@@ -316,6 +336,8 @@ int main(int argc, char **argv) {
             all = true;
         else if (strcmp(argv[i], "--passes") == 0)
             through_passes = true;
+        else if (strcmp(argv[i], "--session") == 0)
+            through_passes = through_session = true;
         else if (strcmp(argv[i], "--names") == 0)
             names = true;
         else if (strcmp(argv[i], "--verbose") == 0)

@@ -216,6 +216,47 @@ TAIL = [
      dict(training_mode=1, momentum=0.7), 3),
 ]
 
+again = np.random.default_rng(4)
+ACTIVATIONS = [("Relu",), ("LeakyRelu", 0.2), ("ThresholdedRelu", 0.1), ("HardSigmoid", 0.3, 0.4), ("Elu", 0.7), ("Affine", 0.6, 0.1),
+               ("ScaledTanh", 0.8, 0.9), ("Softsign",), ("Softplus",), ("Sigmoid",), ("Tanh",)]
+
+
+def activations(first, count):
+    """So many in turn, with the lists of their parameters."""
+    chosen = [ACTIVATIONS[(first + i) % len(ACTIVATIONS)] for i in range(count)]
+    lists = dict(activations=[c[0] for c in chosen])
+    alpha, beta = [c[1] for c in chosen if len(c) > 1], [c[2] for c in chosen if len(c) > 2]
+    if alpha:
+        lists["activation_alpha"] = alpha
+    if beta:
+        lists["activation_beta"] = beta
+    return lists
+
+
+def recurrent():
+    """Every option of the recurrent layers: directions, lengths, states, peepholes, clipping, activations."""
+    cases, turn = [], 0
+    for op, gates, kinds in (("LSTM", 4, 3), ("GRU", 3, 2), ("RNN", 1, 1)):
+        for direction in ("forward", "reverse", "bidirectional"):
+            ways, h, size, seq, batch = 1 + (direction == "bidirectional"), 3, 4, 5, 3
+            outputs = 3 if op == "LSTM" else 2
+            layer = [of(again, seq, batch, size), (of(again, ways, gates * h, size),), (of(again, ways, gates * h, h),),
+                     (of(again, ways, 2 * gates * h),)]
+            lengths, state = np.array([5, 2, 1], np.int32), [of(again, ways, batch, h) for _ in range(outputs - 1)]
+            peepholes = [(of(again, ways, 3 * h),)] if op == "LSTM" else []
+            attributes = dict(hidden_size=h, direction=direction)
+            if op == "GRU":
+                attributes["linear_before_reset"] = turn % 2
+            name = f"{op.lower()}_{direction}_"
+            cases.append((name + "lengths", 14, op, layer + [lengths] + state + peepholes, attributes, outputs))
+            cases.append((name + "whole", 14, op, layer + [(np.full(batch, seq, np.int32),)] + state, attributes, outputs))
+            cases.append((name + "clip", 14, op, layer, dict(attributes, clip=0.4), outputs))
+            for _ in range(2):
+                cases.append((f"{name}activations_{turn}", 14, op, layer + [None] + state,
+                              dict(attributes, **activations(turn * 2, kinds * ways)), outputs))
+                turn += 1
+    return cases
+
 
 def build(opset, op, inputs, attributes, outputs):
     """The model and the arrays its graph inputs take."""
@@ -291,7 +332,7 @@ def main():
         results = list(results) if isinstance(results, tuple) else [results]
         model, feeds = build(opset, op, inputs, attributes, len(results))
         write(root / name, model, feeds, results)
-    for name, opset, op, inputs, attributes, *rest in CASES + TAIL + newer_cases.CASES:
+    for name, opset, op, inputs, attributes, *rest in CASES + TAIL + recurrent() + newer_cases.CASES:
         if not name.startswith(prefixes):
             continue
         outputs, oracle = rest[0] if rest else 1, rest[1] if len(rest) > 1 else "ort"
