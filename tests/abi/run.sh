@@ -49,7 +49,10 @@ touch "$folder/before"
 [ -f "$list" ] && grep -v '^#' "$list" | sort >"$folder/before"
 comm -23 "$folder/before" "$folder/interface" >"$folder/gone"
 comm -13 "$folder/before" "$folder/interface" >"$folder/new"
+comm -23 "$folder/functions" <(defined "$build/libespalier.a") >"$folder/undefined"
 if [ "${1:-}" = --write ]; then
+    expect "declared, but not in $build/libespalier.a: build it first" "$folder/undefined"
+    [ $failed -eq 0 ] || exit 1
     if [ -s "$folder/gone" ] && [ "${2:-}" != --break ]; then
         expect "gone or changed, so nothing is written without --break (docs/abi.md)" "$folder/gone"
         exit 1
@@ -74,8 +77,7 @@ for library in espalier espalier-rt; do
     readelf -d "$so" | sed -n 's/.*(SONAME).*\[\(.*\)\]/\1/p' | grep -vx "lib$library.so.$soversion" >"$folder/wrong"
     expect "lib$library.so: its SONAME" "$folder/wrong"
 done
-comm -23 "$folder/functions" <(defined "$build/libespalier.a") >"$folder/wrong"
-expect "declared, but nowhere defined" "$folder/wrong"
+expect "declared, but nowhere defined" "$folder/undefined"
 readelf -d "$build/libespalier-rt.so" | sed -n 's/.*(NEEDED).*\[\(.*\)\].*/\1/p' |
     grep -vE '^(libc|libm|libpthread|ld-linux.*)\.so' >"$folder/wrong"
 expect "libespalier-rt.so: needs more than the C library" "$folder/wrong"
@@ -85,6 +87,16 @@ sed -n 's/^## \([0-9.]*\).*/\1/p' "$source/CHANGELOG.md" | head -n 1 | grep -vx 
 expect "CHANGELOG.md: its newest version, where CMakeLists.txt has $version" "$folder/wrong"
 sed -n '1s/^espalier (\([0-9.]*\)-.*/\1/p' "$source/debian/changelog" | grep -vx "$version" >"$folder/wrong"
 expect "debian/changelog: its newest version, where CMakeLists.txt has $version" "$folder/wrong"
+# The packages of the runtime and of the toolkit share the headers out by whose functions they declare.
+for header in "$source"/include/espalier/*.h; do
+    name=${header##*/}
+    package=libespalier-rt-dev
+    grep -ohE '\bespl_[a-z0-9_]+ ?\(' "$header" | tr -d ' (' | sort -u >"$folder/named"
+    sed -n 's/^toolkit function [^(]* \(espl_[a-z0-9_]*\) (.*/\1/p' "$folder/interface" | sort | comm -12 - "$folder/named" |
+        grep -q . && package=libespalier-dev
+    grep -qx "usr/include/espalier/$name" "$source/debian/$package.install" || echo "$name: not in debian/$package.install"
+done >"$folder/wrong"
+expect "Debian packages" "$folder/wrong"
 expect "gone or changed since tests/abi/interface.txt; if that is meant, read docs/abi.md" "$folder/gone"
 expect "not in tests/abi/interface.txt yet; tests/abi/run.sh SOURCE BUILD --write adds them, then build again" "$folder/new"
 echo "$passed passed, $failed failed, 0 skipped"
