@@ -267,6 +267,67 @@ static void test_npy(void **state) {
 }
 
 /* Channel c of a 2 x 3 array is row c with nchw, column c with nhwc. */
+/* A file as numpy writes it: three elements of `bytes` bytes each, least significant byte first. */
+static void write_npy(const char *name, const char *descr, size_t bytes, const uint64_t elements[3], const char *shape) {
+    uint8_t file[256];
+    memset(file, ' ', sizeof file);
+    memcpy(file, "\x93NUMPY\1\0\x76\0", 10);
+    char header[119];
+    int n = snprintf(header, sizeof header, "{'descr': '%s', 'fortran_order': False, 'shape': (%s), }", descr, shape);
+    memcpy(file + 10, header, (size_t)n);
+    file[127] = '\n';
+    for (size_t i = 0; i < 3 * bytes; i++) file[128 + i] = (uint8_t)(elements[i / bytes] >> i % bytes * 8);
+    write_file(name, file, 128 + 3 * bytes);
+}
+
+/* Samples and labels of every element type. */
+static void test_npy_types(void **state) {
+    static const struct {
+        const char *descr;
+        size_t bytes;
+        uint64_t element[3];
+        bool integer;
+    } types[] = {
+        {"|u1", 1, {7, 0, 1}, true}, {"|i1", 1, {7, 0, 1}, true}, {"<u2", 2, {7, 0, 1}, true}, {"<i2", 2, {7, 0, 1}, true},
+        {"<u4", 4, {7, 0, 1}, true}, {"<i4", 4, {7, 0, 1}, true}, {"<u8", 8, {7, 0, 1}, true}, {"<i8", 8, {7, 0, 1}, true},
+        {"|b1", 1, {1, 0, 1}, true}, {"<f2", 2, {0x4700, 0, 0x3C00}, false}, {"<f4", 4, {0x40E00000, 0, 0x3F800000}, false},
+        {"<f8", 8, {0x401C000000000000, 0, 0x3FF0000000000000}, false},
+    };
+    (void)state;
+    for (size_t i = 0; i < ESPL_COUNT(types); i++) {
+        espl_dataset *d = NULL;
+        espl_diag diag = {0};
+        write_npy("x.npy", types[i].descr, types[i].bytes, types[i].element, "3, 1");
+        write_npy("y.npy", types[i].descr, types[i].bytes, types[i].element, "3,");
+        espl_status status = try_text("kind: npy\npath: x.npy\nlabels: y.npy\n", &d, &diag);
+        if (!types[i].integer) {
+            assert_int_equal(status, ESPL_SHAPE);
+            assert_non_null(strstr(diag.message, "labels must be a list of integers"));
+            d = open_text("kind: npy\npath: x.npy\n");
+        } else if (status != ESPL_OK) {
+            fail_msg("%s: %s", types[i].descr, diag.message);
+        }
+        for (int64_t k = 0; k < 3; k++) {
+            static const float plain[] = {7, 0, 1};
+            const float want = types[i].integer ? (float)types[i].element[k] : plain[k];
+            float x;
+            int64_t y = -1;
+            assert_int_equal(espl_dataset_read(d, 0, k, &x, &diag), ESPL_OK);
+            assert_true(x == want);
+            if (!types[i].integer) continue;
+            assert_int_equal(espl_dataset_label(d, k, &y, &diag), ESPL_OK);
+            assert_int_equal(y, (int64_t)types[i].element[k]);
+        }
+        espl_dataset_close(&d);
+    }
+    const uint64_t negative[] = {3, 255, 1};
+    write_npy("y.npy", "|i1", 1, negative, "3,");
+    espl_dataset *d = NULL;
+    espl_diag diag = {0};
+    assert_int_equal(try_text("kind: npy\npath: x.npy\nlabels: y.npy\n", &d, &diag), ESPL_FORMAT);
+    assert_non_null(strstr(diag.message, "label 1 is -1, which is no class number"));
+}
+
 static void test_npy_channels(void **state) {
     (void)state;
     float x[12] = {0};
@@ -632,7 +693,7 @@ int main(void) {
         cmocka_unit_test(test_cifar),         cmocka_unit_test(test_every),
         cmocka_unit_test(test_class_folders), cmocka_unit_test(test_folder),
         cmocka_unit_test(test_listed),        cmocka_unit_test(test_npy),
-        cmocka_unit_test(test_npy_channels),  cmocka_unit_test(test_digits),
+        cmocka_unit_test(test_npy_channels),  cmocka_unit_test(test_npy_types), cmocka_unit_test(test_digits),
         cmocka_unit_test(test_digits_bytes),  cmocka_unit_test(test_digits_labels),
         cmocka_unit_test(test_sentences),     cmocka_unit_test(test_read_failures),
         cmocka_unit_test(test_bomb),          cmocka_unit_test(test_out_of_memory),
