@@ -196,14 +196,17 @@ static void run_reference(const step *st, espl_session *s) {
                       r->scratch >= 0 ? s->buffers[r->scratch].data : NULL);
 }
 
+/* Numbers that are stored as codes; integers of 8 bits are none. */
+static bool is_coded(const espl__value *v) {
+    return v->dtype == ESPL_F32 && espl__plan_store_type(v) == ESPL_U8;
+}
+
 /* Operators that only move elements work on codes as they are, if all sides share one grid. */
 static bool on_codes(const espl__node *n) {
     if (n->op->quant != ESPL__QUANT_MOVE || espl__node_is(n, "Pad")) return false;
-    if (espl__plan_store_type(n->inputs[0]) != ESPL_U8) return false;
+    if (!is_coded(n->inputs[0])) return false;
     for (int i = 0; i < n->output_count; i++)
-        if (n->outputs[i] &&
-            (espl__plan_store_type(n->outputs[i]) != ESPL_U8 || !same_quant(n->inputs[0], n->outputs[i])))
-            return false;
+        if (n->outputs[i] && (!is_coded(n->outputs[i]) || !same_quant(n->inputs[0], n->outputs[i]))) return false;
     return true;
 }
 

@@ -77,7 +77,7 @@ def node(op, inputs, outputs, domain="", **attributes):
     return out + b"".join(field(5, attribute(k, v)) for k, v in attributes.items())
 
 
-F32, I64, BOOL = 1, 7, 9
+F32, U8, I64, BOOL = 1, 2, 7, 9
 
 
 def tensor(name, dims, numbers, kind=I64):
@@ -163,6 +163,12 @@ def onnx_traps():
     yield "perm", model(transposes, [info("x", [1, 1])], [info("y", [1, 1])])
     yield "strides", model([node("MaxPool", ["x"], ["y"], kernel_shape=[1 << 31, 1 << 31], pads=[1 << 31] * 4,
                                  strides=[1, 1], dilations=[1 << 31, 1 << 31])], [info("x", [1, 1, 4, 4])], [Y])
+
+
+def onnx_seeds():
+    """Small models that fixtures do not have."""
+    yield "maxpool-u8", model([node("MaxPool", ["x"], ["y"], kernel_shape=[3, 3], pads=[1, 1, 1, 1])],
+                              [info("x", [1, 1, 5, 5], U8)], [info("y", [1, 1, 5, 5], U8)])
 
 
 # --- the other kinds ------------------------------------------------------------------------------------------------
@@ -293,6 +299,8 @@ def main():
         take("onnx", "tests/fixtures/%s/*.onnx" % pattern)
     for name, data in onnx_traps():
         put("onnx", "trap-" + name, data)
+    for name, data in onnx_seeds():
+        put("onnx", name, data)
     take("espl", "tests/fixtures/container/*.espl")
     take("npy", "tests/fixtures/npy/*.npy")
     pictures()
