@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "base/context_impl.h"
 #include "base/cpu.h"
+#include "base/refused.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -122,6 +123,10 @@ uint64_t espl_context_allocations(const espl_context *ctx) {
     return atomic_load(&((espl_context *)ctx)->allocations);
 }
 
+uint64_t espl__refused(const espl_context *ctx) {
+    return atomic_load(&((espl_context *)ctx)->refused);
+}
+
 espl_status espl__nomem(espl_diag *diag, uint64_t bytes) {
     if (refusal.limit == 0)
         return espl__fail(diag, ESPL_NOMEM, "out of memory: %" PRIu64 " bytes could not be had", bytes);
@@ -152,10 +157,11 @@ static bool count_in(espl_context *ctx, uint64_t bytes) {
 
 /* Each allocation carries its size in front, so that the context knows what is in use. */
 void *espl__alloc(espl_context *ctx, uint64_t bytes) {
-    if (!count_in(ctx, bytes)) return NULL;
-    char *p = ctx->config.alloc(ctx->config.user, (size_t)bytes + ALIGNMENT);
+    bool allowed = count_in(ctx, bytes);
+    char *p = allowed ? ctx->config.alloc(ctx->config.user, (size_t)bytes + ALIGNMENT) : NULL;
     if (!p) {
-        atomic_fetch_sub(&ctx->used, bytes);
+        if (allowed) atomic_fetch_sub(&ctx->used, bytes);
+        atomic_fetch_add(&ctx->refused, 1);
         return NULL;
     }
     memcpy(p, &bytes, sizeof bytes);

@@ -8,7 +8,7 @@
 struct espl_context {
     espl_config config;
     espl__pool *pool;
-    atomic_uint_fast64_t used, peak, allocations;
+    atomic_uint_fast64_t used, peak, allocations, refused;
     pthread_mutex_t tuning;
     struct espl__tuned *tuned; /* base/tune.c */
     int tuned_count;

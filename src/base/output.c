@@ -40,7 +40,7 @@ static const char *remedy(int number) {
 espl_status espl__io_fail(espl_diag *diag, const char *path, const char *what) {
     int number = errno;
     return espl__fail(diag, number == ENOMEM ? ESPL_NOMEM : ESPL_IO, "%s: %s: %s%s", path, what,
-                      strerror(number), remedy(number));
+                      number == ENOMEM ? "out of memory" : strerror(number), remedy(number));
 }
 
 static char *format_path(espl_context *ctx, const char *fmt, ...) {

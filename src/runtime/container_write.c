@@ -93,6 +93,7 @@ static bool derived_scale(writer *w, const espl__value *v) {
         const espl__node *n = w->g->nodes[i];
         if (n->input_count < 3 || n->inputs[2] != v) continue;
         float *scale = espl__calloc(w->ctx, (uint64_t)v->quant.count, sizeof *scale);
+        w->out.failed |= !scale;
         bool same = scale && espl__container_bias_scales(n, scale, v->quant.count) &&
                     memcmp(scale, v->quant.scale, sizeof *scale * (size_t)v->quant.count) == 0;
         espl__free(w->ctx, scale);
@@ -277,11 +278,12 @@ static bool wants_alignment(const writer *w, const espl__value *v) {
            espl__tensor_bytes(v->constant) >= CONTAINER_LARGE && store_of(w, v)->form == ESPL__STORE_PLAIN;
 }
 
-/* Those constants become the first values, in the order they had; false: there are none, or no memory. */
-static bool aligned_first(const writer *w, espl_graph *g) {
+/* Those constants, if there are some, become the first values, in the order they had; false without memory. */
+static bool aligned_first(writer *w, espl_graph *g) {
     espl__value **rest = espl__alloc(g->arena.ctx, sizeof *rest * (uint64_t)(g->value_count + 1));
     int aligned = 0, others = 0;
-    for (int i = 0; rest && i < g->value_count; i++) {
+    if (!rest) return false;
+    for (int i = 0; i < g->value_count; i++) {
         espl__value *v = g->values[i];
         if (wants_alignment(w, v))
             g->values[aligned++] = v;
@@ -291,7 +293,8 @@ static bool aligned_first(const writer *w, espl_graph *g) {
     if (others) memcpy(g->values + aligned, rest, sizeof *rest * (size_t)others);
     for (int i = 0; i < g->value_count; i++) g->values[i]->id = i;
     espl__free(g->arena.ctx, rest);
-    return aligned > 0;
+    w->align = aligned > 0;
+    return true;
 }
 
 /* The outputs, their number in so many bytes that what follows begins at a multiple of four. */
@@ -343,11 +346,10 @@ espl_status espl__model_bytes(espl_context *ctx, const espl_graph *graph, espl__
     espl__buffer_init(&w->out, ctx);
     ESPL_TRY(espl__graph_share(graph, &copy, diag));
     espl__graph_sweep(copy);
-    if (!espl__store_once(copy) || !choose_stores(w, copy)) {
+    if (!espl__store_once(copy) || !choose_stores(w, copy) || !aligned_first(w, copy)) {
         status = espl__nomem(diag, (uint64_t)copy->value_count * sizeof *w->store);
         goto done;
     }
-    w->align = aligned_first(w, copy);
     w->g = copy;
     put_bytes(w, header, CONTAINER_HEADER);
     put_graph(w);

@@ -193,6 +193,6 @@ espl_status espl__yaml_emit(espl_context *ctx, const cyaml_schema_value_t *schem
     if (memory) return espl__nomem(diag, 0);
     if (failed)
         return espl__fail(diag, ESPL_INTERNAL,
-                          "a value cannot be written as YAML (is its text valid UTF-8?)");
+                          "a value cannot be written as YAML: its text is not valid UTF-8, or out of memory");
     return ESPL_OK;
 }

@@ -39,8 +39,11 @@ static espl_status check_and_load(espl_context *ctx, const char *label, const ch
     if (status != ESPL_OK) return status;
     cyaml_config_t config = config_of(ctx);
     cyaml_err_t err = cyaml_load_data((const uint8_t *)text, length, &config, schema, out, NULL);
-    if (err == CYAML_ERR_OOM) return espl__nomem(diag, length);
-    /* The check accepted the text, so anything else is a schema that this wrapper does not support. */
+    /* The check accepted the text, so libyaml can complain of memory only, and anything else is a schema that this wrapper
+     * does not support. */
+    if (err == CYAML_ERR_OOM || err == CYAML_ERR_LIBYAML_PARSER_INIT || err == CYAML_ERR_LIBYAML_EVENT_INIT ||
+        err == CYAML_ERR_LIBYAML_PARSER)
+        return espl__nomem(diag, length);
     if (err != CYAML_OK) return espl__fail(diag, ESPL_INTERNAL, "%s: %s (libcyaml)", label, cyaml_strerror(err));
     return ESPL_OK;
 }

@@ -5,6 +5,7 @@
  *
  * Images are shared out to threads in equal runs; each run has its own sum of dW, and the sums are added in
  * order. In f32 a library does it where there is one (dense.h). */
+#include "base/refused.h"
 #include "train/dense.h"
 #include "train/grad.h"
 
@@ -22,10 +23,11 @@ static espl__grad_layout last(const espl__node *node) {
     return ESPL__GRAD_LAST;
 }
 
-static void try_library(espl__call *c) {
+static espl_status try_library(espl__call *c, espl_diag *diag) {
     conv *k = c->state;
     const espl__dense *dense = espl__dense_get();
-    if (c->real != ESPL_F32 || !dense->conv_f32) return;
+    uint64_t refused = espl__refused(c->ctx);
+    if (c->real != ESPL_F32 || !dense->conv_f32) return ESPL_OK;
     espl__conv_shape s = {.w = k->w,
                           .images = k->images,
                           .channels = k->channels,
@@ -35,10 +37,12 @@ static void try_library(espl__call *c) {
                           .dx = c->wanted & 1,
                           .dw = c->wanted >> 1 & 1};
     k->library = dense->conv_f32(c->ctx, &s);
-    if (!k->library) return;
+    if (!k->library && espl__refused(c->ctx) != refused) return espl__nomem(diag, sizeof *k);
+    if (!k->library) return ESPL_OK;
     c->forward_bytes = k->library->forward_bytes;
     c->backward_bytes =
         ESPL_MAX(k->library->backward_bytes, (uint64_t)(k->runs * k->outputs) * sizeof(float));
+    return ESPL_OK;
 }
 
 static espl_status prepare(espl__call *c, espl_diag *diag) {
@@ -62,8 +66,7 @@ static espl_status prepare(espl__call *c, espl_diag *diag) {
     uint64_t patches = (uint64_t)(k->positions * k->depth);
     c->forward_bytes = (weights + (uint64_t)k->runs * patches) * real;
     c->backward_bytes = (weights + (uint64_t)k->runs * (patches + weights + (uint64_t)k->outputs)) * real;
-    try_library(c);
-    return ESPL_OK;
+    return try_library(c, diag);
 }
 
 static void release(espl__call *c) {
