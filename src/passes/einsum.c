@@ -16,7 +16,8 @@ typedef struct group {
 typedef struct rewriting {
     espl_graph *g;
     espl__einsum e;
-    bool bad; /* no memory */
+    char *name; /* of the Einsum, which its product takes over */
+    bool bad;   /* no memory */
 } rewriting;
 
 /* A value whose axes have these labels. */
@@ -193,6 +194,7 @@ static void multiply(rewriting *r, const plan *p, operand *a, operand *b, operan
     if (p->b.used) by_list(r, "Reshape", b, p->b.dim, p->b.count, false);
     espl__node *n = node(r, "MatMul", a->v, b->v);
     if (!n) return;
+    n->name = r->name;
     *y = (operand){n->outputs[0], p->order};
     if (p->y.used) by_list(r, "Reshape", y, p->y.dim, p->y.count, false);
 }
@@ -212,6 +214,7 @@ static void scale(rewriting *r, const plan *p, operand *a, operand *b, operand *
         if (count) by_list(r, "Unsqueeze", sides[s], axes, count, false);
     }
     espl__node *n = node(r, "Mul", a->v, b->v);
+    if (n) n->name = r->name;
     if (n) *y = (operand){n->outputs[0], p->order};
 }
 
@@ -242,7 +245,7 @@ static void swap_sides(espl__einsum *e, espl__value **v) {
 }
 
 static espl_status rewrite(espl_graph *g, espl__node *n, espl_diag *diag) {
-    rewriting r = {.g = g};
+    rewriting r = {.g = g, .name = n->name};
     plan p;
     group result = {0};
     espl__value *v[2] = {n->inputs[0], n->input_count > 1 ? n->inputs[1] : NULL};
@@ -260,10 +263,8 @@ static espl_status rewrite(espl_graph *g, espl__node *n, espl_diag *diag) {
         y = a;
     }
     if (!r.bad) turn(&r, &y, &result);
-    espl__node *last = r.bad ? NULL : espl__graph_node(g, espl__op_find("", "Identity"), n->name, 1, 1, 0);
+    espl__node *last = r.bad ? NULL : y.v == v[0] ? node(&r, "Identity", y.v, NULL) : y.v->producer;
     if (!last) return espl__nomem(diag, 0);
-    last->opset = ESPL_MAX(g->opset, 13);
-    last->inputs[0] = y.v;
     espl__node_set_output(last, 0, n->outputs[0]);
     n->mark = -1;
     return ESPL_OK;
