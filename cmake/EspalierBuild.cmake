@@ -281,6 +281,10 @@ function(espl_tests)
     add_compile_options(-fno-tree-vectorize) # it ends with an internal error in loops of fmax
   endif()
   list(JOIN CMAKE_CROSSCOMPILING_EMULATOR " " emulator)
+  set(slowness 1)
+  if(CMAKE_CROSSCOMPILING)
+    set(slowness 50)
+  endif()
   file(GLOB tests CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/unit/test_*.c)
   foreach(test ${tests})
     get_filename_component(name ${test} NAME_WE)
@@ -288,7 +292,8 @@ function(espl_tests)
     target_link_libraries(${name} PRIVATE espl_internal espalier ${cmocka})
     target_include_directories(${name} PRIVATE ${PROJECT_BINARY_DIR}/generated/onnx)
     target_compile_definitions(${name} PRIVATE ESPL_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
-      ESPL_EMULATOR="${emulator}") # before the program, where a test starts itself
+      ESPL_EMULATOR="${emulator}"  # before the program, where a test starts itself
+      ESPL_SLOWNESS=${slowness})   # how many times as long what a test waits for may take
     add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
     set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77 LABELS unit)
     if(name MATCHES "^test_(pool|session|executor|runtime|rnn|loader|dense|train$)")

@@ -9,6 +9,7 @@ cd "$(dirname "$0")/.." || exit 1
 least_all=90 least_parsers=95
 jobs=$(getconf _NPROCESSORS_ONLN)
 folder=build-coverage
+failed=0
 # What reads files that others made.
 parsers='^src/(onnx|yaml|data)/|^src/tensor/npy\.c|^src/runtime/container_(read|data)|^src/train/checkpoint\.c'
 
@@ -17,13 +18,14 @@ if [ "${1:-}" != --count ]; then
     cmake --preset coverage >/dev/null && cmake --build --preset coverage -j "$jobs" --target all || exit 1
     find $folder -name '*.gcda' -delete
     # Processes that are killed in the middle of their work leave counters that are cut short.
-    ctest --preset coverage -j "$jobs" --timeout 1800 -LE 'long|release' -E kill_resume || exit 1
+    ctest --preset coverage -j "$jobs" --timeout 1800 -LE 'long|release' -E kill_resume || failed=1
 fi
 
 mkdir -p $folder/html
 # Threads count without locks, so that a count may come out below 0.
 gcovr --root . --object-directory $folder --filter 'src/' --exclude '.*\.pb-c\..*' --gcov-ignore-parse-errors \
-    --csv $folder/coverage.csv --html-details $folder/html/index.html $folder || exit 1
+    --csv $folder/coverage.csv --html-details $folder/html/index.html $folder 2>$folder/gcovr.log ||
+    { tail $folder/gcovr.log >&2; exit 1; }
 
 awk -F, -v parsers="$parsers" -v least_all=$least_all -v least_parsers=$least_parsers '
     function say(name, total, run) { printf "%-18s %7d %7d %7.1f %%\n", name, total, run, total ? 100 * run / total : 100 }
@@ -43,4 +45,4 @@ awk -F, -v parsers="$parsers" -v least_all=$least_all -v least_parsers=$least_pa
         if (100 * all_run < least_all * all) { print "coverage: all of src is below " least_all " %"; bad = 1 }
         if (100 * read_run < least_parsers * read) { print "coverage: what reads files is below " least_parsers " %"; bad = 1 }
         exit bad
-    }' $folder/coverage.csv
+    }' $folder/coverage.csv && [ $failed -eq 0 ]
