@@ -36,6 +36,9 @@ typedef struct espl_session_options {
     /* The observer does not mind in which order elements come, which saves work. */
     bool unordered;
     espl_arithmetic arithmetic;
+    /* Leaves out what follows results whose shapes depend on data (espl_session_output_info): what that reads are outputs
+     * instead. */
+    bool without_late;
 } espl_session_options;
 
 /* The graph is copied; it may be destroyed afterwards. `options` may be NULL. */
@@ -48,12 +51,16 @@ int espl_session_input_count(const espl_session *session);
 int espl_session_output_count(const espl_session *session);
 const char *espl_session_input_name(const espl_session *session, int index);
 const char *espl_session_output_name(const espl_session *session, int index);
-/* dtype and shape, data NULL. Borrowed. */
+/* dtype and shape, data NULL. Borrowed. Of an output whose shape depends on the inputs' data (what NonMaxSuppression or
+ * NonZero leave) the dimensions that a run tells are ESPL_DIM_UNKNOWN, and its rank is -1 if even that is not known. */
 const espl_tensor *espl_session_input_info(const espl_session *session, int index);
 const espl_tensor *espl_session_output_info(const espl_session *session, int index);
 
 /* Runs once. inputs[i].data and outputs[i].data are the caller's, dense row-major, of the shapes and types of
- * *_info, in the graph's order. Allocates nothing. */
+ * *_info, in the graph's order. Allocates nothing.
+ *
+ * An output whose shape is not known before is not the caller's: outputs[i] becomes a tensor of the session, with the shape
+ * of this run, valid until the next run. Only networks with such outputs, or with such values inside, allocate. */
 ESPL_NODISCARD espl_status espl_session_run(espl_session *session, const espl_tensor *inputs,
                                             espl_tensor *outputs, espl_diag *diag);
 

@@ -2,7 +2,7 @@
  * quantized network. */
 #include "compress/job.h"
 #include "compress/probe.h"
-#include "passes/passes.h"
+#include "passes/late.h"
 
 #include <math.h>
 
@@ -100,7 +100,8 @@ static espl_status run_both(job *j, const probe *p, const trial *t, noise *n, es
     espl_scores scores;
     for (int i = 0; i < 2; i++) {
         espl_session_options options = {
-            .input_shapes = j->o.input_shapes, .observer = observe, .observer_user = n};
+            .input_shapes = j->o.input_shapes, .observer = observe, .observer_user = n,
+            .without_late = true};
         ESPL_TRY(espl_session_create(j->k.ctx, graphs[i], &options, &s[i], diag));
     }
     for (int64_t k = 0; k < p->count; k++) {
@@ -130,7 +131,7 @@ static espl_status measure_noise(job *j, const probe *p, espl_blame *b, espl_dia
     espl_graph *g = NULL;
     espl__arena_init(&arena, j->k.ctx);
     ESPL_TRY(espl__graph_clone(j->k.graph, &g, diag));
-    ESPL_TRY(espl__specialise(g, j->o.input_shapes, diag));
+    ESPL_TRY(espl__specialise_static(g, j->o.input_shapes, diag));
     if (!keep_outputs(j, &n, &arena, g)) {
         status = espl__nomem(diag, 0);
         goto done;

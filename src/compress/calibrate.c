@@ -34,7 +34,8 @@ espl_status espl__calibrate(espl_context *ctx, const espl_graph *graph, const es
     espl_session *session = NULL;
     calibration c = {ranges, espl__calloc(ctx, 1, sizeof *c.tally)};
     espl_session_options options = {
-        .input_shapes = shapes, .observer = observe, .observer_user = &c, .observed = observed, .unordered = true};
+        .input_shapes = shapes, .observer = observe, .observer_user = &c, .observed = observed, .unordered = true,
+        .without_late = true};
     espl_evaluation run = {.first = first, .step = step, .count = count, .progress = progress, .user = user};
     espl_scores scores;
     if (!c.tally) return espl__nomem(diag, sizeof *c.tally);

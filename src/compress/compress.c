@@ -2,7 +2,7 @@
 #include "compress/job.h"
 #include "compress/mixed/mixed.h"
 #include "compress/probe.h"
-#include "passes/passes.h"
+#include "passes/late.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -66,6 +66,17 @@ static void to_float(job *j, int node, const char *why) {
     j->decisions[node].weights = ESPL_FORMAT_F32;
     j->decisions[node].integer = false;
     j->why[node] = why;
+}
+
+/* What runs after results whose shapes depend on data is computed by references, and nobody sees its ranges. */
+static espl_status leave_late(job *j, espl_diag *diag) {
+    bool *late = espl__calloc(j->k.ctx, (uint64_t)j->k.graph->node_count + 1, sizeof *late);
+    if (!late) return espl__nomem(diag, 1);
+    espl_status status = espl__late_nodes(j->k.graph, j->k.o->input_shapes, late, diag);
+    for (int i = 0; i < j->k.graph->node_count && status == ESPL_OK; i++)
+        if (late[i]) to_float(j, i, "kept f32: its input's shape depends on data");
+    espl__free(j->k.ctx, late);
+    return status;
 }
 
 /* Keeps the small file, computes in f32. */
@@ -361,7 +372,8 @@ espl_status espl__job_open(job *j, espl_context *ctx, const espl_graph *graph,
     espl_status status = begin(j, diag);
     if (status != ESPL_OK) return status;
     decide(j);
-    return calibrate(j, diag);
+    status = leave_late(j, diag);
+    return status == ESPL_OK ? calibrate(j, diag) : status;
 }
 
 void espl__job_close(job *j) {

@@ -1,6 +1,6 @@
 #include "compress/compress.h"
 #include "compress/quant/accumulator.h"
-#include "passes/passes.h"
+#include "passes/late.h"
 
 bool espl__is_layer(const espl__node *node) {
     for (int i = 0; i < node->input_count && i < 32; i++)
@@ -78,7 +78,7 @@ espl_status espl_costs_compute(espl_context *ctx, const espl_graph *graph, const
     espl_status status = ESPL_OK;
     *out = (espl_costs){0};
     ESPL_TRY(espl__graph_clone(graph, &out->graph, diag));
-    ESPL_TRY(espl__specialise(out->graph, shapes, diag));
+    ESPL_TRY(espl__specialise_static(out->graph, shapes, diag));
     ESPL_TRY(espl__pass_dead_code(out->graph, diag));
     ESPL_TRY(espl__pass_zeros(out->graph, diag));
     espl_graph *g = out->graph;

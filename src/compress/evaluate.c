@@ -159,6 +159,10 @@ espl_status espl_evaluate(espl_context *ctx, espl_session *session, espl_dataset
     if (!data && o.count < 0)
         return espl__fail(diag, ESPL_INVALID, "without data a number of samples must be given");
     *scores = (espl_scores){0};
+    if (espl_session_output_count(session) > 0 && (espl_session_output_info(session, 0)->shape.rank < 0 ||
+                                                   espl_shape_count(&espl_session_output_info(session, 0)->shape) < 0))
+        return espl__fail(diag, ESPL_UNSUPPORTED, "the shape of output '%s' depends on data, so that it cannot be scored",
+                          espl_session_output_name(session, 0));
     ESPL_TRY(compare_open(&c, ctx, session, data, diag));
     int64_t all = data ? espl__feed_count(&c.feed) : o.first + o.count * o.step,
             available = (all - o.first + o.step - 1) / o.step;

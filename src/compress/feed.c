@@ -5,6 +5,11 @@
 
 /* --- pairing ------------------------------------------------------------------------------------------ */
 
+/* An output whose shape only a run tells is the session's. */
+static bool owned(const espl_tensor *info) {
+    return info->shape.rank >= 0 && espl_shape_count(&info->shape) >= 0;
+}
+
 static bool is_half(espl_dtype dtype) { return dtype == ESPL_F16 || dtype == ESPL_BF16; }
 
 /* A tensor as everyone here sees it, and as the session does. */
@@ -35,7 +40,8 @@ static espl_status make_buffers(espl__feed *f, espl_diag *diag) {
     for (int i = 0; i < in; i++)
         ESPL_TRY(make_pair(ctx, espl_session_input_info(f->session, i), &f->inputs[i], &f->raw_inputs[i], diag));
     for (int i = 0; i < out; i++)
-        ESPL_TRY(make_pair(ctx, espl_session_output_info(f->session, i), &f->outputs[i], &f->raw_outputs[i], diag));
+        if (owned(espl_session_output_info(f->session, i)))
+            ESPL_TRY(make_pair(ctx, espl_session_output_info(f->session, i), &f->outputs[i], &f->raw_outputs[i], diag));
 done:
     return status;
 }
@@ -144,6 +150,8 @@ static void free_pairs(espl_context *ctx, espl_tensor *seen, espl_tensor *raw, i
 
 void espl__feed_close(espl__feed *f) {
     if (!f->ctx) return;
+    for (int i = 0; f->raw_outputs && i < espl_session_output_count(f->session); i++)
+        if (!owned(espl_session_output_info(f->session, i))) f->raw_outputs[i] = (espl_tensor){0};
     free_pairs(f->ctx, f->inputs, f->raw_inputs, espl_session_input_count(f->session));
     free_pairs(f->ctx, f->outputs, f->raw_outputs, espl_session_output_count(f->session));
     espl__free(f->ctx, f->source);
@@ -223,7 +231,7 @@ espl_status espl__feed_run(espl__feed *f, int64_t index, espl_diag *diag) {
     espl__feed_put(f);
     ESPL_TRY(espl_session_run(f->session, f->raw_inputs, f->raw_outputs, diag));
     for (int i = 0; i < espl_session_output_count(f->session); i++)
-        if (is_half(f->raw_outputs[i].dtype)) widen_half(&f->raw_outputs[i], &f->outputs[i]);
+        if (f->outputs[i].data && is_half(f->raw_outputs[i].dtype)) widen_half(&f->raw_outputs[i], &f->outputs[i]);
     f->carry = true;
 done:
     return status;

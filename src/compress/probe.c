@@ -72,7 +72,7 @@ static espl_evaluation samples_of(const probe *p, float *outputs) {
 }
 
 static espl_status open_session(const probe *p, const espl_graph *g, espl_session **out, espl_diag *diag) {
-    espl_session_options options = {.input_shapes = p->k->o->input_shapes};
+    espl_session_options options = {.input_shapes = p->k->o->input_shapes, .without_late = true};
     return espl_session_create(p->k->ctx, g, &options, out, diag);
 }
 

@@ -1,13 +1,13 @@
 #include "compress/feed.h"
 #include "compress/probe.h"
-#include "passes/passes.h"
+#include "passes/late.h"
 #include "runtime/container.h"
 
 #include <math.h>
 
 static espl_status open_session(const task *k, const espl_graph *g, bool profile, espl_session **out,
                                 espl_diag *diag) {
-    espl_session_options options = {.input_shapes = k->o->input_shapes, .profile = profile};
+    espl_session_options options = {.input_shapes = k->o->input_shapes, .profile = profile, .without_late = true};
     return espl_session_create(k->ctx, g, &options, out, diag);
 }
 
@@ -269,7 +269,7 @@ static espl_status model(task *k, trial *t, espl_diag *diag) {
     uint64_t resident = 0;
     t->ms = t->joules = 0;
     ESPL_TRY(espl__graph_clone(t->graph, &g, diag));
-    ESPL_TRY(espl__specialise(g, k->o->input_shapes, diag));
+    ESPL_TRY(espl__specialise_static(g, k->o->input_shapes, diag));
     for (int i = 0; i < g->node_count; i++) resident += espl__layer_weights(g->nodes[i]).bytes;
     for (int i = 0; i < g->node_count; i++) {
         const espl__node *n = g->nodes[i];

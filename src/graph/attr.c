@@ -108,3 +108,14 @@ bool espl__attr_set_tensor(espl_graph *graph, espl__node *node, const char *name
     a->tensor = espl__graph_tensor(graph, value->dtype, &value->shape, value->data);
     return a->tensor != NULL;
 }
+
+espl_graph *espl__attr_graph(const espl__node *node, const char *name) {
+    const espl__attr *a = find_kind(node, name, ESPL__ATTR_GRAPH);
+    return a ? a->body : NULL;
+}
+
+bool espl__attr_set_graph(espl_graph *graph, espl__node *node, const char *name, espl_graph *body) {
+    espl__attr *a = slot(graph, node, name, ESPL__ATTR_GRAPH);
+    if (a) a->body = body;
+    return a != NULL;
+}

@@ -1,6 +1,13 @@
 #include "graph/graph.h"
 
-static bool copy_attr(espl_graph *to, espl__node *node, const espl__attr *a) {
+static bool copy_body(espl_graph *to, espl__node *node, const espl__attr *a, bool own) {
+    espl_graph *body = a->body;
+    if (own && espl__graph_clone(a->body, &body, NULL) != ESPL_OK) return false;
+    if (own) espl__graph_own(to, body);
+    return espl__attr_set_graph(to, node, a->name, body);
+}
+
+bool espl__attr_copy(espl_graph *to, espl__node *node, const espl__attr *a, bool own) {
     switch (a->kind) {
         case ESPL__ATTR_INT:
             return espl__attr_set_int(to, node, a->name, a->i);
@@ -16,6 +23,8 @@ static bool copy_attr(espl_graph *to, espl__node *node, const espl__attr *a) {
             return espl__attr_set_floats(to, node, a->name, a->floats, a->count);
         case ESPL__ATTR_TENSOR:
             return espl__attr_set_tensor(to, node, a->name, a->tensor);
+        case ESPL__ATTR_GRAPH:
+            return copy_body(to, node, a, own);
     }
     return false;
 }
@@ -38,6 +47,7 @@ static bool copy_value(espl_graph *to, const espl__value *v) {
                     : espl__graph_tensor(to, v->constant->dtype, &v->constant->shape, v->constant->data);
         if (!c->constant) return false;
     }
+    c->kind = v->kind;
     c->dtype = v->dtype;
     c->shape = v->shape;
     c->known_rank = v->known_rank;
@@ -60,7 +70,7 @@ static bool copy_node(espl_graph *to, const espl__node *n) {
     for (int i = 0; i < n->output_count; i++)
         if (n->outputs[i]) espl__node_set_output(c, i, to->values[n->outputs[i]->id]);
     for (int i = 0; i < n->attr_count; i++)
-        if (n->attrs[i].name && !copy_attr(to, c, &n->attrs[i])) return false;
+        if (n->attrs[i].name && !espl__attr_copy(to, c, &n->attrs[i], true)) return false;
     return true;
 }
 
@@ -73,6 +83,7 @@ static espl_status copy_graph(const espl_graph *graph, const espl_graph *lender,
     bool good = (g->name = espl__arena_strdup(&g->arena, graph->name)) != NULL &&
                 (g->file = espl__arena_strdup(&g->arena, graph->file)) != NULL;
     g->opset = graph->opset;
+    g->formals = graph->formals;
     for (int i = 0; good && i < graph->value_count; i++) good = copy_value(g, graph->values[i]);
     for (int i = 0; good && i < graph->node_count; i++) good = copy_node(g, graph->nodes[i]);
     if (good) {

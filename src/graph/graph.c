@@ -21,12 +21,22 @@ void espl_graph_destroy(espl_graph **graph) {
     espl_graph *g = *graph;
     if (!g) return;
     espl_context *ctx = g->arena.ctx;
+    while (g->bodies) { /* the bodies of bodies are no deeper than a file may nest them */
+        espl_graph *body = g->bodies;
+        g->bodies = body->next;
+        espl_graph_destroy(&body);
+    }
     espl__free(ctx, g->values);
     espl__free(ctx, g->nodes);
     espl__arena_free(&g->arena);
     espl__file_unmap(&g->bytes);
     espl__free(ctx, g);
     *graph = NULL;
+}
+
+void espl__graph_own(espl_graph *owner, espl_graph *body) {
+    body->next = owner->bodies;
+    owner->bodies = body;
 }
 
 /* Room for one more pointer in a growing array. */

@@ -8,7 +8,10 @@
  *   QuantizeLinear + DequantizeLinear pair at this place says. A quantized constant holds its codes
  *   (espl__format_dtype) in `constant`; consumers still see f32 semantics. In formats of kind FLOAT the codes are
  *   the numbers, with one scale of 1. A value that is no constant has one scale.
- * - Dimensions may be ESPL_DIM_UNKNOWN until the graph is specialised (passes/passes.h). */
+ * - Dimensions may be ESPL_DIM_UNKNOWN until the graph is specialised (passes/passes.h).
+ * - If, Loop, Scan and SequenceMap hold graphs of their own, bodies. What a body reads from outside are inputs of the
+ *   node too, its last ones, so that a node's inputs are all that it depends on; and constants stand in the outermost
+ *   graph. espl__resolve (passes/resolve.h) takes bodies into the graph around them. */
 #ifndef ESPL_GRAPH_H
 #define ESPL_GRAPH_H
 
@@ -19,9 +22,13 @@ typedef struct espl__node espl__node;
 typedef struct espl__value espl__value;
 typedef struct espl__op espl__op;
 
+/* What a value is: a tensor, a list of tensors, or one of these that may be missing. */
+typedef enum espl__kind { ESPL__TENSOR, ESPL__SEQUENCE, ESPL__OPTIONAL } espl__kind;
+
 struct espl__value {
     char *name;       /* unique in the graph; may be "" in graphs read from .espl */
-    espl_dtype dtype; /* of the semantics: a quantized f32 tensor says F32 here */
+    espl__kind kind;
+    espl_dtype dtype; /* of the semantics: a quantized f32 tensor says F32 here; of a sequence's elements */
     espl_shape shape;
     bool known_rank;      /* shape.rank means something */
     int id;               /* index into graph->values */
@@ -47,8 +54,8 @@ typedef enum espl__attr_kind {
     ESPL__ATTR_INTS,
     ESPL__ATTR_FLOATS,
     ESPL__ATTR_TENSOR,
-    ESPL__ATTR_STRINGS /* s holds them joined by commas ("Sigmoid,Tanh,Tanh"); espl__attr_string reads it too
-                        */
+    ESPL__ATTR_STRINGS, /* s holds them joined by commas ("Sigmoid,Tanh,Tanh"); espl__attr_string reads it too */
+    ESPL__ATTR_GRAPH
 } espl__attr_kind;
 
 typedef struct espl__attr {
@@ -61,6 +68,7 @@ typedef struct espl__attr {
     int64_t *ints;
     float *floats;
     espl_tensor *tensor;
+    espl_graph *body;
 } espl__attr;
 
 struct espl__node {
@@ -88,6 +96,8 @@ struct espl_graph {
     espl__node **nodes;
     int input_count, output_count;
     espl__value **inputs, **outputs; /* inputs: those without an initializer */
+    int formals;                     /* of a body: the operator gives so many inputs, the others are from outside */
+    espl_graph *bodies, *next;       /* graphs that die with this one; the next of such a list */
 };
 
 espl_status espl__graph_create(espl_context *ctx, espl_graph **out, espl_diag *diag);
@@ -154,6 +164,17 @@ bool espl__attr_set_floats(espl_graph *graph, espl__node *node, const char *name
                            int64_t count);
 bool espl__attr_set_tensor(espl_graph *graph, espl__node *node, const char *name, const espl_tensor *value);
 
+/* The body of that name, NULL if there is none. */
+espl_graph *espl__attr_graph(const espl__node *node, const char *name);
+/* The attribute is `body`, which lives as long as `owner` does. */
+bool espl__attr_set_graph(espl_graph *graph, espl__node *node, const char *name, espl_graph *body);
+void espl__graph_own(espl_graph *owner, espl_graph *body);
+/* A copy of an attribute of another node; bodies are copied too (`own`) or borrowed. */
+bool espl__attr_copy(espl_graph *to, espl__node *node, const espl__attr *attr, bool own);
+
+/* Of a Where: it stands for an If whose condition only a run tells, and chooses a whole. */
+#define ESPL__ATTR_CHOICE "espl_choice"
+
 /* --- the operator definition ---------------------------------------------------------------
  * One file in src/ops defines one operator (or one family that differs by a function) as `const espl__op
  * espl__op_<Name>`; one row in src/ops/ops.list registers it. Everything the program knows of an operator is
@@ -186,9 +207,13 @@ struct espl__op {
     /* The reference: computes the outputs (allocated, with the inferred dtypes and static shapes) from the
      * inputs. in[i].data is NULL for an absent input, out[i].data for an absent output. `scratch` has
      * scratch_bytes(node) bytes, 64-byte aligned. Must not allocate and cannot fail: infer has checked
-     * everything. No alias of in and out. */
+     * everything. No alias of in and out. NULL: control flow or sequences, which passes/resolve.h takes away. */
     void (*eval)(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch);
     uint64_t (*scratch_bytes)(const espl__node *node); /* NULL: none */
+    /* Where the data decide how long a result is, which infer leaves open: the largest shapes, by output, that inputs of
+     * known shapes can give. eval gets outputs with room for these, and sets out[i].shape to what they are. NULL: infer
+     * says all. */
+    void (*bound)(const espl__node *node, espl_shape *most);
 
     /* Multiply-accumulates of one evaluation with static shapes. NULL: none. */
     int64_t (*macs)(const espl__node *node);

@@ -77,6 +77,9 @@ static espl_status set(espl_graph *graph, espl__external *external, espl__node *
         case TYPE(TENSOR): return set_tensor(graph, external, node, a, diag);
         case TYPE(GRAPH):
         case TYPE(GRAPHS): return espl__fail(diag, ESPL_UNSUPPORTED, "holds a subgraph, which is not supported");
+        case TYPE(TYPE_PROTO): /* of an optional value that holds nothing: it has no type that anyone reads */
+            if (espl__node_is(node, "Optional")) return ESPL_OK;
+            return espl__fail(diag, ESPL_UNSUPPORTED, "has a type (%d) that is not supported", (int)a->type);
         case TYPE(UNDEFINED): return espl__fail(diag, ESPL_FORMAT, "has no value");
         default:
             return espl__fail(diag, ESPL_UNSUPPORTED, "has a type (%d) that is not supported", (int)a->type);

@@ -4,6 +4,7 @@
 
 #include "base/names.h"
 #include "graph/graph.h"
+#include "onnx/lists.h"
 #include "onnx/upgrade.h"
 #include "espalier/onnx.h"
 
@@ -27,6 +28,9 @@ enum { ESPL__OPSET_MIN = 1, ESPL__OPSET_MAX = 21 };
  * of the file. Free with espl__onnx_unpacked_free. */
 espl_status espl__onnx_unpack(espl_context *ctx, const char *path, const ProtobufCMessageDescriptor *descriptor,
                               ProtobufCMessage **out, espl_diag *diag);
+/* The same of bytes that stand in another message. */
+espl_status espl__onnx_unpack_bytes(espl_context *ctx, const uint8_t *bytes, size_t length,
+                                    const ProtobufCMessageDescriptor *descriptor, ProtobufCMessage **out, espl_diag *diag);
 void espl__onnx_unpacked_free(espl_context *ctx, ProtobufCMessage *message);
 
 /* --- external.c: data outside the model's file ---------------------------------------------- */

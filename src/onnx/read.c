@@ -1,22 +1,15 @@
 /* ONNX to IR. Three sweeps: initializers and inputs become values; node outputs become values, those of Constant nodes
  * constants; then nodes are made and wired. So nodes may stand in any order; espl__graph_verify sorts them and finds
- * cycles. */
-#include "onnx/onnx_impl.h"
+ * cycles.
+ *
+ * A node's subgraph goes the same way, by a reader of its own whose `outer` is the reader of the graph around it. A name
+ * that the body does not know is looked up outside, and becomes an input of the body and of the node: espl_graph says
+ * how. Constants are defined in the outermost graph, whatever body they stand in. */
+#include "onnx/reader.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 
-typedef struct reader {
-    espl_context *ctx;
-    const pb_model *model;
-    const pb_graph *from;
-    espl_graph *graph;
-    espl__names names; /* of values */
-    espl__external external;
-    espl_diag *diag;
-} reader;
-
-static const char *text(const char *s) { return s ? s : ""; }
 /* "ai.onnx" is another name of the default domain. */
 static const char *domain_of(const char *s) { return s && strcmp(s, "ai.onnx") != 0 ? s : ""; }
 
@@ -29,7 +22,7 @@ static int64_t opset_of(const reader *r, const char *domain) {
 }
 
 static espl_status read_header(reader *r) {
-    const pb_graph *g = r->model->graph;
+    const pb_graph *g = r->from;
     if (!g) return espl__fail(r->diag, ESPL_FORMAT, "is not an ONNX model: it holds no graph");
     int64_t opset = opset_of(r, "");
     if (opset == 0) return espl__fail(r->diag, ESPL_UNSUPPORTED, "imports no operator set of the domain ai.onnx");
@@ -39,7 +32,6 @@ static espl_status read_header(reader *r) {
                           "onnx.version_converter", opset, ESPL__OPSET_MIN, ESPL__OPSET_MAX);
     if (g->n_sparse_initializer)
         return espl__fail(r->diag, ESPL_UNSUPPORTED, "sparse initializers are not supported; store them dense");
-    r->from = g;
     r->graph->opset = (int)opset;
     r->graph->name = espl__arena_strdup(&r->graph->arena, espl__utf8(text(g->name)) ? text(g->name) : "");
     return r->graph->name ? ESPL_OK : espl__nomem(r->diag, 0);
@@ -56,14 +48,24 @@ static espl_status define(reader *r, espl__value *value, const char *what) {
     return ESPL_OK;
 }
 
-static espl_status define_constant(reader *r, const char *name, espl_tensor *tensor, const char *what) {
-    espl__value *v = espl__graph_value(r->graph, name);
-    if (!v) return espl__nomem(r->diag, 0);
+static espl__value *constant_value(espl_graph *graph, const char *name, espl_tensor *tensor) {
+    espl__value *v = espl__graph_value(graph, name);
+    if (!v) return NULL;
     v->constant = tensor;
     v->dtype = tensor->dtype;
     v->shape = tensor->shape;
     v->known_rank = true;
-    return define(r, v, what);
+    return v;
+}
+
+static espl_status define_constant(reader *r, const char *name, espl_tensor *tensor, const char *what) {
+    if (!r->outer) return define(r, constant_value(r->graph, name, tensor), what);
+    if (espl__names_has(&r->names, name))
+        return espl__fail(r->diag, ESPL_FORMAT, "%s: there are two values of the name '%.200s'", what, name);
+    char fresh[256];
+    espl__reader_hoisted_name(r, name, fresh, sizeof fresh);
+    espl__value *v = constant_value(espl__reader_outermost(r)->graph, fresh, tensor);
+    return v ? espl__reader_hoist(r, v, name) : espl__nomem(r->diag, 0);
 }
 
 static espl_status read_initializers(reader *r) {
@@ -73,20 +75,45 @@ static espl_status read_initializers(reader *r) {
         espl_tensor *tensor;
         if (!t->name || !*t->name)
             return espl__fail(r->diag, ESPL_FORMAT, "initializer %zu has no name", i);
-        ESPL_TRY(espl__onnx_graph_tensor(r->graph, &r->external, t, &tensor, r->diag));
+        ESPL_TRY(espl__onnx_graph_tensor(espl__reader_outermost(r)->graph, r->external, t, &tensor, r->diag));
         ESPL_TRY(define_constant(r, t->name, tensor, "initializer"));
     }
 done:
     return status;
 }
 
+/* A sequence or optional: the element type of the tensors in it. */
+static espl_status read_element_type(reader *r, const EsplPb__TypeProto *type, const char *what, espl__value *value) {
+    espl_status status = ESPL_OK;
+    ProtobufCMessage *inner[2] = {NULL};
+    value->kind = type->optional_type ? ESPL__OPTIONAL : ESPL__SEQUENCE;
+    for (int i = 0; i < 2 && !type->tensor_type; i++) {
+        const EsplPb__TypeProto__Element *e = type->optional_type ? type->optional_type : type->sequence_type;
+        if (!e || !e->has_elem_type) break;
+        ESPL_TRY(espl__onnx_unpack_bytes(r->ctx, e->elem_type.data, e->elem_type.len, &espl_pb__type_proto__descriptor,
+                                         &inner[i], r->diag));
+        type = (const EsplPb__TypeProto *)inner[i];
+    }
+    if (type->tensor_type && type->tensor_type->has_elem_type)
+        status = espl__onnx_dtype(type->tensor_type->elem_type, what, &value->dtype, r->diag);
+    else
+        status = espl__fail(r->diag, ESPL_UNSUPPORTED, "%s '%.200s' is no tensor, sequence of tensors or optional one", what,
+                            value->name);
+done:
+    for (int i = 0; i < 2; i++) espl__onnx_unpacked_free(r->ctx, inner[i]);
+    return status;
+}
+
 /* Type and shape that the file declares. Dimensions with a name, without anything or below 0 are unknown. */
 static espl_status read_type(reader *r, const pb_value *from, const char *what, espl__value *value) {
     const EsplPb__TypeProto__Tensor *type = from->type ? from->type->tensor_type : NULL;
+    if (from->type && (from->type->sequence_type || from->type->optional_type))
+        return read_element_type(r, from->type, what, value);
+    if (r->outer && (!type || !type->has_elem_type)) return ESPL_OK; /* a body's values need not say */
     if (!type || !type->has_elem_type)
         return espl__fail(r->diag, ESPL_UNSUPPORTED, "%s '%.200s' is not a tensor", what, value->name);
     espl_status status = espl__onnx_dtype(type->elem_type, what, &value->dtype, r->diag);
-    if (status != ESPL_OK || !type->shape) return status;
+    if (status != ESPL_OK || !type->shape || r->outer) return status; /* shapes may change from one run of a body to the next */
     if (type->shape->n_dim > ESPL_MAX_RANK)
         return espl__fail(r->diag, ESPL_UNSUPPORTED, "%s '%.200s' has %zu dimensions, at most %d are supported", what,
                           value->name, type->shape->n_dim, ESPL_MAX_RANK);
@@ -114,6 +141,8 @@ static espl_status read_inputs(reader *r, espl__value **inputs, int *count) {
         if (!in->name || !*in->name) return espl__fail(r->diag, ESPL_FORMAT, "graph input %zu has no name", i);
         const espl__value *known = espl__names_get(&r->names, in->name);
         if (known && known->constant) continue;
+        if (known && r->outer)
+            return espl__fail(r->diag, ESPL_UNSUPPORTED, "input '%.200s' of a subgraph has an initializer", in->name);
         espl__value *v = espl__graph_value(r->graph, in->name);
         ESPL_TRY(define(r, v, "graph input"));
         ESPL_TRY(read_type(r, in, "graph input", v));
@@ -143,7 +172,7 @@ static espl_status define_outputs(reader *r, const pb_node *n) {
         espl_tensor *tensor;
         if (n->n_output != 1 || !*n->output[0])
             return espl__fail(r->diag, ESPL_FORMAT, "Constant has exactly one output");
-        ESPL_TRY(espl__onnx_constant(r->graph, &r->external, n, &tensor, r->diag));
+        ESPL_TRY(espl__onnx_constant(espl__reader_outermost(r)->graph, r->external, n, &tensor, r->diag));
         return define_constant(r, n->output[0], tensor, "output");
     }
     for (size_t i = 0; i < n->n_output; i++)
@@ -187,11 +216,14 @@ static int trimmed(char *const *names, size_t count) {
 }
 
 /* Sets `inputs`, an array of at least `count`, to the values that the node names. */
-static espl_status find_inputs(const reader *r, const pb_node *n, espl__value **inputs, int count) {
+static espl_status find_inputs(reader *r, const pb_node *n, espl__value **inputs, int count) {
     for (int i = 0; i < count; i++) {
-        inputs[i] = *n->input[i] ? espl__names_get(&r->names, n->input[i]) : NULL;
-        if (*n->input[i] && !inputs[i])
-            return espl__fail(r->diag, ESPL_FORMAT, "reads '%.200s', which nothing produces", n->input[i]);
+        inputs[i] = NULL;
+        if (!*n->input[i]) continue;
+        espl_status status = espl__reader_find(r, n->input[i], &inputs[i]);
+        if (status == ESPL_OK && !inputs[i])
+            status = espl__fail(r->diag, ESPL_FORMAT, "reads '%.200s', which nothing produces", n->input[i]);
+        if (status != ESPL_OK) return status;
     }
     return ESPL_OK;
 }
@@ -223,13 +255,20 @@ static espl_status read_qoperator(reader *r, const pb_node *n, int inputs, int o
     for (int i = 0; i < outputs && status == ESPL_OK; i++)
         if (*n->output[i]) out[i] = espl__names_get(&r->names, n->output[i]);
     if (status != ESPL_OK) return status;
-    return espl__onnx_qoperator(r->graph, &r->external, domain_of(n->domain), n, in, inputs, out, outputs, r->diag);
+    return espl__onnx_qoperator(r->graph, r->external, domain_of(n->domain), n, in, inputs, out, outputs, r->diag);
+}
+
+/* Where bodies bring more inputs, optional ones that are left out keep their places. */
+static int named_inputs(const pb_node *n) {
+    bool bodies = false;
+    for (size_t i = 0; i < n->n_attribute; i++) bodies |= espl__reader_is_body(n->attribute[i]);
+    return bodies ? (int)n->n_input : trimmed(n->input, n->n_input);
 }
 
 static espl_status read_node(reader *r, const pb_node *n) {
     espl_status status = ESPL_OK;
     const espl__op *op = NULL;
-    int opset = 0, inputs = trimmed(n->input, n->n_input), outputs = trimmed(n->output, n->n_output);
+    int opset = 0, inputs = named_inputs(n), outputs = trimmed(n->output, n->n_output);
     if (espl__onnx_is_nbits(domain_of(n->domain), text(n->op_type))) return read_nbits(r, n, inputs);
     if (espl__onnx_is_qoperator(domain_of(n->domain), text(n->op_type))) return read_qoperator(r, n, inputs, outputs);
     ESPL_TRY(find_op(r, n, &op, &opset));
@@ -239,8 +278,14 @@ static espl_status read_node(reader *r, const pb_node *n) {
     ESPL_TRY(find_inputs(r, n, node->inputs, inputs));
     for (int i = 0; i < outputs; i++)
         if (*n->output[i]) espl__node_set_output(node, i, espl__names_get(&r->names, n->output[i]));
-    for (size_t i = 0; i < n->n_attribute; i++)
-        ESPL_TRY(espl__onnx_attribute(r->graph, &r->external, node, n->attribute[i], r->diag));
+    bool bodies = false;
+    for (size_t i = 0; i < n->n_attribute; i++) {
+        if (espl__reader_is_body(n->attribute[i]))
+            bodies = true;
+        else
+            ESPL_TRY(espl__onnx_attribute(r->graph, r->external, node, n->attribute[i], r->diag));
+    }
+    if (bodies) ESPL_TRY(espl__reader_bodies(r, n, node, inputs));
     status = give_seed(r, node);
 done:
     return status;
@@ -267,13 +312,14 @@ static espl_status read_outputs(reader *r, espl__value **outputs) {
     espl__names_init(&seen, r->ctx);
     for (size_t i = 0; i < r->from->n_output; i++) {
         const pb_value *out = r->from->output[i];
-        espl__value *v = espl__names_get(&r->names, text(out->name));
+        espl__value *v = NULL;
+        ESPL_TRY(espl__reader_find(r, text(out->name), &v));
         if (!v) {
             status = espl__fail(r->diag, ESPL_FORMAT, "graph output %zu, '%.200s', is produced by nothing", i,
                                 text(out->name));
             goto done;
         }
-        status = espl__names_add(&seen, v->name, v);
+        status = r->outer ? ESPL_OK : espl__names_add(&seen, v->name, v);
         if (status == ESPL_NOMEM) (void)espl__nomem(r->diag, 0);
         if (status == ESPL_INVALID)
             status = espl__fail(r->diag, ESPL_FORMAT, "graph output '%.200s' stands there twice", v->name);
@@ -286,11 +332,10 @@ done:
     return status;
 }
 
-static espl_status build(reader *r) {
+espl_status espl__reader_build(reader *r) {
     espl_status status = ESPL_OK;
     espl__value **inputs = NULL, **outputs = NULL;
-    int input_count;
-    ESPL_TRY(read_header(r));
+    int input_count, input_capacity = (int)ESPL_MIN(r->from->n_input, INT32_MAX - 1) + 1;
     inputs = espl__calloc(r->ctx, r->from->n_input + 1, sizeof *inputs);
     outputs = espl__calloc(r->ctx, r->from->n_output + 1, sizeof *outputs);
     if (!inputs || !outputs) {
@@ -305,6 +350,8 @@ static espl_status build(reader *r) {
         status = espl__fail(r->diag, ESPL_FORMAT, "the graph has no outputs");
         goto done;
     }
+    r->graph->formals = r->outer ? input_count : 0;
+    ESPL_TRY(espl__reader_captured(r, &inputs, &input_capacity, &input_count));
     if (!espl__graph_set_io(r->graph, inputs, input_count, outputs, (int)r->from->n_output)) {
         status = espl__nomem(r->diag, 0);
         goto done;
@@ -320,15 +367,19 @@ done:
 espl_status espl_onnx_read(espl_context *ctx, const char *path, espl_graph **out, espl_diag *diag) {
     espl_status status = ESPL_OK;
     ProtobufCMessage *message = NULL;
-    reader r = {.ctx = ctx, .diag = diag};
+    espl__external external;
+    reader r = {.ctx = ctx, .external = &external, .diag = diag};
     *out = NULL;
     espl__names_init(&r.names, ctx);
-    espl__external_init(&r.external, ctx, path);
+    espl__names_init(&r.hoisted, ctx);
+    espl__external_init(&external, ctx, path);
     ESPL_TRY(espl__onnx_unpack(ctx, path, &espl_pb__model_proto__descriptor, &message, diag));
     r.model = (const pb_model *)message;
     ESPL_TRY(espl__graph_create(ctx, &r.graph, diag));
     r.graph->file = espl__arena_strdup(&r.graph->arena, path);
-    status = r.graph->file ? build(&r) : espl__nomem(diag, strlen(path));
+    r.from = r.model->graph;
+    status = r.graph->file ? read_header(&r) : espl__nomem(diag, strlen(path));
+    if (status == ESPL_OK) status = espl__reader_build(&r);
     if (status != ESPL_OK) {
         espl__diag_prefix(diag, "%.300s", path);
         goto done;
@@ -337,7 +388,8 @@ espl_status espl_onnx_read(espl_context *ctx, const char *path, espl_graph **out
     r.graph = NULL;
 done:
     espl_graph_destroy(&r.graph);
-    espl__external_close(&r.external);
+    espl__external_close(&external);
+    espl__names_free(&r.hoisted);
     espl__names_free(&r.names);
     espl__onnx_unpacked_free(ctx, message);
     return status;

@@ -223,3 +223,38 @@ espl_status espl_onnx_read_tensor(espl_context *ctx, const char *path, espl_tens
     espl__onnx_unpacked_free(ctx, message);
     return status;
 }
+
+static espl_status read_sequence(espl_context *ctx, espl__external *external, const EsplPb__SequenceProto *from,
+                                 espl_tensor *out, int most, int *count, espl_diag *diag) {
+    if (from->n_sequence_values || from->n_tensor_values > (size_t)most)
+        return espl__fail(diag, ESPL_UNSUPPORTED, "a sequence of sequences, or of more than %d tensors", most);
+    for (size_t i = 0; i < from->n_tensor_values; i++) {
+        espl_status status = espl__onnx_tensor(ctx, external, from->tensor_values[i], &out[i], diag);
+        if (status != ESPL_OK) return status;
+        ++*count;
+    }
+    return ESPL_OK;
+}
+
+espl_status espl__onnx_read_list(espl_context *ctx, const char *path, bool optional, espl_tensor *out, int most, int *count,
+                                 bool *list, espl_diag *diag) {
+    ProtobufCMessage *message = NULL;
+    espl__external external;
+    espl__external_init(&external, ctx, path);
+    *count = 0;
+    *list = true;
+    espl_status status = espl__onnx_unpack(
+        ctx, path, optional ? &espl_pb__optional_proto__descriptor : &espl_pb__sequence_proto__descriptor, &message, diag);
+    const EsplPb__OptionalProto *o = optional ? (const EsplPb__OptionalProto *)message : NULL;
+    const EsplPb__SequenceProto *sequence = o ? o->sequence_value : (const EsplPb__SequenceProto *)message;
+    if (status == ESPL_OK && o && !sequence) {
+        *list = false;
+        *count = o->tensor_value ? 1 : -1;
+        if (o->tensor_value) status = espl__onnx_tensor(ctx, &external, o->tensor_value, out, diag);
+    } else if (status == ESPL_OK) {
+        status = read_sequence(ctx, &external, sequence, out, most, count, diag);
+    }
+    espl__external_close(&external);
+    espl__onnx_unpacked_free(ctx, message);
+    return status;
+}

@@ -29,6 +29,18 @@ static void *budget_alloc(void *user, size_t size) {
 
 static void budget_free(void *user, void *ptr) { espl__free(((budget *)user)->ctx, ptr); }
 
+espl_status espl__onnx_unpack_bytes(espl_context *ctx, const uint8_t *bytes, size_t length,
+                                    const ProtobufCMessageDescriptor *descriptor, ProtobufCMessage **out, espl_diag *diag) {
+    budget b = {.ctx = ctx, .left = (uint64_t)length * BUDGET_FACTOR + BUDGET_FLOOR};
+    ProtobufCAllocator allocator = {budget_alloc, budget_free, &b};
+    *out = protobuf_c_message_unpack(descriptor, &allocator, length, bytes);
+    if (*out) return ESPL_OK;
+    if (b.refused) return espl__nomem(diag, b.refused);
+    if (b.exceeded)
+        return espl__fail(diag, ESPL_LIMIT, "takes more memory to parse than a real model of %zu bytes would", length);
+    return espl__fail(diag, ESPL_FORMAT, "is not an ONNX file, or it is cut off or damaged (%zu bytes)", length);
+}
+
 espl_status espl__onnx_unpack(espl_context *ctx, const char *path, const ProtobufCMessageDescriptor *descriptor,
                               ProtobufCMessage **out, espl_diag *diag) {
     espl_status status = ESPL_OK;
@@ -36,19 +48,8 @@ espl_status espl__onnx_unpack(espl_context *ctx, const char *path, const Protobu
     uint64_t length;
     *out = NULL;
     ESPL_TRY(espl__file_read(ctx, path, ESPL__ONNX_MAX_BYTES, &bytes, &length, diag));
-    budget b = {.ctx = ctx, .left = length * BUDGET_FACTOR + BUDGET_FLOOR};
-    ProtobufCAllocator allocator = {budget_alloc, budget_free, &b};
-    *out = protobuf_c_message_unpack(descriptor, &allocator, (size_t)length, bytes);
-    if (*out) goto done;
-    if (b.refused)
-        status = espl__nomem(diag, b.refused);
-    else if (b.exceeded)
-        status = espl__fail(diag, ESPL_LIMIT,
-                            "%s: takes more memory to parse than a real model of %" PRIu64 " bytes would", path,
-                            length);
-    else
-        status = espl__fail(diag, ESPL_FORMAT,
-                            "%s: is not an ONNX file, or it is cut off or damaged (%" PRIu64 " bytes)", path, length);
+    status = espl__onnx_unpack_bytes(ctx, bytes, (size_t)length, descriptor, out, diag);
+    if (status != ESPL_OK && status != ESPL_NOMEM) espl__diag_prefix(diag, "%s", path);
 done:
     espl__free(ctx, bytes);
     return status;

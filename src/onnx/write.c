@@ -110,7 +110,7 @@ static bool write_attr(espl__writer *w, pb_node *node, int index, const espl__at
     static const EsplPb__AttributeProto__AttributeType types[] = {
         [ESPL__ATTR_INT] = TYPE(INT),       [ESPL__ATTR_FLOAT] = TYPE(FLOAT),   [ESPL__ATTR_STRING] = TYPE(STRING),
         [ESPL__ATTR_INTS] = TYPE(INTS),     [ESPL__ATTR_FLOATS] = TYPE(FLOATS), [ESPL__ATTR_TENSOR] = TYPE(TENSOR),
-        [ESPL__ATTR_STRINGS] = TYPE(STRINGS)};
+        [ESPL__ATTR_STRINGS] = TYPE(STRINGS), [ESPL__ATTR_GRAPH] = TYPE(GRAPH)};
     pb_attr *out = espl__writer_attr(w, node, index, a->name, types[a->kind]);
     if (!out) return false;
     switch (a->kind) {
@@ -126,6 +126,7 @@ static bool write_attr(espl__writer *w, pb_node *node, int index, const espl__at
         case ESPL__ATTR_TENSOR:
             out->t = new_tensor(w, a->tensor->dtype, &a->tensor->shape, espl__writer_elements(w, a->tensor));
             return out->t != NULL;
+        case ESPL__ATTR_GRAPH: return false; /* write_body is for them */
     }
     return true;
 }
@@ -147,11 +148,81 @@ static bool is_written(const espl__attr *a) {
     return a->name && strncmp(a->name, "espl_", 5) != 0;
 }
 
+static espl_status allocate(espl__writer *w) {
+    const espl_graph *g = w->graph;
+    uint64_t values = (uint64_t)g->value_count + 1, nodes = (uint64_t)g->node_count + 1, reads = 0;
+    for (int i = 0; i < g->node_count; i++) reads += (uint64_t)g->nodes[i]->input_count;
+    espl_pb__graph_proto__init(&w->out);
+    w->forks = espl__arena_alloc(&w->arena, values * sizeof *w->forks);
+    w->readers = espl__arena_alloc(&w->arena, values * sizeof *w->readers);
+    w->uses = espl__arena_alloc(&w->arena, values * sizeof *w->uses);
+    w->is_output = espl__arena_alloc(&w->arena, values * sizeof *w->is_output);
+    w->constant_done = espl__arena_alloc(&w->arena, values * sizeof *w->constant_done);
+    w->name = espl__arena_alloc(&w->arena, values * sizeof *w->name);
+    w->read = espl__arena_alloc(&w->arena, values * sizeof *w->read);
+    /* A value brings at most a Clip and four nodes, or QuantizeLinear and DequantizeLinear for each reader; and codes, or
+     * two bounds, scale and zero point. */
+    w->out.node = espl__arena_alloc(&w->arena, (nodes + 5 * values + 2 * reads + (uint64_t)g->output_count) * sizeof *w->out.node);
+    w->out.initializer = espl__arena_alloc(&w->arena, 4 * values * sizeof *w->out.initializer);
+    w->out.input = espl__arena_alloc(&w->arena, ((uint64_t)g->input_count + 1) * sizeof *w->out.input);
+    w->out.output = espl__arena_alloc(&w->arena, ((uint64_t)g->output_count + 1) * sizeof *w->out.output);
+    if (!w->uses || !w->forks || !w->readers || !w->is_output || !w->constant_done || !w->name || !w->read || !w->out.node ||
+        !w->out.initializer || !w->out.input || !w->out.output)
+        return espl__nomem(w->diag, 0);
+    for (int i = 0; i < g->node_count; i++)
+        for (int j = 0; j < g->nodes[i]->input_count; j++)
+            if (g->nodes[i]->inputs[j]) w->uses[g->nodes[i]->inputs[j]->id]++;
+    for (int i = 0; i < g->output_count; i++) {
+        w->uses[g->outputs[i]->id]++;
+        w->is_output[g->outputs[i]->id] = true;
+    }
+    return ESPL_OK;
+}
+
+static bool is_body(const espl__attr *a) {
+    return a->name && a->kind == ESPL__ATTR_GRAPH;
+}
+
+/* Inputs that the file names: what bodies read from outside they read by name. */
+static int named_inputs(const espl__node *n) {
+    int count = n->input_count;
+    for (int i = 0; i < n->attr_count; i++)
+        if (is_body(&n->attrs[i])) count = n->input_count - (n->attrs[i].body->input_count - n->attrs[i].body->formals);
+    return count;
+}
+
+static espl_status build_graph(espl__writer *w, int inputs);
+
+/* The body as bytes; `outside`: names of what it reads there. Its writer shares names with that of the graph around it, as a name may not hide another. */
+static espl_status write_body(espl__writer *w, pb_node *node, int index, const char *const *outside, const espl__attr *a) {
+    const espl_graph *body = a->body;
+    espl__writer b = {.ctx = w->ctx, .graph = body, .flavour = w->flavour, .diag = w->diag, .opset = w->opset};
+    pb_attr *out = espl__writer_attr(w, node, index, a->name, TYPE(GRAPH));
+    if (!out) return espl__nomem(w->diag, 0);
+    b.arena = w->arena;
+    b.value_names = w->value_names;
+    b.node_names = w->node_names;
+    b.forms = espl__onnx_forms(&b.arena, body, b.flavour, b.opset);
+    espl_status status = b.forms ? allocate(&b) : espl__nomem(w->diag, 0);
+    for (int i = body->formals; i < body->input_count && status == ESPL_OK; i++)
+        b.name[body->inputs[i]->id] = b.read[body->inputs[i]->id] = outside[i - body->formals];
+    if (status == ESPL_OK) status = build_graph(&b, body->formals);
+    size_t length = status == ESPL_OK ? protobuf_c_message_get_packed_size(&b.out.base) : 0;
+    uint8_t *bytes = status == ESPL_OK ? espl__arena_alloc(&b.arena, length + 1) : NULL;
+    if (bytes) protobuf_c_message_pack(&b.out.base, bytes);
+    out->has_g = 1;
+    out->g = (ProtobufCBinaryData){length, bytes};
+    w->arena = b.arena;
+    w->value_names = b.value_names;
+    w->node_names = b.node_names;
+    return status == ESPL_OK && !bytes ? espl__nomem(w->diag, length) : status;
+}
+
 static espl_status write_node(espl__writer *w, const espl__node *n) {
     espl_status status = ESPL_OK;
-    int inputs = trimmed(n->inputs, n->input_count), outputs = trimmed(n->outputs, n->output_count), attrs = 0;
+    int named = named_inputs(n), inputs = trimmed(n->inputs, named), outputs = trimmed(n->outputs, n->output_count), attrs = 0;
     for (int i = 0; i < n->attr_count; i++) attrs += is_written(&n->attrs[i]);
-    for (int i = 0; i < inputs; i++)
+    for (int i = 0; i < n->input_count; i++)
         if (n->inputs[i] && n->inputs[i]->constant) ESPL_TRY(espl__writer_constant(w, n->inputs[i]));
     const char *name = node_name(w, n);
     pb_node *out = name ? espl__writer_node(w, n->op->name, name, inputs, outputs, attrs) : NULL;
@@ -159,8 +230,16 @@ static espl_status write_node(espl__writer *w, const espl__node *n) {
     if (*n->op->domain) out->domain = (char *)n->op->domain;
     for (int i = 0; i < inputs; i++) out->input[i] = (char *)(n->inputs[i] ? espl__writer_read(w, n->inputs[i]) : "");
     for (int i = 0; i < outputs; i++) out->output[i] = (char *)(n->outputs[i] ? w->name[n->outputs[i]->id] : "");
-    for (int i = 0, j = 0; i < n->attr_count; i++)
-        if (is_written(&n->attrs[i]) && !write_attr(w, out, j++, &n->attrs[i])) return espl__nomem(w->diag, 0);
+    const char **outside = espl__arena_alloc(&w->arena, sizeof *outside * ((uint64_t)n->input_count + 1));
+    if (!outside) return espl__nomem(w->diag, 0);
+    for (int i = named; i < n->input_count; i++) outside[i - named] = espl__writer_read(w, n->inputs[i]);
+    for (int i = 0, j = 0; i < n->attr_count; i++) {
+        if (!is_written(&n->attrs[i])) continue;
+        if (is_body(&n->attrs[i]))
+            ESPL_TRY(write_body(w, out, j++, outside, &n->attrs[i]));
+        else if (!write_attr(w, out, j++, &n->attrs[i]))
+            return espl__nomem(w->diag, 0);
+    }
     for (int i = 0; i < outputs; i++)
         if (n->outputs[i]) ESPL_TRY(espl__writer_round(w, n->outputs[i]));
 done:
@@ -244,44 +323,26 @@ done:
     return status;
 }
 
-static espl_status allocate(espl__writer *w) {
-    const espl_graph *g = w->graph;
-    uint64_t values = (uint64_t)g->value_count + 1, nodes = (uint64_t)g->node_count + 1, reads = 0;
-    for (int i = 0; i < g->node_count; i++) reads += (uint64_t)g->nodes[i]->input_count;
-    espl_pb__graph_proto__init(&w->out);
-    w->forks = espl__arena_alloc(&w->arena, values * sizeof *w->forks);
-    w->readers = espl__arena_alloc(&w->arena, values * sizeof *w->readers);
-    w->uses = espl__arena_alloc(&w->arena, values * sizeof *w->uses);
-    w->is_output = espl__arena_alloc(&w->arena, values * sizeof *w->is_output);
-    w->constant_done = espl__arena_alloc(&w->arena, values * sizeof *w->constant_done);
-    w->name = espl__arena_alloc(&w->arena, values * sizeof *w->name);
-    w->read = espl__arena_alloc(&w->arena, values * sizeof *w->read);
-    /* A value brings at most a Clip and four nodes, or QuantizeLinear and DequantizeLinear for each reader; and codes, or
-     * two bounds, scale and zero point. */
-    w->out.node = espl__arena_alloc(&w->arena, (nodes + 5 * values + 2 * reads) * sizeof *w->out.node);
-    w->out.initializer = espl__arena_alloc(&w->arena, 4 * values * sizeof *w->out.initializer);
-    w->out.input = espl__arena_alloc(&w->arena, ((uint64_t)g->input_count + 1) * sizeof *w->out.input);
-    w->out.output = espl__arena_alloc(&w->arena, ((uint64_t)g->output_count + 1) * sizeof *w->out.output);
-    if (!w->uses || !w->forks || !w->readers || !w->is_output || !w->constant_done || !w->name || !w->read || !w->out.node ||
-        !w->out.initializer || !w->out.input || !w->out.output)
-        return espl__nomem(w->diag, 0);
-    for (int i = 0; i < g->node_count; i++)
-        for (int j = 0; j < g->nodes[i]->input_count; j++)
-            if (g->nodes[i]->inputs[j]) w->uses[g->nodes[i]->inputs[j]->id]++;
-    for (int i = 0; i < g->output_count; i++) {
-        w->uses[g->outputs[i]->id]++;
-        w->is_output[g->outputs[i]->id] = true;
-    }
-    return ESPL_OK;
+/* In a body an output may be no input and no value of the graph around it. */
+static const char *own_output(espl__writer *w, const espl__value *v) {
+    const char *name = espl__writer_name(w, &w->value_names, "output", "");
+    pb_node *n = name ? espl__writer_node(w, "Identity", espl__writer_name(w, &w->node_names, "output", ""), 1, 1, 0) : NULL;
+    if (!n) return NULL;
+    n->input[0] = (char *)w->read[v->id];
+    n->output[0] = (char *)name;
+    return name;
 }
 
-static espl_status build_graph(espl__writer *w) {
+/* `inputs`: how many of the graph's the file declares. */
+static espl_status build_graph(espl__writer *w, int inputs) {
     espl_status status = ESPL_OK;
     const espl_graph *g = w->graph;
-    ESPL_TRY(allocate(w));
+    bool body = inputs < g->input_count || g->formals > 0;
     ESPL_TRY(name_values(w));
     w->out.name = *g->name ? g->name : (char *)"graph";
-    for (int i = 0; i < g->input_count; i++) {
+    for (int i = 0; i < inputs; i++) {
+        if (g->inputs[i]->kind != ESPL__TENSOR)
+            return espl__fail(w->diag, ESPL_UNSUPPORTED, "a subgraph with sequences cannot be written");
         pb_value *in = value_info(w, g->inputs[i], w->name[g->inputs[i]->id], i);
         if (!in) return espl__nomem(w->diag, 0);
         w->out.input[w->out.n_input++] = in;
@@ -291,7 +352,8 @@ static espl_status build_graph(espl__writer *w) {
     for (int i = 0; i < g->output_count; i++) {
         const espl__value *v = g->outputs[i];
         if (v->constant) ESPL_TRY(espl__writer_constant(w, v));
-        pb_value *out = value_info(w, v, w->read[v->id], -1);
+        const char *name = body && !v->producer ? own_output(w, v) : w->read[v->id];
+        pb_value *out = name ? value_info(w, v, name, -1) : NULL;
         if (!out) return espl__nomem(w->diag, 0);
         w->out.output[w->out.n_output++] = out;
     }
@@ -354,6 +416,13 @@ static int target_opset(const espl_graph *g, const espl__form *forms) {
     return opset;
 }
 
+/* Bodies follow the operator set of the graph around them. */
+static espl_status upgrade(espl_graph *g, int opset, espl_diag *diag) {
+    espl_status status = espl__onnx_upgrade(g, opset, diag);
+    for (espl_graph *body = g->bodies; body && status == ESPL_OK; body = body->next) status = upgrade(body, opset, diag);
+    return status;
+}
+
 static bool needs_upgrade(const espl_graph *g, int opset) {
     for (int i = 0; i < g->node_count; i++)
         if (!*g->nodes[i]->op->domain && g->nodes[i]->opset != opset) return true;
@@ -401,7 +470,7 @@ static espl_status choose_opset(espl__writer *w, espl_graph **upgraded) {
         if (!needs_upgrade(g, opset)) return ESPL_OK;
         if (w->diag) *w->diag = (espl_diag){0};
         status = espl__graph_clone(g, upgraded, w->diag);
-        if (status == ESPL_OK) status = espl__onnx_upgrade(*upgraded, opset, w->diag);
+        if (status == ESPL_OK) status = upgrade(*upgraded, opset, w->diag);
         if (status == ESPL_OK) w->graph = *upgraded;
         if (status != ESPL_UNSUPPORTED) return status;
         espl_graph_destroy(upgraded);
@@ -419,7 +488,8 @@ espl_status espl_onnx_write(espl_context *ctx, const espl_graph *graph, const es
     espl__names_init(&w.value_names, ctx);
     espl__names_init(&w.node_names, ctx);
     ESPL_TRY(choose_opset(&w, &upgraded));
-    ESPL_TRY(build_graph(&w));
+    ESPL_TRY(allocate(&w));
+    ESPL_TRY(build_graph(&w, graph->input_count));
     ESPL_TRY(write_model(&w, o.doc, path));
     tell(&w, path);
 done:

@@ -83,6 +83,19 @@ static void eval_tile(const espl__node *node, const espl_tensor *in, espl_tensor
 
 /* --- Where ----------------------------------------------------------------------------------- */
 
+/* A Where that stands for an If (passes/resolve.h) chooses a whole, it does not broadcast. */
+static espl_status check_branches(const espl__node *node, espl_diag *diag) {
+    const espl__value *a = node->inputs[1], *b = node->inputs[2];
+    char text_a[160], text_b[160];
+    if (!espl__attr_find(node, ESPL__ATTR_CHOICE) || !a->known_rank || !b->known_rank) return ESPL_OK;
+    bool same = a->shape.rank == b->shape.rank;
+    for (int i = 0; same && i < a->shape.rank; i++) same = espl__dims_agree(a->shape.dim[i], b->shape.dim[i]);
+    if (same) return ESPL_OK;
+    return espl__fail(diag, ESPL_UNSUPPORTED,
+                      "the branches of an If whose condition depends on data give the shapes %s and %s, which must be equal",
+                      espl_shape_text(&a->shape, text_a, sizeof text_a), espl_shape_text(&b->shape, text_b, sizeof text_b));
+}
+
 static espl_status infer_where(const espl__node *node, espl_diag *diag) {
     espl_status status;
     espl_shape y = {0};
@@ -90,6 +103,7 @@ static espl_status infer_where(const espl__node *node, espl_diag *diag) {
     ESPL_TRY(espl__check_dtype(node, 0, ESPL__T(BOOL), diag));
     ESPL_TRY(espl__check_same_dtype(node, 1, 2, diag));
     espl_dtype dtype = node->inputs[1]->dtype;
+    ESPL_TRY(check_branches(node, diag));
     for (int i = 0; i < 3; i++) {
         if (!node->inputs[i]->known_rank) return espl__set_unknown(node, 0, dtype);
         ESPL_TRY(espl__broadcast(&y, &node->inputs[i]->shape, diag));

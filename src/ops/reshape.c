@@ -163,6 +163,7 @@ done:
 static espl_status infer_identity(const espl__node *node, espl_diag *diag) {
     espl_status status;
     ESPL_TRY(espl__op_begin(node, diag));
+    node->outputs[0]->kind = node->inputs[0]->kind;
     status = espl__set_like_input(node, node->inputs[0]->dtype, diag);
 done:
     return status;

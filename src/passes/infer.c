@@ -1,21 +1,17 @@
 /* Shape inference and constant folding in one walk: shape arithmetic is only known once its inputs are
  * folded. */
+#include "passes/infer.h"
 #include "ops/ops.h"
-#include "passes/passes.h"
+#include "passes/late.h"
 
 /* A folded tensor may not be larger than the first, all of one walk together not larger than the second, so
  * that hostile ConstantOfShape nodes stay nodes (and then are refused, or computed one by one). */
-enum { FOLD_LIMIT = 64 << 20, FOLD_TOTAL = 512 << 20 };
+enum { FOLD_LIMIT = 64 << 20, FOLD_TOTAL = 512 << 20, ROOM_OUTPUTS = 8 };
 /* Nor may folding be more work than this in one walk: products of constants of 16 MB are hours of it. Models have far
  * less: shape arithmetic, and weights that are turned, scaled or multiplied with one another. */
 #define FOLD_WORK ((int64_t)2 << 30)
 
-typedef struct budget {
-    uint64_t bytes;
-    int64_t work; /* multiplications, or elements that are read */
-} budget;
-
-static espl_status infer_node(const espl_graph *g, espl__node *n, espl_diag *diag) {
+espl_status espl__infer_node(const espl_graph *g, espl__node *n, espl_diag *diag) {
     espl_status status = n->op->infer(n, diag);
     if (status != ESPL_OK) {
         char label[160];
@@ -49,11 +45,22 @@ static int64_t work_of(const espl__node *n) {
     return work > INT64_MAX - in ? INT64_MAX : work + in;
 }
 
-static bool foldable(const espl__node *n, budget *left) {
+bool espl__room(const espl__node *n, int output, espl_shape *out) {
+    espl_shape most[ROOM_OUTPUTS];
+    const espl__value *v = n->outputs[output];
+    *out = v->shape;
+    if (!n->op->bound) return v->known_rank && espl_shape_count(out) >= 0;
+    for (int i = 0; i < n->input_count; i++)
+        if (n->inputs[i] && (!n->inputs[i]->known_rank || espl_shape_count(&n->inputs[i]->shape) < 0)) return false;
+    if (n->output_count > ROOM_OUTPUTS) return false;
+    n->op->bound(n, most);
+    *out = most[output];
+    return espl_shape_count(out) >= 0;
+}
+
+bool espl__foldable(const espl__node *n, uint64_t limit, espl__budget *left) {
     uint64_t all = 0;
-    if (strcmp(n->op->name, "QuantizeLinear") == 0 || strcmp(n->op->name, "DequantizeLinear") == 0)
-        return false;
-    if (n->op->draws) return false;
+    if (!n->op->eval) return false;
     for (int i = 0; i < n->input_count; i++) {
         const espl__value *v = n->inputs[i];
         if (!v || plain_constant(v)) continue;
@@ -62,9 +69,10 @@ static bool foldable(const espl__node *n, budget *left) {
     }
     for (int i = 0; i < n->output_count; i++) {
         const espl__value *v = n->outputs[i];
+        espl_shape shape;
         if (!v) continue;
-        int64_t count = v->known_rank ? espl_shape_count(&v->shape) : -1;
-        if (count < 0 || count > FOLD_LIMIT || (uint64_t)count * espl_dtype_bytes(v->dtype) > FOLD_LIMIT) return false;
+        int64_t count = espl__room(n, i, &shape) ? espl_shape_count(&shape) : -1;
+        if (count < 0 || (uint64_t)count > limit || (uint64_t)count * espl_dtype_bytes(v->dtype) > limit) return false;
         all += (uint64_t)count * espl_dtype_bytes(v->dtype);
     }
     int64_t work = work_of(n);
@@ -85,8 +93,16 @@ static espl_status round_folded(espl_graph *g, espl__value *v, espl_diag *diag) 
     return v->constant ? ESPL_OK : espl__nomem(diag, 0);
 }
 
-static espl_status fold_node(espl_graph *g, espl__node *n, espl_diag *diag) {
-    espl_context *ctx = g->arena.ctx;
+static espl_tensor *new_tensor(espl__arena *arena, espl_dtype dtype, const espl_shape *shape) {
+    espl_tensor *t = espl__arena_alloc(arena, sizeof *t);
+    if (!t) return NULL;
+    *t = (espl_tensor){dtype, *shape, NULL};
+    t->data = espl__arena_alloc(arena, ESPL_MAX(espl__tensor_bytes(t), 1));
+    return t->data ? t : NULL;
+}
+
+espl_status espl__fold(espl__node *n, espl__arena *arena, espl_diag *diag) {
+    espl_context *ctx = arena->ctx;
     espl_status status = ESPL_OK;
     espl_tensor *io = espl__calloc(ctx, (uint64_t)(n->input_count + n->output_count) + 1, sizeof *io);
     void *scratch = NULL;
@@ -99,7 +115,9 @@ static espl_status fold_node(espl_graph *g, espl__node *n, espl_diag *diag) {
     for (int i = 0; i < n->output_count; i++) {
         espl__value *v = n->outputs[i];
         if (!v) continue;
-        v->constant = espl__graph_tensor(g, v->dtype, &v->shape, NULL);
+        espl_shape room;
+        (void)espl__room(n, i, &room);
+        v->constant = new_tensor(arena, v->dtype, &room);
         if (!v->constant) {
             status = espl__nomem(diag, 0);
             goto done;
@@ -112,9 +130,11 @@ static espl_status fold_node(espl_graph *g, espl__node *n, espl_diag *diag) {
         goto done;
     }
     n->op->eval(n, io, out, scratch);
-    n->mark = -1;
-    for (int i = 0; i < n->output_count; i++)
-        if (n->outputs[i]) ESPL_TRY(round_folded(g, n->outputs[i], diag));
+    for (int i = 0; i < n->output_count && n->op->bound; i++)
+        if (n->outputs[i]) {
+            n->outputs[i]->constant->shape = n->outputs[i]->shape = out[i].shape;
+            n->outputs[i]->known_rank = true;
+        }
 done:
     if (status != ESPL_OK)
         for (int i = 0; i < n->output_count; i++)
@@ -124,19 +144,57 @@ done:
     return status;
 }
 
+static espl_status fold_node(espl_graph *g, espl__node *n, espl_diag *diag) {
+    espl_status status = espl__fold(n, &g->arena, diag);
+    n->mark = -1;
+    for (int i = 0; i < n->output_count && status == ESPL_OK; i++)
+        if (n->outputs[i]) status = round_folded(g, n->outputs[i], diag);
+    return status;
+}
+
+bool espl__stays(const espl__node *n) {
+    return n->op->draws || strcmp(n->op->name, "QuantizeLinear") == 0 || strcmp(n->op->name, "DequantizeLinear") == 0;
+}
+
 espl_status espl__pass_infer(espl_graph *g, espl_diag *diag) {
-    budget left = {FOLD_TOTAL, FOLD_WORK};
+    espl__budget left = {FOLD_TOTAL, FOLD_WORK};
     for (int i = 0; i < g->node_count; i++) {
         espl__node *n = g->nodes[i];
-        espl_status status = infer_node(g, n, diag);
-        if (status == ESPL_OK && foldable(n, &left)) status = fold_node(g, n, diag);
+        espl_status status = espl__infer_node(g, n, diag);
+        if (status == ESPL_OK && !espl__stays(n) && espl__foldable(n, FOLD_LIMIT, &left)) status = fold_node(g, n, diag);
         if (status != ESPL_OK) return status;
     }
     espl__graph_sweep(g);
     return ESPL_OK;
 }
 
-espl_status espl__specialise(espl_graph *g, const espl_shape *shapes, espl_diag *diag) {
+/* Rounded values as the numbers that their codes stand for. */
+static espl_status expand(espl_graph *g, espl__node *n, espl_diag *diag) {
+    for (int i = 0; i < n->output_count; i++) {
+        espl__value *v = n->outputs[i];
+        if (!v || !espl__is_quantized(v)) continue;
+        v->constant = (espl_tensor *)(uintptr_t)espl__constant_f32(g, v);
+        if (!v->constant) return espl__nomem(diag, 0);
+        v->quant = (espl__quant){.format = ESPL_FORMAT_F32, .axis = -1};
+    }
+    return ESPL_OK;
+}
+
+espl_status espl__infer_everything(espl_graph *g, espl_diag *diag) {
+    espl__budget left = {UINT64_MAX, INT64_MAX};
+    for (int i = 0; i < g->node_count; i++) {
+        espl__node *n = g->nodes[i];
+        espl_status status = espl__infer_node(g, n, diag);
+        if (status == ESPL_OK && espl__foldable(n, INT64_MAX, &left)) {
+            status = fold_node(g, n, diag);
+            if (status == ESPL_OK) status = expand(g, n, diag);
+        }
+        if (status != ESPL_OK) return status;
+    }
+    return ESPL_OK;
+}
+
+espl_status espl__specialise_open(espl_graph *g, const espl_shape *shapes, espl_diag *diag) {
     char a[128], b[128];
     for (int i = 0; i < g->input_count; i++) {
         espl__value *v = g->inputs[i];
@@ -159,7 +217,14 @@ espl_status espl__specialise(espl_graph *g, const espl_shape *shapes, espl_diag 
         for (int d = 0; d < v->shape.rank; d++)
             if (v->shape.dim[d] < 0) v->shape.dim[d] = 1;
     }
-    espl_status status = espl__pass_infer(g, diag);
+    espl_status status = espl__pass_resolve(g, diag);
+    if (status == ESPL_OK) status = espl__pass_infer(g, diag);
+    return status;
+}
+
+espl_status espl__specialise(espl_graph *g, const espl_shape *shapes, espl_diag *diag) {
+    char a[128];
+    espl_status status = espl__specialise_open(g, shapes, diag);
     if (status != ESPL_OK) return status;
     for (int i = 0; i < g->node_count; i++)
         for (int j = 0; j < g->nodes[i]->output_count; j++) {

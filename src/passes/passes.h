@@ -9,6 +9,7 @@
 /* X(name, what it does) : espl_status espl__pass_<name>(espl_graph *, espl_diag *). The one list of passes;
  * run in order by espl__passes_run on a graph as imported, before anything else looks at it. */
 #define ESPL__PASS_LIST(X)                                                                                \
+    X(resolve, "If, Loop, Scan and sequences become what they do, as far as that is known before a run")  \
     X(widen, "values of f16 and bf16 become f32, weights constants of that format")                        \
     X(move_numbers, "what moves codes moves their numbers, between QuantizeLinear and DequantizeLinear")   \
     X(absorb_qdq, "QuantizeLinear, DequantizeLinear, Cast of weights become quantizations of values")      \

@@ -174,6 +174,8 @@ static espl_status get_value(reader *r, espl_diag *diag) {
     return v->constant && !r->bad ? espl__container_storage(r, v, flags, diag) : ESPL_OK;
 }
 
+static espl_status get_body(reader *r, espl__node *n, const char *name, espl_diag *diag);
+
 static espl_status get_attr(reader *r, espl__node *n, espl_diag *diag) {
     uint64_t name = get_uint(r), count;
     unsigned kind = get_byte(r);
@@ -229,6 +231,8 @@ static espl_status get_attr(reader *r, espl__node *n, espl_diag *diag) {
             r->p += espl__tensor_bytes(&t);
             break;
         }
+        case ESPL__ATTR_GRAPH:
+            return get_body(r, n, label, diag);
         default:
             r->bad = true;
     }
@@ -317,6 +321,52 @@ static void fix_bias_scales(reader *r) {
     }
     for (int i = 0; i < r->g->value_count; i++)
         if (r->derived[i]) r->bad = true;
+}
+
+static espl_status fill_body(reader *r, espl_diag *diag) {
+    espl_status status = ESPL_OK;
+    espl_graph *body = r->g;
+    uint64_t formals = get_uint(r), values = get_count(r, 1);
+    for (uint64_t i = 0; i < values && !r->bad; i++) {
+        char fresh[32];
+        snprintf(fresh, sizeof fresh, "v%d", body->value_count);
+        if (!espl__graph_value(body, fresh)) return espl__nomem(diag, 0);
+    }
+    uint64_t nodes = get_count(r, 4);
+    for (uint64_t i = 0; i < nodes && !r->bad; i++) ESPL_TRY(get_node(r, diag));
+    const uint8_t *inputs = r->p; /* they are inputs because they are listed */
+    uint64_t count = get_count(r, 1);
+    for (uint64_t i = 0; i < count && !r->bad; i++) {
+        espl__value *v = get_value_id(r, false);
+        if (r->bad || v->producer || v->is_input) r->bad = true;
+        if (!r->bad) v->is_input = true;
+    }
+    r->p = inputs;
+    if (!r->bad) ESPL_TRY(get_io(r, diag));
+    if (formals > (uint64_t)body->input_count) r->bad = true;
+    body->formals = r->bad ? 0 : (int)formals;
+    if (!r->bad) status = espl__graph_verify(body, diag);
+done:
+    return status;
+}
+
+static espl_status get_body(reader *r, espl__node *n, const char *name, espl_diag *diag) {
+    espl_graph *outer = r->g, *body = NULL;
+    if (n->op->eval || r->depth == CONTAINER_DEPTH || r->version < CONTAINER_BODIES) {
+        r->bad = true;
+        return ESPL_OK;
+    }
+    espl_status status = espl__graph_create(outer->arena.ctx, &body, diag);
+    if (status != ESPL_OK) return status;
+    espl__graph_own(outer, body);
+    body->opset = outer->opset;
+    r->g = body;
+    r->depth++;
+    status = fill_body(r, diag);
+    r->depth--;
+    r->g = outer;
+    if (status != ESPL_OK || r->bad) return status;
+    return espl__attr_set_graph(outer, n, name, body) ? ESPL_OK : espl__nomem(diag, 0);
 }
 
 static espl_status get_graph(reader *r, espl_diag *diag) {

@@ -10,6 +10,7 @@ typedef struct reader {
     const uint8_t *p, *end, *start;
     espl_graph *g;
     int version;
+    int depth; /* of bodies in bodies */
     char string[CONTAINER_MAX_STRING + 1];
     const espl__op **ops;
     char **attrs;

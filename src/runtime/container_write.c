@@ -8,8 +8,10 @@ typedef struct names {
 typedef struct writer {
     espl_context *ctx;
     const espl_graph *g;
+    int opset; /* of the outermost graph */
     espl__buffer out;
     bool too_long;    /* a string was, for the format */
+    bool body_constant; /* a body has one, which the format does not know */
     bool align;       /* the constants begin at a multiple of four */
     int version;
     espl__store (*store)[2]; /* by value->mark, as container_store.h has them */
@@ -67,18 +69,34 @@ static int name_index(names *n, const char *name) {
     return n->count++;
 }
 
+/* Of a graph and the bodies in it. */
+static void count_nodes(const espl_graph *g, uint64_t *nodes, uint64_t *attrs) {
+    *nodes += (uint64_t)g->node_count;
+    for (int i = 0; i < g->node_count; i++)
+        for (int j = 0; j < g->nodes[i]->attr_count; j++, ++*attrs)
+            if (g->nodes[i]->attrs[j].name && g->nodes[i]->attrs[j].kind == ESPL__ATTR_GRAPH)
+                count_nodes(g->nodes[i]->attrs[j].body, nodes, attrs);
+}
+
+static void add_names(writer *w, const espl_graph *g) {
+    for (int i = 0; i < g->node_count; i++) {
+        const espl__node *n = g->nodes[i];
+        name_index(&w->ops, n->op->name);
+        for (int j = 0; j < n->attr_count; j++) {
+            if (!n->attrs[j].name) continue;
+            name_index(&w->attrs, n->attrs[j].name);
+            if (n->attrs[j].kind == ESPL__ATTR_GRAPH) add_names(w, n->attrs[j].body);
+        }
+    }
+}
+
 static bool collect_names(writer *w) {
-    uint64_t attrs = 1;
-    for (int i = 0; i < w->g->node_count; i++) attrs += (uint64_t)w->g->nodes[i]->attr_count;
-    w->ops.list = espl__calloc(w->ctx, (uint64_t)w->g->node_count + 1, sizeof(char *));
+    uint64_t nodes = 1, attrs = 1;
+    count_nodes(w->g, &nodes, &attrs);
+    w->ops.list = espl__calloc(w->ctx, nodes, sizeof(char *));
     w->attrs.list = espl__calloc(w->ctx, attrs, sizeof(char *));
     if (!w->ops.list || !w->attrs.list) return false;
-    for (int i = 0; i < w->g->node_count; i++) {
-        const espl__node *n = w->g->nodes[i];
-        name_index(&w->ops, n->op->name);
-        for (int j = 0; j < n->attr_count; j++)
-            if (n->attrs[j].name) name_index(&w->attrs, n->attrs[j].name);
-    }
+    add_names(w, w->g);
     put_uint(w, (uint64_t)w->ops.count);
     for (int i = 0; i < w->ops.count; i++) put_string(w, w->ops.list[i]);
     put_uint(w, (uint64_t)w->attrs.count);
@@ -148,6 +166,13 @@ static const espl__store *store_of(const writer *w, const espl__value *v) {
     return &w->store[v->mark][w->version >= 3];
 }
 
+static bool has_bodies(const espl_graph *g) {
+    for (int i = 0; i < g->node_count; i++)
+        for (int j = 0; j < g->nodes[i]->attr_count; j++)
+            if (g->nodes[i]->attrs[j].name && g->nodes[i]->attrs[j].kind == ESPL__ATTR_GRAPH) return true;
+    return false;
+}
+
 /* Decides the version, and so how constants are stored: the least that has what the file needs, or 3 where that
  * saves enough. */
 static bool choose_stores(writer *w, espl_graph *g) {
@@ -162,9 +187,10 @@ static bool choose_stores(writer *w, espl_graph *g) {
         if (w->store[i][0].form == ESPL__STORE_SPARSE) w->version = ESPL_MAX(w->version, 2);
         if (!espl__is_quantized(v)) continue;
         w->version = ESPL_MAX(w->version, espl__container_quant_version(v));
-        if (halves(&v->quant, CONTAINER_VERSION)) saved += 2 * (uint64_t)v->quant.count;
+        if (halves(&v->quant, CONTAINER_SHORTER)) saved += 2 * (uint64_t)v->quant.count;
     }
-    if (saved >= CONTAINER_WORTH) w->version = CONTAINER_VERSION;
+    if (saved >= CONTAINER_WORTH) w->version = CONTAINER_SHORTER;
+    if (has_bodies(g)) w->version = CONTAINER_BODIES;
     return w->store != NULL;
 }
 
@@ -221,6 +247,8 @@ static void put_data(writer *w, const espl__value *v) {
     }
 }
 
+static void put_body(writer *w, espl_graph *body);
+
 static void put_attr(writer *w, const espl__attr *a) {
     put_uint(w, (uint64_t)name_index(&w->attrs, a->name));
     put_byte(w, a->kind);
@@ -248,6 +276,9 @@ static void put_attr(writer *w, const espl__attr *a) {
             put_shape(w, &a->tensor->shape);
             put_bytes(w, a->tensor->data, espl__tensor_bytes(a->tensor));
             break;
+        case ESPL__ATTR_GRAPH:
+            put_body(w, a->body);
+            break;
     }
 }
 
@@ -259,16 +290,33 @@ static void put_ids(writer *w, espl__value *const *values, int count) {
 static void put_node(writer *w, const espl__node *n) {
     bool named = n->name[0] && n->op->weight_inputs;
     int attrs = 0;
-    put_byte(w, (named ? NODE_NAMED : 0) | (n->opset != w->g->opset ? NODE_OPSET : 0));
+    put_byte(w, (named ? NODE_NAMED : 0) | (n->opset != w->opset ? NODE_OPSET : 0));
     put_uint(w, (uint64_t)name_index(&w->ops, n->op->name));
     if (named) put_string(w, n->name);
-    if (n->opset != w->g->opset) put_uint(w, (uint64_t)n->opset);
+    if (n->opset != w->opset) put_uint(w, (uint64_t)n->opset);
     put_ids(w, n->inputs, n->input_count);
     put_ids(w, n->outputs, n->output_count);
     for (int i = 0; i < n->attr_count; i++) attrs += n->attrs[i].name != NULL;
     put_uint(w, (uint64_t)attrs);
     for (int i = 0; i < n->attr_count; i++)
         if (n->attrs[i].name) put_attr(w, &n->attrs[i]);
+}
+
+/* Types are inferred from what the node gives; constants stand in the outermost graph. */
+static void put_body(writer *w, espl_graph *body) {
+    const espl_graph *outer = w->g;
+    for (int i = 0; i < body->value_count; i++) {
+        body->values[i]->id = i;
+        w->body_constant |= body->values[i]->constant != NULL;
+    }
+    w->g = body;
+    put_uint(w, (uint64_t)body->formals);
+    put_uint(w, (uint64_t)body->value_count);
+    put_uint(w, (uint64_t)body->node_count);
+    for (int i = 0; i < body->node_count; i++) put_node(w, body->nodes[i]);
+    put_ids(w, body->inputs, body->input_count);
+    put_ids(w, body->outputs, body->output_count);
+    w->g = outer;
 }
 
 /* A large constant whose elements are four bytes each in the file: a reader may use it where it stands if
@@ -351,12 +399,17 @@ espl_status espl__model_bytes(espl_context *ctx, const espl_graph *graph, espl__
         goto done;
     }
     w->g = copy;
+    w->opset = copy->opset;
     put_bytes(w, header, CONTAINER_HEADER);
     put_graph(w);
     if (w->too_long) {
         status = espl__fail(diag, ESPL_UNSUPPORTED,
                             "a name or text of more than %d bytes cannot be stored in an .espl file",
                             CONTAINER_MAX_STRING);
+        goto done;
+    }
+    if (w->body_constant) {
+        status = espl__fail(diag, ESPL_UNSUPPORTED, "a subgraph with constants of its own cannot be stored in an .espl file");
         goto done;
     }
     if (w->out.failed) {

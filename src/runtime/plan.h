@@ -12,6 +12,7 @@
 #include "graph/graph.h"
 #include "kernels/kernels.h"
 #include "base/pool.h"
+#include "passes/late.h"
 
 typedef struct view {
     int buffer;
@@ -71,6 +72,15 @@ typedef struct form {
     struct form *next;
 } form;
 
+/* What runs after all steps, if anything does (passes/late.h), and the outputs of both. */
+typedef struct late_part {
+    espl__late late;
+    espl_tensor *info;               /* by output of the network */
+    espl_tensor *handed, *given;     /* by output of the static part; by input of the late one */
+    espl_tensor *results;            /* by output of the late part: of the last run */
+    void **memory;                   /* by output of the static part: its own, where the caller has none */
+} late_part;
+
 struct espl_session {
     espl_context *ctx;
     espl_graph *graph; /* specialised copy */
@@ -90,7 +100,8 @@ struct espl_session {
     uint64_t weight_bytes, workspace_bytes;
     held **hold; /* where espl__plan_packed puts its blocks; NULL: into the arena */
     char *workspace;
-    espl_tensor *inputs, *outputs;
+    espl_tensor *inputs, *outputs; /* of the graph: of the static part, if there is a late one */
+    late_part late;
     int threads;
 
     /* While lowering. */

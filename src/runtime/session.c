@@ -37,6 +37,44 @@ static uint64_t weight_bytes(const espl_graph *g) {
     return bytes + bytes / 64;
 }
 
+/* What the late part reads and gives. */
+static espl_status create_late(espl_session *s, espl_diag *diag) {
+    late_part *p = &s->late;
+    const espl_graph *g = s->graph, *l = p->late.graph;
+    espl_status status = ESPL_OK;
+    if (!l) return ESPL_OK;
+    p->info = espl__calloc(s->ctx, (uint64_t)p->late.output_count + 1, sizeof *p->info);
+    p->handed = espl__calloc(s->ctx, (uint64_t)g->output_count + 1, sizeof *p->handed);
+    p->memory = espl__calloc(s->ctx, (uint64_t)g->output_count + 1, sizeof *p->memory);
+    p->given = espl__calloc(s->ctx, (uint64_t)l->input_count + 1, sizeof *p->given);
+    p->results = espl__calloc(s->ctx, (uint64_t)l->output_count + 1, sizeof *p->results);
+    if (!p->info || !p->handed || !p->memory || !p->given || !p->results) return espl__nomem(diag, sizeof *p->info);
+    for (int i = 0; i < p->late.output_count; i++) {
+        int at = p->late.place[i];
+        const espl__value *v = at >= 0 ? g->outputs[at] : l->outputs[-1 - at];
+        p->info[i] = (espl_tensor){v->dtype, v->shape, NULL};
+        if (!v->known_rank) p->info[i].shape.rank = -1;
+    }
+    for (int i = 0; i < g->output_count; i++) {
+        ESPL_TRY(espl_tensor_alloc(s->ctx, g->outputs[i]->dtype, &g->outputs[i]->shape, &p->handed[i], diag));
+        p->memory[i] = p->handed[i].data;
+    }
+done:
+    return status;
+}
+
+static void drop_late(espl_session *s) {
+    late_part *p = &s->late;
+    for (int i = 0; p->memory && i < s->graph->output_count; i++) espl__free(s->ctx, p->memory[i]);
+    for (int i = 0; p->results && i < p->late.graph->output_count; i++) espl_tensor_free(s->ctx, &p->results[i]);
+    espl__free(s->ctx, p->info);
+    espl__free(s->ctx, p->handed);
+    espl__free(s->ctx, p->memory);
+    espl__free(s->ctx, p->given);
+    espl__free(s->ctx, p->results);
+    espl__late_free(&p->late);
+}
+
 espl_status espl_session_create(espl_context *ctx, const espl_graph *graph,
                                 const espl_session_options *options, espl_session **out, espl_diag *diag) {
     espl_status status = ESPL_OK;
@@ -56,7 +94,9 @@ espl_status espl_session_create(espl_context *ctx, const espl_graph *graph,
     s->threads = espl_context_threads(ctx);
     ESPL_TRY(espl__lower_arithmetic(s, &options->arithmetic, diag));
     ESPL_TRY(espl__graph_share(graph, &s->graph, diag));
-    ESPL_TRY(espl__specialise(s->graph, options->input_shapes, diag));
+    ESPL_TRY(espl__specialise_open(s->graph, options->input_shapes, diag));
+    ESPL_TRY(espl__late_split(s->graph, &s->late.late, diag));
+    if (options->without_late) espl__late_free(&s->late.late);
     ESPL_TRY(espl__lower_formats(s->graph, diag));
     ESPL_TRY(espl__lower_lift(s->graph, diag));
     if (!s->observer) ESPL_TRY(espl__lower_recognise(s->graph, diag));
@@ -70,6 +110,7 @@ espl_status espl_session_create(espl_context *ctx, const espl_graph *graph,
     ESPL_TRY(espl__plan_choose(s, diag));
     espl__lower_link(s);
     drop_tables(s);
+    ESPL_TRY(create_late(s, diag));
     *out = s;
     s = NULL;
 done:
@@ -82,6 +123,7 @@ void espl_session_destroy(espl_session **session) {
     espl_session *s = *session;
     if (!s) return;
     espl_context *ctx = s->ctx;
+    drop_late(s);
     drop_tables(s);
     for (int i = 0; i < s->step_count; i++) {
         if (s->steps[i]->other) espl__plan_release(s, &s->steps[i]->other->memory);
@@ -102,19 +144,19 @@ int espl_session_input_count(const espl_session *s) {
     return s->graph->input_count;
 }
 int espl_session_output_count(const espl_session *s) {
-    return s->graph->output_count;
+    return s->late.late.graph ? s->late.late.output_count : s->graph->output_count;
 }
 const char *espl_session_input_name(const espl_session *s, int i) {
     return s->graph->inputs[i]->name;
 }
 const char *espl_session_output_name(const espl_session *s, int i) {
-    return s->graph->outputs[i]->name;
+    return s->late.late.graph ? s->late.late.names[i] : s->graph->outputs[i]->name;
 }
 const espl_tensor *espl_session_input_info(const espl_session *s, int i) {
     return &s->inputs[i];
 }
 const espl_tensor *espl_session_output_info(const espl_session *s, int i) {
-    return &s->outputs[i];
+    return s->late.late.graph ? &s->late.info[i] : &s->outputs[i];
 }
 
 static espl_status check(const espl_tensor *expected, const espl_tensor *got, const char *what,
@@ -128,8 +170,12 @@ static espl_status check(const espl_tensor *expected, const espl_tensor *got, co
                       espl_dtype_name(got->dtype), espl_shape_text(&got->shape, b, sizeof b));
 }
 
-espl_status espl_session_run(espl_session *s, const espl_tensor *inputs, espl_tensor *outputs,
-                             espl_diag *diag) {
+/* The shape of an output is known before a run. */
+static bool is_known(const espl_tensor *info) {
+    return info->shape.rank >= 0 && espl_shape_count(&info->shape) >= 0;
+}
+
+static espl_status run_steps(espl_session *s, const espl_tensor *inputs, espl_tensor *outputs, espl_diag *diag) {
     if (espl_context_threads(s->ctx) > s->threads)
         return espl__fail(diag, ESPL_INVALID,
                           "the session has room for %d thread%s and the context now has %d; create it again",
@@ -160,6 +206,45 @@ espl_status espl_session_run(espl_session *s, const espl_tensor *inputs, espl_te
         if (st->runs++ == 0 || seconds < st->best) st->best = seconds;
     }
     return ESPL_OK;
+}
+
+/* A result of the late part whose shape was known is the caller's, as all such outputs are. */
+static espl_status give_result(const late_part *p, int i, espl_tensor *out, espl_diag *diag) {
+    const espl_tensor *result = &p->results[-1 - p->late.place[i]];
+    if (!is_known(&p->info[i])) {
+        *out = *result;
+        return ESPL_OK;
+    }
+    if (!espl_shape_equal(&result->shape, &out->shape))
+        return espl__fail(diag, ESPL_INTERNAL, "output '%s' has another shape than was known", p->late.names[i]);
+    if (espl__tensor_bytes(result)) memcpy(out->data, result->data, espl__tensor_bytes(result));
+    return ESPL_OK;
+}
+
+/* The static part writes where the caller wants what is an output, and into memory of the session what is not. */
+static espl_status run_late(espl_session *s, const espl_tensor *inputs, espl_tensor *outputs, espl_diag *diag) {
+    late_part *p = &s->late;
+    const espl_graph *l = p->late.graph;
+    for (int i = 0; i < s->graph->output_count; i++) p->handed[i].data = p->memory[i];
+    for (int i = 0; i < p->late.output_count; i++) {
+        if (!is_known(&p->info[i])) continue;
+        espl_status status = check(&p->info[i], &outputs[i], "output", p->late.names[i], diag);
+        if (status != ESPL_OK) return status;
+        if (p->late.place[i] >= 0) p->handed[p->late.place[i]].data = outputs[i].data;
+    }
+    espl_status status = run_steps(s, inputs, p->handed, diag);
+    if (status != ESPL_OK) return status;
+    for (int i = 0; i < l->input_count; i++)
+        p->given[i] = p->late.given[i] >= 0 ? p->handed[p->late.given[i]] : inputs[-1 - p->late.given[i]];
+    for (int i = 0; i < l->output_count; i++) espl_tensor_free(s->ctx, &p->results[i]);
+    status = espl__late_run(s->ctx, l, p->given, p->results, diag);
+    for (int i = 0; i < p->late.output_count && status == ESPL_OK; i++)
+        if (p->late.place[i] < 0) status = give_result(p, i, &outputs[i], diag);
+    return status;
+}
+
+espl_status espl_session_run(espl_session *s, const espl_tensor *inputs, espl_tensor *outputs, espl_diag *diag) {
+    return s->late.late.graph ? run_late(s, inputs, outputs, diag) : run_steps(s, inputs, outputs, diag);
 }
 
 void espl_session_memory(const espl_session *s, uint64_t *workspace, uint64_t *weights) {

@@ -6,15 +6,17 @@
  *
  * Without names every test of FOLDER runs; --assets takes FOLDER from $ESPL_ASSETS (default ../shared). A test
  * passes if every output has the right type and shape and equals the vector, floats within 1e-5 + 1e-3
- * |expected|. It is skipped, with the reason, if the reader or inference refuses the model, and fails if it
- * computes something else; of outputs that are drawn at random only type and shape are looked at. With --passes the graph goes through all passes first, which may not change what it
- * computes. With --session it is a session on the kernels that computes, if the graph's inputs can stay inputs. With
- * --all every test must pass, with --expected those that FILE names; --names prints the names of
+ * |expected|. Networks with results whose shapes depend on data run in a session. It is skipped, with the reason, if the
+ * reader or inference refuses the model, and fails if it computes something else; of outputs that are drawn at random only
+ * type and shape are looked at. With --passes the graph goes through all passes first, which may not change what it
+ * computes. With --session it is a session on the kernels that computes, if the graph's inputs can stay inputs. With --all
+ * every test must pass, with --expected those that FILE names; --names prints the names of
  * those that pass, which is how FILE is made. Exit: 0; 1 if a test fails; 77 without vectors. */
 #include "espalier/onnx.h"
 #include "espalier/session.h"
+#include "onnx/lists.h"
 #include "ops/ops.h"
-#include "passes/passes.h"
+#include "passes/late.h"
 
 #include <dirent.h>
 #include <math.h>
@@ -36,20 +38,45 @@ static const char *const result_names[] = {"pass", "fail", "skip"};
 
 /* --- one data set ---------------------------------------------------------------------------- */
 
+/* A file: a tensor, or the tensors of a sequence. */
+typedef struct item {
+    bool list;
+    int first, count; /* of the tensors; count -1: an optional value that holds nothing */
+} item;
+
 typedef struct vectors {
     espl_tensor inputs[MAX_TENSORS], outputs[MAX_TENSORS];
-    int input_count, output_count;
+    int input_count, output_count; /* tensors */
+    item given[MAX_TENSORS], wanted[MAX_TENSORS];
+    bool lists;
 } vectors;
 
-static espl_status read_all(espl_context *ctx, const char *folder, const char *kind, espl_tensor *out,
-                            int *count, espl_diag *diag) {
-    char path[PATH_SIZE];
-    for (*count = 0; *count < MAX_TENSORS; ++*count) {
-        char name[32];
-        snprintf(name, sizeof name, "%s_%d.pb", kind, *count);
-        if (access(join(path, sizeof path, folder, name), R_OK) != 0) return ESPL_OK;
-        espl_status status = espl_onnx_read_tensor(ctx, path, &out[*count], diag);
+static espl_status read_item(espl_context *ctx, const char *path, espl__kind kind, espl_tensor *tensors, int *count,
+                             item *out, espl_diag *diag) {
+    espl_status status;
+    *out = (item){false, *count, 1};
+    if (kind == ESPL__TENSOR)
+        status = *count < MAX_TENSORS ? espl_onnx_read_tensor(ctx, path, &tensors[*count], diag) : ESPL_LIMIT;
+    else
+        status = espl__onnx_read_list(ctx, path, kind == ESPL__OPTIONAL, tensors + *count, MAX_TENSORS - *count, &out->count,
+                                      &out->list, diag);
+    *count += ESPL_MAX(out->count, 0);
+    return status;
+}
+
+/* Files as many and as the values say; one more or less is an error. */
+static espl_status read_all(espl_context *ctx, const char *folder, const char *kind, espl__value *const *values, int files,
+                            espl_tensor *out, int *count, item *items, bool *lists, espl_diag *diag) {
+    char path[PATH_SIZE], name[32];
+    for (int i = 0; i <= files; i++) {
+        snprintf(name, sizeof name, "%s_%d.pb", kind, i);
+        bool there = access(join(path, sizeof path, folder, name), R_OK) == 0;
+        if (there != (i < files) || i >= MAX_TENSORS)
+            return espl__fail(diag, ESPL_SHAPE, "the vectors do not fit the model's inputs and outputs");
+        if (i == files) return ESPL_OK;
+        espl_status status = read_item(ctx, path, values[i]->kind, out, count, &items[i], diag);
         if (status != ESPL_OK) return status;
+        *lists = *lists || values[i]->kind != ESPL__TENSOR;
     }
     return ESPL_OK;
 }
@@ -103,20 +130,74 @@ static bool is_drawn(const char *folder) {
 
 /* --- one test -------------------------------------------------------------------------------- */
 
+/* A node behind all others, of one output. */
+static espl__value *add_node(espl_graph *g, const char *op, espl__value *const *in, int count, espl__value *out) {
+    espl__node *n = espl__graph_node(g, espl__op_find("", op), "", count, 1, 0);
+    if (!out) out = espl__graph_value(g, NULL);
+    if (!n || !out) return NULL;
+    n->opset = ESPL_MAX(g->opset, n->op->since);
+    for (int i = 0; i < count; i++) n->inputs[i] = in[i];
+    espl__node_set_output(n, 0, out);
+    return out;
+}
+
+/* A sequence or optional value as a node that makes it of constants. */
+static bool bind_list(espl_graph *g, espl__value *value, const item *x, const espl_tensor *tensors) {
+    espl__value *in[MAX_TENSORS];
+    for (int i = 0; i < x->count; i++)
+        if (!(in[i] = espl__graph_constant(g, NULL, &tensors[x->first + i]))) return false;
+    const char *op = !x->list ? "Optional" : x->count ? "SequenceConstruct" : "SequenceEmpty";
+    return add_node(g, op, in, ESPL_MAX(x->count, 0), value) != NULL;
+}
+
 /* Makes the inputs constants: operators whose result's shape depends on data (Reshape's target, Slice's
  * limits) then see it where models have it. The graph folds and its outputs are constants. */
 static bool bind_inputs(espl_graph *g, const vectors *v) {
     for (int i = 0; i < g->input_count; i++) {
         espl__value *value = g->inputs[i];
-        value->constant = espl__graph_tensor(g, v->inputs[i].dtype, &v->inputs[i].shape, v->inputs[i].data);
-        if (!value->constant) return false;
+        const espl_tensor *t = &v->inputs[v->given[i].first];
         value->is_input = false;
-        value->dtype = v->inputs[i].dtype;
-        value->shape = v->inputs[i].shape;
+        if (value->kind != ESPL__TENSOR) {
+            if (!bind_list(g, value, &v->given[i], v->inputs)) return false;
+            continue;
+        }
+        value->constant = espl__graph_tensor(g, t->dtype, &t->shape, t->data);
+        if (!value->constant) return false;
+        value->dtype = t->dtype;
+        value->shape = t->shape;
         value->known_rank = true;
     }
     g->input_count = 0;
     return true;
+}
+
+/* Sequences that go out become their length and their elements; so do the vectors. */
+static bool open_outputs(espl_context *ctx, espl_graph *g, vectors *v) {
+    espl__value *outputs[MAX_TENSORS];
+    espl_tensor wanted[MAX_TENSORS] = {0};
+    int count = 0;
+    for (int i = 0; i < g->output_count; i++) {
+        espl__value *value = g->outputs[i], *in[2] = {value, NULL};
+        const item *x = &v->wanted[i];
+        if (count + x->count + 1 > MAX_TENSORS) return false;
+        if (value->kind != ESPL__TENSOR && x->list) {
+            int64_t length = x->count;
+            if (espl_tensor_alloc(ctx, ESPL_S64, &(espl_shape){0}, &wanted[count], NULL) != ESPL_OK) return false;
+            memcpy(wanted[count].data, &length, sizeof length);
+            outputs[count++] = add_node(g, "SequenceLength", in, 1, NULL);
+        }
+        for (int64_t k = 0; k < x->count; k++) {
+            espl_tensor at = {ESPL_S64, {0}, &k};
+            wanted[count] = v->outputs[x->first + k];
+            if (x->list) in[1] = espl__graph_constant(g, NULL, &at);
+            outputs[count++] = value->kind == ESPL__TENSOR ? value
+                               : x->list                   ? add_node(g, "SequenceAt", in, 2, NULL)
+                                                           : add_node(g, "OptionalGetElement", in, 1, NULL);
+        }
+    }
+    memcpy(v->outputs, wanted, sizeof wanted);
+    v->output_count = count;
+    return espl__graph_set_io(g, g->inputs, g->input_count, outputs, count) && espl__graph_verify(g, NULL) == ESPL_OK;
 }
 
 /* Vectors from before NumPy had bf16 hold its bits as u16. */
@@ -124,18 +205,27 @@ static void restore_bf16(espl_tensor *tensor, espl_dtype said) {
     if (tensor->dtype == ESPL_U16 && said == ESPL_BF16) tensor->dtype = ESPL_BF16;
 }
 
-/* By the kernels; `outputs` are the caller's to free. */
-static espl_status run_session(espl_context *ctx, const espl_graph *g, vectors *v, const espl_shape *shapes,
+/* By the kernels, and where only the run tells shapes; `outputs` are the caller's to free. */
+static espl_status run_session(espl_context *ctx, espl_graph *g, vectors *v, const espl_shape *shapes,
                                espl_tensor *outputs, espl_diag *diag) {
     espl_session *s = NULL;
+    espl_tensor got[MAX_TENSORS] = {0};
     espl_session_options options = {.input_shapes = shapes};
+    for (int i = 0; i < g->node_count; i++) g->nodes[i]->mark = 0;
     espl_status status = espl_session_create(ctx, g, &options, &s, diag);
-    for (int i = 0; status == ESPL_OK && i < g->output_count; i++) {
+    for (int i = 0; i < g->output_count && status == ESPL_OK; i++) {
         const espl_tensor *info = espl_session_output_info(s, i);
         if (i < v->output_count) restore_bf16(&v->outputs[i], info->dtype);
-        status = espl_tensor_alloc(ctx, info->dtype, &info->shape, &outputs[i], diag);
+        if (info->shape.rank >= 0 && espl_shape_count(&info->shape) >= 0)
+            status = espl_tensor_alloc(ctx, info->dtype, &info->shape, &outputs[i], diag);
+        got[i] = outputs[i];
     }
-    if (status == ESPL_OK) status = espl_session_run(s, v->inputs, outputs, diag);
+    if (status == ESPL_OK) status = espl_session_run(s, v->inputs, got, diag);
+    for (int i = 0; i < g->output_count && status == ESPL_OK; i++) {
+        if (outputs[i].data) continue;
+        status = espl_tensor_alloc(ctx, got[i].dtype, &got[i].shape, &outputs[i], diag);
+        if (status == ESPL_OK) memcpy(outputs[i].data, got[i].data, espl__tensor_bytes(&got[i]));
+    }
     espl_session_destroy(&s);
     return status;
 }
@@ -143,21 +233,25 @@ static espl_status run_session(espl_context *ctx, const espl_graph *g, vectors *
 static espl_status run_graph(espl_context *ctx, espl_graph *g, vectors *v, bool bind, espl_tensor *outputs,
                              espl_diag *diag) {
     espl_shape shapes[MAX_TENSORS];
-    for (int i = 0; i < v->input_count; i++) {
+    for (int i = 0; i < v->input_count && !v->lists; i++) {
         shapes[i] = v->inputs[i].shape;
         if (i < g->input_count) restore_bf16(&v->inputs[i], g->inputs[i]->dtype);
         if (i < g->input_count && g->inputs[i]->dtype != v->inputs[i].dtype)
             return espl__fail(diag, ESPL_SHAPE, "input %d has another type than the model says", i);
     }
+    if (v->lists && !bind)
+        return espl__fail(diag, ESPL_UNSUPPORTED, "sequences go in as constants only");
     if (bind && !bind_inputs(g, v)) return espl__nomem(diag, 0);
+    if (v->lists && !open_outputs(ctx, g, v)) return espl__nomem(diag, 0);
     espl_status status = through_passes ? espl__passes_run(g, diag) : ESPL_OK;
     if (through_session && !bind && status == ESPL_OK) return run_session(ctx, g, v, shapes, outputs, diag);
     for (int i = 0; i < g->value_count && status == ESPL_OK; i++)
         if (espl__is_quantized(g->values[i]))
             return espl__fail(diag, ESPL_UNSUPPORTED, "quantized values are not evaluated in f32");
-    if (status == ESPL_OK) status = espl__specialise(g, shapes, diag);
+    if (status == ESPL_OK) status = espl__specialise_open(g, shapes, diag);
     for (int i = 0; i < g->output_count && i < v->output_count; i++)
         restore_bf16(&v->outputs[i], g->outputs[i]->dtype);
+    if (status == ESPL_OK && espl__late_mark(g) > 0) return run_session(ctx, g, v, shapes, outputs, diag);
     return status == ESPL_OK ? espl__evaluate(ctx, g, v->inputs, outputs, diag) : status;
 }
 
@@ -174,25 +268,26 @@ static result judge(const espl_graph *g, const espl_tensor *outputs, const vecto
 
 /* With inputs that stay inputs first, then with bound ones. `op` receives the name of the model's first
  * operator. */
-static result attempt(espl_context *ctx, const char *model, vectors *v, bool bind, char *op, char *reason,
+static result attempt(espl_context *ctx, const char *model, const char *set, bool bind, char *op, char *reason,
                       size_t size) {
     espl_graph *g = NULL;
+    vectors v = {0};
     espl_diag diag = {0};
     espl_tensor outputs[MAX_TENSORS] = {0};
     result r = SKIP;
     if (espl_onnx_read(ctx, model, &g, &diag) != ESPL_OK) goto done;
     if (g->node_count) snprintf(op, NAME_SIZE, "%s", g->nodes[0]->op->name);
-    if (g->input_count != v->input_count || g->output_count != v->output_count ||
-        g->output_count > MAX_TENSORS) {
-        (void)espl__fail(&diag, ESPL_SHAPE, "the vectors do not fit the model's inputs and outputs");
+    if (read_all(ctx, set, "input", g->inputs, g->input_count, v.inputs, &v.input_count, v.given, &v.lists, &diag) != ESPL_OK ||
+        read_all(ctx, set, "output", g->outputs, g->output_count, v.outputs, &v.output_count, v.wanted, &v.lists, &diag) !=
+            ESPL_OK)
         goto done;
-    }
-    if (run_graph(ctx, g, v, bind, outputs, &diag) != ESPL_OK) goto done;
-    r = judge(g, outputs, v, is_drawn(model), reason, size);
+    if (run_graph(ctx, g, &v, bind, outputs, &diag) != ESPL_OK) goto done;
+    r = judge(g, outputs, &v, is_drawn(model), reason, size);
 done:
     for (int i = 0; i < MAX_TENSORS; i++) espl_tensor_free(ctx, &outputs[i]);
     if (r == SKIP) snprintf(reason, size, "%s", diag.message);
     espl_graph_destroy(&g);
+    free_vectors(ctx, &v);
     return r;
 }
 
@@ -202,19 +297,10 @@ static result run_test(espl_context *ctx, const char *folder, char *op, char *re
     join(model, sizeof model, folder, "model.onnx");
     snprintf(op, NAME_SIZE, "(not read)");
     for (int i = 0; worst == PASS; i++) {
-        vectors v = {0};
-        espl_diag diag = {0};
         snprintf(name, sizeof name, "test_data_set_%d", i);
         if (access(join(set, sizeof set, folder, name), R_OK) != 0) return i ? worst : SKIP;
-        if (read_all(ctx, set, "input", v.inputs, &v.input_count, &diag) != ESPL_OK ||
-            read_all(ctx, set, "output", v.outputs, &v.output_count, &diag) != ESPL_OK) {
-            snprintf(reason, size, "%s", diag.message);
-            worst = SKIP;
-        } else {
-            worst = attempt(ctx, model, &v, false, op, reason, size);
-            if (worst == SKIP) worst = attempt(ctx, model, &v, true, op, reason, size);
-        }
-        free_vectors(ctx, &v);
+        worst = attempt(ctx, model, set, false, op, reason, size);
+        if (worst == SKIP) worst = attempt(ctx, model, set, true, op, reason, size);
     }
     return worst;
 }

@@ -64,7 +64,7 @@ static void format_numbers(void **state) {
         const char *name;
     } kinds[] = {{ESPL__ATTR_INT, "integer"},    {ESPL__ATTR_FLOAT, "float"},   {ESPL__ATTR_STRING, "string"},
                  {ESPL__ATTR_INTS, "integers"},  {ESPL__ATTR_FLOATS, "floats"}, {ESPL__ATTR_TENSOR, "tensor"},
-                 {ESPL__ATTR_STRINGS, "strings"}};
+                 {ESPL__ATTR_STRINGS, "strings"}, {ESPL__ATTR_GRAPH, "graph"}};
     for (size_t i = 0; i < ESPL_COUNT(kinds); i++) {
         snprintf(row, sizeof row, "\n| %d | %s | ", kinds[i].kind, kinds[i].name);
         (void)expect_text(p.text, row);

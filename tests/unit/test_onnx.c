@@ -275,7 +275,7 @@ static void bad_attributes_are_refused(void **state) {
     wire a = attribute(f, "body", 5);
     put_bytes(&a, 6, "", 0);
     model_of_attribute(f, a);
-    refused(f, ESPL_UNSUPPORTED, "node 'act' (Relu): attribute 'body': holds a subgraph");
+    refused(f, ESPL_FORMAT, "node 'act' (Relu): takes no subgraph 'body'");
     a = attribute(f, "z", 3);
     put_bytes(&a, 4, "a\0b", 3);
     model_of_attribute(f, a);
@@ -602,14 +602,14 @@ static void nesting_does_not_recurse(void **state) {
     }
     espl__buffer_append(&w, bytes + at, length);
     free(bytes);
-    wire g = wire_new(f), n = node(f, "Relu", "x", "y"), a = attribute(f, "body", 5);
+    wire g = wire_new(f), n = node(f, "If", "x", "y"), a = attribute(f, "then_branch", 5);
     put_message(&a, 6, w);
     put_message(&n, 5, a);
     put_message(&g, 1, n);
     put_message(&g, 11, value_info(f, "x", 1, -1, NULL));
     put_message(&g, 12, value_info(f, "y", 1, -1, NULL));
     write_model(f, g, 13);
-    refused(f, ESPL_UNSUPPORTED, "subgraph");
+    refused(f, ESPL_FORMAT, "(If): subgraph 'then_branch'");
 }
 
 /* Two bytes make a node of a hundred: memory is bounded by the size of the file. */

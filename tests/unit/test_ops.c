@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "ops/ops.h"
+#include "passes/infer.h"
 
 enum { MAX_ARGS = 12 };
 
@@ -630,6 +631,15 @@ static void plausible_shapes(espl__node *node, espl__rng *rng) {
         want[0] = (espl_shape){2, {m, k}};
         want[1] = (espl_shape){2, {k, c}};
         count = 2;
+    } else if (strcmp(name, "NonMaxSuppression") == 0) {
+        want[0] = (espl_shape){3, {m, k, 4}};
+        want[1] = (espl_shape){3, {m, c, k}};
+        for (int i = 2; i < 5; i++) want[i] = (espl_shape){0};
+        if (node->input_count > 2 && node->inputs[2] && !node->inputs[2]->constant) node->inputs[2]->dtype = ESPL_S64;
+    } else if (strcmp(name, "Compress") == 0) {
+        want[1] = (espl_shape){1, {k}};
+        if (!node->inputs[1]->constant) node->inputs[1]->dtype = ESPL_BOOL;
+        count = 2;
     } else if (!strstr(name, "Normalization")) {
         want[1] = want[2] = x; /* elementwise operators */
         count = 1 + 2 * (int)espl__rng_below(rng, 2);
@@ -759,10 +769,14 @@ static void release(const espl__node *node, void *p, size_t bytes) {
 /* Evaluates if every shape is known and small. Returns whether it did. */
 static bool evaluate(const espl__node *node, espl__rng *rng) {
     espl_tensor t[2 * MAX_ARGS] = {0};
+    espl_shape shape[2 * MAX_ARGS] = {0};
     int total = node->input_count + node->output_count;
     for (int i = 0; i < total; i++) {
         const espl__value *v = i < node->input_count ? node->inputs[i] : node->outputs[i - node->input_count];
-        if (v && (!v->known_rank || espl_shape_count(&v->shape) < 0 || espl_shape_count(&v->shape) > 1 << 16)) return false;
+        if (!v) continue;
+        shape[i] = v->shape;
+        if (i < node->input_count ? !v->known_rank : !espl__room(node, i - node->input_count, &shape[i])) return false;
+        if (espl_shape_count(&shape[i]) < 0 || espl_shape_count(&shape[i]) > 1 << 16) return false;
     }
     size_t scratch_bytes = node->op->scratch_bytes ? (size_t)node->op->scratch_bytes(node) : 0;
     if (scratch_bytes > 1 << 24) return false;
@@ -770,11 +784,16 @@ static bool evaluate(const espl__node *node, espl__rng *rng) {
     for (int i = 0; i < total; i++) {
         const espl__value *v = i < node->input_count ? node->inputs[i] : node->outputs[i - node->input_count];
         if (!v) continue;
-        t[i] = (espl_tensor){v->dtype, v->shape, NULL};
+        t[i] = (espl_tensor){v->dtype, shape[i], NULL};
         t[i].data = guarded(espl__tensor_bytes(&t[i]), rng);
         if (v->constant) memcpy(t[i].data, v->constant->data, espl__tensor_bytes(&t[i]));
     }
+    espl_tensor given[2 * MAX_ARGS];
+    memcpy(given, t, sizeof t);
     node->op->eval(node, t, t + node->input_count, scratch);
+    for (int i = node->input_count; i < total; i++) /* where data decide the length, it may be less than there is room for */
+        assert_true(espl__tensor_bytes(&t[i]) <= espl__tensor_bytes(&given[i]));
+    memcpy(t, given, sizeof t);
     for (int i = 0; i < total; i++)
         if (t[i].data) release(node, t[i].data, espl__tensor_bytes(&t[i]));
     release(node, scratch, scratch_bytes);
@@ -809,7 +828,7 @@ static int random_node(fixture *f, const espl__op *op, espl__rng *rng) {
         assert_true(diag.message[0]);
         return 0;
     }
-    return evaluate(node, rng);
+    return node->op->eval && evaluate(node, rng);
 }
 
 static void random_nodes_stay_inside_their_buffers(void **state) {
@@ -818,7 +837,7 @@ static void random_nodes_stay_inside_their_buffers(void **state) {
         espl__rng rng = espl__rng_seed(7, (uint64_t)i);
         int evaluated = 0;
         for (int k = 0; k < 1500; k++) evaluated += random_node(*state, op, &rng);
-        if (evaluated == 0) fail_msg("%s was never evaluated", op->name);
+        if (evaluated == 0 && op->eval) fail_msg("%s was never evaluated", op->name);
     }
 }
 
@@ -895,7 +914,7 @@ static void the_registry_is_consistent(void **state) {
         const espl__op *op = espl__op_at(count);
         assert_ptr_equal(espl__op_find(op->domain, op->name), op);
         assert_non_null(op->infer);
-        assert_non_null(op->eval);
+        assert_true(op->eval || op->max_inputs < 0 || strstr(op->name, "Sequence") || strstr(op->name, "Optional"));
         assert_true(op->since >= 1 && op->until <= 21 && op->since <= op->until);
         assert_true(op->max_inputs < 0 || op->min_inputs <= op->max_inputs);
         assert_true(op->max_outputs < 0 || op->min_outputs <= op->max_outputs);

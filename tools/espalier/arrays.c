@@ -75,6 +75,15 @@ espl_tensor *new_arrays(int count) {
     return calloc((size_t)count + 1, sizeof(espl_tensor));
 }
 
+void free_outputs(cli *c, const espl_session *session, espl_tensor **outputs) {
+    int count = session ? espl_session_output_count(session) : 0;
+    for (int i = 0; *outputs && i < count; i++) {
+        const espl_shape *shape = &espl_session_output_info(session, i)->shape;
+        if (shape->rank < 0 || espl_shape_count(shape) < 0) (*outputs)[i].data = NULL;
+    }
+    free_arrays(c, outputs, count);
+}
+
 void free_arrays(cli *c, espl_tensor **arrays, int count) {
     if (!*arrays) return;
     for (int i = 0; i < count; i++)
@@ -90,6 +99,7 @@ espl_status alloc_outputs(cli *c, const espl_session *session, espl_tensor **out
     if (!outputs) return nomem(c);
     for (int i = 0; i < count; i++) {
         const espl_tensor *info = espl_session_output_info(session, i);
+        if (info->shape.rank < 0 || espl_shape_count(&info->shape) < 0) continue; /* the session's, once it has run */
         espl_status status = espl_tensor_alloc(c->ctx, info->dtype, &info->shape, &outputs[i], &c->diag);
         if (status == ESPL_OK) continue;
         free_arrays(c, &outputs, count);

@@ -13,6 +13,8 @@ ESPL_NODISCARD espl_status to_f32(cli *c, espl_tensor *t);
 /* Arrays for every input or output of a session: NULL without memory. */
 espl_tensor *new_arrays(int count);
 void free_arrays(cli *c, espl_tensor **arrays, int count);
+/* The same of alloc_outputs: some of them are the session's. */
+void free_outputs(cli *c, const espl_session *session, espl_tensor **outputs);
 /* Arrays for the session's outputs, with room for their elements. */
 ESPL_NODISCARD espl_status alloc_outputs(cli *c, const espl_session *session, espl_tensor **out);
 

@@ -160,7 +160,7 @@ static espl_status run(cli *c, const void *given) {
     espl_graph *graph = NULL;
     espl_session *session = NULL;
     espl_tensor *inputs = NULL, *outputs = NULL;
-    int input_count = 0, output_count = 0;
+    int input_count = 0;
     espl_status status = espl_graph_read(c->ctx, c->operands[0], &graph, &c->diag);
     if (status != ESPL_OK) goto done;
     input_count = espl_graph_input_count(graph);
@@ -169,12 +169,11 @@ static espl_status run(cli *c, const void *given) {
     if (status == ESPL_OK) status = session_for(c, graph, inputs, &session);
     if (status == ESPL_OK) status = alloc_outputs(c, session, &outputs);
     if (status != ESPL_OK) goto done;
-    output_count = espl_session_output_count(session);
     status = espl_session_run(session, inputs, outputs, &c->diag);
     if (status == ESPL_OK) status = write_outputs(c, session, outputs, o->folder);
     if (status == ESPL_OK) status = print_outputs(c, session, outputs, o->folder);
 done:
-    free_arrays(c, &outputs, output_count);
+    free_outputs(c, session, &outputs);
     free_arrays(c, &inputs, input_count);
     espl_session_destroy(&session);
     espl_graph_destroy(&graph);

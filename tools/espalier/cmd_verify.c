@@ -171,7 +171,7 @@ static espl_status compare_outputs(verification *v, const char *set, const char 
 
 static espl_status verify_set(verification *v, const espl_graph *graph, const char *root, const char *set) {
     cli *c = v->c;
-    int input_count = espl_graph_input_count(graph), output_count = 0;
+    int input_count = espl_graph_input_count(graph);
     char *folder = join(root, set);
     espl_shape *shapes = calloc((size_t)input_count + 1, sizeof *shapes);
     espl_tensor *inputs = new_arrays(input_count), *outputs = NULL;
@@ -185,7 +185,6 @@ static espl_status verify_set(verification *v, const espl_graph *graph, const ch
     if (status == ESPL_OK) status = espl_session_create(c->ctx, graph, &session_options, &session, &c->diag);
     if (status == ESPL_OK) status = alloc_outputs(c, session, &outputs);
     if (status != ESPL_OK) goto done;
-    output_count = espl_session_output_count(session);
     status = espl_session_run(session, inputs, outputs, &c->diag);
     if (status != ESPL_OK) goto done;
     json_t *entry = json_object(), *rows = json_array();
@@ -194,7 +193,7 @@ static espl_status verify_set(verification *v, const espl_graph *graph, const ch
     put(entry, "outputs", rows);
     push(v->sets, entry);
 done:
-    free_arrays(c, &outputs, output_count);
+    free_outputs(c, session, &outputs);
     if (inputs) free_arrays(c, &inputs, input_count);
     espl_session_destroy(&session);
     free(shapes);

@@ -301,6 +301,27 @@ static int group_axis(const espl__node *n, int index) {
     return espl__weight_matrix(n, index, &axes, &m) && m.taps == 1 ? axes.inner_axis : -1;
 }
 
+static bool same_numbers(const void *a, const void *b, int64_t count) {
+    return !a == !b && (!a || memcmp(a, b, 4 * (size_t)count) == 0);
+}
+
+static bool same_codes(const espl__value *a, const espl__value *b) {
+    const espl__quant *p = &a->quant, *q = &b->quant;
+    return p->format == q->format && p->axis == q->axis && p->count == q->count && p->group == q->group &&
+           p->group_axis == q->group_axis && same_numbers(p->scale, q->scale, p->count) &&
+           same_numbers(p->zero, q->zero, p->count) && same_numbers(p->offset, q->offset, p->count) &&
+           espl_shape_equal(&a->constant->shape, &b->constant->shape) &&
+           memcmp(a->constant->data, b->constant->data, espl__tensor_bytes(a->constant)) == 0;
+}
+
+/* A weight that several nodes read, as those that a Loop has become, is stored once if their codes agree. */
+static espl__value *stored_once(espl_graph *g, espl__value *weight, espl__value *codes) {
+    espl__value *first = weight->mark > 0 ? g->values[weight->mark - 1] : NULL;
+    if (first && same_codes(first, codes)) return first;
+    if (!first) weight->mark = codes->id + 1;
+    return codes;
+}
+
 /* Replaces input `index` of the node by its codes. */
 static bool quantize_weights(espl_graph *g, espl__node *n, int index, const decision *d, int axis) {
     const espl_tensor *w = espl__constant_f32(g, n->inputs[index]);
@@ -315,7 +336,7 @@ static bool quantize_weights(espl_graph *g, espl__node *n, int index, const deci
     if (plan.group_axis >= 0 && plan.axis >= 0) plan.group = d->group;
     if (!w || !espl__weight_grid(g, w, &plan, &grid)) return false;
     espl__value *v = espl__weight_constant(g, n->inputs[index], espl__weight_codes(g, w, &grid, &plan), &grid);
-    if (v) n->inputs[index] = v;
+    if (v) n->inputs[index] = stored_once(g, n->inputs[index], v);
     return v != NULL;
 }
 
@@ -489,6 +510,7 @@ espl_status espl__ptq_apply(espl_graph *g, const range *ranges, const decision *
                             espl_flavour flavour, espl_diag *diag) {
     espl_status status = ESPL_OK;
     ptq p = {.g = g, .ranges = ranges, .decisions = decisions, .flavour = flavour};
+    for (int i = 0; i < g->value_count; i++) g->values[i]->mark = 0;
     ESPL_TRY(begin(&p, diag));
     ESPL_TRY(merge_ranges(&p, diag));
     if (!quantize_values(&p) || !round_values(&p) || !quantize_constants(&p)) ESPL_TRY(espl__nomem(diag, (uint64_t)g->value_count));

@@ -75,7 +75,7 @@ espl_status espl__flow(const espl__repair_task *t, const espl_graph *graph, cons
                        int64_t samples, espl__tap_fn fn, void *user, espl_diag *diag) {
     espl_status status = ESPL_OK;
     espl_session *session = NULL;
-    espl_session_options options = {.input_shapes = t->shapes};
+    espl_session_options options = {.input_shapes = t->shapes, .without_late = true};
     uint64_t n = (uint64_t)count + 1;
     flow p = {.t = t, .count = count, .samples = ESPL_MIN(samples, t->count), .fn = fn, .user = user};
     p.value = espl__calloc(t->ctx, n, sizeof *p.value);
