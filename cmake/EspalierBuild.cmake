@@ -14,6 +14,9 @@ option(ESPL_INSTALL "Make the install rules" ${PROJECT_IS_TOP_LEVEL})
 option(ESPL_SHARED "Build the shared libraries too" ${PROJECT_IS_TOP_LEVEL})
 option(ESPL_COVERAGE "Count which lines of src/ are run (make coverage)" OFF)
 set(ESPL_SANITIZE "" CACHE STRING "Sanitizers, for example address,undefined or thread")
+if(ESPL_SANITIZE)
+  set(ESPL_SHARED OFF) # tests link the static libraries
+endif()
 
 find_package(Threads REQUIRED)
 find_package(PkgConfig REQUIRED)
@@ -242,9 +245,10 @@ function(espl_test_program target out)
   set(${out} ${script} PARENT_SCOPE)
 endfunction()
 
-# espl_static_program(NAME sources... FOLDERS ... PACKAGES ... PLAIN folder): the program as one static file, built on demand only.
-# The objects of the folder PLAIN are built once more without the libraries that it uses where they are there (oneDNN and
-# MPI have no static ones). A static library's own needs are left out: the linker says if we ever use what needs them.
+# espl_static_program(NAME sources... FOLDERS ... PACKAGES ... PLAIN folder): the program as one static file, built on
+# demand only. The objects of the folder PLAIN are built once more without the libraries that it uses where they are
+# there (oneDNN and MPI have no static ones). A static library's own needs are left out: the linker says if we ever use
+# what needs them.
 function(espl_static_program name)
   cmake_parse_arguments(S "" "PLAIN" "FOLDERS;PACKAGES" ${ARGN})
   get_target_property(sources espl_${S_PLAIN} SOURCES)

@@ -78,6 +78,11 @@ check "consumer of espalier::espalier by find_package" by_cmake espalier
 check "consumer of espalier::rt_static by find_package" by_cmake rt_static
 check "consumer of espalier::espalier_static by find_package" by_cmake espalier_static
 
+# Where the shared libraries were not built, espalier::rt is the static one.
+rm -r "$LD_LIBRARY_PATH"/libespalier*.so* "$LD_LIBRARY_PATH"/cmake/espalier/*-shared*.cmake "$folder/cmake-rt"
+check "consumer of espalier::rt without the shared libraries" by_cmake rt
+check "it needs no library of ours" bash -c "! readelf -d '$folder/cmake-rt/consumer' | grep libespalier"
+
 # make install and make uninstall, where others have files too.
 export DESTDIR=$folder/root
 others() { mkdir -p "$DESTDIR/usr/local/"{bin,share/man/man1} && touch "$DESTDIR/usr/local/share/man/man1/other.1"; }
