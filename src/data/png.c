@@ -1,4 +1,5 @@
 /* PNG by libpng, with its errors turned into ours. */
+#include "base/refused.h"
 #include "data/data.h"
 
 #include <setjmp.h>
@@ -92,6 +93,7 @@ espl_status espl__png_decode(const uint8_t *bytes, uint64_t length, int channels
                              espl_diag *diag) {
     espl_context *ctx = picture->ctx;
     volatile espl_status status = ESPL_OK;
+    const uint64_t refused = espl__refused(ctx);
     decoder *const d = espl__calloc(ctx, 1, sizeof *d);
     if (!d) return espl__nomem(diag, sizeof *d);
     d->at = bytes;
@@ -103,7 +105,9 @@ espl_status espl__png_decode(const uint8_t *bytes, uint64_t length, int channels
         goto done;
     }
     if (setjmp(png_jmpbuf(d->png))) {
-        status = espl__fail(diag, ESPL_FORMAT, "the PNG cannot be decoded: %s", d->text);
+        status = espl__refused(ctx) != refused
+                     ? espl__nomem(diag, length)
+                     : espl__fail(diag, ESPL_FORMAT, "the PNG cannot be decoded: %s", d->text);
         goto done;
     }
     read_header(d);

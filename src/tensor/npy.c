@@ -1,5 +1,6 @@
 /* NumPy's .npy: magic, version, header length, a Python dictionary as text, the raw elements.
  * https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html */
+#include "base/output.h"
 #include "tensor/tensor.h"
 
 #include <errno.h>
@@ -205,7 +206,7 @@ espl_status espl_npy_read(espl_context *ctx, const char *path, espl_tensor *out,
     if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
         return espl__fail(diag, ESPL_IO, "%s: is not a file", path);
     FILE *file = fopen(path, "rb");
-    if (!file) return espl__fail(diag, ESPL_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    if (!file) return espl__io_fail(diag, path, "cannot be opened");
     text = espl__alloc(ctx, MAX_HEADER);
     if (!text) {
         status = espl__nomem(diag, MAX_HEADER);

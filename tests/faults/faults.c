@@ -215,11 +215,15 @@ static const char *partial(const judge *j, const tree *is) {
     return NULL;
 }
 
+static const char out_of_memory[] = "out of memory";
+
 /* One sentence that says why. */
 static bool explained(const judge *j) {
     char *err = file_text(err_path);
+    bool no_memory = j->reason && strcmp(j->reason, out_of_memory) == 0;
     bool good = err && strncmp(err, "espalier: ", 10) == 0 && strlen(err) > 20 &&
-                strchr(err, '\n') == err + strlen(err) - 1 && (!j->reason || strstr(err, j->reason));
+                strchr(err, '\n') == err + strlen(err) - 1 &&
+                (!j->reason || strstr(err, j->reason) || (no_memory && strstr(err, strerror(ENOMEM))));
     free(err);
     return good;
 }
@@ -255,7 +259,7 @@ static const char *reason_of(const char *mode) {
         const char *name;
         int number;
     } table[] = {{"ENOSPC", ENOSPC}, {"EIO", EIO}, {"EDQUOT", EDQUOT}, {"EROFS", EROFS}};
-    if (strstr(mode, "ENOMEM")) return "out of memory";
+    if (strstr(mode, "ENOMEM")) return out_of_memory;
     for (size_t i = 0; strncmp(mode, "write", 5) == 0 && i < sizeof table / sizeof *table; i++)
         if (strstr(mode, table[i].name)) return strerror(table[i].number);
     return NULL;
