@@ -32,7 +32,7 @@
 
 #include "tree.h"
 
-enum { MOST_WORDS = 64, SAMPLES = 6, SECONDS = 120 };
+enum { MOST_WORDS = 64, SAMPLES = 4, SECONDS = 120 };
 
 typedef struct words {
     char *word[MOST_WORDS + 1];

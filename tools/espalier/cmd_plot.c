@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,12 +58,22 @@ static espl_status add_key(cli *c, series *s, const json_t *line, const char *ke
     return json_is_number(y) ? add(c, s, json_number_value(x), factor * json_number_value(y)) : ESPL_OK;
 }
 
+/* Jansson tells a lack of memory as any mistake of the text, so its memory is watched. */
+static bool refused;
+static void *allocate(size_t n) {
+    void *p = malloc(n);
+    if (!p) refused = true;
+    return p;
+}
+
 static espl_status read_line(cli *c, train_log *l, const char *text, int number) {
     json_error_t error;
     json_t *line = json_loads(text, 0, &error);
     const json_t *step = json_object_get(line, "step"), *epoch = json_object_get(line, "epoch");
     espl_status status = ESPL_OK;
-    if (!json_is_number(step) || !json_is_number(epoch))
+    if (refused)
+        status = nomem(c);
+    else if (!json_is_number(step) || !json_is_number(epoch))
         status = fail(c, ESPL_FORMAT, "%s:%d: is no line of a log of espalier train", l->path, number);
     else if (!json_object_get(line, "loss") && l->epoch_steps == 0 && json_number_value(epoch) > 0)
         l->epoch_steps = json_number_value(step) / json_number_value(epoch);
@@ -81,12 +92,15 @@ static espl_status read_log(cli *c, const char *path, train_log *l) {
     size_t room = 0;
     espl_status status = ESPL_OK;
     l->path = path;
-    if (!in) return fail(c, ESPL_IO, "%s: cannot be opened", path);
-    for (int number = 1; status == ESPL_OK && getline(&line, &room, in) > 0; number++) {
-        /* The last line of a log that is being written may lack its end. */
-        if (!strchr(line, '\n')) break;
-        status = read_line(c, l, line, number);
-    }
+    if (!in) return fail(c, errno == ENOMEM ? ESPL_NOMEM : ESPL_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    json_set_alloc_funcs(allocate, free);
+    ssize_t got = 0;
+    int number = 0;
+    /* The last line of a log that is being written may lack its end. */
+    while (status == ESPL_OK && (got = getline(&line, &room, in)) > 0 && line[got - 1] == '\n')
+        status = read_line(c, l, line, ++number);
+    if (status == ESPL_OK && got < 0 && !feof(in))
+        status = fail(c, ESPL_IO, "%s: cannot be read: %s", path, strerror(errno));
     if (status == ESPL_OK && l->s[TRAIN_LOSS].count + l->s[EVAL_LOSS].count == 0)
         status = fail(c, ESPL_FORMAT, "%s: holds no step of a training", path);
     free(line);
