@@ -43,8 +43,8 @@ def arguments():
 def build():
     """train.c, linked as the installed library would be."""
     text = (paths.BUILD / "espalier.pc").read_text()
-    packages = re.search(r"^Requires: (.*)$", text, re.M)[1].replace(",", " ").split()
-    links = [w for w in re.search(r"^Libs: (.*)$", text, re.M)[1].split() if "libdir" not in w and w != "-lespalier"]
+    packages = re.search(r"^Requires\.private: (.*)$", text, re.M)[1].replace(",", " ").split()
+    links = re.search(r"^Libs\.private: (.*)$", text, re.M)[1].split()
     links = subprocess.run(["pkg-config", "--libs", *packages], check=True, capture_output=True, text=True).stdout.split() + links
     target = paths.WORK / "train"
     paths.WORK.mkdir(parents=True, exist_ok=True)
