@@ -1,9 +1,9 @@
 /* Networks whose tensors are floats of 16 bits, against ONNX Runtime (tests/oracle/make_half_models.py):
  * read, run, written and read again, quantized. */
 #include "real_models.h"
+#include "fixture_io.h"
 
 #include "espalier/model.h"
-#include "espalier/onnx.h"
 #include "ops/ops.h"
 
 /* Relative to the largest output, which both sides round to 11 bits (bf16: 8). ONNX Runtime rounds what is
@@ -19,29 +19,11 @@ static const struct {
             {"mnist_qdq", ESPL_F16, 0.01},
             {"mnist_bf16", ESPL_BF16, 1e-2}};
 
-static espl_graph *graph_of(espl_context *ctx, const char *name) {
-    char path[4096];
-    espl_graph *g = NULL;
-    espl_diag diag = {0};
-    snprintf(path, sizeof path, "%s/tests/fixtures/half/%s/model.onnx", ESPL_SOURCE_DIR, name);
-    if (espl_graph_read(ctx, path, &g, &diag) != ESPL_OK) fail_msg("%s", diag.message);
-    return g;
-}
-
-static espl_tensor tensor_of(espl_context *ctx, const char *name, const char *side) {
-    char path[4096];
-    espl_tensor t;
-    snprintf(path, sizeof path, "%s/tests/fixtures/half/%s/test_data_set_0/%s_0.pb", ESPL_SOURCE_DIR, name,
-             side);
-    assert_int_equal(espl_onnx_read_tensor(ctx, path, &t, NULL), ESPL_OK);
-    return t;
-}
-
 /* The largest difference from the fixture's output, relative to its largest number. */
 static double error_of(espl_context *ctx, const espl_graph *g, const char *name, espl_dtype type) {
     espl_session *s = session_of(ctx, g);
     run_io x = io_of(s, 1);
-    espl_tensor in = tensor_of(ctx, name, "input"), expected = tensor_of(ctx, name, "output");
+    espl_tensor in = fixture_tensor(ctx, "half/%s/test_data_set_0/input_0.pb", name), expected = fixture_tensor(ctx, "half/%s/test_data_set_0/output_0.pb", name);
     assert_int_equal(x.in[0].dtype, type);
     assert_int_equal(x.out[0].dtype, type);
     assert_int_equal(bytes_of(&in), bytes_of(&x.in[0]));
@@ -71,7 +53,7 @@ static void sessions_agree_with_onnx_runtime(void **state) {
     (void)state;
     espl_context *ctx = new_context(1);
     for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
-        espl_graph *g = graph_of(ctx, rows[i].name);
+        espl_graph *g = fixture_graph(ctx, true, "half/%s/model.onnx", rows[i].name);
         expect(ctx, g, i, rows[i].tolerance);
         espl_graph_destroy(&g);
     }
@@ -82,7 +64,7 @@ static void sessions_agree_with_onnx_runtime(void **state) {
 static void weights_stay_16_bits(void **state) {
     (void)state;
     espl_context *ctx = new_context(1);
-    espl_graph *g = graph_of(ctx, "kws_f16");
+    espl_graph *g = fixture_graph(ctx, true, "half/%s/model.onnx", "kws_f16");
     int weights = 0;
     for (int i = 0; i < g->node_count; i++) {
         espl__node *n = g->nodes[i];
@@ -106,7 +88,7 @@ static void written_and_read_again(void **state) {
     for (size_t i = 0; i < ESPL_COUNT(rows); i++)
         for (int onnx = 0; onnx < 2; onnx++) {
             espl_diag diag = {0};
-            espl_graph *g = graph_of(ctx, rows[i].name), *back = NULL;
+            espl_graph *g = fixture_graph(ctx, true, "half/%s/model.onnx", rows[i].name), *back = NULL;
             espl_status status =
                 onnx ? espl_onnx_write(ctx, g, NULL, path, &diag) : espl_model_write(ctx, g, path, &diag);
             if (status != ESPL_OK) fail_msg("%s: %s", rows[i].name, diag.message);
@@ -126,8 +108,8 @@ static void quantized(void **state) {
     espl_context *ctx = new_context(1);
     for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
         if (strcmp(rows[i].name, "mnist_qdq") == 0) continue; /* is already */
-        espl_graph *g = graph_of(ctx, rows[i].name);
-        espl_tensor sample = tensor_of(ctx, rows[i].name, "input");
+        espl_graph *g = fixture_graph(ctx, true, "half/%s/model.onnx", rows[i].name);
+        espl_tensor sample = fixture_tensor(ctx, "half/%s/test_data_set_0/input_0.pb", rows[i].name);
         assert_true(espl__has_half_weights(g));
         assert_int_equal(espl__widen_weights(g, NULL), ESPL_OK);
         quantize_model_on(ctx, g, ESPL_FLAVOUR_PORTABLE, &sample);

@@ -2,12 +2,11 @@
  * reference (tests/oracle/make_lowbit_fixtures.py): by the operators' references, and in a session after the
  * passes. */
 #define _GNU_SOURCE
-#include "graph_build.h"
+#include "fixture_io.h"
 
 #include <unistd.h>
 
 #include "espalier/model.h"
-#include "espalier/onnx.h"
 
 static const struct {
     const char *name;
@@ -38,28 +37,10 @@ static const struct {
     {"nbits_8", ESPL_FORMAT_S8, 32},
 };
 
-static espl_graph *graph_of(espl_context *ctx, const char *name, bool passes) {
-    char path[4096];
-    espl_graph *g = NULL;
-    espl_diag diag = {0};
-    snprintf(path, sizeof path, "%s/tests/fixtures/lowbit/%s.onnx", ESPL_SOURCE_DIR, name);
-    if (espl_onnx_read(ctx, path, &g, &diag) != ESPL_OK) fail_msg("%s", diag.message);
-    if (passes && espl__passes_run(g, &diag) != ESPL_OK) fail_msg("%s", diag.message);
-    return g;
-}
-
-static espl_tensor tensor_of(espl_context *ctx, const char *name, const char *side) {
-    char path[4096];
-    espl_tensor t;
-    snprintf(path, sizeof path, "%s/tests/fixtures/lowbit/%s.%s.pb", ESPL_SOURCE_DIR, name, side);
-    assert_int_equal(espl_onnx_read_tensor(ctx, path, &t, NULL), ESPL_OK);
-    return t;
-}
-
 static void expect_output(espl_context *ctx, espl_graph *g, const char *name) {
     espl_session *s = session_of(ctx, g);
     run_io x = io_of(s, 1);
-    espl_tensor in = tensor_of(ctx, name, "in"), expected = tensor_of(ctx, name, "out");
+    espl_tensor in = fixture_tensor(ctx, "lowbit/%s.in.pb", name), expected = fixture_tensor(ctx, "lowbit/%s.out.pb", name);
     assert_int_equal(bytes_of(&in), bytes_of(&x.in[0]));
     memcpy(x.in[0].data, in.data, bytes_of(&in));
     run_session(s, &x);
@@ -85,7 +66,7 @@ static void references_agree(void **state) {
     (void)state;
     espl_context *ctx = new_context(1);
     for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
-        espl_graph *g = graph_of(ctx, rows[i].name, false);
+        espl_graph *g = fixture_graph(ctx, false, "lowbit/%s.onnx", rows[i].name);
         expect_output(ctx, g, rows[i].name);
         espl_graph_destroy(&g);
     }
@@ -96,7 +77,7 @@ static void grids_are_taken_up(void **state) {
     (void)state;
     espl_context *ctx = new_context(1);
     for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
-        espl_graph *g = graph_of(ctx, rows[i].name, true);
+        espl_graph *g = fixture_graph(ctx, true, "lowbit/%s.onnx", rows[i].name);
         const espl__value *v = rounded(g);
         if (rows[i].format == ESPL_FORMAT_F32) {
             assert_null(v);
@@ -121,7 +102,7 @@ static void files_keep_them(void **state) {
     assert_non_null(mkdtemp(folder));
     for (size_t i = 0; i < ESPL_COUNT(rows); i++)
         for (int form = 0; form < 1 + ESPL_FLAVOUR_COUNT; form++) {
-            espl_graph *g = graph_of(ctx, rows[i].name, true), *back = NULL;
+            espl_graph *g = fixture_graph(ctx, true, "lowbit/%s.onnx", rows[i].name), *back = NULL;
             espl_diag diag = {0};
             snprintf(path, sizeof path, "%s/%s", folder, form ? "model.onnx" : "model.espl");
             espl_onnx_options options = {.flavour = (espl_flavour)(form - 1)};

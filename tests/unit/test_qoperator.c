@@ -1,9 +1,8 @@
 /* Networks of operators on codes, as ONNX Runtime's quantizer writes them
  * (tests/oracle/make_qoperator_fixtures.py): read as what they mean, they run on integer kernels and give
  * ONNX Runtime's outputs. */
-#include "graph_build.h"
+#include "fixture_io.h"
 
-#include "espalier/onnx.h"
 
 /* tolerance: relative to the largest output. What rounds its input in every run stays f32 here where we have
  * no kernel that does, which is nearer to the numbers meant. */
@@ -17,26 +16,9 @@ static const struct {
             {"dynamic_matmul", 1e-4, 0},
             {"integer_to_float", 1e-4, 0}};
 
-static espl_graph *graph_of(espl_context *ctx, const char *name) {
-    char path[4096];
-    espl_graph *g = NULL;
-    espl_diag diag = {0};
-    snprintf(path, sizeof path, "%s/tests/fixtures/qoperator/%s.onnx", ESPL_SOURCE_DIR, name);
-    if (espl_onnx_read(ctx, path, &g, &diag) != ESPL_OK) fail_msg("%s", diag.message);
-    return g;
-}
-
-static espl_tensor tensor_of(espl_context *ctx, const char *name, const char *side) {
-    char path[4096];
-    espl_tensor t;
-    snprintf(path, sizeof path, "%s/tests/fixtures/qoperator/%s.%s.pb", ESPL_SOURCE_DIR, name, side);
-    assert_int_equal(espl_onnx_read_tensor(ctx, path, &t, NULL), ESPL_OK);
-    return t;
-}
-
 static void expect_output(espl_context *ctx, espl_session *s, const char *name, double tolerance) {
     run_io x = io_of(s, 1);
-    espl_tensor in = tensor_of(ctx, name, "in"), expected = tensor_of(ctx, name, "out");
+    espl_tensor in = fixture_tensor(ctx, "qoperator/%s.in.pb", name), expected = fixture_tensor(ctx, "qoperator/%s.out.pb", name);
     assert_int_equal(bytes_of(&in), bytes_of(&x.in[0]));
     memcpy(x.in[0].data, in.data, bytes_of(&in));
     run_session(s, &x);
@@ -52,7 +34,7 @@ static void references_agree_with_onnx_runtime(void **state) {
     (void)state;
     espl_context *ctx = new_context(1);
     for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
-        espl_graph *g = graph_of(ctx, rows[i].name);
+        espl_graph *g = fixture_graph(ctx, false, "qoperator/%s.onnx", rows[i].name);
         espl_session *s = session_of(ctx, g);
         expect_output(ctx, s, rows[i].name, ESPL_MAX(rows[i].tolerance, 1e-4));
         espl_session_destroy(&s);
@@ -65,7 +47,7 @@ static void kernels_agree_with_onnx_runtime(void **state) {
     (void)state;
     espl_context *ctx = new_context(2);
     for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
-        espl_graph *g = graph_of(ctx, rows[i].name);
+        espl_graph *g = fixture_graph(ctx, false, "qoperator/%s.onnx", rows[i].name);
         espl_diag diag = {0};
         if (espl__passes_run(g, &diag) != ESPL_OK) fail_msg("%s", diag.message);
         espl_session *s = session_of(ctx, g);

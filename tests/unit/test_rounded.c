@@ -1,12 +1,11 @@
 /* Matrix products whose input is rounded by its own range in every run, against ONNX Runtime
  * (tests/oracle/make_rounded_fixtures.py): by the operators' references, and on the kernels after the passes.
  */
-#include "graph_build.h"
+#include "fixture_io.h"
 
 #include <unistd.h>
 
 #include "espalier/model.h"
-#include "espalier/onnx.h"
 #include "runtime/plan.h"
 
 static const struct {
@@ -18,28 +17,10 @@ static const struct {
             {"odd_zero", "gemv_f32", 0.02}, /* no s8 codes: x is not rounded then */
             {"positive", "matmul_rounded", 1e-4}};
 
-static espl_graph *graph_of(espl_context *ctx, const char *name, bool passes) {
-    char path[4096];
-    espl_graph *g = NULL;
-    espl_diag diag = {0};
-    snprintf(path, sizeof path, "%s/tests/fixtures/rounded/%s.onnx", ESPL_SOURCE_DIR, name);
-    if (espl_onnx_read(ctx, path, &g, &diag) != ESPL_OK) fail_msg("%s", diag.message);
-    if (passes && espl__passes_run(g, &diag) != ESPL_OK) fail_msg("%s", diag.message);
-    return g;
-}
-
-static espl_tensor tensor_of(espl_context *ctx, const char *name, const char *side) {
-    char path[4096];
-    espl_tensor t;
-    snprintf(path, sizeof path, "%s/tests/fixtures/rounded/%s.%s.pb", ESPL_SOURCE_DIR, name, side);
-    assert_int_equal(espl_onnx_read_tensor(ctx, path, &t, NULL), ESPL_OK);
-    return t;
-}
-
 /* The outputs for the fixture's input. */
 static run_io run_on(espl_context *ctx, espl_session *s, const char *name) {
     run_io x = io_of(s, 1);
-    espl_tensor in = tensor_of(ctx, name, "in");
+    espl_tensor in = fixture_tensor(ctx, "rounded/%s.in.pb", name);
     assert_int_equal(bytes_of(&in), bytes_of(&x.in[0]));
     memcpy(x.in[0].data, in.data, bytes_of(&in));
     espl_tensor_free(ctx, &in);
@@ -49,7 +30,7 @@ static run_io run_on(espl_context *ctx, espl_session *s, const char *name) {
 
 static void expect_output(espl_context *ctx, espl_session *s, const char *name, double tolerance) {
     run_io x = run_on(ctx, s, name);
-    espl_tensor expected = tensor_of(ctx, name, "out");
+    espl_tensor expected = fixture_tensor(ctx, "rounded/%s.out.pb", name);
     double error = difference(&x.out[0], &expected);
     if (!(error <= tolerance)) fail_msg("%s is off by %g", name, error);
     espl_tensor_free(ctx, &expected);
@@ -60,7 +41,7 @@ static void references_agree_with_onnx_runtime(void **state) {
     (void)state;
     espl_context *ctx = new_context(1);
     for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
-        espl_graph *g = graph_of(ctx, rows[i].name, false);
+        espl_graph *g = fixture_graph(ctx, false, "rounded/%s.onnx", rows[i].name);
         espl_session *s = session_of(ctx, g);
         expect_output(ctx, s, rows[i].name, 1e-4);
         espl_session_destroy(&s);
@@ -79,7 +60,7 @@ static void kernels_agree_with_onnx_runtime(void **state) {
     (void)state;
     espl_context *ctx = new_context(1);
     for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
-        espl_graph *g = graph_of(ctx, rows[i].name, true);
+        espl_graph *g = fixture_graph(ctx, true, "rounded/%s.onnx", rows[i].name);
         for (int k = 0; k < g->node_count; k++)
             assert_true(!espl__node_is(g->nodes[k], "MatMulInteger") &&
                         !espl__node_is(g->nodes[k], "DynamicQuantizeLinear"));
@@ -104,7 +85,7 @@ static void every_cpu_and_thread_count_agrees(void **state) {
         for (int level = 0; level < ESPL__CPU_COUNT && level <= (int)espl__cpu_level(); level++)
             for (int threads = 1; threads <= 3; threads++) {
                 espl_context *ctx = new_context(threads);
-                espl_graph *g = graph_of(ctx, rows[i].name, true);
+                espl_graph *g = fixture_graph(ctx, true, "rounded/%s.onnx", rows[i].name);
                 espl_session *s = session_at(ctx, g, (espl__cpu)level);
                 run_io got = run_on(ctx, s, rows[i].name);
                 if (level == 0 && threads == 1)
@@ -127,7 +108,7 @@ static void files_keep_what_they_can(void **state) {
     char folder[] = "/tmp/espl_test_rounded_XXXXXX", path[64];
     assert_non_null(mkdtemp(folder));
     espl_context *ctx = new_context(1);
-    espl_graph *g = graph_of(ctx, "rows_per_column", true), *back = NULL;
+    espl_graph *g = fixture_graph(ctx, true, "rounded/%s.onnx", "rows_per_column"), *back = NULL;
     snprintf(path, sizeof path, "%s/model.espl", folder);
     assert_int_equal(espl_model_write(ctx, g, path, NULL), ESPL_OK);
     assert_int_equal(espl_model_read(ctx, path, &back, NULL), ESPL_OK);
