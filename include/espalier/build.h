@@ -54,8 +54,7 @@ espl_status espl_builder_status(const espl_builder *builder);
 /* Fails the builder with a sentence of the caller's, unless it has failed already. */
 void espl_builder_fail(espl_builder *builder, espl_status status, const char *sentence);
 
-/* --- inputs, outputs, parameters
- * --------------------------------------------------------------------------------- */
+/* --- inputs, outputs, parameters --------------------------------------------------------------------- */
 
 espl_value espl_build_input(espl_builder *builder, const char *name, espl_dtype dtype, espl_shape shape);
 /* Outputs are in the order of these calls. The value takes the name, unless it is an output already or an
@@ -101,8 +100,7 @@ espl_value espl_build_parameter(espl_builder *builder, const char *name, espl_sh
 /* A fixed value, copied. */
 espl_value espl_build_constant(espl_builder *builder, const char *name, const espl_tensor *tensor);
 
-/* --- any operator
- * ---------------------------------------------------------------------------------------------------- */
+/* --- any operator ------------------------------------------------------------------------------------ */
 
 /* An attribute; of the three fields the one with `kind` counts. */
 typedef enum espl_attribute_kind {
@@ -127,9 +125,7 @@ void espl_build_node(espl_builder *builder, const char *op, const char *name, co
                      int input_count, const espl_attribute *attributes, int attribute_count,
                      espl_value *outputs, int output_count);
 
-/* --- layers
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- layers ------------------------------------------------------------------------------------------ */
 
 enum { ESPL_BUILD_SPATIAL = 3 };
 
@@ -223,9 +219,7 @@ espl_value espl_build_linear(espl_builder *builder, const char *name, espl_value
 espl_value espl_build_embedding(espl_builder *builder, const char *name, espl_value indices, int64_t rows,
                                 int64_t width, espl_init init);
 
-/* --- shapes
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- shapes ------------------------------------------------------------------------------------------ */
 
 /* As ONNX's Reshape: 0 keeps a dimension, -1 is what is left over. */
 espl_value espl_build_reshape(espl_builder *builder, const char *name, espl_value x, espl_shape shape);
@@ -236,8 +230,7 @@ espl_value espl_build_flatten(espl_builder *builder, const char *name, espl_valu
 /* The mean along an axis, which goes. */
 espl_value espl_build_mean(espl_builder *builder, const char *name, espl_value x, int axis);
 
-/* --- sequences
- * ------------------------------------------------------------------------------------------------------- */
+/* --- sequences --------------------------------------------------------------------------------------- */
 
 /* X(NAME, name, ONNX's operator, gates) */
 #define ESPL_CELL_LIST(X)      \

@@ -86,8 +86,7 @@ bool espl_chip_supports(const espl_chip *chip, espl_format weights, espl_format 
  * is also 4:32); 1 where the chip gains nothing. */
 double espl_chip_pattern_speedup(const espl_chip *chip, const espl_sparsity *pattern);
 
-/* --- cost model: docs/chips.md has the formulas
- * ------------------------------------------------------------------- */
+/* --- cost model: docs/chips.md has the formulas ------------------------------------------------------ */
 
 typedef struct espl_chip_layer {
     int64_t macs; /* multiplications of the dense layer */

@@ -72,8 +72,7 @@ static char *temporary_of(espl_context *ctx, const char *path) {
     return format_path(ctx, "%s.%ld.part", path, (long)getpid());
 }
 
-/* --- folders, entry by entry -----------------------------------------------------------------------------
- */
+/* --- folders, entry by entry ------------------------------------------------------------------------- */
 
 /* The next entry beside "." and ".."; NULL at the end, with errno 0, or on an error. */
 static const char *next_entry(DIR *dir) {
@@ -171,8 +170,7 @@ espl_status espl__folder_take(const char *path, int *fd, bool *taken, espl_diag 
     return ESPL_OK;
 }
 
-/* --- a file -----------------------------------------------------------------------------------------------
- */
+/* --- a file ------------------------------------------------------------------------------------------ */
 
 static bool write_all(int fd, const void *data, uint64_t length) {
     const char *p = data;
@@ -232,8 +230,7 @@ espl_status espl_file_write(espl_context *ctx, const char *path, const void *dat
     return espl__file_write(ctx, path, data, length, diag);
 }
 
-/* --- a folder ---------------------------------------------------------------------------------------------
- */
+/* --- a folder ---------------------------------------------------------------------------------------- */
 
 espl_status espl__dir_begin(espl_context *ctx, const char *path, char **temporary, espl_diag *diag) {
     espl_status status = ESPL_OK;

@@ -159,8 +159,7 @@ void espl__feed_close(espl__feed *f) {
     *f = (espl__feed){0};
 }
 
-/* --- running ---------------------------------------------------------------------------------------------
- */
+/* --- running ----------------------------------------------------------------------------------------- */
 
 /* Inputs for want of data: like normalised data, standard normal; what is no f32 stays 0. The index decides.
  */

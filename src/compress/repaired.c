@@ -47,8 +47,7 @@ done:
     return status;
 }
 
-/* --- what they did
- * ---------------------------------------------------------------------------------------------- */
+/* --- what they did ----------------------------------------------------------------------------------- */
 
 /* The score with the first n repairs and none of the later stages. */
 static espl_status score_of_first(job *j, int n, double *score, espl_diag *diag) {

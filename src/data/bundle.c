@@ -140,8 +140,7 @@ void espl__bundle_close(espl__bundle *b) {
     *b = (espl__bundle){.fd = -1};
 }
 
-/* --- reading ---------------------------------------------------------------------------------------------
- */
+/* --- reading ----------------------------------------------------------------------------------------- */
 
 espl_status espl__bundle_keep(espl__bundle *b, espl_diag *diag) {
     for (int64_t i = 0; i < b->count; i++)

@@ -209,8 +209,7 @@ done:
     return status;
 }
 
-/* --- the kind ----------------------------------------------------------------------------------------------
- */
+/* --- the kind ---------------------------------------------------------------------------------------- */
 
 /* Of a compressed archive only what `every` and `count` leave is kept. */
 static void mark_wanted(const espl_dataset *d, image_set *s) {

@@ -168,8 +168,7 @@ done:
     return status;
 }
 
-/* --- the kind --------------------------------------------------------------------------------------------
- */
+/* --- the kind ---------------------------------------------------------------------------------------- */
 
 static espl_status read_stream(espl_dataset *d, const char *path, const char *vocab_path, bool characters,
                                espl_diag *diag) {

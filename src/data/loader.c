@@ -75,8 +75,7 @@ static void start_thread(espl__loader *l) {
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-/* --- create and destroy ----------------------------------------------------------------------------------
- */
+/* --- create and destroy ------------------------------------------------------------------------------ */
 
 espl_status espl__loader_create(espl_context *ctx, espl_dataset *dataset, const espl__loader_options *options,
                                 espl__loader **out, espl_diag *diag) {
@@ -122,8 +121,7 @@ void espl__loader_destroy(espl__loader **loader) {
     *loader = NULL;
 }
 
-/* --- using -------------------------------------------------------------------------------------------------
- */
+/* --- using ------------------------------------------------------------------------------------------- */
 
 int64_t espl__loader_steps(const espl__loader *l) {
     return l->batcher.steps;

@@ -12,8 +12,7 @@ static int64_t most_elements(const espl__value *v) {
     return count;
 }
 
-/* --- an order
- * ------------------------------------------------------------------------------------------------------ */
+/* --- an order ---------------------------------------------------------------------------------------- */
 
 /* Whether element a stands before element b. */
 typedef bool (*before_fn)(const void *of, int64_t a, int64_t b);
@@ -40,9 +39,7 @@ static void sort(int64_t *order, int64_t count, before_fn before, const void *of
     }
 }
 
-/* --- NonZero
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- NonZero ----------------------------------------------------------------------------------------- */
 
 static espl_status infer_nonzero(const espl__node *node, espl_diag *diag) {
     espl_status status;
@@ -86,15 +83,12 @@ static void eval_nonzero(const espl__node *node, const espl_tensor *in, espl_ten
     }
 }
 
-/* --- Compress
- * -------------------------------------------------------------------------------------------------------- */
+/* --- Compress ---------------------------------------------------------------------------------------- */
 
-static espl_status infer_compress(const espl__node *node, espl_diag *diag) {
+/* Output 0: the input with as many rows along 'axis' as are kept; without an axis a list of elements. */
+static espl_status infer_kept_rows(const espl__node *node, espl_diag *diag) {
     espl_status status;
     int axis = 0;
-    ESPL_TRY(espl__op_begin(node, diag));
-    ESPL_TRY(espl__check_dtype(node, 1, ESPL__T(BOOL), diag));
-    ESPL_TRY(espl__check_rank(node, 1, 1, 1, diag));
     const espl__value *x = node->inputs[0];
     espl_shape y = {1, {ESPL_DIM_UNKNOWN}};
     if (!espl__attr_find(node, "axis")) return espl__set_out(node, 0, x->dtype, &y, diag);
@@ -103,6 +97,16 @@ static espl_status infer_compress(const espl__node *node, espl_diag *diag) {
     y = x->shape;
     y.dim[axis] = ESPL_DIM_UNKNOWN;
     status = espl__set_out(node, 0, x->dtype, &y, diag);
+done:
+    return status;
+}
+
+static espl_status infer_compress(const espl__node *node, espl_diag *diag) {
+    espl_status status;
+    ESPL_TRY(espl__op_begin(node, diag));
+    ESPL_TRY(espl__check_dtype(node, 1, ESPL__T(BOOL), diag));
+    ESPL_TRY(espl__check_rank(node, 1, 1, 1, diag));
+    status = infer_kept_rows(node, diag);
 done:
     return status;
 }
@@ -152,24 +156,15 @@ static void eval_compress(const espl__node *node, const espl_tensor *in, espl_te
         if (keep[i]) copy_row(&r, &in[0], i, &out[0], to++, count);
 }
 
-/* --- Unique
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- Unique ------------------------------------------------------------------------------------------ */
 
 static espl_status infer_unique(const espl__node *node, espl_diag *diag) {
     espl_status status;
-    int axis = 0;
     ESPL_TRY(espl__op_begin(node, diag));
     ESPL_TRY(espl__check_dtype(node, 0, NUMBERS, diag));
-    const espl__value *x = node->inputs[0];
-    espl_shape list = {1, {ESPL_DIM_UNKNOWN}}, y = list;
+    espl_shape list = {1, {ESPL_DIM_UNKNOWN}};
     for (int i = 1; i < 4; i++) ESPL_TRY(espl__set_out(node, i, ESPL_S64, &list, diag));
-    if (!espl__attr_find(node, "axis")) return espl__set_out(node, 0, x->dtype, &y, diag);
-    if (!x->known_rank) return espl__set_unknown(node, 0, x->dtype);
-    ESPL_TRY(espl__axis(espl__attr_int(node, "axis", 0), x->shape.rank, &axis, diag));
-    y = x->shape;
-    y.dim[axis] = ESPL_DIM_UNKNOWN;
-    status = espl__set_out(node, 0, x->dtype, &y, diag);
+    status = infer_kept_rows(node, diag);
 done:
     return status;
 }
@@ -253,8 +248,7 @@ static void eval_unique(const espl__node *node, const espl_tensor *in, espl_tens
     }
 }
 
-/* --- NonMaxSuppression
- * ------------------------------------------------------------------------------------------------ */
+/* --- NonMaxSuppression ------------------------------------------------------------------------------- */
 
 static espl_status check_number(const espl__node *node, int i, espl_dtype dtype, espl_diag *diag) {
     const espl__value *v = espl__in(node, i);

@@ -73,8 +73,7 @@ espl_status espl__control_check(const espl__node *node, espl_diag *diag) {
     return check_body(node, body, node->input_count, 1, body->output_count, diag);
 }
 
-/* --- what the bodies alone tell of the outputs
- * ------------------------------------------------------------------ */
+/* --- what the bodies alone tell of the outputs ------------------------------------------------------- */
 
 static void set_type(espl__value *to, const espl__value *from, bool shape) {
     to->kind = from->kind;

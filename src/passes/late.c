@@ -33,8 +33,7 @@ espl_status espl__late_nodes(const espl_graph *graph, const espl_shape *shapes, 
     return status;
 }
 
-/* --- splitting
- * ------------------------------------------------------------------------------------------------------ */
+/* --- splitting --------------------------------------------------------------------------------------- */
 
 typedef struct split {
     espl_graph *g; /* becomes the static part */
@@ -171,9 +170,7 @@ void espl__late_free(espl__late *late) {
     *late = (espl__late){0};
 }
 
-/* --- running
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- running ----------------------------------------------------------------------------------------- */
 
 static espl_status bind(espl_graph *g, const espl_tensor *inputs, espl_diag *diag) {
     for (int i = 0; i < g->input_count; i++) {

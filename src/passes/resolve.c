@@ -7,8 +7,7 @@
 
 enum { SHADOW_LIMIT = 1 << 20, SHADOW_TOTAL = 64 << 20, SHADOW_WORK = 64 << 20 };
 
-/* --- lists
- * ------------------------------------------------------------------------------------------------------- */
+/* --- lists ------------------------------------------------------------------------------------------- */
 
 const espl__list *espl__resolve_list(const espl__resolver *r, const espl__value *v) {
     return v && v->id < r->list_capacity ? r->lists[v->id] : NULL;
@@ -49,8 +48,7 @@ espl_status espl__resolve_new_list(espl__resolver *r, espl_dtype dtype, espl__va
     return espl__resolve_set_list(r, *out, ESPL__SEQUENCE, true, elements, count);
 }
 
-/* --- making nodes
- * ------------------------------------------------------------------------------------------------- */
+/* --- making nodes ------------------------------------------------------------------------------------ */
 
 const char *espl__resolve_name(espl__resolver *r, const char *prefix, const char *name, int64_t index) {
     char number[24] = "";
@@ -171,9 +169,7 @@ espl_status espl__resolve_connect(espl__resolver *r, espl__node *n, int index, e
     return status == ESPL_OK ? espl__resolve_visit(r, same) : status;
 }
 
-/* --- bodies
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- bodies ------------------------------------------------------------------------------------------ */
 
 /* A constant that stands in a body: where a reader makes one of what a node says. */
 static espl_status copy_constant(espl__resolver *r, const espl__value *v, espl__value **out) {
@@ -242,8 +238,7 @@ done:
     return status;
 }
 
-/* --- the walk
- * -------------------------------------------------------------------------------------------------------- */
+/* --- the walk ---------------------------------------------------------------------------------------- */
 
 /* What stands for an If whose condition has become known. */
 static void choose(espl__node *n) {

@@ -50,9 +50,7 @@ static espl_status choice(espl__resolver *r, espl__value *condition, espl__value
     return status;
 }
 
-/* --- If
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- If ---------------------------------------------------------------------------------------------- */
 
 typedef struct branches {
     espl__value **yes, **no;
@@ -92,9 +90,7 @@ espl_status espl__resolve_if(espl__resolver *r, espl__node *n, bool *done) {
     return status;
 }
 
-/* --- Loop
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- Loop -------------------------------------------------------------------------------------------- */
 
 /* What goes from run to run, and what every run adds to. */
 typedef struct unrolling {
@@ -264,9 +260,7 @@ done:
     return status;
 }
 
-/* --- Scan
- * -----------------------------------------------------------------------------------------------------------
- */
+/* --- Scan -------------------------------------------------------------------------------------------- */
 
 /* Element i of a list of integers that need not be there. */
 static int64_t listed(const espl__node *n, const char *name, int index) {

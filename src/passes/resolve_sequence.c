@@ -82,8 +82,7 @@ static espl_status join(espl__resolver *r, espl__node *n, const espl__list *l, b
     return status == ESPL_OK ? espl__resolve_connect(r, n, 0, all) : status;
 }
 
-/* --- SplitToSequence
- * ------------------------------------------------------------------------------------------------ */
+/* --- SplitToSequence --------------------------------------------------------------------------------- */
 
 /* Elements [from, to) along an axis. */
 static espl_status part(espl__resolver *r, espl__value *x, int64_t from, int64_t to, int64_t axis,
@@ -148,8 +147,7 @@ static espl_status split(espl__resolver *r, espl__node *n, bool *done) {
     return parts(r, n, NULL, equal, (int)((length + equal - 1) / equal), axis, done);
 }
 
-/* --- SequenceMap
- * ------------------------------------------------------------------------------------------------------ */
+/* --- SequenceMap ------------------------------------------------------------------------------------- */
 
 static espl_status map_element(espl__resolver *r, espl__node *n, const espl_graph *body, int index,
                                espl__value **args, espl__value **results) {
@@ -186,8 +184,7 @@ done:
     return status;
 }
 
-/* --- optional values
- * --------------------------------------------------------------------------------------------------- */
+/* --- optional values --------------------------------------------------------------------------------- */
 
 /* An optional value that holds something is that something; one that holds nothing is a list that is not
  * present. */

@@ -49,8 +49,7 @@ static void encode_table(const espl_tensor *t, int bits, uint8_t *out) {
                        (uint32_t)index_of(table, distinct, bits_at(t, i)));
 }
 
-/* --- fewer bits ------------------------------------------------------------------------------------------
- */
+/* --- fewer bits -------------------------------------------------------------------------------------- */
 
 /* Of two's complement, 1 to 32. */
 static int bits_of_integers(const espl_tensor *t) {
@@ -74,8 +73,7 @@ static void encode_short(const espl_tensor *t, int bits, uint8_t *out) {
     }
 }
 
-/* --- the choice --------------------------------------------------------------------------------------------
- */
+/* --- the choice -------------------------------------------------------------------------------------- */
 
 static void take_if_fewer(espl__store *s, espl__store_form form, int bits, uint64_t bytes) {
     if (bytes >= s->bytes) return;
@@ -159,8 +157,7 @@ void espl__store_encode(const espl__store *s, const espl__value *v, uint8_t *out
     }
 }
 
-/* --- each constant once ------------------------------------------------------------------------------------
- */
+/* --- each constant once ------------------------------------------------------------------------------ */
 
 static int difference(const espl__value *a, const espl__value *b) {
     const espl_shape *s = &a->constant->shape, *t = &b->constant->shape;

@@ -336,8 +336,7 @@ static int follow(const espl_session *s, espl__node *n, const espl__value *v, li
     return count;
 }
 
-/* --- plan --------------------------------------------------------------------------------------------------
- */
+/* --- plan -------------------------------------------------------------------------------------------- */
 
 static bool is_reduction(const link *l) {
     return l->kind == STAGE_SOFTMAX || l->kind == STAGE_LAYERNORM;

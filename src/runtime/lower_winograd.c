@@ -190,8 +190,7 @@ static void transform_weights(const espl_session *s, const float *w, int64_t cha
     }
 }
 
-/* --- planning ---------------------------------------------------------------------------------------------
- */
+/* --- planning ---------------------------------------------------------------------------------------- */
 
 /* Counted in doubles: shapes are numbers from a file. */
 bool espl__winograd_pays(const espl__window *g, int64_t groups, int64_t inputs, int64_t channels) {

@@ -49,8 +49,7 @@ static void run_wonly(const step *st, espl_session *s) {
     espl__parallel_for(pool, pad16(t->p.channels) / ESPL__NR, run_blocks, &job);
 }
 
-/* --- the weights -----------------------------------------------------------------------------------------
- */
+/* --- the weights ------------------------------------------------------------------------------------- */
 
 static bool zeros_are(const espl__quant *q, int32_t zero) {
     for (int64_t i = 0; i < q->count; i++)

@@ -217,8 +217,7 @@ static void find_layernorm(finder *f, espl__node *n) {
     }
 }
 
-/* --- BatchNormalization ------------------------------------------------------------------------------------
- */
+/* --- BatchNormalization ------------------------------------------------------------------------------ */
 
 static const float *vector_of(const espl__node *n, int input, int64_t count) {
     const espl__value *v = n->input_count > input ? n->inputs[input] : NULL;
@@ -304,8 +303,7 @@ static void find_batchnorm(finder *f, espl__node *n) {
     replace_by_affine(f, last, x, by, plus);
 }
 
-/* --- grids -----------------------------------------------------------------------------------------------
- */
+/* --- grids ------------------------------------------------------------------------------------------- */
 
 /* Rounding what was moved is moving what was rounded: the value before takes the grid, and is stored as
  * codes. */

@@ -234,6 +234,10 @@ static espl_status run_late(espl_session *s, const espl_tensor *inputs, espl_ten
     }
     espl_status status = run_steps(s, inputs, p->handed, diag);
     if (status != ESPL_OK) return status;
+    for (int i = 0; i < p->late.output_count; i++) { /* two outputs may be one value */
+        if (p->late.place[i] < 0 || p->handed[p->late.place[i]].data == outputs[i].data) continue;
+        memcpy(outputs[i].data, p->handed[p->late.place[i]].data, espl__tensor_bytes(&outputs[i]));
+    }
     for (int i = 0; i < l->input_count; i++)
         p->given[i] = p->late.given[i] >= 0 ? p->handed[p->late.given[i]] : inputs[-1 - p->late.given[i]];
     for (int i = 0; i < l->output_count; i++) espl_tensor_free(s->ctx, &p->results[i]);

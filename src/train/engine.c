@@ -37,8 +37,7 @@ void espl__engine_destroy(espl__engine **engine) {
     espl__free(e->ctx, e);
 }
 
-/* --- parameters, inputs, outputs
- * ------------------------------------------------------------------------------ */
+/* --- parameters, inputs, outputs --------------------------------------------------------------------- */
 
 int espl__engine_params(const espl__engine *e) {
     return e->net.count;
@@ -135,8 +134,7 @@ uint64_t espl__engine_bytes(const espl__engine *e) {
     return e->workspace_bytes + (uint64_t)(2 * e->weight_count + e->statistic_count) * size;
 }
 
-/* --- a step
- * ------------------------------------------------------------------------------------------------------ */
+/* --- a step ------------------------------------------------------------------------------------------ */
 
 static uint64_t mix(uint64_t a, uint64_t b) { /* splitmix64 (Steele 2014) of the pair */
     uint64_t z = a * 0x9E3779B97F4A7C15u + b + 0x632BE59BD9B4E019u;

@@ -107,8 +107,7 @@ static void mark_views(espl__engine *e) {
     }
 }
 
-/* --- parameters ------------------------------------------------------------------------------------------
- */
+/* --- parameters -------------------------------------------------------------------------------------- */
 
 static int64_t flat_offsets(espl__engine *e, int first, int end) {
     int64_t at = 0;
@@ -165,8 +164,7 @@ static espl_status make_params(espl__engine *e, espl_diag *diag) {
     return ESPL_OK;
 }
 
-/* --- calls
- * -------------------------------------------------------------------------------------------------- */
+/* --- calls ------------------------------------------------------------------------------------------- */
 
 static espl_status place_constant(espl__engine *e, const espl__value *v, slot *s, espl_diag *diag) {
     s->fixed = true;
@@ -256,8 +254,7 @@ static espl_status check_row(const espl__engine *e, int i, espl_diag *diag) {
     return ESPL_OK;
 }
 
-/* --- segments
- * ------------------------------------------------------------------------------------------------ */
+/* --- segments ---------------------------------------------------------------------------------------- */
 
 static uint64_t value_bytes(const espl__engine *e, int value) {
     const slot *s = &e->slots[value];
@@ -381,8 +378,7 @@ static void set_times(espl__engine *e) {
     e->end_time = now;
 }
 
-/* --- lives
- * ------------------------------------------------------------------------------------------------------ */
+/* --- lives ------------------------------------------------------------------------------------------- */
 
 /* A value is needed at `time` forwards (second false), or for backward. */
 static void use(espl__engine *e, int value, bool second, int time) {
@@ -483,8 +479,7 @@ static espl_status allocate(espl__engine *e, espl_diag *diag) {
     return e->workspace ? ESPL_OK : espl__nomem(diag, e->workspace_bytes);
 }
 
-/* --- pointers
- * ---------------------------------------------------------------------------------------------------- */
+/* --- pointers ---------------------------------------------------------------------------------------- */
 
 static void *at(const espl__engine *e, int span) {
     return span < 0 ? NULL : e->workspace + e->spans[span].offset;

@@ -245,8 +245,7 @@ static espl_status log_epoch(espl__trainer *t, espl_diag *diag) {
     return espl__train_log_end(&t->log, diag);
 }
 
-/* --- a step -----------------------------------------------------------------------------------------------
- */
+/* --- a step ------------------------------------------------------------------------------------------ */
 
 static bool vector_is_finite(espl__trainer *t, const void *vector) {
     return isfinite(espl__optim_norm(t->optim, vector));
@@ -338,8 +337,7 @@ done:
     return status;
 }
 
-/* --- epochs -----------------------------------------------------------------------------------------------
- */
+/* --- epochs ------------------------------------------------------------------------------------------ */
 
 /* Ranks have seen different samples: the mean of what batch norm has learned of them. */
 static espl_status join_statistics(espl__trainer *t, espl_diag *diag) {

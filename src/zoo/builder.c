@@ -5,9 +5,7 @@
 
 enum { BASE_OPSET = 13, IO_MOST = 256 };
 
-/* --- life
- * -------------------------------------------------------------------------------------------------------------
- */
+/* --- life -------------------------------------------------------------------------------------------- */
 
 espl_status espl_builder_create(espl_context *ctx, const char *name, uint64_t seed, espl_builder **out,
                                 espl_diag *diag) {
@@ -73,9 +71,7 @@ espl_status espl_builder_finish(espl_builder **builder, espl_graph **out, espl_d
     return status;
 }
 
-/* --- errors
- * -----------------------------------------------------------------------------------------------------------
- */
+/* --- errors ------------------------------------------------------------------------------------------ */
 
 bool espl__build_failed(const espl_builder *b) {
     return espl_builder_status(b) != ESPL_OK;
@@ -102,9 +98,7 @@ const char *espl__build_join(espl_builder *b, const char *name, const char *part
     return buf;
 }
 
-/* --- values
- * -----------------------------------------------------------------------------------------------------------
- */
+/* --- values ------------------------------------------------------------------------------------------ */
 
 espl_value espl__build_handle(const espl__value *value) {
     return (espl_value){value ? value->id + 1 : 0};
@@ -261,9 +255,7 @@ espl_value espl__build_list(espl_builder *b, const char *name, const char *part,
     return espl_build_constant(b, espl__build_join(b, name, part, buf), &t);
 }
 
-/* --- nodes
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- nodes ------------------------------------------------------------------------------------------- */
 
 static void add_outputs(espl_builder *b, espl__node *n, const char *name) {
     char part[16], buf[ESPL__BUILD_NAME];

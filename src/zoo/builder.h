@@ -53,9 +53,7 @@ espl_value espl__build_scalar(espl_builder *b, const char *name, const char *par
 espl_value espl__build_list(espl_builder *b, const char *name, const char *part, const int64_t *values,
                             int count);
 
-/* --- init.c
- * -----------------------------------------------------------------------------------------------------------
- */
+/* --- init.c ------------------------------------------------------------------------------------------ */
 
 /* Parameter NAME.part; `own` stands for OWN. in and out count what the initialisers count. */
 espl_value espl__build_weight(espl_builder *b, const char *name, const char *part, espl_shape shape,

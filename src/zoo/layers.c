@@ -3,9 +3,7 @@
 
 #define INIT(NAME, v) ((espl_init){ESPL_INIT_##NAME, v})
 
-/* --- windows
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- windows ----------------------------------------------------------------------------------------- */
 
 /* A struct's lists with what 0 stands for filled in. */
 typedef struct window {
@@ -148,9 +146,7 @@ espl_value espl_build_global_average_pool(espl_builder *b, const char *name, esp
     return espl__build_simple(b, "GlobalAveragePool", name, x, (espl_value){0});
 }
 
-/* --- norms
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- norms ------------------------------------------------------------------------------------------- */
 
 enum { NORM_VECTORS = 4 };
 static const float norm_epsilon = 1e-5f;
@@ -180,8 +176,7 @@ espl_value espl_build_layer_norm(espl_builder *b, const char *name, espl_value x
     return espl__build_end(b, n);
 }
 
-/* --- elementwise
- * ------------------------------------------------------------------------------------------------------ */
+/* --- elementwise ------------------------------------------------------------------------------------- */
 
 static const char *const activation_names[] = {
 #define X(NAME, name, text) name,
@@ -277,9 +272,7 @@ espl_value espl_build_concat(espl_builder *b, const char *name, const espl_value
     return espl__build_end(b, n);
 }
 
-/* --- products
- * -----------------------------------------------------------------------------------------------------------
- */
+/* --- products ---------------------------------------------------------------------------------------- */
 
 static espl_value gemm(espl_builder *b, const char *name, espl_value x, const espl_linear *l, int64_t in) {
     espl_shape shape = {2, {l->features, in}};
@@ -323,9 +316,7 @@ espl_value espl_build_embedding(espl_builder *b, const char *name, espl_value in
     return espl__build_end(b, n);
 }
 
-/* --- shapes
- * -------------------------------------------------------------------------------------------------------------
- */
+/* --- shapes ------------------------------------------------------------------------------------------ */
 
 espl_value espl_build_reshape(espl_builder *b, const char *name, espl_value x, espl_shape shape) {
     if (shape.rank < 0 || shape.rank > ESPL_MAX_RANK)

@@ -4,9 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 
-/* --- recurrent
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- recurrent --------------------------------------------------------------------------------------- */
 
 static const struct {
     const char *op;
@@ -84,9 +82,7 @@ espl_value espl_build_recurrent(espl_builder *b, const char *name, espl_value x,
     return side_by_side(b, name, y, r);
 }
 
-/* --- attention
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- attention --------------------------------------------------------------------------------------- */
 
 /* A linear layer NAME.part of x, cut into heads: [batch, heads, sequence, width / heads], or the last two
  * turned. */

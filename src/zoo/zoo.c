@@ -26,9 +26,7 @@ static const char *const option_names[] = {
 #undef X
 };
 
-/* --- the list
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- the list ---------------------------------------------------------------------------------------- */
 
 const espl_zoo_network *espl_zoo_at(int index) {
     return index >= 0 && index < (int)ESPL_COUNT(networks) ? &networks[index] : NULL;
@@ -57,8 +55,7 @@ const char *espl_zoo_option_names(uint32_t set, char *buf, size_t size) {
     return buf;
 }
 
-/* --- what is asked
- * ------------------------------------------------------------------------------------------------------ */
+/* --- what is asked ----------------------------------------------------------------------------------- */
 
 static espl_status check_number(const char *network, int option, double value, double most, espl_diag *diag) {
     if (value >= 0 && value <= most) return ESPL_OK;
@@ -141,8 +138,7 @@ espl_status espl_zoo_build(espl_context *ctx, const char *name, const espl_zoo_o
     return status;
 }
 
-/* --- shared words
- * -------------------------------------------------------------------------------------------------------- */
+/* --- shared words ------------------------------------------------------------------------------------ */
 
 const char *espl__zoo_name(char *buf, const char *fmt, ...) {
     va_list list;

@@ -369,8 +369,7 @@ BENCH_GEMV(gemv_u8, 1, 1)
 BENCH_GEMV(gemv_u8_f32, 1, 4)
 BENCH_GEMV(gemv_f32, 4, 4)
 
-/* --- weights of few bits ---------------------------------------------------------------------------------
- */
+/* --- weights of few bits ----------------------------------------------------------------------------- */
 
 static const struct wonly_shape {
     const char *name;
@@ -597,8 +596,7 @@ static const espl__winograd winograd = {.width = WINO_WIDTH,
 BENCH_WINOGRAD(winograd_in_f32, 4 * (16 + 8), (&winograd, F32(now.in), F32(now.out), 2))
 BENCH_WINOGRAD(winograd_out_f32, 4 * (16 + 4), (&winograd, F32(now.in), F32(now.out), NULL, 2))
 
-/* --- elementwise ------------------------------------------------------------------------------------------
- */
+/* --- elementwise ------------------------------------------------------------------------------------- */
 
 enum { N = 16384, POOL = 9 }; /* in the first or second cache level */
 
@@ -648,8 +646,7 @@ static const float *rows_f32[POOL];
     }
 ELTWISE(BENCH_ELTWISE)
 
-/* --- all
- * ------------------------------------------------------------------------------------------------------ */
+/* --- all --------------------------------------------------------------------------------------------- */
 
 void bench_all(const char *only) {
     rng = espl__rng_seed(1, 1);

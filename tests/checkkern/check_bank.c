@@ -148,8 +148,7 @@ void check_bank_packing(void) {
     check_bank_order(false);
 }
 
-/* --- the kernels: any bytes are weights ------------------------------------------------------------------
- */
+/* --- the kernels: any bytes are weights -------------------------------------------------------------- */
 
 typedef struct bank_case {
     conv_case c;

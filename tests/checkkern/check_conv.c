@@ -39,8 +39,7 @@ static bool is_code(const espl__epilogue_u8 *q, double x, const uint8_t *res, in
     return false;
 }
 
-/* --- convolution ------------------------------------------------------------------------------------------
- */
+/* --- convolution ------------------------------------------------------------------------------------- */
 
 /* Each of the three runs on one level, as a convolution or as products of a few rows; false: the level has
  * none. */

@@ -203,8 +203,7 @@ void check_sum_f32(void) {
     }
 }
 
-/* --- float arithmetic ------------------------------------------------------------------------------------
- */
+/* --- float arithmetic -------------------------------------------------------------------------------- */
 
 static bool same_value(float a, float b) {
     return a == b || (isnan(a) && isnan(b));
@@ -272,8 +271,7 @@ void check_clamp_f32(void) {
     }
 }
 
-/* --- exp and its kin ---------------------------------------------------------------------------------------
- */
+/* --- exp and its kin --------------------------------------------------------------------------------- */
 
 /* |y - x| in units of the last place of x as a float. */
 static double ulps(double x, float y) {

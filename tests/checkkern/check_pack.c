@@ -136,8 +136,7 @@ void check_packing(void) {
     }
 }
 
-/* --- right sides -------------------------------------------------------------------------------------------
- */
+/* --- right sides ------------------------------------------------------------------------------------- */
 
 /* A matrix by rows, by columns, or with gaps in both directions: bytes from element to element. */
 typedef struct {
@@ -204,8 +203,7 @@ void check_pack_f32(void) {
     }
 }
 
-/* --- transposition
- * ------------------------------------------------------------------------------------------ */
+/* --- transposition ----------------------------------------------------------------------------------- */
 
 static void check_transpose(const char *kernel, int bytes) {
     for (int i = 0; i < cases(600); i++) {

@@ -3,21 +3,9 @@
 #   run.sh SOURCE COMPILER
 set -u
 source=$1 compiler=$2
-folder=$(mktemp -d) || exit 1
-trap 'rm -rf "$folder"' EXIT
+# shellcheck source=tests/check.sh
+. "$source/tests/check.sh"
 git -C "$source" rev-parse -q --verify HEAD >/dev/null 2>&1 || { echo "skipped: the tree is no clone"; exit 77; }
-passed=0 failed=0
-check() {
-    local what=$1
-    shift
-    if "$@" >"$folder/log" 2>&1; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "FAILED: $what"
-        tail -n 30 "$folder/log" | sed 's/^/    /'
-    fi
-}
 check "make dist" "$source/scripts/dist.sh" "$folder/one"
 check "make dist again" env TZ=Asia/Tokyo bash -c "umask 077; '$source/scripts/dist.sh' '$folder/two'"
 archive=$(echo "$folder"/one/espalier-*.tar.xz)
@@ -37,5 +25,4 @@ check "a network is compressed" "$program" compress examples/digits.onnx --chip 
 check "the result runs" "$program" eval out/model.espl --data digits --count 200
 check "make uninstall" make uninstall PREFIX=$PREFIX DESTDIR="$DESTDIR"
 check "nothing is left" bash -c "! find '$DESTDIR' -mindepth 1 | grep ."
-echo "$passed passed, $failed failed, 0 skipped"
-[ $failed -eq 0 ]
+finish

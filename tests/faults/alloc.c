@@ -35,8 +35,7 @@ enum { SAMPLES = 24, MOST_PATHS = 1 << 16, DEPTH = 24 };
 #define DIGITS ESPL_SOURCE_DIR "/examples/digits.onnx"
 #define FIXTURES ESPL_SOURCE_DIR "/tests/fixtures/"
 
-/* --- the allocator
- * ------------------------------------------------------------------------------------------- */
+/* --- the allocator ----------------------------------------------------------------------------------- */
 
 static atomic_long calls, alive;
 static long fail_at;
@@ -85,8 +84,7 @@ static void release(void *user, void *ptr) {
     free(ptr);
 }
 
-/* --- scenarios
- * ----------------------------------------------------------------------------------------------- */
+/* --- scenarios --------------------------------------------------------------------------------------- */
 
 typedef espl_status (*scenario_fn)(espl_context *ctx, const char *out, espl_diag *diag);
 
@@ -391,8 +389,7 @@ static const struct {
     {"train_text", train_text, "net.onnx.ckpt"},
 };
 
-/* --- examining
- * ----------------------------------------------------------------------------------------------- */
+/* --- examining --------------------------------------------------------------------------------------- */
 
 /* Shared with the process that runs the scenario. */
 static struct {
@@ -502,8 +499,7 @@ static void examine(int index) {
     fflush(stdout);
 }
 
-/* --- files for them
- * ------------------------------------------------------------------------------------------ */
+/* --- files for them ---------------------------------------------------------------------------------- */
 
 static void put(const char *path, const void *bytes, size_t length) {
     FILE *f = fopen(path, "wb");

@@ -50,8 +50,7 @@ static const char work[] = "work", pristine[] = "pristine", out_path[] = "out", 
 static char *program, *library, *folder;
 static int passed, failed;
 
-/* --- cases ------------------------------------------------------------------------------------------------
- */
+/* --- cases ------------------------------------------------------------------------------------------- */
 
 /* The word with $ROOT or $HERE replaced. */
 static char *expand(const char *word) {
@@ -90,8 +89,7 @@ static bool any_match(const words *patterns, const char *path) {
     return false;
 }
 
-/* --- running ----------------------------------------------------------------------------------------------
- */
+/* --- running ----------------------------------------------------------------------------------------- */
 
 static double now(void) {
     struct timespec t;
@@ -153,8 +151,7 @@ static bool prepare(const test *t) {
     return system("bash before.sh >out 2>err") == 0;
 }
 
-/* --- judging
- * ------------------------------------------------------------------------------------------------ */
+/* --- judging ----------------------------------------------------------------------------------------- */
 
 typedef struct judge {
     const test *t;

@@ -110,8 +110,7 @@ static void *next(const char *name) {
     return found;
 }
 
-/* --- files ------------------------------------------------------------------------------------------------
- */
+/* --- files ------------------------------------------------------------------------------------------- */
 
 static bool writes(int flags) {
     return (flags & O_ACCMODE) != O_RDONLY || (flags & O_CREAT);
@@ -212,8 +211,7 @@ size_t fread(void *data, size_t size, size_t count, FILE *file) {
     return fails(READ) ? 0 : ((type)next("fread"))(data, size, count, file);
 }
 
-/* --- memory ------------------------------------------------------------------------------------------------
- */
+/* --- memory ------------------------------------------------------------------------------------------ */
 
 extern void *__libc_malloc(size_t);
 extern void *__libc_calloc(size_t, size_t);
@@ -242,8 +240,7 @@ int posix_memalign(void **out, size_t alignment, size_t bytes) {
     return 0;
 }
 
-/* --- threads and clocks
- * -------------------------------------------------------------------------------------- */
+/* --- threads and clocks ------------------------------------------------------------------------------ */
 
 int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*main)(void *), void *arg) {
     typedef int (*type)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);

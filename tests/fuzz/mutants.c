@@ -61,8 +61,7 @@ typedef struct tally {
     worst seconds, megabytes;
 } tally;
 
-/* --- in the child: one file
- * ------------------------------------------------------------------------------------- */
+/* --- in the child: one file -------------------------------------------------------------------------- */
 
 static int64_t session_macs(const espl_session *s) {
     double macs = 0;
@@ -101,8 +100,7 @@ static void use(const char *path, int64_t most_macs, answer *a) {
     a->leak = espl_context_memory(ctx, NULL) != before;
 }
 
-/* --- the parent
- * ------------------------------------------------------------------------------------------------------ */
+/* --- the parent -------------------------------------------------------------------------------------- */
 
 /* Runs a child on the file; false if it died or hung. */
 static bool ask(const char *path, int64_t most_macs, answer *a, double *seconds, double *megabytes) {

@@ -28,8 +28,7 @@ static void die(const char *what, const espl_diag *diag) {
     exit(2);
 }
 
-/* --- checksums --------------------------------------------------------------------------------------------
- */
+/* --- checksums --------------------------------------------------------------------------------------- */
 
 static uint64_t add_bytes(uint64_t h, const void *data, size_t count) {
     const uint8_t *p = data;
@@ -71,8 +70,7 @@ static void row(const char *name, uint64_t sum, const char *where) {
     }
 }
 
-/* --- sessions: every instruction set, one thread and two
- * -------------------------------------------------------- */
+/* --- sessions: every instruction set, one thread and two --------------------------------------------- */
 
 static uint64_t sum_of_run(espl_context *ctx, const espl_graph *g, espl__cpu level) {
     espl_session *s = session_at(ctx, g, level);
@@ -98,8 +96,7 @@ static void run_rows(const char *name, const espl_graph *g) {
     }
 }
 
-/* --- weights
- * --------------------------------------------------------------------------------------------------- */
+/* --- weights ----------------------------------------------------------------------------------------- */
 
 static void weight_row(espl_context *ctx, const espl_tensor *w, const char *kind,
                        const espl__weight_plan *plan) {
@@ -143,8 +140,7 @@ static void weights(espl_context *ctx) {
     espl_tensor_free(ctx, &w);
 }
 
-/* --- networks that come quantized: read, written, run
- * ------------------------------------------------------------- */
+/* --- networks that come quantized: read, written, run ------------------------------------------------ */
 
 static void read_row(espl_context *ctx, const char *path) {
     char name[128], file[64];
@@ -223,8 +219,7 @@ static void recipe_row(espl_context *ctx, const char *path) {
     compress_row(ctx, path, SOURCE "tests/fuzz/few.yaml");
 }
 
-/* --- random networks in integers
- * ------------------------------------------------------------------------------------- */
+/* --- random networks in integers --------------------------------------------------------------------- */
 
 static void graphs(espl_context *ctx) {
     enum { GROUPS = 8, EACH = 12 };

@@ -3,22 +3,9 @@
 #   run.sh SOURCE BUILD COMPILER
 set -u
 source=$1 build=$2 compiler=$3
-passed=0 failed=0
-folder=$(mktemp -d) || exit 1
-trap 'rm -rf "$folder"' EXIT
-log=$folder/log
+# shellcheck source=tests/check.sh
+. "$source/tests/check.sh"
 
-check() {
-    local what=$1
-    shift
-    if "$@" >"$log" 2>&1; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "FAILED: $what"
-        sed 's/^/    /' "$log"
-    fi
-}
 
 staged() {
     cmake --install "$build" --prefix "$folder/first" && mv "$folder/first" "$folder/moved"
@@ -98,5 +85,4 @@ check "nothing is left, nothing of others is gone" diff "$folder/before" "$folde
 check "a second make uninstall says why not" bash -c \
     "! '$source/scripts/install.sh' uninstall /usr/local 2>'$folder/err' && grep -q 'make install was not here' '$folder/err'"
 
-echo "$passed passed, $failed failed, 0 skipped"
-[ $failed -eq 0 ]
+finish

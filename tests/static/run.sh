@@ -3,20 +3,8 @@
 #   run.sh SOURCE BUILD
 set -u
 source=$1 build=$2
-passed=0 failed=0
-folder=$(mktemp -d) || exit 1
-trap 'rm -rf "$folder"' EXIT
-check() {
-    local what=$1
-    shift
-    if "$@" >"$folder/log" 2>&1; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "FAILED: $what"
-        tail -n 30 "$folder/log" | sed 's/^/    /'
-    fi
-}
+# shellcheck source=tests/check.sh
+. "$source/tests/check.sh"
 program=$build/espalier-static
 check "it builds" cmake --build "$build" --target espalier-static
 check "it asks for no loader and no library" bash -c "! readelf -lW '$program' | grep -E 'INTERP|DYNAMIC'"
@@ -37,5 +25,4 @@ if [ "$(id -u)" -eq 0 ] && command -v chroot >/dev/null; then
     cp "$program" "$folder/static/model.espl" "$folder/bare"
     check "it runs where nothing else is" chroot "$folder/bare" /espalier-static eval /model.espl --data digits --count 100
 fi
-echo "$passed passed, $failed failed, 0 skipped"
-[ $failed -eq 0 ]
+finish

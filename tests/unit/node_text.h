@@ -41,12 +41,14 @@ static inline int teardown(void **state) {
 
 /* --- nodes written as text ------------------------------------------------------------------------
  *   Op@opset/outputs input... | name=value...
- * Inputs: f32:2x3, dimensions may be ?; f32:unranked; f32: is a scalar; '-' an absent input; s64=1,2,3 a constant list and
- * s64==5 a constant scalar. Attributes: 5, [1,2], 0.5f, [0.5f], 'text'. The opset is 21 and the outputs are 1 if not said. */
+ * Inputs: f32:2x3, dimensions may be ?; f32:unranked; f32: is a scalar; '-' an absent input; s64=1,2,3 a
+ * constant list and s64==5 a constant scalar. Attributes: 5, [1,2], 0.5f, [0.5f], 'text'. The opset is 21 and
+ * the outputs are 1 if not said. */
 
 static inline espl_dtype parse_dtype(const char *text, size_t length) {
     for (int i = 0; i < ESPL_DTYPE_COUNT; i++)
-        if (strlen(espl_dtype_name((espl_dtype)i)) == length && strncmp(espl_dtype_name((espl_dtype)i), text, length) == 0)
+        if (strlen(espl_dtype_name((espl_dtype)i)) == length &&
+            strncmp(espl_dtype_name((espl_dtype)i), text, length) == 0)
             return (espl_dtype)i;
     fail_msg("no such type: %s", text);
     return ESPL_F32;

@@ -4,6 +4,12 @@
 
 #include "onnx_build.h"
 
+static inline espl_graph *write_and_read(fixture *f, const espl_graph *g, const espl_onnx_options *options) {
+    f->diag = (espl_diag){0};
+    if (espl_onnx_write(f->ctx, g, options, f->path, &f->diag) != ESPL_OK) fail_msg("%s", f->diag.message);
+    return read_model(f);
+}
+
 static inline espl_graph *new_graph(fixture *f, int opset) {
     espl_graph *g;
     assert_int_equal(espl__graph_create(f->ctx, &g, NULL), ESPL_OK);

@@ -190,8 +190,7 @@ static void equal_constants_are_written_once(void **state) {
     espl_context_destroy(&ctx);
 }
 
-/* --- files of others ---------------------------------------------------------------------------------------
- */
+/* --- files of others --------------------------------------------------------------------------------- */
 
 static espl__buffer fixture_file(espl_context *ctx, int version) {
     char name[200], room[1000];

@@ -23,8 +23,7 @@ static int count_nodes(const espl_graph *g, const char *op) {
     return count;
 }
 
-/* --- what is refused -------------------------------------------------------------------------------------
- */
+/* --- what is refused --------------------------------------------------------------------------------- */
 
 static void hostile_subgraphs_are_refused(void **state) {
     static const char *const files[][2] = {
@@ -55,8 +54,7 @@ static void hostile_subgraphs_are_refused(void **state) {
     espl_context_destroy(&ctx);
 }
 
-/* --- flat graphs -------------------------------------------------------------------------------------------
- */
+/* --- flat graphs ------------------------------------------------------------------------------------- */
 
 static void bodies_share_their_weights(void **state) {
     espl_context *ctx = new_context(1);
@@ -129,8 +127,7 @@ static void loops_that_count_to_an_input_stay(void **state) {
     espl_context_destroy(&ctx);
 }
 
-/* --- late parts
- * ----------------------------------------------------------------------------------------------- */
+/* --- late parts -------------------------------------------------------------------------------------- */
 
 typedef struct answers {
     espl_tensor chosen, boxes, where;
@@ -247,6 +244,31 @@ static void sessions_without_late_parts(void **state) {
     espl_context_destroy(&ctx);
 }
 
+/* A value of the planned part may be an output of the network more than once, beside late ones. */
+static void one_value_is_two_outputs(void **state) {
+    espl_context *ctx = new_context(1);
+    espl_graph *g = read_model(ctx, "detect");
+    espl__value *planned = NULL;
+    (void)state;
+    for (int i = 0; i < g->node_count; i++)
+        if (espl__node_is(g->nodes[i], "Gemm")) planned = g->nodes[i]->outputs[0];
+    assert_non_null(planned);
+    espl__value *outputs[3] = {planned, g->outputs[0], planned};
+    assert_true(espl__graph_set_io(g, g->inputs, 1, outputs, 3));
+    espl_session *s = session_of(ctx, g);
+    float x[8], y[2][80];
+    espl_tensor in = {ESPL_F32, SHAPE(1, 8), x};
+    espl_tensor out[3] = {{ESPL_F32, SHAPE(1, 80), y[0]}, {0}, {ESPL_F32, SHAPE(1, 80), y[1]}};
+    for (int i = 0; i < 8; i++) x[i] = (float)i;
+    for (int i = 0; i < 80; i++) y[0][i] = y[1][i] = -1;
+    assert_int_equal(espl_session_run(s, &in, out, NULL), ESPL_OK);
+    assert_memory_equal(y[0], y[1], sizeof y[0]);
+    assert_true(y[0][0] != -1);
+    espl_session_destroy(&s);
+    espl_graph_destroy(&g);
+    espl_context_destroy(&ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hostile_subgraphs_are_refused),
@@ -256,6 +278,7 @@ int main(void) {
         cmocka_unit_test(a_late_part_runs_after_the_plan),
         cmocka_unit_test(files_keep_late_nodes),
         cmocka_unit_test(sessions_without_late_parts),
+        cmocka_unit_test(one_value_is_two_outputs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -341,8 +341,7 @@ static void test_npy_channels(void **state) {
     espl_dataset_close(&d);
 }
 
-/* --- digits -----------------------------------------------------------------------------------------------
- */
+/* --- digits ------------------------------------------------------------------------------------------ */
 
 static void test_digits(void **state) {
     (void)state;
@@ -417,8 +416,7 @@ static void test_digits_labels(void **state) {
     assert_in_range(hits, 150, 450); /* and pixels alone do not settle it */
 }
 
-/* --- sentences
- * ---------------------------------------------------------------------------------------------- */
+/* --- sentences --------------------------------------------------------------------------------------- */
 
 static void test_sentences(void **state) {
     (void)state;
@@ -616,8 +614,7 @@ static void test_out_of_memory(void **state) {
     }
 }
 
-/* --- the real sets; the sums come from Pillow and NumPy
- * ---------------------------------------------------------- */
+/* --- the real sets; the sums come from Pillow and NumPy ---------------------------------------------- */
 
 static void test_assets(void **state) {
     (void)state;

@@ -222,8 +222,7 @@ static void method_scale_TENSOR(void **state) {
     close_weights(&e);
 }
 
-/* --- when activations are rounded ------------------------------------------------------------------------
- */
+/* --- when activations are rounded -------------------------------------------------------------------- */
 
 enum { ROWS = 3, INPUTS = 40, OUTPUTS = 24 };
 
@@ -303,8 +302,7 @@ static void method_compute_WEIGHTS(void **state) {
     check_compute(ESPL__COMPUTE_WEIGHTS, false, false);
 }
 
-/* --- fits and roundings ----------------------------------------------------------------------------------
- */
+/* --- fits and roundings ------------------------------------------------------------------------------ */
 
 static void method_fit_MAX(void **state) {
     (void)state;

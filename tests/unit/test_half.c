@@ -23,7 +23,8 @@ static const struct {
 static double error_of(espl_context *ctx, const espl_graph *g, const char *name, espl_dtype type) {
     espl_session *s = session_of(ctx, g);
     run_io x = io_of(s, 1);
-    espl_tensor in = fixture_tensor(ctx, "half/%s/test_data_set_0/input_0.pb", name), expected = fixture_tensor(ctx, "half/%s/test_data_set_0/output_0.pb", name);
+    espl_tensor in = fixture_tensor(ctx, "half/%s/test_data_set_0/input_0.pb", name);
+    espl_tensor expected = fixture_tensor(ctx, "half/%s/test_data_set_0/output_0.pb", name);
     assert_int_equal(x.in[0].dtype, type);
     assert_int_equal(x.out[0].dtype, type);
     assert_int_equal(bytes_of(&in), bytes_of(&x.in[0]));

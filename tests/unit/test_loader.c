@@ -159,8 +159,7 @@ static void every_kind_works(void **state) {
                         (espl__loader_options){.batch = 3, .shuffle = mode & 1, .prefetch = mode & 2});
 }
 
-/* --- orders and places ------------------------------------------------------------------------------------
- */
+/* --- orders and places ------------------------------------------------------------------------------- */
 
 #define DIGITS "kind: digits\nsplit: train\ncount: 101\naugment: {pad: 3, flip: true, cutout: 5}\n"
 
@@ -292,8 +291,7 @@ static void the_last_batch_may_go(void **state) {
     espl_dataset_close(&d);
 }
 
-/* --- what is wrong, and ends -------------------------------------------------------------------------------
- */
+/* --- what is wrong, and ends ------------------------------------------------------------------------- */
 
 static void options_are_checked(void **state) {
     (void)state;

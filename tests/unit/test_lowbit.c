@@ -40,7 +40,8 @@ static const struct {
 static void expect_output(espl_context *ctx, espl_graph *g, const char *name) {
     espl_session *s = session_of(ctx, g);
     run_io x = io_of(s, 1);
-    espl_tensor in = fixture_tensor(ctx, "lowbit/%s.in.pb", name), expected = fixture_tensor(ctx, "lowbit/%s.out.pb", name);
+    espl_tensor in = fixture_tensor(ctx, "lowbit/%s.in.pb", name);
+    espl_tensor expected = fixture_tensor(ctx, "lowbit/%s.out.pb", name);
     assert_int_equal(bytes_of(&in), bytes_of(&x.in[0]));
     memcpy(x.in[0].data, in.data, bytes_of(&in));
     run_session(s, &x);

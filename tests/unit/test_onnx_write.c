@@ -1,14 +1,8 @@
-/* Writing ONNX: round trips, names and quantizations. What ONNX itself and
- * ONNX Runtime say of the files is checked by tests/oracle/onnx_export_check.py. */
+/* Writing ONNX: round trips, names and quantizations. What ONNX itself and ONNX Runtime say of the files is
+ * checked by tests/oracle/onnx_export_check.py. */
 #include "small_graph.h"
 
 #include "passes/passes.h"
-
-static espl_graph *write_and_read(fixture *f, const espl_graph *g, const espl_onnx_options *options) {
-    f->diag = (espl_diag){0};
-    if (espl_onnx_write(f->ctx, g, options, f->path, &f->diag) != ESPL_OK) fail_msg("%s", f->diag.message);
-    return read_model(f);
-}
 
 /* --- round trips ------------------------------------------------------------------------------------- */
 

@@ -1,15 +1,51 @@
 /* Evaluation stays inside its buffers, whatever attributes a node that inference accepted has. */
 #include "node_text.h"
 
-static const char *const int_lists[] = {"kernel_shape", "strides", "dilations", "pads", "axes", "perm", "split", "starts",
-                                        "ends", "output_shape", "output_padding", "value_ints", "shape"};
-static const char *const ints[] = {"axis", "group", "keepdims", "transA", "transB", "ceil_mode", "count_include_pad",
-                                   "allowzero", "blocksize", "size", "num_groups", "start", "end", "to", "hidden_size",
-                                   "layout", "exclusive", "reverse", "largest", "select_last_index", "num_outputs", "p",
-                                   "linear_before_reset", "noop_with_empty_axes", "k", "fmod", "antialias", "exclude_outside",
-                                   "align_corners", "output_height", "output_width", "sampling_ratio", "storage_order",
-                                   "inverse", "onesided", "periodic", "output_datatype", "batch_axis", "time_axis",
-                                   "sample_size", "ignore_index", "training_mode"};
+static const char *const int_lists[] = {"kernel_shape",   "strides",    "dilations", "pads", "axes",
+                                        "perm",           "split",      "starts",    "ends", "output_shape",
+                                        "output_padding", "value_ints", "shape"};
+static const char *const ints[] = {"axis",
+                                   "group",
+                                   "keepdims",
+                                   "transA",
+                                   "transB",
+                                   "ceil_mode",
+                                   "count_include_pad",
+                                   "allowzero",
+                                   "blocksize",
+                                   "size",
+                                   "num_groups",
+                                   "start",
+                                   "end",
+                                   "to",
+                                   "hidden_size",
+                                   "layout",
+                                   "exclusive",
+                                   "reverse",
+                                   "largest",
+                                   "select_last_index",
+                                   "num_outputs",
+                                   "p",
+                                   "linear_before_reset",
+                                   "noop_with_empty_axes",
+                                   "k",
+                                   "fmod",
+                                   "antialias",
+                                   "exclude_outside",
+                                   "align_corners",
+                                   "output_height",
+                                   "output_width",
+                                   "sampling_ratio",
+                                   "storage_order",
+                                   "inverse",
+                                   "onesided",
+                                   "periodic",
+                                   "output_datatype",
+                                   "batch_axis",
+                                   "time_axis",
+                                   "sample_size",
+                                   "ignore_index",
+                                   "training_mode"};
 static const struct {
     const char *name, *values[7];
 } texts[] = {{"auto_pad", {"SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET"}},
@@ -18,12 +54,14 @@ static const struct {
              {"equation", {"ij,jk->ik", "ij,jk", "...i,ij->j...", "ii,jj", "ab,bc->", "a...,b..."}},
              {"direction", {"forward", "reverse", "bidirectional", "LEFT", "RIGHT"}},
              {"reduction", {"none", "sum", "mean", "add", "mul", "max"}},
-             {"coordinate_transformation_mode", {"asymmetric", "align_corners", "pytorch_half_pixel", "half_pixel", "tf_crop_and_resize"}}};
+             {"coordinate_transformation_mode",
+              {"asymmetric", "align_corners", "pytorch_half_pixel", "half_pixel", "tf_crop_and_resize"}}};
 
 static int64_t some_int(espl__rng *rng) {
     static const int64_t odd[] = {INT64_MIN, INT64_MAX, -1, 0, 1, INT32_MAX, INT32_MIN, 1 << 30, -2};
     uint32_t r = espl__rng_below(rng, 16);
-    return r < 3 ? odd[espl__rng_below(rng, ESPL_COUNT(odd))] : (int64_t)espl__rng_below(rng, r < 8 ? 3 : 6) - (r == 15);
+    return r < 3 ? odd[espl__rng_below(rng, ESPL_COUNT(odd))]
+                 : (int64_t)espl__rng_below(rng, r < 8 ? 3 : 6) - (r == 15);
 }
 
 static espl__value *random_value(espl_graph *g, espl__rng *rng, espl_dtype dtype) {
@@ -42,7 +80,8 @@ static espl__value *random_value(espl_graph *g, espl__rng *rng, espl_dtype dtype
         return espl__graph_constant(g, "", &(espl_tensor){dtype, shape, data});
     }
     espl__value *v = espl__graph_value(g, "");
-    for (int i = 0; i < shape.rank; i++) shape.dim[i] = espl__rng_below(rng, 16) ? 1 + espl__rng_below(rng, 5) : 0;
+    for (int i = 0; i < shape.rank; i++)
+        shape.dim[i] = espl__rng_below(rng, 16) ? 1 + espl__rng_below(rng, 5) : 0;
     v->dtype = dtype;
     v->shape = shape;
     v->known_rank = true;
@@ -64,14 +103,17 @@ static void random_attrs(espl_graph *g, espl__node *node, espl__rng *rng) {
         if (espl__rng_below(rng, 3) == 0) assert_true(espl__attr_set_int(g, node, ints[i], some_int(rng)));
     for (size_t i = 0; i < ESPL_COUNT(texts); i++) {
         const char *value = texts[i].values[espl__rng_below(rng, 6)];
-        if (value && espl__rng_below(rng, 2)) assert_true(espl__attr_set_string(g, node, texts[i].name, value));
+        if (value && espl__rng_below(rng, 2))
+            assert_true(espl__attr_set_string(g, node, texts[i].name, value));
     }
 }
 
-/* Gives the inputs of operators with many rules shapes that belong together, so that evaluation is reached. */
+/* Gives the inputs of operators with many rules shapes that belong together, so that evaluation is reached.
+ */
 static void plausible_shapes(espl__node *node, espl__rng *rng) {
     int64_t c = 1 + espl__rng_below(rng, 3), m = 1 + espl__rng_below(rng, 3), k = 1 + espl__rng_below(rng, 3);
-    espl_shape x = {4, {1 + espl__rng_below(rng, 2), c, 1 + espl__rng_below(rng, 6), 1 + espl__rng_below(rng, 6)}};
+    espl_shape x = {
+        4, {1 + espl__rng_below(rng, 2), c, 1 + espl__rng_below(rng, 6), 1 + espl__rng_below(rng, 6)}};
     espl_shape per_channel = {1, {c}};
     const char *name = node->op->name;
     espl_shape want[8] = {x, per_channel, per_channel, per_channel, per_channel};
@@ -96,7 +138,8 @@ static void plausible_shapes(espl__node *node, espl__rng *rng) {
         want[0] = (espl_shape){3, {m, k, 4}};
         want[1] = (espl_shape){3, {m, c, k}};
         for (int i = 2; i < 5; i++) want[i] = (espl_shape){0};
-        if (node->input_count > 2 && node->inputs[2] && !node->inputs[2]->constant) node->inputs[2]->dtype = ESPL_S64;
+        if (node->input_count > 2 && node->inputs[2] && !node->inputs[2]->constant)
+            node->inputs[2]->dtype = ESPL_S64;
     } else if (strcmp(name, "Compress") == 0) {
         want[1] = (espl_shape){1, {k}};
         if (!node->inputs[1]->constant) node->inputs[1]->dtype = ESPL_BOOL;
@@ -123,7 +166,8 @@ static void plausible_lists(espl_graph *g, espl__node *node, espl__rng *rng) {
     for (int i = sizes ? 3 : 1; i < node->input_count; i++) {
         if (!node->inputs[i] || (pads && i == 2)) continue;
         int64_t count = pads && i == 1 ? 2 * rank : rank;
-        for (int64_t k = 0; k < count; k++) data[k] = sizes ? 1 + espl__rng_below(rng, 5) : axes && i == 3 ? k : some_int(rng);
+        for (int64_t k = 0; k < count; k++)
+            data[k] = sizes ? 1 + espl__rng_below(rng, 5) : axes && i == 3 ? k : some_int(rng);
         espl_shape shape = {.rank = 1, .dim = {count}};
         node->inputs[i] = espl__graph_constant(g, "", &(espl_tensor){ESPL_S64, shape, data});
     }
@@ -133,7 +177,8 @@ static void plausible_lists(espl_graph *g, espl__node *node, espl__rng *rng) {
 /* A region and scales of Resize and Upsample, of its rank. */
 static void plausible_scales(espl_graph *g, espl__node *node, espl__rng *rng) {
     bool resize = strcmp(node->op->name, "Resize") == 0;
-    if ((!resize && strcmp(node->op->name, "Upsample") != 0) || !node->inputs[0] || node->input_count < 2) return;
+    if ((!resize && strcmp(node->op->name, "Upsample") != 0) || !node->inputs[0] || node->input_count < 2)
+        return;
     float v[2 * ESPL_MAX_RANK];
     int64_t rank = node->inputs[0]->shape.rank;
     for (int i = resize ? 1 : 2; i < node->input_count + !resize && i < 3; i++) {
@@ -193,7 +238,8 @@ static void plausible_inputs(espl_graph *g, espl__node *node, espl__rng *rng) {
         if (strcmp(own_inputs[i].name, node->op->name) != 0 || skip-- > 0) continue;
         snprintf(text, sizeof text, "%s", own_inputs[i].inputs);
         int count = 0;
-        for (char *rest, *word = strtok_r(text, " ", &rest); word && count < node->input_count; word = strtok_r(NULL, " ", &rest))
+        for (char *rest, *word = strtok_r(text, " ", &rest); word && count < node->input_count;
+             word = strtok_r(NULL, " ", &rest))
             node->inputs[count++] = parse_input(g, word);
         while (count < node->input_count) node->inputs[count++] = NULL;
         return;
@@ -204,9 +250,12 @@ static void plausible_inputs(espl_graph *g, espl__node *node, espl__rng *rng) {
 static void plausible_pool(espl_graph *g, espl__node *node, espl__rng *rng) {
     const int64_t starts[] = {0, 2}, items[] = {0, 1, 1, 0, 2, 2}, places[] = {0, 3, 1, 1};
     if (strcmp(node->op->name, "TfIdfVectorizer") != 0 || espl__rng_below(rng, 2)) return;
-    assert_true(espl__attr_set_ints(g, node, "ngram_counts", starts, 2) && espl__attr_set_ints(g, node, "pool_int64s", items, 6) &&
-                espl__attr_set_ints(g, node, "ngram_indexes", places, 4) && espl__attr_set_string(g, node, "mode", "TFIDF") &&
-                espl__attr_set_int(g, node, "min_gram_length", 1) && espl__attr_set_int(g, node, "max_gram_length", 2) &&
+    assert_true(espl__attr_set_ints(g, node, "ngram_counts", starts, 2) &&
+                espl__attr_set_ints(g, node, "pool_int64s", items, 6) &&
+                espl__attr_set_ints(g, node, "ngram_indexes", places, 4) &&
+                espl__attr_set_string(g, node, "mode", "TFIDF") &&
+                espl__attr_set_int(g, node, "min_gram_length", 1) &&
+                espl__attr_set_int(g, node, "max_gram_length", 2) &&
                 espl__attr_set_int(g, node, "max_skip_count", some_int(rng)));
 }
 
@@ -216,7 +265,8 @@ enum { CANARY = 0x5c, CANARY_BYTES = 64 };
 static void *guarded(size_t bytes, espl__rng *rng) {
     unsigned char *p = malloc(bytes + CANARY_BYTES);
     assert_non_null(p);
-    for (size_t i = 0; i < bytes; i++) p[i] = (unsigned char)(espl__rng_below(rng, 4) ? espl__rng_below(rng, 4) : 0);
+    for (size_t i = 0; i < bytes; i++)
+        p[i] = (unsigned char)(espl__rng_below(rng, 4) ? espl__rng_below(rng, 4) : 0);
     memset(p + bytes, CANARY, CANARY_BYTES);
     return p;
 }
@@ -236,7 +286,8 @@ static bool evaluate(const espl__node *node, espl__rng *rng) {
         const espl__value *v = i < node->input_count ? node->inputs[i] : node->outputs[i - node->input_count];
         if (!v) continue;
         shape[i] = v->shape;
-        if (i < node->input_count ? !v->known_rank : !espl__room(node, i - node->input_count, &shape[i])) return false;
+        if (i < node->input_count ? !v->known_rank : !espl__room(node, i - node->input_count, &shape[i]))
+            return false;
         if (espl_shape_count(&shape[i]) < 0 || espl_shape_count(&shape[i]) > 1 << 16) return false;
     }
     size_t scratch_bytes = node->op->scratch_bytes ? (size_t)node->op->scratch_bytes(node) : 0;
@@ -252,7 +303,8 @@ static bool evaluate(const espl__node *node, espl__rng *rng) {
     espl_tensor given[2 * MAX_ARGS];
     memcpy(given, t, sizeof t);
     node->op->eval(node, t, t + node->input_count, scratch);
-    for (int i = node->input_count; i < total; i++) /* where data decide the length, it may be less than there is room for */
+    for (int i = node->input_count; i < total;
+         i++) /* where data decide the length, it may be less than there is room for */
         assert_true(espl__tensor_bytes(&t[i]) <= espl__tensor_bytes(&given[i]));
     memcpy(t, given, sizeof t);
     for (int i = 0; i < total; i++)
@@ -269,7 +321,8 @@ static int random_node(fixture *f, const espl__op *op, espl__rng *rng) {
     int inputs = op->min_inputs + (int)espl__rng_below(rng, (uint32_t)(most - op->min_inputs + 1));
     if (op->min_outputs < outputs && espl__rng_below(rng, 2)) outputs = ESPL_MAX(op->min_outputs, 1);
     espl__node *node = espl__graph_node(f->graph, op, "", inputs, outputs, 0);
-    espl_dtype dtype = espl__rng_below(rng, 3) ? ESPL_F32 : (espl_dtype)espl__rng_below(rng, ESPL_DTYPE_COUNT);
+    espl_dtype dtype =
+        espl__rng_below(rng, 3) ? ESPL_F32 : (espl_dtype)espl__rng_below(rng, ESPL_DTYPE_COUNT);
     assert_non_null(node);
     node->opset = op->since + (int)espl__rng_below(rng, (uint32_t)(op->until - op->since + 1));
     for (int i = 0; i < inputs; i++) {
@@ -368,6 +421,7 @@ static void empty_tensors_cost_nothing(void **state) {
 
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-    const struct CMUnitTest tests[] = {TEST(random_nodes_stay_inside_their_buffers), TEST(empty_tensors_cost_nothing)};
+    const struct CMUnitTest tests[] = {TEST(random_nodes_stay_inside_their_buffers),
+                                       TEST(empty_tensors_cost_nothing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

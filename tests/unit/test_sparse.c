@@ -22,8 +22,7 @@ static espl__zeros zeros_of(const char *pattern, int row_axis, int inner_axis) {
     return z;
 }
 
-/* --- by hand ----------------------------------------------------------------------------------------------
- */
+/* --- by hand ----------------------------------------------------------------------------------------- */
 
 static int8_t small[2][8] = {{0, 5, 0, -1, 7, 0, 0, 0}, {0, 0, 2, 3, 0, 4, 0, 6}};
 static const espl_tensor small_tensor = {ESPL_S8, {2, {2, 8}}, small};
@@ -96,8 +95,7 @@ static void long_gaps_store_a_zero(void **state) {
     free(bytes);
 }
 
-/* --- round trips
- * -------------------------------------------------------------------------------------------- */
+/* --- round trips ------------------------------------------------------------------------------------- */
 
 typedef struct shape_case {
     espl_shape shape;
@@ -291,8 +289,7 @@ static void claims_are_checked(void **state) {
     for (int i = 0; i < 8; i++) assert_true(back[i] == x[i] && !signbit(back[i]));
 }
 
-/* --- hostile
- * ---------------------------------------------------------------------------------------------------- */
+/* --- hostile ----------------------------------------------------------------------------------------- */
 
 static void expect_refusal(const char *pattern, int64_t values, int gap_bits, const uint8_t *bytes, size_t n,
                            const char *sentence) {

@@ -72,8 +72,7 @@ static void samples_are_sequences(void **state) {
     espl_tensor_free(ctx, &want);
 }
 
-/* --- steps of a language model -----------------------------------------------------------------------------
- */
+/* --- steps of a language model ----------------------------------------------------------------------- */
 
 static void check_step(const espl__batch *b, const espl_tensor *want, int rank, int64_t columns) {
     const int64_t *step = (const int64_t *)want->data + b->step * 2 * 4 * 6;
@@ -138,8 +137,7 @@ static void columns_may_be_too_short(void **state) {
     espl_dataset_close(&d);
 }
 
-/* --- hostile texts
- * ------------------------------------------------------------------------------------------- */
+/* --- hostile texts ----------------------------------------------------------------------------------- */
 
 static void sentences(void **state) {
     (void)state;
@@ -231,8 +229,7 @@ static void one_endless_line(void **state) {
     write_file("line.txt", "", 0);
 }
 
-/* --- the Penn Treebank; the sums come from Python
- * ---------------------------------------------------------------- */
+/* --- the Penn Treebank; the sums come from Python ---------------------------------------------------- */
 
 static void treebank(void **state) {
     (void)state;

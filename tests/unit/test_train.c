@@ -25,8 +25,7 @@ static void write_text(const char *name, const char *text) {
     assert_int_equal(espl__file_write(ctx, in_folder(name), text, strlen(text), NULL), ESPL_OK);
 }
 
-/* --- recipes ---------------------------------------------------------------------------------------------
- */
+/* --- recipes ----------------------------------------------------------------------------------------- */
 
 static void every_network_has_a_recipe(void **state) {
     (void)state;
@@ -47,8 +46,7 @@ static void every_network_has_a_recipe(void **state) {
     }
 }
 
-/* --- checkpoints
- * --------------------------------------------------------------------------------------------- */
+/* --- checkpoints ------------------------------------------------------------------------------------- */
 
 /* Whatever byte is wrong or missing, a checkpoint is refused. */
 static void damaged_checkpoints(void **state) {
@@ -97,8 +95,7 @@ static void damaged_checkpoints(void **state) {
     espl__free(ctx, bytes);
 }
 
-/* --- training
- * ------------------------------------------------------------------------------------------------ */
+/* --- training ---------------------------------------------------------------------------------------- */
 
 typedef struct job {
     espl_train_options o;

@@ -3,8 +3,7 @@
 
 #include "onnx/upgrade.h"
 
-/* --- other operator sets
- * ------------------------------------------------------------------------------------ */
+/* --- other operator sets ----------------------------------------------------------------------------- */
 
 /* x -> op -> y with the attributes still to come. */
 static espl_graph *old_graph(fixture *f, int opset, const char *op, int rank) {

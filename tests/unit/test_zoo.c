@@ -32,8 +32,7 @@ static void fails(espl_builder *b, espl_status status, const char *sentence) {
     if (!strstr(diag.message, sentence)) fail_msg("'%s' is not in '%s'", sentence, diag.message);
 }
 
-/* --- the builder
- * ---------------------------------------------------------------------------------------------------- */
+/* --- the builder ------------------------------------------------------------------------------------- */
 
 static void the_first_error_sticks(void **state) {
     espl_context *ctx = *state;
@@ -185,8 +184,7 @@ static void every_layer_runs(void **state) {
     espl_graph_destroy(&g);
 }
 
-/* --- initialisers
- * ------------------------------------------------------------------------------------------------------ */
+/* --- initialisers ------------------------------------------------------------------------------------ */
 
 /* Of a 40 x 30 parameter with 3x3 taps: mean, variance and largest size. */
 static void statistics(espl_context *ctx, espl_init init, double *mean, double *variance, double *largest) {
@@ -260,9 +258,7 @@ static void weights_follow_seed_and_name(void **state) {
     assert_int_not_equal(bits, weight_bits(ctx, 2, 3, "fc1"));
 }
 
-/* --- the zoo
- * -----------------------------------------------------------------------------------------------------------
- */
+/* --- the zoo ----------------------------------------------------------------------------------------- */
 
 static espl_graph *zoo_of(espl_context *ctx, const char *name, const espl_zoo_options *o) {
     espl_graph *g = NULL;
@@ -522,8 +518,7 @@ static void any_options_end_well(void **state) {
     assert_true(good > 60 && bad > 60);
 }
 
-/* --- memory ------------------------------------------------------------------------------------------------
- */
+/* --- memory ------------------------------------------------------------------------------------------ */
 
 typedef struct failing {
     int left, live; /* allocations until the first that fails; those not freed */

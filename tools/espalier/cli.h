@@ -124,8 +124,7 @@ const char *option_usage(const option *o, char *buf, size_t size);
 /* The networks of the zoo, as words of a command. */
 const char *network_word(int index);
 
-/* --- results ---------------------------------------------------------------------------------------------
- */
+/* --- results ----------------------------------------------------------------------------------------- */
 
 /* Prints `root` on standard output and releases it. Whatever could not be put into it makes this fail. */
 ESPL_NODISCARD espl_status json_print(cli *c, json_t *root);

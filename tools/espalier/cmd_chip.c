@@ -28,8 +28,7 @@ static const char *backend_name(espl_backend backend) {
     return backend == ESPL_BACKEND_HOST ? "host" : backend == ESPL_BACKEND_EXPORT ? "export" : "simulator";
 }
 
-/* --- one chip ---------------------------------------------------------------------------------------------
- */
+/* --- one chip ---------------------------------------------------------------------------------------- */
 
 /* Billions of MACs a second of all cores. */
 static double peak_gmacs(const espl_chip *chip, const espl_chip_compute *row) {
@@ -128,8 +127,7 @@ static espl_status print_chip(cli *c, const espl_chip *chip, bool yaml) {
     return good && print_memories(chip) ? ESPL_OK : nomem(c);
 }
 
-/* --- actions
- * ------------------------------------------------------------------------------------------------ */
+/* --- actions ----------------------------------------------------------------------------------------- */
 
 static espl_status list(cli *c, const chip_options *o) {
     static const column columns[] = {{"chip", COLUMN_TEXT},

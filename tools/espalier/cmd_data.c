@@ -39,8 +39,7 @@ static const option options[] = {
     {0},
 };
 
-/* --- writing
- * ------------------------------------------------------------------------------------------------ */
+/* --- writing ----------------------------------------------------------------------------------------- */
 
 /* All samples of one array, the samples' number first. */
 static espl_status read_samples(cli *c, espl_dataset *data, int input, int64_t count, espl_tensor *out) {
@@ -114,8 +113,7 @@ static espl_status write_data(cli *c, espl_dataset *data, const char *path, int6
     return status;
 }
 
-/* --- summary
- * ------------------------------------------------------------------------------------------------ */
+/* --- summary ----------------------------------------------------------------------------------------- */
 
 enum { MOST_CLASSES = 4096, LOOKED_AT = 256 };
 

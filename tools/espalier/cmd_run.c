@@ -29,8 +29,7 @@ static const option options[] = {
     {0},
 };
 
-/* --- inputs ------------------------------------------------------------------------------------------------
- */
+/* --- inputs ------------------------------------------------------------------------------------------ */
 
 /* The input and the file of "NAME=FILE". */
 static espl_status split_input(cli *c, const espl_graph *graph, const char *text, int *input,
@@ -78,8 +77,7 @@ static espl_status session_for(cli *c, const espl_graph *graph, const espl_tenso
     return status;
 }
 
-/* --- outputs -----------------------------------------------------------------------------------------------
- */
+/* --- outputs ----------------------------------------------------------------------------------------- */
 
 /* Names of outputs become names of files: letters, digits and "._-" stay. Names that fall together get a
  * number. */

@@ -193,8 +193,7 @@ static bool watch(void *user, const espl_train_progress *p) {
     return !progress_interrupted();
 }
 
-/* --- the result ------------------------------------------------------------------------------------------
- */
+/* --- the result -------------------------------------------------------------------------------------- */
 
 static json_t *result_value(const cli *c, const train_options *o, const espl_train_result *r) {
     json_t *root = json_object();

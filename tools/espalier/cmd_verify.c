@@ -43,8 +43,7 @@ typedef struct verification {
     json_t *sets;
 } verification;
 
-/* --- the folder -------------------------------------------------------------------------------------------
- */
+/* --- the folder -------------------------------------------------------------------------------------- */
 
 /* Numbers at the ends of names count: set 2 comes before set 10. */
 static int compare_names(const void *a, const void *b) {
@@ -108,8 +107,7 @@ static espl_status read_array(cli *c, const char *folder, const char *what, int 
     return status;
 }
 
-/* --- comparing --------------------------------------------------------------------------------------------
- */
+/* --- comparing --------------------------------------------------------------------------------------- */
 
 /* Largest difference over the largest magnitude of the reference, infinite where only one is not a number. */
 static double relative_error(const espl_tensor *got, const espl_tensor *wanted) {
@@ -201,8 +199,7 @@ done:
     return status;
 }
 
-/* --- the command ------------------------------------------------------------------------------------------
- */
+/* --- the command ------------------------------------------------------------------------------------- */
 
 static espl_status print_verdict(verification *v, const char *model) {
     cli *c = v->c;

@@ -47,8 +47,7 @@ static void each_option(FILE *out, const command_row *c, void (*row)(FILE *, con
         if (!named_before(c->command->options, o)) row(out, c->name, o);
 }
 
-/* --- bash ------------------------------------------------------------------------------------------------
- */
+/* --- bash -------------------------------------------------------------------------------------------- */
 
 static void bash_name(FILE *out, const char *name, const option *o) {
     (void)name;
@@ -114,8 +113,7 @@ void help_bash(FILE *out) {
     fputs("    *) ;;\n    esac\n}\ncomplete -F _espalier espalier\n", out);
 }
 
-/* --- zsh -------------------------------------------------------------------------------------------------
- */
+/* --- zsh --------------------------------------------------------------------------------------------- */
 
 /* A text between single quotes inside the brackets of an option's explanation. */
 static void zsh_text(FILE *out, const char *text) {

@@ -270,8 +270,7 @@ void help_command(FILE *out, const command_row *row) {
     command_text(out, PLAIN, row);
 }
 
-/* --- the program ------------------------------------------------------------------------------------------
- */
+/* --- the program ------------------------------------------------------------------------------------- */
 
 void help_program(FILE *out) {
     fputs("Usage: espalier COMMAND [ARGUMENT]... [OPTION]...\n\n", out);

@@ -58,8 +58,7 @@ const command_row *command_find(const char *name) {
     return NULL;
 }
 
-/* --- messages --------------------------------------------------------------------------------------------
- */
+/* --- messages ---------------------------------------------------------------------------------------- */
 
 static espl_status vfail(cli *c, espl_status status, const char *fmt, va_list args) {
     if (c->diag.status != ESPL_OK) return status;
@@ -107,8 +106,7 @@ static void on_log(void *user, espl_log_level level, const char *line) {
     if (level == ESPL_LOG_INFO) note(user, "note: %s", line);
 }
 
-/* --- one call ----------------------------------------------------------------------------------------------
- */
+/* --- one call ---------------------------------------------------------------------------------------- */
 
 static espl_status create_context(cli *c) {
     espl_config config = {.log = on_log, .user = c, .threads = (int)c->common.threads,

@@ -124,8 +124,7 @@ static espl_status set_value(cli *c, const option *o, const char *text, void *fi
     return fail(c, ESPL_INTERNAL, "--%s: has no kind", o->name);
 }
 
-/* --- words -----------------------------------------------------------------------------------------------
- */
+/* --- words ------------------------------------------------------------------------------------------- */
 
 /* The two tables of one call and the structs that they fill; `given` notes which rows of the first were met.
  */

@@ -27,8 +27,7 @@ static void set_range(range *r, double min, double max) {
     r->max = (float)fmin(fmax(max, 0), r->max);
 }
 
-/* --- percentile ------------------------------------------------------------------------------------------
- */
+/* --- percentile -------------------------------------------------------------------------------------- */
 
 /* The element of this whole rank, from 0: those of a bin stand evenly in it. */
 static double element(const bins *b, double rank) {
@@ -150,8 +149,7 @@ void espl__clip_mse(range *r, const espl__grid *grid) {
     set_range(r, min, max);
 }
 
-/* --- Kullback-Leibler divergence -------------------------------------------------------------------------
- */
+/* --- Kullback-Leibler divergence --------------------------------------------------------------------- */
 
 /* Bins first to last - 1 of `b`, those outside counted into the outer two (P), against the same without those
  * outside, each cell of the grid spread evenly over its bins that are not empty in P (Q). */

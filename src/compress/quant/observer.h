@@ -87,8 +87,7 @@ typedef struct espl__grid {
  * nothing. */
 void espl__range_settle(range *r, const espl__grid *grid);
 
-/* --- inside: histogram.c and clip.c ----------------------------------------------------------------------
- */
+/* --- inside: histogram.c and clip.c ------------------------------------------------------------------ */
 
 int64_t espl__histogram_zeros(const espl__histogram *h);
 /* The bin that x is in. */

@@ -291,8 +291,7 @@ static bool round_values(ptq *p) {
     return true;
 }
 
-/* --- weights
- * ------------------------------------------------------------------------------------------------ */
+/* --- weights ----------------------------------------------------------------------------------------- */
 
 /* Along which axis groups run: where the weights are matrices for every tap (a convolution of more than one has none). */
 static int group_axis(const espl__node *n, int index) {

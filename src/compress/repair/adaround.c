@@ -49,8 +49,7 @@ static arrays arrays_of(const adaround *a, int thread) {
         p, p + n, p + 2 * n, p + 3 * n, p + 4 * n, p + 5 * n, p + 6 * n, p + 7 * n, p + 7 * n + UNIT * BATCH};
 }
 
-/* --- batches
- * ------------------------------------------------------------------------------------------------------ */
+/* --- batches ----------------------------------------------------------------------------------------- */
 
 static void shuffle(int32_t *order, int64_t n) {
     espl__rng rng = espl__rng_seed(2004, 10568);
@@ -100,9 +99,7 @@ static void product(const adaround *a, const float *in, int64_t k, const float *
     a->kernels->conv_f32(&p, in, out, NULL, (int)rows, 0, (int)(columns / LANES));
 }
 
-/* --- one step
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- one step ---------------------------------------------------------------------------------------- */
 
 /* h and w^ of v. */
 static void soften(const adaround *a, const arrays *m, const float *step, int64_t n) {
@@ -182,8 +179,7 @@ static void update(const adaround *a, const arrays *m, const float *step, int64_
     }
 }
 
-/* --- a unit: some outputs of one group
- * --------------------------------------------------------------------------------- */
+/* --- a unit: some outputs of one group --------------------------------------------------------------- */
 
 /* h(v) of what floor leaves, kept off the ends, where the slope is 0. */
 static void begin_unit(const arrays *m, const espl__rounding *r, int64_t first, int64_t outputs) {
@@ -234,9 +230,7 @@ static void solve_units(void *arg, int64_t begin, int64_t end, int thread) {
     }
 }
 
-/* --- a layer
- * --------------------------------------------------------------------------------------------------------------
- */
+/* --- a layer ----------------------------------------------------------------------------------------- */
 
 void espl__rounding_error(const espl__rounding *r, const int8_t *codes, double *error) {
     int64_t per = r->outputs / r->groups;

@@ -78,8 +78,7 @@ static bool follow(const espl_graph *g, pair *p) {
     return false;
 }
 
-/* --- ranges and scaling
- * --------------------------------------------------------------------------------------- */
+/* --- ranges and scaling ------------------------------------------------------------------------------ */
 
 /* Where input channel c of the second layer is among its weights: outputs [first, first + outputs) of its
  * group. */
@@ -136,8 +135,7 @@ static bool scale_pair(espl_graph *g, pair *p, float *bias, float *change) {
     return espl__linear_set_bias(g, &p->a, bias);
 }
 
-/* --- absorption
- * -------------------------------------------------------------------------------------------------- */
+/* --- absorption -------------------------------------------------------------------------------------- */
 
 static bool padded(const espl__linear *l) {
     int64_t pads[2 * ESPL_MAX_RANK];
@@ -184,8 +182,7 @@ static bool can_absorb(const pair *p) {
            (!espl__node_is(p->b.node, "MatMul") || p->b.add);
 }
 
-/* --- the whole
- * -------------------------------------------------------------------------------------------------- */
+/* --- the whole --------------------------------------------------------------------------------------- */
 
 static espl_status find_pairs(const espl__repair_task *t, pair *pairs, int *count, espl_diag *diag) {
     espl_graph *g = t->graph;

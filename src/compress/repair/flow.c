@@ -101,8 +101,7 @@ done:
     return status;
 }
 
-/* --- statistics of channels
- * ---------------------------------------------------------------------------------------- */
+/* --- statistics of channels -------------------------------------------------------------------------- */
 
 typedef struct gatherer {
     espl_context *ctx;

@@ -36,8 +36,7 @@ bool espl__linear_bias(const espl_graph *g, const espl__linear *l, float *out);
  * no place for one (a MatMul without Add) it stays as it is. */
 bool espl__linear_set_bias(espl_graph *g, espl__linear *l, const float *bias);
 
-/* --- what flows through a graph
- * ------------------------------------------------------------------------------- */
+/* --- what flows through a graph ---------------------------------------------------------------------- */
 
 /* A value to look at. raw: as computed, before it is rounded to its grid. */
 typedef struct espl__tap {

@@ -23,8 +23,7 @@ typedef struct reader_group {
     int count;
 } reader_group;
 
-/* --- S^-1 into what makes X
- * ----------------------------------------------------------------------------------------- */
+/* --- S^-1 into what makes X -------------------------------------------------------------------------- */
 
 typedef struct fold {
     espl_graph *g;
@@ -121,9 +120,7 @@ static bool into(fold *f, espl__value *v, int axis, int depth) {
     return into_node(f, v->producer, axis, v->shape.rank, depth);
 }
 
-/* --- groups
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- groups ------------------------------------------------------------------------------------------ */
 
 static int find_groups(const espl_graph *g, reader_group *groups, espl__linear *room) {
     int count = 0;

@@ -159,8 +159,7 @@ static void multiply(const stripe *a, const int8_t *w, ptrdiff_t w_block, const 
         products(a, w, w_block, bias, sums, f, 1, 1);
 }
 
-/* --- a call ----------------------------------------------------------------------------------------------
- */
+/* --- a call ------------------------------------------------------------------------------------------ */
 
 static bool whole_lines(const espl__conv *p, const uint8_t *in) {
     ptrdiff_t all = (ptrdiff_t)(uintptr_t)in | p->in_step | p->seg_k * 4;

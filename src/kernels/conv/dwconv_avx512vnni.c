@@ -94,8 +94,7 @@ static INLINE void dot_quad(quad *acc, const quad *x, const quad *w) {
     for (int i = 0; i < 4; i++) acc->v[i] = _mm512_dpbusd_epi32(acc->v[i], x->v[i], w->v[i]);
 }
 
-/* --- a 3x3 window at stride 1 or 2
- * -------------------------------------------------------------------------- */
+/* --- a 3x3 window at stride 1 or 2 ------------------------------------------------------------------- */
 
 static INLINE quad column(const uint8_t *in, const int32_t rows[3], bool full, int valid) {
     return interleave(load_channels(in + rows[0], full, valid), load_channels(in + rows[1], full, valid),

@@ -64,8 +64,7 @@ static void dequantize(float scale, int32_t zero, const uint8_t *in, float *out,
     dequantize_plain(scale, zero, in + i, out + i, n - i);
 }
 
-/* --- reductions over rows: a vector of channels stays in a register while the rows go by ------------------
- */
+/* --- reductions over rows: a vector of channels stays in a register while the rows go by ------------- */
 
 static void max_u8(const uint8_t *const *in, int count, uint8_t *out, int64_t channels) {
     int64_t c = 0;
