@@ -67,10 +67,11 @@ static espl_status depthwise_taps(espl_session *s, const espl__node *n, const es
                           .fhi = l->p.fhi};
     l->blocks = (int)(pad16(c) / ESPL__NR);
     l->group_blocks = l->blocks;
-    /* Kernels do all rows of a few channels before the next: the lines that these have in a band fit the
-     * first-level cache. */
+    /* Kernels do all rows of a few channels before the next. Of bytes, 64 channels are a line, and the lines that
+     * they have in a band fit the first-level cache; floats take four lines side by side, and long bands. */
     int64_t input_rows = ESPL_MAX(BAND_LINES * l->in.stride[3] / ESPL_MAX(l->in.stride[2], 1), 1);
-    l->band_rows = ESPL_MAX((input_rows - g->kernel[0] + 1) / g->stride[0], 1);
+    l->band_rows =
+        l->u8_in ? ESPL_MAX((input_rows - g->kernel[0] + 1) / g->stride[0], 1) : ESPL_MAX(l->rows, 1);
     return ESPL_OK;
 }
 

@@ -258,14 +258,17 @@ typedef struct {
     (c).p.taps, (c).p.channels, (c).pixels, (c).block0, (c).block1, (c).res ? ", residual" : "", \
         (c).hostile ? ", hostile" : ""
 
-/* Windows as a planner lays them out (rows of pixels, strides 1 and 2, dilated or not), and taps anywhere. */
+/* Windows as a planner lays them out (rows of pixels, strides 1 and 2, dilated or not), and taps anywhere.
+ * Rows of the result are as far apart in the input as such windows move, or anything. */
 static void random_taps(dw_case *c, int unit, int64_t *low, int64_t *high) {
     espl__dwconv *p = &c->p;
     bool window = !one_in(4);
     int kw = one_in(2) ? 3 : between(1, 7), kh = one_in(2) ? 3 : between(1, 7), dilation = one_in(4) ? 2 : 1;
     int pixel = unit * (p->channels + (one_in(2) ? 0 : between(0, 3))), row = pixel * between(7, 9);
     p->taps = window ? kw * kh : between(1, 49);
-    p->in_step = window ? pixel * between(1, 2) : unit * between(1, 60);
+    int stride = between(1, 2);
+    p->in_step = window ? pixel * stride : unit * between(1, 60);
+    p->in_row = window && !one_in(4) ? row * stride : unit * between(0, 900);
     *low = *high = 0;
     for (int t = 0; t < p->taps; t++) {
         int at = dilation * (t / kw * row + t % kw * pixel) - row;
@@ -287,7 +290,6 @@ static void random_dw(dw_case *c, int unit) {
     int64_t low, high;
     random_taps(c, unit, &low, &high);
     p->width = one_in(2) ? 0 : between(1, 40);
-    p->in_row = unit * between(0, 900);
     size_t after = 0, before = (size_t)-low;
     for (int i = 0; i < c->pixels; i++)
         after = ESPL_MAX(

@@ -10,11 +10,19 @@
 #include "kernels/families.h"
 #include "kernels/conv/finish.inc.h"
 
-/* Leaves the sums of MR pixels x NRB blocks from `block` on in `sums`, [pixel][block][16]. Every GROUP pixels
- * of the input start `group_step` bytes after the ones before. Meanwhile the weights `ahead` bytes behind the
- * ones in use may be fetched. */
+/* MR pixels x NRB blocks from `block` on. Every GROUP pixels of the input start `group_step` bytes after the
+ * ones before. Meanwhile the weights `ahead` bytes behind the ones in use may be fetched. Of integers the
+ * sums are left at `to`, [pixel][block][16], for a finish_fn; floats are stored from the registers, and `to`
+ * is a target. */
 typedef void tile_fn(const espl__conv *p, const char *in, ptrdiff_t group_step, int block, ptrdiff_t ahead,
-                     void *sums);
+                     void *to);
+
+/* Where the pixels of a tile go: channel 0 of the first one, and the bytes from every GROUP to the next. */
+typedef struct {
+    char *out;
+    const char *res;
+    ptrdiff_t out_group, res_group;
+} target;
 
 /* --- walking the input and the weights --------------------------------------------------------- */
 
@@ -79,8 +87,33 @@ static INLINE void tile_u8(const espl__conv *p, const char *in, ptrdiff_t group_
 #endif
 
 #ifdef CONV_F32
+/* Residual, bounds, store. `valid`: channels of the blocks that there are; whole vectors need no mask. */
+static INLINE void store_tile(const espl__conv *p, vf *acc, int block, const target *to, int valid, int MR,
+                              int NRB) {
+    const int NV = NRB * VPB;
+    const ptrdiff_t at = block * (ptrdiff_t)(ESPL__NR * sizeof(float));
+    const vf lo = vf_set1(p->flo), hi = vf_set1(p->fhi);
+    if (to->res) {
+        UNROLL
+        for (int m = 0; m < MR; m++) {
+            const char *r = to->res + m / GROUP * to->res_group + m % GROUP * p->res_step + at;
+            UNROLL
+            for (int n = 0; n < NV; n++)
+                acc[m * NV + n] =
+                    vf_add(acc[m * NV + n], vf_load_part((const float *)r + n * VL, valid - n * VL));
+        }
+    }
+    UNROLL
+    for (int m = 0; m < MR; m++) {
+        char *o = to->out + m / GROUP * to->out_group + m % GROUP * p->out_step + at;
+        UNROLL
+        for (int n = 0; n < NV; n++)
+            vf_store_part((float *)o + n * VL, clamp(acc[m * NV + n], lo, hi), valid - n * VL);
+    }
+}
+
 static INLINE void tile_f32(const espl__conv *p, const char *in, ptrdiff_t group_step, int block,
-                            ptrdiff_t ahead, vf *sums, int MR, int NRB) {
+                            ptrdiff_t ahead, const target *to, int MR, int NRB) {
     const int NV = NRB * VPB;
     vf acc[32];
     const ptrdiff_t w_block = (ptrdiff_t)p->segments * p->seg_k * ESPL__NR * 4;
@@ -108,8 +141,11 @@ static INLINE void tile_f32(const espl__conv *p, const char *in, ptrdiff_t group
             pixels_next(&at, MR);
         }
     }
-    UNROLL
-    for (int i = 0; i < MR * NV; i++) sums[i] = acc[i];
+    const int left = p->channels - block * ESPL__NR;
+    if (left >= NRB * ESPL__NR)
+        store_tile(p, acc, block, to, NRB * ESPL__NR, MR, NRB);
+    else
+        store_tile(p, acc, block, to, left, MR, NRB);
 }
 #endif
 
@@ -154,8 +190,11 @@ static INLINE void run_row(tile_fn *const *tiles, int mr_max, finish_fn *finish,
     ptrdiff_t first = 0;
     for (int t = 0; t < count; t++) {
         const int mr = width + (t < wider);
-        tiles[mr - 1](p, in + first * p->in_step, GROUP * p->in_step, block, fetch_ahead(f), sums);
-        finish(p, sums, block, nrb, mr, out + first * p->out_step, res ? res + first * p->res_step : NULL);
+        target to = {out + first * p->out_step, res ? res + first * p->res_step : NULL, GROUP * p->out_step,
+                     GROUP * p->res_step};
+        tiles[mr - 1](p, in + first * p->in_step, GROUP * p->in_step, block, fetch_ahead(f),
+                      finish ? (void *)sums : &to);
+        if (finish) finish(p, sums, block, nrb, mr, to.out, to.res);
         first += mr;
     }
 }
@@ -164,7 +203,9 @@ static INLINE void run_row(tile_fn *const *tiles, int mr_max, finish_fn *finish,
 static INLINE void run_pair(tile_fn *const *tiles, finish_fn *finish, const espl__conv *p, const char *in,
                             char *out, const char *res, int block, int nrb, fetch *f) {
     _Alignas(64) int32_t sums[32 * VL];
-    tiles[2 * GROUP - 1](p, in, p->in_row, block, fetch_ahead(f), sums);
+    target to = {out, res, p->out_row, p->res_row};
+    tiles[2 * GROUP - 1](p, in, p->in_row, block, fetch_ahead(f), finish ? (void *)sums : &to);
+    if (!finish) return;
     finish(p, sums, block, nrb, GROUP, out, res);
     finish(p, sums + GROUP * nrb * ESPL__NR, block, nrb, GROUP, out + p->out_row,
            res ? res + p->res_row : NULL);
@@ -223,8 +264,8 @@ static void conv_u8_f32(const espl__conv *p, const uint8_t *in, float *out, int 
 #ifdef CONV_F32
 #define DEFINE(MR, NRB)                                                                                \
     static void f32_##MR##x##NRB(const espl__conv *p, const char *in, ptrdiff_t group_step, int block, \
-                                 ptrdiff_t ahead, void *sums) {                                        \
-        tile_f32(p, in, group_step, block, ahead, sums, MR, NRB);                                      \
+                                 ptrdiff_t ahead, void *to) {                                          \
+        tile_f32(p, in, group_step, block, ahead, to, MR, NRB);                                        \
     }
 TILES(DEFINE)
 #undef DEFINE
@@ -234,6 +275,6 @@ static const tile_table f32_tiles = TABLE(ENTRY);
 
 static void conv_f32(const espl__conv *p, const float *in, float *out, const float *res, int pixels,
                      int block0, int block1) {
-    run(f32_tiles, finish_f32, p, (const char *)in, (char *)out, (const char *)res, pixels, block0, block1);
+    run(f32_tiles, NULL, p, (const char *)in, (char *)out, (const char *)res, pixels, block0, block1);
 }
 #endif

@@ -1,5 +1,4 @@
-/* What becomes of the sums of a tile, [pixel][block][16]: stored as codes, as floats of integers, as floats.
- */
+/* What becomes of the integer sums of a tile, [pixel][block][16]: stored as codes or as floats. */
 #include "kernels/simd/requant.inc.h"
 
 /* `pixels` pixels, nrb blocks from `block` on; `out` and `res` point at channel 0 of the first pixel. */
@@ -33,15 +32,6 @@ static void finish_u8_f32(const espl__conv *p, const void *sums, int block, int 
         }
         store_block_f32(p->flo, p->fhi, x, ESPL__NR, pixels, place_of(p, block + n, out, res));
     }
-}
-#endif
-
-#ifdef CONV_F32
-static void finish_f32(const espl__conv *p, const void *sums, int block, int nrb, int pixels, char *out,
-                       const char *res) {
-    for (int n = 0; n < nrb; n++)
-        store_block_f32(p->flo, p->fhi, (const float *)sums + n * ESPL__NR, nrb * ESPL__NR, pixels,
-                        place_of(p, block + n, out, res));
 }
 #endif
 

@@ -44,6 +44,11 @@ static INLINE void vf_store(float *to, vf x) {
 static INLINE vf vf_set1(float x) {
     return _mm512_set1_ps(x);
 }
+/* Keeps it in a register where the compiler would rather load it again for each use. */
+static INLINE vf vf_opaque(vf x) {
+    __asm__("" : "+v"(x));
+    return x;
+}
 static INLINE vf vf_add(vf a, vf b) {
     return _mm512_add_ps(a, b);
 }
