@@ -12,11 +12,12 @@ struct worker {
     int index;
 };
 
-/* A job is cut into as many parts as there are threads. `state` holds the job's number (upper half) and the
- * next part nobody has claimed (lower half); a part is claimed by one compare-and-swap on both. Whoever is
- * awake claims parts, so that a thread the system has put aside delays nobody: the caller does its work. The
- * fields of a job change only when all parts of the last one are done, so whoever claimed a part reads the
- * right ones. */
+/* A job is cut into as many parts as there are threads. `state` holds the job's number (upper half) and how
+ * many parts the caller has claimed, from the first on, and the workers, from the last on (16 bits each); a
+ * part is claimed by one compare-and-swap on all. So the caller has the first part again and again, and finds
+ * its rows of the job before in its cache. Whoever is awake claims parts, so that a thread the system has put
+ * aside delays nobody: the caller does its work. The fields of a job change only when all parts of the last
+ * one are done, so whoever claimed a part reads the right ones. */
 struct espl__pool {
     espl_context *ctx;
     int threads, started;
@@ -46,9 +47,10 @@ static inline uint64_t job_of(uint64_t state) {
 static void work(espl__pool *p, uint64_t job, int thread) {
     for (;;) {
         uint_fast64_t state = atomic_load_explicit(&p->state, memory_order_acquire);
-        int64_t part = (int64_t)(state & 0xFFFFFFFFu);
-        if (job_of(state) != job || part >= p->threads) return;
-        if (!atomic_compare_exchange_weak(&p->state, &state, state + 1)) continue;
+        const int64_t first = (int64_t)(state & 0xFFFFu), last = (int64_t)(state >> 16 & 0xFFFFu);
+        if (job_of(state) != job || first + last >= p->threads) return;
+        if (!atomic_compare_exchange_weak(&p->state, &state, state + (thread == 0 ? 1 : 0x10000u))) continue;
+        const int64_t part = thread == 0 ? first : p->threads - 1 - last;
         int64_t begin = p->count * part / p->threads, end = p->count * (part + 1) / p->threads;
         if (begin < end) p->fn(p->arg, begin, end, thread);
         atomic_fetch_add_explicit(&p->done, 1, memory_order_release);

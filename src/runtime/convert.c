@@ -11,7 +11,7 @@ enum {
     LINE = 64,       /* of memory */
     LONG = 256,      /* elements of a transposed block along the side that is f32, if one is */
     SIDE = 64,       /* and along the other one */
-    WORTH = 8,       /* shorter sides are not worth transposing */
+    WORTH = 8,       /* shorter sides are not worth transposing, but for the pixels of an image in f32 */
     PARALLEL = 65536 /* elements from which threads share the outermost dimension */
 };
 
@@ -77,7 +77,8 @@ static void choose_transpose(convert *c) {
     int last = c->rank - 1, along_src = -1, along_dst = -1;
     for (int d = 0; d <= last; d++) {
         if (c->src[d] == c->src_bytes && c->dim[d] >= WORTH) along_src = d;
-        if (c->dst[d] == c->dst_bytes && c->dim[d] >= WORTH) along_dst = d;
+        const bool pixels = c->dim[d] == 3 && c->op == CONVERT_COPY && c->dst_bytes == 4;
+        if (c->dst[d] == c->dst_bytes && (c->dim[d] >= WORTH || pixels)) along_dst = d;
     }
     bool sizes = c->op == CONVERT_COPY ? c->src_bytes == 1 || c->src_bytes == 4 : true;
     if (c->mode == CONVERT_PLANES || along_src < 0 || along_dst < 0 || along_src == along_dst || !sizes)
@@ -200,7 +201,7 @@ static void transpose_block(const convert *c, const espl__kernels *k, const char
 static void transpose(const convert *c, const espl__kernels *k, const char *src, char *dst) {
     int last = c->rank - 1;
     int64_t rows = c->op == CONVERT_DEQUANTIZE ? LONG : SIDE, columns = LONG + SIDE - rows;
-    int64_t head = (int64_t)(-(uintptr_t)dst % LINE) / c->dst_bytes;
+    int64_t head = c->dim[last] < WORTH ? 0 : (int64_t)(-(uintptr_t)dst % LINE) / c->dst_bytes;
     for (int64_t i = 0; i < c->dim[last - 1]; i += columns)
         for (int64_t j = 0, next; j < c->dim[last]; j = next) {
             next = ESPL_MIN(j == 0 && head ? head : j + rows, c->dim[last]);

@@ -5,8 +5,9 @@
 
 enum {
     ROW_PIXELS = 56,        /* a row of pixels that are in no rows: several tiles of every kernel */
+    ROW_PIXELS_F32 = 14,    /* one tile of floats: threads share small images evenly */
     BAND_BYTES = 256 << 10, /* input of one call of a kernel: it stays in the second-level cache */
-    BLOCK_UNIT = 2,         /* blocks that kernels take together */
+    BLOCK_UNIT = 2,         /* blocks that integer kernels take together */
     GEMV_BLOCKS = 8,        /* the same of a matrix times a few rows */
     FETCH = 3,              /* what reading from another core costs, where reading weights costs 1 */
     GROUP_WEIGHT_BYTES =
@@ -20,11 +21,19 @@ typedef struct linear_job {
 } linear_job;
 
 /* Threads share what is larger: each takes a part of the weights, or of the pixels. */
+static int block_unit(const linear_step *l) {
+    return l->u8_in ? BLOCK_UNIT : 1;
+}
 static int block_units(const linear_step *l) {
-    return (l->blocks + BLOCK_UNIT - 1) / BLOCK_UNIT;
+    return (l->blocks + block_unit(l) - 1) / block_unit(l);
+}
+/* A small image whose rows do not come out even. */
+static bool share_channels(const linear_step *l, int threads) {
+    return !l->u8_in && l->blocks >= 4 * threads && l->rows % threads && l->rows < 8 * (int64_t)threads;
 }
 static bool share_blocks(const linear_step *l, int threads) {
-    return !l->depthwise && block_units(l) >= threads &&
+    if (l->depthwise) return share_channels(l, threads);
+    return block_units(l) >= threads &&
            (l->rows < 2 * (int64_t)threads || (block_units(l) >= 2 * threads && l->weights_larger));
 }
 
@@ -38,16 +47,16 @@ static const void *weights_of(const linear_step *l, int b) {
 static const void *following_weights(const linear_job *j, int thread) {
     const linear_step *f = j->l->following;
     if (!f) return NULL;
-    int first = share_blocks(f, j->threads) ? block_units(f) * thread / j->threads * BLOCK_UNIT : 0;
+    int first = share_blocks(f, j->threads) ? block_units(f) * thread / j->threads * block_unit(f) : 0;
     return weights_of(f, first);
 }
 
 static void depthwise(const linear_step *l, const espl__kernels *k, const char *in, char *out,
-                      const char *res, int pixels) {
+                      const char *res, int pixels, int b0, int b1) {
     if (l->u8_in)
-        k->dwconv_u8(&l->d, (const uint8_t *)in, (uint8_t *)out, (const uint8_t *)res, pixels, 0, l->blocks);
+        k->dwconv_u8(&l->d, (const uint8_t *)in, (uint8_t *)out, (const uint8_t *)res, pixels, b0, b1);
     else
-        k->dwconv_f32(&l->d, (const float *)in, (float *)out, (const float *)res, pixels, 0, l->blocks);
+        k->dwconv_f32(&l->d, (const float *)in, (float *)out, (const float *)res, pixels, b0, b1);
 }
 
 /* One group. The kernels of dense and of sparse weights take the same arguments. */
@@ -88,7 +97,7 @@ static void convolve(const linear_step *l, const espl__kernels *k, const char *i
 void espl__linear_call(const linear_step *l, const espl__kernels *k, const char *in, char *out,
                        const char *res, int pixels) {
     if (l->depthwise)
-        depthwise(l, k, in, out, res, pixels);
+        depthwise(l, k, in, out, res, pixels, 0, l->blocks);
     else
         convolve(l, k, in, out, res, pixels, 0, l->blocks, NULL, NULL);
 }
@@ -107,7 +116,7 @@ static void band(const linear_job *j, int64_t r0, int64_t r1, int b0, int b1, co
     const char *res = l->has_res ? buffer_at(j->s, &l->res) + image * l->res_image + y * l->res_row : NULL;
     int64_t pixels = (r1 - r0 - 1) * l->pixels + (r1 == l->rows ? l->last_pixels : l->pixels);
     if (l->depthwise)
-        depthwise(l, j->s->kernels, in, out, res, (int)pixels);
+        depthwise(l, j->s->kernels, in, out, res, (int)pixels, b0, b1);
     else
         convolve(l, j->s->kernels, in, out, res, (int)pixels, b0, b1, next, scratch_of(j, thread));
 }
@@ -134,7 +143,8 @@ static void job_rows(void *arg, int64_t begin, int64_t end, int thread) {
 
 static void job_blocks(void *arg, int64_t begin, int64_t end, int thread) {
     const linear_job *j = arg;
-    sweep(j, 0, j->l->rows, (int)begin * BLOCK_UNIT, ESPL_MIN((int)end * BLOCK_UNIT, j->l->blocks), thread);
+    const int unit = block_unit(j->l);
+    sweep(j, 0, j->l->rows, (int)begin * unit, ESPL_MIN((int)end * unit, j->l->blocks), thread);
 }
 
 void espl__linear_run(const step *st, espl_session *s) {
@@ -211,7 +221,8 @@ static void choose_sweep(linear_step *l, int64_t channels) {
     l->blocks = (int)all;
     l->group_blocks = (int)ESPL_MAX(GROUP_WEIGHT_BYTES / bytes / 4 * 4, 4);
     if (l->p.csr) l->group_blocks = l->blocks; /* the inputs of a strip are turned once for all channels */
-    l->band_rows = ESPL_MAX(BAND_BYTES / ESPL_MAX(l->in_row, 1) / 2 * 2, 1);
+    const int64_t least = l->pixels == ROW_PIXELS_F32 && !l->rows_per_image ? ROW_PIXELS / ROW_PIXELS_F32 : 1;
+    l->band_rows = ESPL_MAX(BAND_BYTES / ESPL_MAX(l->in_row, 1) / 2 * 2, least);
     l->weights_larger = l->w_group * l->groups > FETCH * l->rows * l->in_row;
     l->p.width = l->rows_per_image ? (int32_t)l->pixels : 0;
     l->p.in_row = l->in_row;
@@ -366,11 +377,12 @@ espl_status espl__linear_pack(espl_session *s, weights *w, const espl__weight_or
 
 void espl__linear_flatten(linear_step *l, int64_t pixels, ptrdiff_t in_step, ptrdiff_t out_step,
                           ptrdiff_t res_step) {
-    l->rows = (pixels + ROW_PIXELS - 1) / ROW_PIXELS;
-    l->pixels = ROW_PIXELS;
-    l->last_pixels = pixels - (l->rows - 1) * ROW_PIXELS;
+    const int row = l->u8_in || pixels < 2 * ROW_PIXELS ? ROW_PIXELS : ROW_PIXELS_F32;
+    l->rows = (pixels + row - 1) / row;
+    l->pixels = row;
+    l->last_pixels = pixels - (l->rows - 1) * row;
     l->rows_per_image = 0;
-    l->in_row = ROW_PIXELS * in_step;
-    l->out_row = ROW_PIXELS * out_step;
-    l->res_row = ROW_PIXELS * res_step;
+    l->in_row = row * in_step;
+    l->out_row = row * out_step;
+    l->res_row = row * res_step;
 }

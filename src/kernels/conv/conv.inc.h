@@ -211,12 +211,39 @@ static INLINE void run_pair(tile_fn *const *tiles, finish_fn *finish, const espl
            res ? res + p->res_row : NULL);
 }
 
+enum { FEW_PIXELS = 28, FEW_BYTES = 24 << 10 };
+
+/* Weights that stay in the first-level cache: all blocks of a few pixels before the next pixels. So what they
+ * read stays there too, and what they write lies side by side. */
+static INLINE void run_few(const tile_table tiles, const int *mr_max, finish_fn *finish, const espl__conv *p,
+                           const char *in, char *out, const char *res, int pixels, int block0, int block1) {
+    fetch none = {0, 0, 0, 0};
+    const int count = (pixels + FEW_PIXELS - 1) / FEW_PIXELS;
+    for (int i = 0, first = 0; i < count; i++) {
+        const int end = (int)((int64_t)pixels * (i + 1) / count);
+        for (int block = block0, nrb; block < block1; block += nrb) {
+            nrb = blocks_per_tile(end - first, block1 - block);
+            run_row(tiles[nrb], mr_max[nrb], finish, p, in + first * p->in_step, out + first * p->out_step,
+                    res ? res + first * p->res_step : NULL, end - first, block, nrb, &none);
+        }
+        first = end;
+    }
+}
+
 static INLINE void run(const tile_table tiles, finish_fn *finish, const espl__conv *p, const char *in,
                        char *out, const char *res, int pixels, int block0, int block1) {
     static const int mr_max[9] = {[1] = MR_1, [2] = MR_2, [3] = MR_3, [4] = MR_4, [8] = MR_8};
     assert(pixels >= 0 && block0 >= 0 && p->segments >= 0 && p->seg_k >= 0);
     const int width = p->width && p->width < pixels ? p->width : pixels;
     const bool narrow = width == GROUP && pixels >= 2 * GROUP && MR_2 >= 2 * GROUP;
+    const ptrdiff_t bytes = (ptrdiff_t)(block1 - block0) * p->segments * p->seg_k * ESPL__NR * 4;
+    if (!narrow && !finish && block1 - block0 > 2 && bytes <= FEW_BYTES) {
+        ptrdiff_t y = 0;
+        for (int left = pixels; left > 0; y++, left -= width)
+            run_few(tiles, mr_max, finish, p, in + y * p->in_row, out + y * p->out_row,
+                    res ? res + y * p->res_row : NULL, left < width ? left : width, block0, block1);
+        return;
+    }
     for (int block = block0; block < block1;) {
         const int nrb = narrow ? (block1 - block > 1 ? 2 : 1) : blocks_per_tile(width, block1 - block);
         fetch f = fetch_of(p, block, nrb, block1);

@@ -49,6 +49,20 @@ static INLINE void square_32(const char *in, ptrdiff_t in_step, char *out, ptrdi
     for (int i = 0; i < 8; i++) _mm256_storeu_ps((float *)(out + i * out_step), a[i]);
 }
 
+/* Three rows, eight columns: a column is stored with one element too many, which the next one's first takes
+ * the place of. */
+static INLINE void columns_of_3(const char *in, ptrdiff_t in_step, char *out) {
+    const __m256 a = _mm256_loadu_ps((const float *)in), b = _mm256_loadu_ps((const float *)(in + in_step)),
+                 c = _mm256_loadu_ps((const float *)(in + 2 * in_step));
+    const __m256 low = _mm256_unpacklo_ps(a, b), high = _mm256_unpackhi_ps(a, b);
+    const __m256 x[4] = {_mm256_shuffle_ps(low, c, 0x04), _mm256_shuffle_ps(low, c, 0x5E),
+                         _mm256_shuffle_ps(high, c, 0xA4), _mm256_shuffle_ps(high, c, 0xFE)};
+    UNROLL
+    for (int i = 0; i < 8; i++)
+        _mm_storeu_ps((float *)(out + i * 12),
+                      i < 4 ? _mm256_castps256_ps128(x[i % 4]) : _mm256_extractf128_ps(x[i % 4], 1));
+}
+
 typedef void square_fn(const char *in, ptrdiff_t in_step, char *out, ptrdiff_t out_step);
 
 static INLINE void squares(square_fn *square, int size, int bytes, const char *in, ptrdiff_t in_step,
@@ -69,6 +83,9 @@ static void transpose_8(const void *in, ptrdiff_t in_step, void *out, ptrdiff_t 
 
 static void transpose_32(const void *in, ptrdiff_t in_step, void *out, ptrdiff_t out_step, int rows,
                          int columns) {
+    if (rows == 3 && out_step == 12) /* an image's planes to pixels */
+        for (; columns > 8; columns -= 8, in = (const char *)in + 32, out = (char *)out + 96)
+            columns_of_3(in, in_step, out);
     squares(square_32, 8, 4, in, in_step, out, out_step, rows, columns);
 }
 
