@@ -28,10 +28,13 @@ struct espl__conv_f32 {
 
 /* C[m][n] = beta C + op(A) op(B), row-major; op(A) is m x k: A[m][k] (lda >= k), or with ta A[k][m]
  * transposed. beta is 0 (C may be uninitialised) or 1. On the calling thread. */
+typedef void (*espl__gemm_f32_fn)(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *a,
+                                  int64_t lda, const float *b, int64_t ldb, float beta, float *c,
+                                  int64_t ldc);
+
 typedef struct espl__dense {
     const char *name;
-    void (*gemm_f32)(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda,
-                     const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
+    espl__gemm_f32_fn gemm_f32;
     void (*gemm_f64)(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const double *a, int64_t lda,
                      const double *b, int64_t ldb, double beta, double *c, int64_t ldc);
     /* NULL, or returns NULL: not with this library. */
@@ -43,7 +46,7 @@ const espl__dense *espl__dense_get(void);
 /* For tests: the table of this name from now on; false if there is none. */
 bool espl__dense_use(const char *name);
 
-/* The same on the threads of a pool: rows of C are shared out. */
+/* The same on the threads of a pool: rows of C are shared out, or columns if it has more of them. */
 void espl__gemm_f32(espl__pool *pool, bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *a,
                     int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
 void espl__gemm_f64(espl__pool *pool, bool ta, bool tb, int64_t m, int64_t n, int64_t k, const double *a,

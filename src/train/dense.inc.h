@@ -28,23 +28,33 @@ static void FN(gemm)(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const RE
 }
 
 typedef struct FN(product) {
-    bool ta, tb;
+    bool ta, tb, wide; /* wide: columns are shared out */
     int64_t m, n, k, lda, ldb, ldc, chunks;
     const REAL *a, *b;
     REAL beta, *c;
 } FN(product);
 
-static void FN(product_rows)(void *arg, int64_t begin, int64_t end, int thread) {
+/* Whole tiles to each, as far as that goes. */
+static int64_t FN(share)(int64_t i, int64_t chunks, int64_t count) {
+    enum { TILES = 32 };
+    return i == chunks ? count : i * (count / TILES) / chunks * TILES;
+}
+
+static void FN(product_parts)(void *arg, int64_t begin, int64_t end, int thread) {
     (void)thread;
     const FN(product) *p = arg;
-    int64_t i0 = begin * p->m / p->chunks, i1 = end * p->m / p->chunks;
-    espl__dense_get()->FN(gemm)(p->ta, p->tb, i1 - i0, p->n, p->k, p->a + (p->ta ? i0 : i0 * p->lda), p->lda,
-                                p->b, p->ldb, p->beta, p->c + i0 * p->ldc, p->ldc);
+    int64_t i = FN(share)(begin, p->chunks, p->wide ? p->n : p->m);
+    int64_t size = FN(share)(end, p->chunks, p->wide ? p->n : p->m) - i;
+    int64_t row = p->wide ? 0 : i, column = p->wide ? i : 0;
+    espl__dense_get()->FN(gemm)(p->ta, p->tb, p->wide ? p->m : size, p->wide ? size : p->n, p->k,
+                                p->a + (p->ta ? row : row * p->lda), p->lda,
+                                p->b + (p->tb ? column * p->ldb : column), p->ldb, p->beta,
+                                p->c + row * p->ldc + column, p->ldc);
 }
 
 void FN(espl__gemm)(espl__pool *pool, bool ta, bool tb, int64_t m, int64_t n, int64_t k, const REAL *a,
                     int64_t lda, const REAL *b, int64_t ldb, REAL beta, REAL *c, int64_t ldc) {
-    FN(product) p = {ta, tb, m, n, k, lda, ldb, ldc, espl__pool_threads(pool), a, b, beta, c};
-    if (m < 2 * p.chunks || m * n * k < 1 << 15) p.chunks = 1;
-    espl__parallel_for(pool, p.chunks, FN(product_rows), &p);
+    FN(product) p = {ta, tb, n > m, m, n, k, lda, ldb, ldc, espl__pool_threads(pool), a, b, beta, c};
+    if (ESPL_MAX(m, n) < 64 * p.chunks || m * n * k < 1 << 15) p.chunks = 1;
+    espl__parallel_for(pool, p.chunks, FN(product_parts), &p);
 }

@@ -217,7 +217,8 @@ static void check_product(bool ta, bool tb, int64_t m, int64_t n, int64_t k, flo
 
 static void products(void **state) {
     static const int64_t sizes[][3] = {{1, 1, 1},     {5, 7, 3},      {17, 33, 65}, {64, 48, 32},
-                                       {20, 200, 96}, {130, 10, 300}, {3, 500, 40}};
+                                       {20, 200, 96}, {130, 10, 300}, {3, 500, 40},
+                                       {150, 90, 300}, {70, 530, 65}, {600, 40, 256}, {257, 129, 513}};
     use(*state);
     for (size_t i = 0; i < ESPL_COUNT(sizes); i++)
         for (int t = 0; t < 8; t++)
