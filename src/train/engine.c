@@ -74,10 +74,17 @@ void espl__engine_share(espl__engine *to, const espl__engine *from) {
 void espl__engine_store(const espl__engine *e, espl_graph *graph) {
     for (int i = 0; i < e->net.count; i++) {
         const espl__param *p = &e->params[i];
+        if (graph->values[p->value]->dtype != ESPL_F32) continue;
         float *to = graph->values[p->value]->constant->data;
         for (int64_t k = 0; k < p->count; k++)
             to[k] = e->options.real == ESPL_F64 ? (float)((const double *)p->data.data)[k]
                                                 : ((const float *)p->data.data)[k];
+    }
+    espl__train_store_scales(graph);
+    for (int i = 0; i < e->net.count; i++) {
+        const espl__param *p = &e->params[i];
+        if (graph->values[p->value]->dtype != ESPL_F32)
+            espl__train_store_codes(graph, p->value, p->data.data, e->options.real);
     }
 }
 

@@ -63,7 +63,7 @@ void *espl__engine_statistics(const espl__engine *engine, int64_t *count);
 /* Other engines of the same graph (another batch size) compute with these parameters from now on; `from` must
  * outlive `to`. */
 void espl__engine_share(espl__engine *to, const espl__engine *from);
-/* Copies the parameters into the constants of the graph the engine was made from. */
+/* Copies the parameters into the constants of the graph the engine was made from; those of codes are quantized again. */
 void espl__engine_store(const espl__engine *engine, espl_graph *graph);
 
 int espl__engine_inputs(const espl__engine *engine);

@@ -63,18 +63,15 @@ static bool any_last(const espl__node *n) {
     return last;
 }
 
-static bool wants_last(const espl__node *n, const espl__grad *grad) {
-    espl__grad_layout layout = grad && grad->layout ? grad->layout(n) : ESPL__GRAD_ROWS;
-    return layout == ESPL__GRAD_LAST || (layout == ESPL__GRAD_ANY && any_last(n));
-}
 
 static bool place_node(espl_graph *g, espl__node *n, espl__value **other) {
     const espl__grad *grad = espl__grad_find(n->op);
-    bool last = wants_last(n, grad);
+    espl__grad_layout layout = grad && grad->layout ? grad->layout(n) : ESPL__GRAD_ROWS;
+    bool last = layout == ESPL__GRAD_LAST || (layout == ESPL__GRAD_ANY && any_last(n));
     for (int i = 0; i < n->input_count; i++) {
         espl__value *v = n->inputs[i];
         if (!v || v->shape.rank < 3) continue;
-        bool weight = i < ESPL__GRAD_INPUTS && grad && ((grad->params | grad->stats) >> i & 1);
+        bool weight = layout == ESPL__GRAD_LAST && i < ESPL__GRAD_INPUTS && ((grad->params | grad->stats) >> i & 1);
         bool want = last && !weight;
         if (v->mark == want) continue;
         n->inputs[i] = turned(g, v, want, other);

@@ -152,6 +152,7 @@ espl_status espl__train_prepare(const espl_graph *graph, const espl_shape *shape
     espl_graph *g = out->graph;
     if (options->logits) cut_softmax(g);
     ESPL_TRY(espl__pass_dead_code(g, diag));
+    ESPL_TRY(espl__train_quantized(g, diag));
     for (int i = 0; i < g->value_count; i++) g->values[i]->mark = 0;
     for (int i = 0; i < g->node_count; i++) choose_of_node(g->nodes[i], options);
     ESPL_TRY(detach(out, diag));
