@@ -107,7 +107,8 @@ static void chunk(const binary_rows *rows, espl_dtype type, const void *a, int64
         uint64_t u64[ESPL__CHUNK];
     } wide_a, wide_b, wide_y;
     int kind = kind_of(type);
-    if (type != type_b) kind = KIND_F64; /* only Pow mixes types */
+    /* Only Pow mixes types. */
+    if (type != type_b && (espl_dtype_is_float(type) || espl_dtype_is_float(type_b))) kind = KIND_F64;
     const void *pa = widen(kind, type, a, sa, n, &wide_a), *pb = widen(kind, type_b, b, sb, n, &wide_b);
     if (kind == KIND_F32 && type_y == ESPL_F32) {
         rows->f32(pa, pb, y, n);

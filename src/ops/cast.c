@@ -53,7 +53,7 @@ static void eval(const espl__node *node, const espl_tensor *in, espl_tensor *out
         int64_t count = ESPL_MIN(n - i, ESPL__CHUNK);
         const void *p = espl__at(in[0].data, from, i);
         void *y = espl__at_mut(out[0].data, to, i);
-        if (espl_dtype_is_float(from) || from == ESPL_U64) {
+        if (espl_dtype_is_float(from) || (from == ESPL_U64 && espl_dtype_is_float(to))) {
             espl__load_f64(from, p, 1, count, wide.f64);
             espl__store_f64(to, wide.f64, count, y);
             if (wraps) overflow(to, wide.f64, count, y);

@@ -4,7 +4,6 @@
 
 #include <inttypes.h>
 
-static const int64_t max_extent = (int64_t)1 << 40;
 
 /* Without output_shape: out = stride (in - 1) + output_padding + extent of the kernel - pads. With it, and
  * with auto_pad SAME (where out = in * stride), the pads follow from the size; the odd element goes to the
@@ -30,9 +29,11 @@ espl_status espl__window_transposed(const espl__node *node, const espl_shape *x,
                               "ConvTranspose: an output padding of %" PRId64 " is not possible", extra[i]);
         if (valid) w->begin[i] = w->end[i] = 0;
         if (w->in[i] < 0) continue;
+        if (w->in[i] > ESPL__MAX_EXTENT / ESPL_MAX(w->stride[i], 1))
+            return espl__fail(diag, ESPL_LIMIT, "ConvTranspose: the result is too large");
         int64_t full =
             w->stride[i] * (ESPL_MAX(w->in[i], 1) - 1) + extra[i] + (w->kernel[i] - 1) * w->dilation[i] + 1;
-        if (full > max_extent) return espl__fail(diag, ESPL_LIMIT, "ConvTranspose: the result is too large");
+        if (full > ESPL__MAX_EXTENT) return espl__fail(diag, ESPL_LIMIT, "ConvTranspose: the result is too large");
         if (!sizes && !upper && !lower) {
             w->out[i] = full - w->begin[i] - w->end[i];
         } else {
@@ -41,7 +42,7 @@ espl_status espl__window_transposed(const espl__node *node, const espl_shape *x,
             w->begin[i] = upper ? pad / 2 : pad - pad / 2;
             w->end[i] = pad - w->begin[i];
         }
-        if (w->out[i] < 1 || w->out[i] > max_extent)
+        if (w->out[i] < 1 || w->out[i] > ESPL__MAX_EXTENT)
             return espl__fail(diag, ESPL_SHAPE,
                               "ConvTranspose: spatial axis %d would have %" PRId64 " elements", i, w->out[i]);
     }

@@ -85,6 +85,9 @@ bool espl__clip_range(const espl__node *node, float *lo, float *hi);
 
 /* --- windows: convolution and pooling -------------------------------------------------------- */
 
+/* The most elements of a spatial dimension that an operator may make. */
+#define ESPL__MAX_EXTENT ((int64_t)1 << 40)
+
 typedef struct espl__window {
     int rank; /* spatial dimensions, 1..3 */
     int64_t kernel[ESPL__MAX_SPATIAL], stride[ESPL__MAX_SPATIAL], dilation[ESPL__MAX_SPATIAL];

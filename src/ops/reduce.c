@@ -178,10 +178,21 @@ static void run_f32(reduction how, const espl_tensor *in, espl_tensor *out, cons
         for (int64_t i = 0; i < results; i++) y[i] = (float)finish_f64(how, y[i], 1);
 }
 
+/* What the largest and the least of nothing are. */
+static void integer_range(espl_dtype dtype, int64_t *least, int64_t *most) {
+    int bits = 8 * (int)espl_dtype_bytes(dtype);
+    if (bits == 64) return;
+    bool is_signed = dtype == ESPL_S8 || dtype == ESPL_S16 || dtype == ESPL_S32;
+    *least = is_signed ? -((int64_t)1 << (bits - 1)) : 0;
+    *most = ((int64_t)1 << (bits - is_signed)) - 1;
+}
+
 static void run_wide(reduction how, const espl_tensor *in, espl_tensor *out, const bool *reduced,
                      int64_t each, void *scratch) {
     walk w;
     bool floats = espl_dtype_is_float(in->dtype);
+    int64_t least = INT64_MIN, most = INT64_MAX;
+    integer_range(in->dtype, &least, &most);
     double *f64 = scratch;
     int64_t *s64 = scratch;
     int64_t total = espl_shape_count(&in->shape), results = espl_shape_count(&out->shape);
@@ -193,7 +204,7 @@ static void run_wide(reduction how, const espl_tensor *in, espl_tensor *out, con
         else if (in->dtype == ESPL_BOOL)
             s64[i] = how == MIN;
         else
-            s64[i] = how == MAX ? INT64_MIN : how == MIN ? INT64_MAX : how == PROD;
+            s64[i] = how == MAX ? least : how == MIN ? most : how == PROD;
     }
     for (int64_t i = 0; i < total; i += n, walk_next(&w))
         for (int64_t k = 0; k < n; k++) {

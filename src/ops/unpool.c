@@ -16,6 +16,8 @@ static espl_status resolve(const espl__node *node, const espl_shape *x, espl_sha
     *plain = *x;
     for (int i = 0; i < w.rank; i++) {
         if (w.in[i] < 0) continue;
+        if (w.in[i] > ESPL__MAX_EXTENT / ESPL_MAX(w.stride[i], 1))
+            return espl__fail(diag, ESPL_LIMIT, "MaxUnpool: the result is too large");
         int64_t size = (ESPL_MAX(w.in[i], 1) - 1) * w.stride[i] + w.kernel[i] - w.begin[i] - w.end[i];
         if (size < 1)
             return espl__fail(diag, ESPL_SHAPE, "MaxUnpool: spatial axis %d would have %" PRId64 " elements",

@@ -8,7 +8,7 @@
 
 #include "base/base.h"
 
-enum { ESPL__CHECKPOINT_VERSION = 1, ESPL__CHECKPOINT_PARTS = 32 };
+enum { ESPL__CHECKPOINT_VERSION = 1, ESPL__CHECKPOINT_PARTS = 256, ESPL__CHECKPOINT_STATES = 240 };
 
 /* Numbers of the state. X(field) */
 #define ESPL__CHECKPOINT_COUNTS(X)                                                                  \

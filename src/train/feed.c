@@ -150,6 +150,27 @@ void espl__train_feed_batch(const espl__train_feed *f, espl__engine *engine, con
     }
 }
 
+espl_tensor espl__train_feed_gradient(const espl__train_feed *f, const espl__engine *engine) {
+    for (int i = 0; i < espl__engine_outputs(engine); i++) {
+        espl_tensor other = espl__engine_output_gradient(engine, i);
+        if (i != f->output && other.data) memset(other.data, 0, espl__tensor_bytes(&other));
+    }
+    return espl__engine_output_gradient(engine, f->output);
+}
+
+espl_status espl__train_feed_check(const espl__train_feed *f, const espl_graph *g, const espl__engine *engine,
+                                   espl_diag *diag) {
+    for (int i = 0; i < f->inputs; i++) {
+        if (f->input[i].source != ESPL__TRAIN_FEED_STATE) continue;
+        espl_tensor next = espl__engine_output(engine, f->input[i].next);
+        if (next.dtype == f->real && espl_shape_equal(&next.shape, &f->shapes[i])) continue;
+        return espl__fail(diag, ESPL_SHAPE,
+                          "%s: the state '%s' comes back in another shape or type; '%s' must be as it is",
+                          g->file, g->inputs[i]->name, g->outputs[f->input[i].next]->name);
+    }
+    return ESPL_OK;
+}
+
 void espl__train_feed_carry(espl__train_feed *f, const espl__engine *engine) {
     for (int i = 0; i < f->inputs; i++)
         if (f->input[i].source == ESPL__TRAIN_FEED_STATE)

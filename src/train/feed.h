@@ -30,6 +30,11 @@ ESPL_NODISCARD espl_status espl__train_feed_create(espl_context *ctx, const espl
 void espl__train_feed_free(espl__train_feed *feed);
 /* Fills the engine's inputs. A batch that is not full leaves what is behind it as it was. */
 void espl__train_feed_batch(const espl__train_feed *feed, espl__engine *engine, const espl__batch *batch);
+/* Where the loss's gradient goes; those of other outputs, which the loss does not look at, become zeros. */
+espl_tensor espl__train_feed_gradient(const espl__train_feed *feed, const espl__engine *engine);
+/* Whether each state comes back as it goes in. */
+ESPL_NODISCARD espl_status espl__train_feed_check(const espl__train_feed *feed, const espl_graph *graph,
+                                                  const espl__engine *engine, espl_diag *diag);
 /* The state after the batch that the engine has seen is the state before the next. */
 void espl__train_feed_carry(espl__train_feed *feed, const espl__engine *engine);
 /* The state of the start: zeros. */

@@ -17,7 +17,7 @@
 #include "graph/graph.h"
 #include "ops/ops.h"
 
-enum { ESPL__GRAD_INPUTS = 16 }; /* inputs that masks have bits for; later ones get no gradient */
+enum { ESPL__GRAD_INPUTS = 32 }; /* inputs that masks have bits for; later ones can have no gradient */
 
 typedef enum espl__grad_layout {
     ESPL__GRAD_ROWS, /* as the graph says */

@@ -127,10 +127,16 @@ static int64_t flat_offsets(espl__engine *e, int first, int end) {
 
 static void fill_real(const espl__engine *e, const espl_tensor *from, void *to) {
     int64_t n = espl_shape_count(&from->shape);
-    if (e->options.real == from->dtype)
-        memcpy(to, from->data, (size_t)n * espl_dtype_bytes(from->dtype));
-    else
-        for (int64_t i = 0; i < n; i++) ((double *)to)[i] = (double)((const float *)from->data)[i];
+    espl_dtype real = e->options.real;
+    if (real == from->dtype) {
+        memcpy(to, from->data, (size_t)n * espl_dtype_bytes(real));
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        double x;
+        espl__load_f64(from->dtype, espl__at(from->data, from->dtype, i), 0, 1, &x);
+        espl__store_f64(real, &x, 1, espl__at_mut(to, real, i));
+    }
 }
 
 void espl__engine_point_params(espl__engine *e) {
@@ -218,6 +224,10 @@ static espl_status make_call(espl__engine *e, int i, espl_diag *diag) {
         c->in[j].data = c->din[j].data = NULL;
         bool back = s->backward && !e->options.inference_only && passes(e, n, s->grad, j);
         if (back && espl__engine_has_gradient(e, n->inputs[j])) c->wanted |= 1u << j;
+        if (j < ESPL__GRAD_INPUTS || e->options.inference_only || !e->slots[n->inputs[j]->id].needs) continue;
+        char label[160];
+        return espl__fail(diag, ESPL_UNSUPPORTED, "%s: training has gradients for %d inputs of an operator, not for %d",
+                          espl__node_label(n, label, sizeof label), ESPL__GRAD_INPUTS, in);
     }
     for (int j = 0; j < out; j++) {
         if (!n->outputs[j]) continue;

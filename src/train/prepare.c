@@ -5,9 +5,28 @@
 #include "passes/passes.h"
 #include "espalier/onnx.h"
 
+/* Running statistics change while training: each use has a constant of its own, where exporters have merged
+ * equal ones. */
+static espl_status own_statistics(espl_graph *g, espl_diag *diag) {
+    espl__graph_count_uses(g);
+    for (int i = 0; i < g->node_count; i++) {
+        espl__node *n = g->nodes[i];
+        const espl__grad *grad = espl__grad_find(n->op);
+        for (int j = 0; grad && j < n->input_count && j < ESPL__GRAD_INPUTS; j++) {
+            espl__value *v = n->inputs[j];
+            if (!(grad->stats >> j & 1) || !v || !v->constant || v->uses < 2) continue;
+            espl__value *own = espl__graph_constant(g, NULL, v->constant);
+            if (!own) return espl__nomem(diag, 0);
+            n->inputs[j] = own;
+            v->uses--;
+        }
+    }
+    return ESPL_OK;
+}
+
 espl_status espl__train_read(espl_context *ctx, const char *path, espl_graph **out, espl_diag *diag) {
     static espl_status (*const passes[])(espl_graph *, espl_diag *) = {
-        espl__pass_infer, espl__pass_static_reshape, espl__pass_dead_code};
+        espl__pass_infer, espl__pass_static_reshape, espl__pass_dead_code, own_statistics};
     espl_status status = espl_onnx_read(ctx, path, out, diag);
     for (size_t i = 0; status == ESPL_OK && i < ESPL_COUNT(passes); i++) {
         status = passes[i](*out, diag);

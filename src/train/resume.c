@@ -106,7 +106,7 @@ static void add_parts(const espl__trainer *t, espl__checkpoint *c) {
     espl__checkpoint_add(c, weights, (uint64_t)count * size);
     for (int i = 0; espl__optim_vector(t->optim, i); i++)
         espl__checkpoint_add(c, espl__optim_vector(t->optim, i), (uint64_t)count * size);
-    for (int i = 0; i < t->feed.inputs && c->parts < ESPL__CHECKPOINT_PARTS; i++)
+    for (int i = 0; i < t->feed.inputs; i++)
         if (t->feed.input[i].source == ESPL__TRAIN_FEED_STATE)
             espl__checkpoint_add(c, t->feed.input[i].state, t->feed.input[i].bytes);
 }

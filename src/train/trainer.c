@@ -74,6 +74,7 @@ static espl_status create_engines(espl__trainer *t, espl_diag *diag) {
     ESPL_TRY(espl__train_feed_create(t->ctx, t->graph, t->o->data, t->batch, t->sequence, t->real, &t->feed,
                                      diag));
     ESPL_TRY(espl__engine_create(t->ctx, t->graph, t->feed.shapes, &o, &t->engine, diag));
+    ESPL_TRY(espl__train_feed_check(&t->feed, t->graph, t->engine, diag));
     if (t->s->teacher) {
         o = (espl__engine_options){.real = t->real, .inference_only = true, .logits = true};
         ESPL_TRY(espl__train_read(t->ctx, t->s->teacher, &t->teacher_graph, diag));
@@ -149,6 +150,18 @@ static espl_status create_optim(espl__trainer *t, espl_diag *diag) {
     return status;
 }
 
+/* For what checkpoints need. */
+static espl_status make_room(espl__trainer *t, espl_diag *diag) {
+    int64_t count;
+    if (t->feed.states > ESPL__CHECKPOINT_STATES)
+        return espl__fail(diag, ESPL_UNSUPPORTED, "%s: has %d states; checkpoints have room for %d",
+                          t->graph->file, t->feed.states, ESPL__CHECKPOINT_STATES);
+    (void)espl__engine_statistics(t->engine, &count);
+    if (espl__ranks_count(t->ranks) == 1) return ESPL_OK;
+    t->own_statistics = espl__calloc(t->ctx, (uint64_t)count + 1, espl_dtype_bytes(t->real));
+    return t->own_statistics ? ESPL_OK : espl__nomem(diag, 0);
+}
+
 static espl_status set_up(espl__trainer *t, espl_diag *diag) {
     espl_status status = ESPL_OK;
     espl__buffer_init(&t->text, t->ctx);
@@ -159,6 +172,7 @@ static espl_status set_up(espl__trainer *t, espl_diag *diag) {
     ESPL_TRY(espl__trainer_prepare(t, diag));
     ESPL_TRY(open_data(t, diag));
     ESPL_TRY(create_engines(t, diag));
+    ESPL_TRY(make_room(t, diag));
     ESPL_TRY(create_loss(t, diag));
     ESPL_TRY(create_optim(t, diag));
     t->schedule = espl__train_schedule(t->s, espl__loader_steps(t->data));
@@ -186,6 +200,7 @@ static void tear_down(espl__trainer *t, bool failed) {
     espl__trainer_leave_folder(t);
     espl__free(t->ctx, t->labels);
     espl__free(t->ctx, t->target);
+    espl__free(t->ctx, t->own_statistics);
 }
 
 /* --- telling ------------------------------------------------------------------------------------------ */
@@ -261,7 +276,7 @@ static espl_status explain(espl__trainer *t, const espl__batch *b, espl_diag *di
     if (status == ESPL_OK) {
         espl__loss_sums sums = {0};
         espl_tensor output = espl__engine_output(t->engine, t->feed.output);
-        espl_tensor gradient = espl__engine_output_gradient(t->engine, t->feed.output);
+        espl_tensor gradient = espl__train_feed_gradient(&t->feed, t->engine);
         espl__loss_run(t->loss, output.data, t->labels, espl__loss_rows(t->loss), t->target, 1, gradient.data,
                        &sums);
         status = espl__engine_backward(t->engine, &why);
@@ -293,7 +308,7 @@ static espl_status compute(espl__trainer *t, const espl__batch *b, espl__loss_su
     espl__train_feed_batch(&t->feed, t->engine, b);
     ESPL_TRY(espl__engine_forward(t->engine, true, (uint64_t)t->total, diag));
     espl_tensor output = espl__engine_output(t->engine, t->feed.output);
-    espl_tensor gradient = espl__engine_output_gradient(t->engine, t->feed.output);
+    espl_tensor gradient = espl__train_feed_gradient(&t->feed, t->engine);
     espl__loss_run(t->loss, output.data, t->labels, rows, target, all > 0 ? 1 / all : 0, gradient.data, sums);
     ESPL_TRY(espl__engine_backward(t->engine, diag));
     ESPL_TRY(lost(espl__ranks_wait(t->ranks), diag));
@@ -353,6 +368,21 @@ static espl_status join_statistics(espl__trainer *t, espl_diag *diag) {
         else
             ((float *)statistics)[i] /= (float)ranks;
     return lost(status, diag);
+}
+
+/* A checkpoint within an epoch, made when a clock says so: the ranks go on with their own statistics, so that
+ * when it was made changes nothing. */
+static espl_status save_midway(espl__trainer *t, espl_diag *diag) {
+    espl_status status = ESPL_OK;
+    int64_t count;
+    void *statistics = espl__engine_statistics(t->engine, &count);
+    size_t bytes = (size_t)count * espl_dtype_bytes(t->real);
+    if (t->own_statistics) memcpy(t->own_statistics, statistics, bytes);
+    ESPL_TRY(join_statistics(t, diag));
+    ESPL_TRY(espl__trainer_save(t, false, diag));
+    if (t->own_statistics) memcpy(statistics, t->own_statistics, bytes);
+done:
+    return status;
 }
 
 static espl_status end_epoch(espl__trainer *t, espl_diag *diag) {
@@ -419,10 +449,7 @@ static espl_status train_epoch(espl__trainer *t, espl_diag *diag) {
             status = stop_here(t, diag);
             goto done;
         }
-        if (save && t->step < steps) {
-            ESPL_TRY(join_statistics(t, diag));
-            ESPL_TRY(espl__trainer_save(t, false, diag));
-        }
+        if (save && t->step < steps) ESPL_TRY(save_midway(t, diag));
     }
     status = end_epoch(t, diag);
 done:
@@ -431,7 +458,8 @@ done:
 
 static espl_status finish(espl__trainer *t, espl_diag *diag) {
     espl_status status = ESPL_OK;
-    if (t->s->keep == ESPL__KEEP_BEST) ESPL_TRY(espl__trainer_load_best(t, diag));
+    if (t->s->keep == ESPL__KEEP_BEST && espl__ranks_own(t->ranks) == 0)
+        ESPL_TRY(espl__trainer_load_best(t, diag));
     espl__trainer_swap(t);
     espl__engine_store(t->engine, t->graph);
     espl__trainer_swap(t);

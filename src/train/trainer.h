@@ -27,6 +27,7 @@ typedef struct espl__trainer {
     espl__optim *optim;
     espl__schedule schedule;
     espl__train_log log;
+    void *own_statistics; /* of several ranks: this one's, while a checkpoint has the means */
     void *target;    /* MSE: the input, in the engine's reals */
     int64_t *labels; /* of a batch, -1 behind those that are there */
     int64_t batch;   /* of this rank: samples or columns */

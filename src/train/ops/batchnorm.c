@@ -36,7 +36,7 @@ static espl_status prepare(espl__call *c, espl_diag *diag) {
                           "inference, training sets the mode itself");
     norm *k = c->state = espl__calloc(c->ctx, 1, sizeof *k);
     if (!k) return espl__nomem(diag, sizeof *k);
-    k->channels = s->dim[s->rank - 1];
+    k->channels = s->rank > 1 ? s->dim[s->rank - 1] : 1;
     k->rows = k->channels ? espl_shape_count(s) / k->channels : 0;
     if (k->rows < 1) return espl__fail(diag, ESPL_SHAPE, "batch normalization of nothing");
     k->runs = ESPL_MIN(espl__pool_threads(c->pool), k->rows);

@@ -128,8 +128,8 @@ static void backward_many(espl__call *c) {
 
 #define DEFINE_MANY(Name, in, out)                                    \
     const espl__grad espl__grad_##Name = {.op = #Name,                \
-                                          .inputs = 0xffff,           \
-                                          .adopts = 0xffff,           \
+                                          .inputs = UINT32_MAX,           \
+                                          .adopts = UINT32_MAX,           \
                                           .reads_in = in,             \
                                           .reads_out = out,           \
                                           .layout = espl__layout_any, \
@@ -139,5 +139,5 @@ static void backward_many(espl__call *c) {
                                           .release = espl__state_free};
 DEFINE_MANY(Sum, 0, 0)
 DEFINE_MANY(Mean, 0, 0)
-DEFINE_MANY(Max, 0xffff, 1)
-DEFINE_MANY(Min, 0xffff, 1)
+DEFINE_MANY(Max, UINT32_MAX, 1)
+DEFINE_MANY(Min, UINT32_MAX, 1)

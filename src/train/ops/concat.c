@@ -58,8 +58,8 @@ static void split_back(espl__call *c) {
 }
 
 const espl__grad espl__grad_Concat = {.op = "Concat",
-                                      .inputs = 0xffff,
-                                      .adopts = 0xffff,
+                                      .inputs = UINT32_MAX,
+                                      .adopts = UINT32_MAX,
                                       .layout = espl__layout_any,
                                       .prepare = prepare,
                                       .forward = join,

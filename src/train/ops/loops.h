@@ -33,11 +33,11 @@ static inline void espl__state_free(espl__call *c) {
 }
 
 /* Elements [begin, end) along the first dimension of `out` that this tensor has a part in: all of it where it
- * is broadcast along that dimension. */
+ * is broadcast along that dimension, or has none. */
 static inline espl_tensor espl__lead(const espl_tensor *t, const espl_shape *out, int64_t begin,
                                      int64_t end) {
     espl_tensor part = *t;
-    if (t->shape.rank != out->rank || out->rank == 0 || t->shape.dim[0] == 1) return part;
+    if (t->shape.rank != out->rank || out->rank == 0 || t->shape.dim[0] <= 1) return part;
     int64_t each = espl_shape_count(&t->shape) / t->shape.dim[0];
     part.shape.dim[0] = end - begin;
     part.data = (char *)t->data + (size_t)(begin * each) * espl_dtype_bytes(t->dtype);

@@ -34,8 +34,10 @@ static espl_status read_activations(const espl__node *n, cell *k, espl_diag *dia
     const char *want = k->relu ? "Relu" : usual[k->kind];
     if (k->relu) length = 4;
     bool same = true;
-    for (int d = 0; d < k->directions; d++, given += length + (given[length] == ','))
-        same = same && strncasecmp(given, want, length) == 0 && (given[length] == 0 || given[length] == ',');
+    for (int d = 0; same && d < k->directions; d++) {
+        same = strncasecmp(given, want, length) == 0 && (given[length] == 0 || given[length] == ',');
+        if (same) given += length + (given[length] == ',');
+    }
     if (same) return ESPL_OK;
     return espl__fail(diag, ESPL_UNSUPPORTED, "%s: training has no other activations than %s", n->op->name,
                       want);
