@@ -23,6 +23,7 @@
     X(bias, "Add of a per-channel constant after Conv or MatMul becomes its bias")                        \
     X(conv_to_gemm, "1x1 convolutions of 1x1 images that are then laid flat become Gemm")                 \
     X(dead_code, "nodes that no output needs go")                                                         \
+    X(narrow, "weights whose codes all fit in 4 bits or fewer are of that format")                         \
     X(zeros, "the pattern that the zeros of weights satisfy is noted")
 
 #define X(name, text) ESPL_NODISCARD espl_status espl__pass_##name(espl_graph *graph, espl_diag *diag);

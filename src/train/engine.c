@@ -83,8 +83,7 @@ void espl__engine_store(const espl__engine *e, espl_graph *graph) {
     espl__train_store_scales(graph);
     for (int i = 0; i < e->net.count; i++) {
         const espl__param *p = &e->params[i];
-        if (graph->values[p->value]->dtype != ESPL_F32)
-            espl__train_store_codes(graph, p->value, p->data.data, e->options.real);
+        if (graph->values[p->value]->dtype != ESPL_F32) espl__train_store_codes(graph, e->net.graph, p);
     }
 }
 

@@ -28,9 +28,9 @@ ESPL_NODISCARD espl_status espl__train_prepare(const espl_graph *graph, const es
 extern const espl__op espl__op_fake_quantize;
 /* Makes FakeQuantize nodes, and floats of codes. */
 ESPL_NODISCARD espl_status espl__train_quantized(espl_graph *graph, espl_diag *diag);
-/* In the network that was trained, after its scales were stored: the scales as they must be, then the codes of
- * constant `value`, whose floats (of type real) were trained. */
+/* In the graph that was trained, after its scales were stored: the scales as they must be, then the codes of a
+ * parameter's constant. `net`: what the engine runs. */
 void espl__train_store_scales(espl_graph *graph);
-void espl__train_store_codes(espl_graph *graph, int value, const void *from, espl_dtype real);
+void espl__train_store_codes(espl_graph *graph, const espl_graph *net, const espl__param *param);
 
 #endif

@@ -34,20 +34,38 @@ static bool same_constant(const espl__value *a, const espl__value *b) {
            memcmp(a->constant->data, b->constant->data, espl__tensor_bytes(a->constant)) == 0;
 }
 
+typedef struct range {
+    int64_t low, high;
+} range;
+
 /* The range of an integer type of codes; false: it is none. */
-static bool range_of(espl_dtype dtype, int64_t *low, int64_t *high) {
+static bool range_of(espl_dtype dtype, range *out) {
     static const struct {
         espl_dtype dtype;
-        int64_t low, high;
-    } ranges[] = {{ESPL_S8, -128, 127}, {ESPL_U8, 0, 255},         {ESPL_S4, -8, 7},
-                  {ESPL_U4, 0, 15},     {ESPL_S16, -32768, 32767}, {ESPL_U16, 0, 65535}};
+        range range;
+    } ranges[] = {{ESPL_S8, {-128, 127}}, {ESPL_U8, {0, 255}},         {ESPL_S4, {-8, 7}},
+                  {ESPL_U4, {0, 15}},     {ESPL_S16, {-32768, 32767}}, {ESPL_U16, {0, 65535}}};
     for (size_t i = 0; i < ESPL_COUNT(ranges); i++)
         if (ranges[i].dtype == dtype) {
-            *low = ranges[i].low;
-            *high = ranges[i].high;
+            *out = ranges[i].range;
             return true;
         }
     return false;
+}
+
+/* Weights of 3 bits are stored as codes of 4 or 8: they keep to the fewest bits that hold those that are
+ * there, and without the lowest code if none has it. */
+static range range_of_codes(const espl_tensor *t, range of_type) {
+    int64_t least = 0, most = 0, q;
+    for (int64_t i = 0; i < espl_shape_count(&t->shape); i++) {
+        espl__load_s64(t->dtype, espl__at(t->data, t->dtype, i), 0, 1, &q);
+        least = ESPL_MIN(least, q);
+        most = ESPL_MAX(most, q);
+    }
+    bool is_signed = of_type.low < 0;
+    int64_t high = 1;
+    while (high < of_type.high && (most > high || (is_signed && least < -high - 1))) high = 2 * high + 1;
+    return (range){!is_signed ? 0 : least < -high ? -high - 1 : -high, high};
 }
 
 /* A DequantizeLinear with one scale, or one per index of an axis, and constants for both. */
@@ -77,13 +95,10 @@ static const espl__node *reader_of(const espl_graph *g, const espl__value *codes
 
 /* --- making the nodes -------------------------------------------------------------------------------- */
 
-static bool put_node(espl_graph *g, espl__node *d, espl__value *x, espl_dtype codes, int64_t axis,
-                     bool weights) {
-    int64_t low, high;
+static bool put_node(espl_graph *g, espl__node *d, espl__value *x, range codes, int64_t axis, bool weights) {
     espl__node *n = espl__graph_node(g, &espl__op_fake_quantize, d->name, 3, 1, 4);
-    if (!n || !range_of(codes, &low, &high) || !espl__attr_set_int(g, n, "low", low) ||
-        !espl__attr_set_int(g, n, "high", high) || !espl__attr_set_int(g, n, "axis", axis) ||
-        !espl__attr_set_int(g, n, "weights", weights))
+    if (!n || !espl__attr_set_int(g, n, "low", codes.low) || !espl__attr_set_int(g, n, "high", codes.high) ||
+        !espl__attr_set_int(g, n, "axis", axis) || !espl__attr_set_int(g, n, "weights", weights))
         return false;
     n->inputs[0] = x;
     n->inputs[1] = d->inputs[1];
@@ -124,14 +139,17 @@ static espl__value *floats_of(espl_graph *g, const espl__node *d, int64_t axis) 
 
 static espl_status train_codes(espl_graph *g, espl__node *d, espl_diag *diag) {
     espl__value *codes = d->inputs[0];
-    int64_t axis, low, high;
+    int64_t axis;
+    range of_type = {0};
     bool bias = codes->dtype == ESPL_S32;
-    if ((!bias && !range_of(codes->dtype, &low, &high)) || reader_of(g, codes) != d ||
+    if ((!bias && !range_of(codes->dtype, &of_type)) || reader_of(g, codes) != d ||
         !axis_of(d, &codes->constant->shape, &axis))
         return ESPL_OK;
     espl__value *v = floats_of(g, d, axis);
     if (!v) return espl__nomem(diag, 0);
-    if (!bias) return put_node(g, d, v, codes->dtype, axis, true) ? ESPL_OK : espl__nomem(diag, 0);
+    if (!bias)
+        return put_node(g, d, v, range_of_codes(codes->constant, of_type), axis, true) ? ESPL_OK
+                                                                                       : espl__nomem(diag, 0);
     espl__graph_replace(g, d->outputs[0], v);
     d->mark = -1;
     return ESPL_OK;
@@ -140,12 +158,13 @@ static espl_status train_codes(espl_graph *g, espl__node *d, espl_diag *diag) {
 static espl_status train_pair(espl_graph *g, espl__node *d, espl_diag *diag) {
     const espl__node *q = d->inputs[0]->producer;
     espl__value *x = espl__node_is(q, "QuantizeLinear") ? q->inputs[0] : NULL;
-    int64_t axis, low, high;
-    if (!x || x->dtype != ESPL_F32 || !range_of(d->inputs[0]->dtype, &low, &high) ||
+    int64_t axis;
+    range of_type = {0};
+    if (!x || x->dtype != ESPL_F32 || !range_of(d->inputs[0]->dtype, &of_type) ||
         !same_constant(q->inputs[1], d->inputs[1]) || !same_constant(espl__in(q, 2), espl__in(d, 2)) ||
         espl__attr_int(q, "axis", 1) != espl__attr_int(d, "axis", 1) || !axis_of(d, &x->shape, &axis))
         return ESPL_OK;
-    return put_node(g, d, x, d->inputs[0]->dtype, axis, x->constant != NULL) ? ESPL_OK : espl__nomem(diag, 0);
+    return put_node(g, d, x, of_type, axis, x->constant != NULL) ? ESPL_OK : espl__nomem(diag, 0);
 }
 
 espl_status espl__train_quantized(espl_graph *g, espl_diag *diag) {
@@ -194,27 +213,39 @@ static void follow_product(const espl_graph *g, const espl__node *d) {
         ((float *)s->data)[k] = positive(*(const float *)sx->data * ((const float *)sw->data)[k]);
 }
 
-void espl__train_store_codes(espl_graph *g, int value, const void *from, espl_dtype real) {
-    const espl__value *codes = g->values[value];
+/* The codes that the network's parameter of that name was rounded to. */
+static range range_in(const espl_graph *net, const char *name) {
+    for (int i = 0; i < net->node_count; i++) {
+        const espl__node *n = net->nodes[i];
+        if (n->op == &espl__op_fake_quantize && strcmp(n->inputs[0]->name, name) == 0)
+            return (range){espl__attr_int(n, "low", 0), espl__attr_int(n, "high", 0)};
+    }
+    return (range){0, 0};
+}
+
+void espl__train_store_codes(espl_graph *g, const espl_graph *net, const espl__param *p) {
+    const espl__value *codes = g->values[p->value];
     const espl_tensor *t = codes->constant;
     const espl__node *d = reader_of(g, codes);
-    int64_t axis, low = INT32_MIN, high = INT32_MAX;
+    int64_t axis;
+    range r = {INT32_MIN, INT32_MAX};
     if (!d || !axis_of(d, &t->shape, &axis)) return;
     if (t->dtype == ESPL_S32)
         follow_product(g, d);
     else
-        (void)range_of(t->dtype, &low, &high);
+        r = range_in(net, p->name);
     const espl__value *zero = espl__in(d, 2);
     const espl_tensor *s = d->inputs[1]->constant;
     int64_t scales = espl_shape_count(&s->shape);
     for (int64_t i = 0; i < espl_shape_count(&t->shape); i++) {
         int64_t k = scale_index(&t->shape, axis, scales, i), z = 0;
         double x;
-        espl__load_f64(real, espl__at(from, real, i), 0, 1, &x);
+        espl__load_f64(p->data.dtype, espl__at(p->data.data, p->data.dtype, i), 0, 1, &x);
         if (zero) espl__load_s64(zero->dtype, espl__at(zero->constant->data, zero->dtype, k), 0, 1, &z);
         double scale = (double)((const float *)s->data)[k];
-        double q = real == ESPL_F32 ? (double)rintf((float)x / (float)scale) : rint(x / scale);
-        int64_t code = isnan(q) ? z : (int64_t)ESPL_MIN(ESPL_MAX(q + (double)z, (double)low), (double)high);
+        double q = p->data.dtype == ESPL_F32 ? (double)rintf((float)x / (float)scale) : rint(x / scale);
+        int64_t code =
+            isnan(q) ? z : (int64_t)ESPL_MIN(ESPL_MAX(q + (double)z, (double)r.low), (double)r.high);
         espl__store_s64(t->dtype, &code, 1, espl__at_mut(t->data, t->dtype, i));
     }
 }

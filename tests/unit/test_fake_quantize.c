@@ -154,6 +154,35 @@ static void expect_session(espl_context *ctx, espl__engine *e, const char *path)
     espl_graph_destroy(&g);
 }
 
+/* Weights of 3 bits stay so, whatever type their codes have. */
+static void codes_keep_their_bits(void **state) {
+    (void)state;
+    espl_context *ctx = new_context(1);
+    static const struct {
+        int8_t codes[4], most[4];
+    } rows[] = {
+        {{-4, 3, 1, 0}, {-4, 3, 3, 0}}, {{-3, 3, 1, 0}, {-3, 3, 3, 0}}, {{-1, 1, 1, 0}, {-1, 1, 1, 0}}};
+    for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
+        rig r;
+        rig_begin(&r, ctx, 1);
+        espl__value *in = input_of(&r, "x", ESPL_F32, SHAPE(4)),
+                    *codes = constant_of(&r, ESPL_S8, SHAPE(4), rows[i].codes);
+        IO(&r, in, APPLY(&r, "Add", in, APPLY(&r, "DequantizeLinear", codes, scalar_of(&r, 0.5f))));
+        espl__engine_options options = {.real = ESPL_F32};
+        espl__engine *e = NULL;
+        assert_int_equal(espl__engine_create(ctx, r.g, &in->shape, &options, &e, &r.diag), ESPL_OK);
+        for (int k = 0; k < espl__engine_params(e); k++) {
+            const espl__param *p = espl__engine_param(e, k);
+            for (int64_t j = 0; p->count == 4 && j < 4; j++) ((float *)p->data.data)[j] *= 10;
+        }
+        espl__engine_store(e, r.g);
+        assert_memory_equal(codes->constant->data, rows[i].most, 4);
+        espl__engine_destroy(&e);
+        espl_graph_destroy(&r.g);
+    }
+    espl_context_destroy(&ctx);
+}
+
 static void engines_agree_with_sessions(void **state) {
     (void)state;
     espl_context *ctx = new_context(2);
@@ -181,6 +210,7 @@ static void engines_agree_with_sessions(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(beside_pytorch),
+        cmocka_unit_test(codes_keep_their_bits),
         cmocka_unit_test(engines_agree_with_sessions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

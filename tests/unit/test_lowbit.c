@@ -123,11 +123,37 @@ static void files_keep_them(void **state) {
     espl_context_destroy(&ctx);
 }
 
+/* Codes of 8 bits that fit in fewer, as ONNX has them before operator set 21. */
+static void few_bits_are_seen(void **state) {
+    (void)state;
+    static const struct {
+        int8_t least, most, rows;
+        espl_format format;
+    } cases[] = {{-2, 1, 8, ESPL_FORMAT_S2},  {-4, 3, 8, ESPL_FORMAT_S3},   {-4, 4, 8, ESPL_FORMAT_S4},
+                 {-8, 7, 8, ESPL_FORMAT_S4},  {-9, 7, 8, ESPL_FORMAT_S8},   {-4, 3, 7, ESPL_FORMAT_S8},
+                 {-128, 3, 8, ESPL_FORMAT_S8}};
+    espl_context *ctx = new_context(1);
+    for (size_t i = 0; i < ESPL_COUNT(cases); i++) {
+        rig r;
+        rig_begin(&r, ctx, 1);
+        espl__value *x = input_of(&r, "x", ESPL_F32, SHAPE(1, cases[i].rows));
+        espl__value *w = constant_of(&r, ESPL_S8, SHAPE(cases[i].rows, 8), NULL);
+        int8_t *code = w->constant->data;
+        for (int k = 0; k < 8 * cases[i].rows; k++) code[k] = k == 3 ? cases[i].least : k == 9 ? cases[i].most : k % 2;
+        IO(&r, x, APPLY(&r, "MatMul", x, APPLY(&r, "DequantizeLinear", w, scalar_of(&r, 0.5f))));
+        assert_int_equal(espl__passes_run(r.g, &r.diag), ESPL_OK);
+        assert_int_equal(rounded(r.g)->quant.format, cases[i].format);
+        espl_graph_destroy(&r.g);
+    }
+    espl_context_destroy(&ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(references_agree),
         cmocka_unit_test(grids_are_taken_up),
         cmocka_unit_test(files_keep_them),
+        cmocka_unit_test(few_bits_are_seen),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
