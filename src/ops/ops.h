@@ -108,6 +108,8 @@ ESPL_NODISCARD espl_status espl__window_transposed(const espl__node *node, const
 void espl__window_lift(espl__window *window);
 /* Positions [lo, hi) of n outputs whose tap at `offset` (kernel index * dilation - begin) lies inside `in`. */
 void espl__window_valid(int64_t offset, int64_t stride, int64_t in, int64_t n, int64_t *lo, int64_t *hi);
+/* What MaxPool's Indices say of element `at` of a plane; by columns: the first spatial axis runs fastest. -1 stays. */
+int64_t espl__pool_index(const espl__window *window, int64_t at, bool by_columns);
 
 /* --- loops ----------------------------------------------------------------------------------- */
 

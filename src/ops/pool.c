@@ -164,8 +164,7 @@ static void pool(const espl__window *w, int how, const espl_tensor *in, espl_ten
                 }
 }
 
-/* The element's number in the whole tensor; by columns: the first spatial axis runs fastest. */
-static int64_t numbered(const espl__window *w, int64_t at, bool by_columns) {
+int64_t espl__pool_index(const espl__window *w, int64_t at, bool by_columns) {
     if (at < 0 || !by_columns) return at;
     int64_t d = at / (w->in[1] * w->in[2]), h = at / w->in[2] % w->in[1], x = at % w->in[2];
     return d + w->in[0] * (h + w->in[1] * x);
@@ -181,7 +180,7 @@ static void indices(const espl__window *w, bool by_columns, const espl_tensor *i
             for (at[1] = 0; at[1] < w->out[1]; at[1]++)
                 for (at[2] = 0; at[2] < w->out[2]; at[2]++) {
                     clip_taps(w, at, &t);
-                    *y++ = p * plane + numbered(w, window_argmax(w, &t, in, p * plane), by_columns);
+                    *y++ = p * plane + espl__pool_index(w, window_argmax(w, &t, in, p * plane), by_columns);
                 }
 }
 

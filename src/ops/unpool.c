@@ -64,7 +64,7 @@ static void eval(const espl__node *node, const espl_tensor *in, espl_tensor *out
     if (espl__is_empty(&out[0]) || resolve(node, &in[0].shape, &plain, &y, NULL) != ESPL_OK) return;
     memset(out[0].data, 0, espl__tensor_bytes(&out[0]));
     espl__strides(&y, stride);
-    const float *x = in[0].data;
+    const size_t bytes = espl_dtype_bytes(in[0].dtype);
     const int64_t *at = in[1].data, count = espl_shape_count(&plain);
     for (int64_t i = 0, n = espl_shape_count(&in[0].shape); i < n; i++) {
         int64_t rest = at[i], to = 0;
@@ -73,7 +73,8 @@ static void eval(const espl__node *node, const espl_tensor *in, espl_tensor *out
             to += rest % plain.dim[a] * stride[a];
             inside = rest % plain.dim[a] < y.dim[a];
         }
-        if (inside) ((float *)out[0].data)[to] = x[i];
+        if (inside)
+            memcpy((char *)out[0].data + (size_t)to * bytes, (char *)in[0].data + (size_t)i * bytes, bytes);
     }
 }
 

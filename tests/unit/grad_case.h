@@ -122,10 +122,20 @@ static inline void case_attribute(grad_built *b, espl__node *n, char *word) {
     }
 }
 
-/* What the engine makes one node of; there is no reference. */
+/* What the engine makes one node of, or several nodes; there is no reference. */
 static inline espl__value *fused(grad_built *b, espl__value **in, int inputs) {
     rig *r = &b->r;
     if (strcmp(b->from->op, "Linear") == 0) return APPLY(r, "Add", in[2], APPLY(r, "MatMul", in[0], in[1]));
+    if (strcmp(b->from->op, "Unpooled") == 0) { /* by the indices of a MaxPool of the same windows */
+        espl__node *pool = node_of(r, "MaxPool", 1, in, 2);
+        espl__node *back = node_of(r, "MaxUnpool", 2, pool->outputs, 1);
+        for (int i = 0; i < 2; i++) {
+            set_ints(r, i ? back : pool, "kernel_shape", in[0]->shape.rank - 2, (int64_t[]){2, 2, 2});
+            set_ints(r, i ? back : pool, "strides", in[0]->shape.rank - 2, (int64_t[]){2, 2, 2});
+            done_of(r, i ? back : pool);
+        }
+        return back->outputs[0];
+    }
     espl__value *y = APPLY(r, "BatchNormalization", in[0], in[1], in[2], in[3], in[4]);
     if (inputs > 5) y = APPLY(r, "Add", in[5], y);
     return APPLY(r, "Relu", y);

@@ -1,4 +1,5 @@
-/* Operators that move elements: output i is element map[i] of the input, or what fills. The map is what the
+/* Operators that move elements: output i is element map[i] of the input, or what fills (0 where the operator
+ * has no value for it). The map is what the
  * operator makes of numbers 0, 1, 2, ...; the gradient of an element is the sum over where it went. */
 #include "train/ops/loops.h"
 
@@ -101,7 +102,7 @@ static espl_status prepare(espl__call *c, espl_diag *diag) {
     if (pad && n->opset < 11) k->fill = (double)espl__attr_float(n, "value", 0);
     k->fill_input = pad && n->opset >= 11 && espl__in(n, 2);
     if (fixed) return make_map(c, diag);
-    if (!strstr(n->op->name, "Gather"))
+    if (!(espl__grad_find(n->op)->reads_in & 2))
         return espl__fail(diag, ESPL_UNSUPPORTED, "%s: training needs its parameters constant", n->op->name);
     c->forward_bytes = scratch_of(n);
     c->backward_bytes = c->forward_bytes + 64 +
@@ -161,3 +162,6 @@ DEFINE(SpaceToDepth, 0)
 DEFINE(Trilu, 0)
 DEFINE(GatherElements, 2)
 DEFINE(GatherND, 2)
+DEFINE(ReverseSequence, 2)
+DEFINE(MaxUnpool, 2)
+DEFINE(CenterCropPad, 0)

@@ -53,5 +53,6 @@ static void FN(scatter)(espl__call *c, const int64_t *map) {
     REAL *dx = c->din->data;
     int64_t n = espl_shape_count(&c->out->shape);
     if (!(c->add & 1)) memset(dx, 0, espl__tensor_bytes(c->din));
-    for (int64_t i = 0; i < n; i++) dx[map[i]] += dy[i];
+    for (int64_t i = 0; i < n; i++)
+        if (map[i] >= 0) dx[map[i]] += dy[i];
 }

@@ -1,12 +1,19 @@
-/* Pooling, channels-last. The maximum notes the pixel it came from: the first of several, as in PyTorch. */
+/* Pooling, channels-last. The maximum notes the pixel it came from: the first of several, as in PyTorch.
+ * Where its Indices are asked for, which count in the graph's order, it runs as the graph says: each plane is
+ * an image of one channel. */
 #include <math.h>
 
 #include "train/ops/loops.h"
 
+typedef enum how { MAX, MEAN, NORM } how;
+
 typedef struct pool {
     espl__window w; /* three spatial dimensions */
-    int64_t channels, pixels, positions;
-    bool max, padded; /* padded: the mean counts what is padded */
+    int64_t images, channels, pixels, positions;
+    int64_t p; /* of the norm */
+    how how;
+    bool padded;     /* the mean counts what is padded */
+    bool by_columns; /* Indices count along the first spatial axis first */
 } pool;
 
 /* The taps of a window that lie inside the image, in order. */
@@ -55,6 +62,10 @@ static int64_t divisor(const pool *k, const taps *t) {
     return k->padded ? t->padded : t->count[0] * t->count[1] * t->count[2];
 }
 
+static bool gives_indices(const espl__node *n) {
+    return n->output_count > 1 && n->outputs[1];
+}
+
 static espl_status prepare(espl__call *c, espl_diag *diag) {
     espl_status status = espl__state(c, sizeof(pool), diag);
     if (status != ESPL_OK) return status;
@@ -68,14 +79,15 @@ static espl_status prepare(espl__call *c, espl_diag *diag) {
         status = espl__window_resolve(c->node, x, NULL, &k->w, diag);
     if (status != ESPL_OK) return status;
     espl__window_lift(&k->w);
-    k->channels = x->dim[1];
+    k->images = gives_indices(c->node) ? x->dim[0] * x->dim[1] : x->dim[0];
+    k->channels = gives_indices(c->node) ? 1 : x->dim[1];
     k->pixels = spatial;
     k->positions = k->w.out[0] * k->w.out[1] * k->w.out[2];
-    k->max = strstr(c->node->op->name, "MaxPool") != NULL;
+    k->how = strstr(c->node->op->name, "MaxPool") ? MAX : strstr(c->node->op->name, "LpPool") ? NORM : MEAN;
+    k->p = espl__attr_int(c->node, "p", 2);
+    k->by_columns = espl__attr_int(c->node, "storage_order", 0) != 0;
     k->padded = !global && espl__attr_int(c->node, "count_include_pad", 0) != 0;
-    if (c->node->output_count > 1 && c->node->outputs[1])
-        return espl__fail(diag, ESPL_UNSUPPORTED, "%s: training does not give the indices", c->node->op->name);
-    if (k->max) c->saved_bytes = (uint64_t)espl_shape_count(&c->out->shape) * sizeof(int32_t);
+    if (k->how == MAX) c->saved_bytes = (uint64_t)espl_shape_count(&c->out->shape) * sizeof(int32_t);
     if (spatial > INT32_MAX) return espl__fail(diag, ESPL_LIMIT, "%s: too many pixels", c->node->op->name);
     return ESPL_OK;
 }
@@ -83,26 +95,48 @@ static espl_status prepare(espl__call *c, espl_diag *diag) {
 #define REAL_FILE "train/ops/pool.inc.h"
 #include "train/real.h"
 
+static void give_indices(espl__call *c) {
+    const pool *k = c->state;
+    const int32_t *from = c->saved;
+    int64_t *to = c->out[1].data;
+    for (int64_t i = 0, n = k->images * k->positions; i < n; i++)
+        to[i] = i / k->positions * k->pixels + espl__pool_index(&k->w, from[i], k->by_columns);
+}
+
 static void forward(espl__call *c) {
     const pool *k = c->state;
-    espl__spread(c, c->in->shape.dim[0] * k->positions, espl_shape_count(&c->in->shape),
-                 k->max ? ESPL__REAL(c, max_positions) : ESPL__REAL(c, mean_positions), c);
+    espl__range_fn fn = k->how == MAX    ? ESPL__REAL(c, max_positions)
+                        : k->how == MEAN ? ESPL__REAL(c, mean_positions)
+                                         : ESPL__REAL(c, norm_positions);
+    espl__spread(c, k->images * k->positions, espl_shape_count(&c->in->shape), fn, c);
+    if (gives_indices(c->node) && c->out[1].data) give_indices(c);
 }
 static void backward(espl__call *c) {
     const pool *k = c->state;
-    espl__spread(c, c->in->shape.dim[0], espl_shape_count(&c->in->shape),
-                 k->max ? ESPL__REAL(c, max_back) : ESPL__REAL(c, mean_back), c);
+    espl__range_fn fn = k->how == MAX    ? ESPL__REAL(c, max_back)
+                        : k->how == MEAN ? ESPL__REAL(c, mean_back)
+                                         : ESPL__REAL(c, norm_back);
+    espl__spread(c, k->images, espl_shape_count(&c->in->shape), fn, c);
 }
 
-#define DEFINE(Name)                                                   \
-    const espl__grad espl__grad_##Name = {.op = #Name,                 \
-                                          .inputs = 1,                 \
-                                          .layout = espl__layout_last, \
-                                          .prepare = prepare,          \
-                                          .forward = forward,          \
-                                          .backward = backward,        \
+static espl__grad_layout layout(const espl__node *node) {
+    return gives_indices(node) ? ESPL__GRAD_ROWS : ESPL__GRAD_LAST;
+}
+
+/* reads: what a norm's derivative is computed from, its input and output */
+#define DEFINE(Name, reads)                                     \
+    const espl__grad espl__grad_##Name = {.op = #Name,          \
+                                          .inputs = 1,          \
+                                          .reads_in = reads,    \
+                                          .reads_out = reads,   \
+                                          .layout = layout,     \
+                                          .prepare = prepare,   \
+                                          .forward = forward,   \
+                                          .backward = backward, \
                                           .release = espl__state_free};
-DEFINE(MaxPool)
-DEFINE(AveragePool)
-DEFINE(GlobalMaxPool)
-DEFINE(GlobalAveragePool)
+DEFINE(MaxPool, 0)
+DEFINE(AveragePool, 0)
+DEFINE(LpPool, 1)
+DEFINE(GlobalMaxPool, 0)
+DEFINE(GlobalAveragePool, 0)
+DEFINE(GlobalLpPool, 1)

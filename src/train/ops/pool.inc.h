@@ -80,3 +80,51 @@ static void FN(mean_back)(void *arg, int64_t begin, int64_t end, int thread) {
         }
     }
 }
+
+/* |x|^p */
+static REAL FN(power)(REAL x, int64_t p) {
+    return p == 0 ? 1 : p == 1 ? M(fabs)(x) : p == 2 ? x * x : M(pow)(M(fabs)(x), (REAL)p);
+}
+
+static void FN(norm_positions)(void *arg, int64_t begin, int64_t end, int thread) {
+    (void)thread;
+    const espl__call *c = arg;
+    const pool *k = c->state;
+    for (int64_t p = begin; p < end; p++) {
+        const REAL *image = (const REAL *)c->in->data + p / k->positions * k->pixels * k->channels;
+        REAL *y = (REAL *)c->out->data + p * k->channels;
+        for (int64_t i = 0; i < k->channels; i++) y[i] = 0;
+        taps t;
+        for (begin_taps(k, p % k->positions, &t); !t.done; next_tap(k, &t)) {
+            const REAL *x = image + t.pixel * k->channels;
+            for (int64_t i = 0; i < k->channels; i++) y[i] += FN(power)(x[i], k->p);
+        }
+        for (int64_t i = 0; i < k->channels && k->p > 1; i++)
+            y[i] = k->p == 2 ? M(sqrt)(y[i]) : M(pow)(y[i], 1 / (REAL)k->p);
+    }
+}
+
+/* y = (sum of |x|^p)^(1/p): dy/dx = sign(x) (|x| / y)^(p - 1), and 0 where all are 0 */
+static void FN(norm_back)(void *arg, int64_t begin, int64_t end, int thread) {
+    (void)thread;
+    const espl__call *c = arg;
+    const pool *k = c->state;
+    for (int64_t n = begin; n < end; n++) {
+        int64_t first = n * k->pixels * k->channels;
+        REAL *gradient = (REAL *)c->din->data + first;
+        if (!(c->add & 1)) memset(gradient, 0, (size_t)(k->pixels * k->channels) * sizeof(REAL));
+        for (int64_t p = n * k->positions; p < (n + 1) * k->positions; p++) {
+            const REAL *dy = (const REAL *)c->dout->data + p * k->channels;
+            const REAL *y = (const REAL *)c->out->data + p * k->channels;
+            taps t;
+            for (begin_taps(k, p % k->positions, &t); !t.done; next_tap(k, &t)) {
+                const REAL *x = (const REAL *)c->in->data + first + t.pixel * k->channels;
+                REAL *dx = gradient + t.pixel * k->channels;
+                for (int64_t i = 0; i < k->channels; i++) {
+                    REAL slope = x[i] == 0 || y[i] == 0 ? 0 : FN(power)(x[i] / y[i], k->p - 1);
+                    dx[i] += x[i] < 0 ? -dy[i] * slope : dy[i] * slope;
+                }
+            }
+        }
+    }
+}

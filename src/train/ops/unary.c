@@ -33,6 +33,7 @@ static double cut(double x) {
     X(Celu, IN | OUT, x >= 0 ? x : a * (exp(x / a) - 1), x > 0 ? 1 : y / a + 1)    \
     X(Selu, IN | OUT, b * (x >= 0 ? x : a * (exp(x) - 1)), x > 0 ? b : y + a * b)  \
     X(ThresholdedRelu, IN, x > a ? x : 0, x > a ? 1 : 0)                           \
+    X(Shrink, IN, x<-a ? x + b : x> a ? x - b : 0, x<-a || x> a ? 1 : 0)           \
     X(HardSigmoid, OUT, cut(a *x + b), y > 0 && y < 1 ? a : 0)                     \
     X(HardSwish, IN, x *cut(x / 6 + 0.5), x<-3 ? 0 : x> 3 ? 1 : x / 3 + (REAL)0.5) \
     X(Sigmoid, OUT, 1 / (1 + exp(-x)), y * (1 - y))                                \
@@ -96,6 +97,10 @@ static void read_parameters(const espl__node *node, unary *k) {
         k->b = (double)espl__attr_float(node, espl__node_is(node, "Selu") ? "gamma" : "beta", second); \
     }
     PARAMETER_LIST(READ)
+    if (espl__node_is(node, "Shrink")) {
+        k->a = (double)espl__attr_float(node, "lambd", 0.5f);
+        k->b = (double)espl__attr_float(node, "bias", 0);
+    }
     k->by_tanh = strcmp(espl__attr_string(node, "approximate", "none"), "tanh") == 0;
 }
 
