@@ -131,7 +131,8 @@ class Diag(ctypes.Structure):
 
 class Config(ctypes.Structure):
     _fields_ = [("alloc", ctypes.c_void_p), ("free", ctypes.c_void_p), ("log", ctypes.c_void_p),
-                ("user", ctypes.c_void_p), ("threads", ctypes.c_int), ("max_alloc", ctypes.c_uint64)]
+                ("user", ctypes.c_void_p), ("threads", ctypes.c_int), ("max_alloc", ctypes.c_uint64),
+                ("max_memory", ctypes.c_uint64)]
 
 
 class Arithmetic(ctypes.Structure):
@@ -141,7 +142,7 @@ class Arithmetic(ctypes.Structure):
 class SessionOptions(ctypes.Structure):
     _fields_ = [("input_shapes", ctypes.c_void_p), ("profile", ctypes.c_bool), ("observer", ctypes.c_void_p),
                 ("observer_user", ctypes.c_void_p), ("observed", ctypes.c_void_p), ("unordered", ctypes.c_bool),
-                ("arithmetic", Arithmetic)]
+                ("arithmetic", Arithmetic), ("without_late", ctypes.c_bool)]
 
 
 class Layer(ctypes.Structure):
@@ -149,7 +150,8 @@ class Layer(ctypes.Structure):
     _fields_ = [("name", ctypes.c_char_p), ("op", ctypes.c_char_p), ("kernel", ctypes.c_char_p),
                 ("isa", ctypes.c_char_p), ("format", ctypes.c_char_p), ("node", ctypes.c_int), ("macs", ctypes.c_int64),
                 ("weight_bytes", ctypes.c_uint64), ("activation_bytes", ctypes.c_uint64), ("seconds", ctypes.c_double),
-                ("best_seconds", ctypes.c_double), ("runs", ctypes.c_int64)]
+                ("best_seconds", ctypes.c_double), ("runs", ctypes.c_int64), ("sparse", ctypes.c_bool),
+                ("slower", ctypes.c_char_p), ("gain", ctypes.c_double)]
 
 
 DTYPES = [np.float32, np.uint8, np.int8, np.uint16, np.int16, np.int32, np.int64, np.bool_]

@@ -4,8 +4,10 @@
 #include "passes/passes.h"
 
 enum {
-    BAND_LINES = 384, /* lines of memory in half of the first-level cache */
-    MAX_HALO = 512    /* pixels of padding on one side */
+    BAND_LINES = 384,       /* lines of memory in half of the first-level cache */
+    BAND_BYTES = 256 << 10, /* of floats in the second-level cache */
+    IMAGE_BYTES = 1 << 20,  /* which an image of this size does not leave */
+    MAX_HALO = 512          /* pixels of padding on one side */
 };
 
 static bool gapless(const view *v) {
@@ -67,11 +69,15 @@ static espl_status depthwise_taps(espl_session *s, const espl__node *n, const es
                           .fhi = l->p.fhi};
     l->blocks = (int)(pad16(c) / ESPL__NR);
     l->group_blocks = l->blocks;
-    /* Kernels do all rows of a few channels before the next. Of bytes, 64 channels are a line, and the lines that
-     * they have in a band fit the first-level cache; floats take four lines side by side, and long bands. */
-    int64_t input_rows = ESPL_MAX(BAND_LINES * l->in.stride[3] / ESPL_MAX(l->in.stride[2], 1), 1);
-    l->band_rows =
-        l->u8_in ? ESPL_MAX((input_rows - g->kernel[0] + 1) / g->stride[0], 1) : ESPL_MAX(l->rows, 1);
+    /* Kernels do all rows of a few channels before the next. Of bytes, 64 channels are a line, and the lines
+     * that they have in a band fit the first-level cache; floats take four lines side by side and rows in
+     * pairs, and a band of what does not stay in the second-level cache by itself does. */
+    const int64_t row = ESPL_MAX(l->in.stride[2], 1);
+    const int64_t bytes = l->u8_in                        ? BAND_LINES * l->in.stride[3]
+                          : l->in.stride[0] > IMAGE_BYTES ? (int64_t)BAND_BYTES
+                                                          : l->in.stride[0];
+    l->band_rows = ESPL_MAX((ESPL_MAX(bytes / row, 1) - g->kernel[0] + 1) / g->stride[0], 1);
+    if (!l->u8_in) l->band_rows = (l->band_rows + 1) / 2 * 2;
     return ESPL_OK;
 }
 
