@@ -105,7 +105,7 @@ static tile_fn *const chain_tiles[CHAIN_MR] = {UP_TO_8(ENTRY, 1)};
 static INLINE void run_chains(finish_fn *finish, const espl__conv *p, const char *in, char *out,
                               const char *res, int pixels, int block0, int block1) {
     const int width = p->width && p->width < pixels ? p->width : pixels;
-    fetch none = {0, 0, 0, 0};
+    fetch none = {0, 0, 0, 0, NULL};
     assert(pixels >= 0 && block0 >= 0);
     for (int block = block0; block < block1; block++) {
         ptrdiff_t y = 0;

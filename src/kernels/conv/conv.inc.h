@@ -166,18 +166,31 @@ typedef tile_fn *tile_table[9][MR_1];
 typedef struct {
     ptrdiff_t next, block_bytes; /* of weights: from those in use to the next ones; of one block */
     int done, blocks;
+    const char
+        *w; /* in use, where pixels follow each other and are read for the first time; NULL: elsewhere */
 } fetch;
 
-static INLINE ptrdiff_t fetch_ahead(fetch *f) {
-    return f->done < f->blocks ? f->next + f->done++ * f->block_bytes : 0;
+/* `pixels`: where those of the next tile begin. They are one run of nearly a line for each k. */
+static INLINE ptrdiff_t fetch_ahead(fetch *f, const char *pixels) {
+    if (f->done < f->blocks) return f->next + f->done++ * f->block_bytes;
+    return f->w ? pixels - f->w : 0;
 }
 
-static INLINE fetch fetch_of(const espl__conv *p, int block, int nrb, int block1) {
+/* The weights of `block` if the pixels follow each other and this block is the first to read them. */
+static INLINE const char *first_reader(const espl__conv *p, int block, int block0) {
+    const ptrdiff_t bytes = (ptrdiff_t)p->seg_k * ESPL__NR * 4;
+    return block == block0 && p->segments == 1 && p->in_step == 4 * (ptrdiff_t)p->seg_k
+               ? (const char *)p->w + block * bytes
+               : NULL;
+}
+
+static INLINE fetch fetch_of(const espl__conv *p, int block, int nrb, int block0, int block1) {
     const ptrdiff_t bytes = (ptrdiff_t)p->segments * p->seg_k * ESPL__NR * 4;
+    const char *w = first_reader(p, block, block0);
     /* No hint: the weights are in the second-level cache, and fetching would only cost. */
-    if (!p->next) return (fetch){0, 0, 0, 0};
-    if (block + nrb < block1) return (fetch){nrb * bytes, bytes, 0, nrb};
-    return (fetch){(const char *)p->next - ((const char *)p->w + block * bytes), bytes, 0, nrb};
+    if (!p->next) return (fetch){0, 0, 0, 0, w};
+    if (block + nrb < block1) return (fetch){nrb * bytes, bytes, 0, nrb, w};
+    return (fetch){(const char *)p->next - ((const char *)p->w + block * bytes), bytes, 0, nrb, w};
 }
 
 /* The blocks from `block` on, for one row: tiles of nearly equal width, no ragged last one. */
@@ -192,8 +205,8 @@ static INLINE void run_row(tile_fn *const *tiles, int mr_max, finish_fn *finish,
         const int mr = width + (t < wider);
         target to = {out + first * p->out_step, res ? res + first * p->res_step : NULL, GROUP * p->out_step,
                      GROUP * p->res_step};
-        tiles[mr - 1](p, in + first * p->in_step, GROUP * p->in_step, block, fetch_ahead(f),
-                      finish ? (void *)sums : &to);
+        tiles[mr - 1](p, in + first * p->in_step, GROUP * p->in_step, block,
+                      fetch_ahead(f, in + (first + mr) * p->in_step), finish ? (void *)sums : &to);
         if (finish) finish(p, sums, block, nrb, mr, to.out, to.res);
         first += mr;
     }
@@ -204,27 +217,28 @@ static INLINE void run_pair(tile_fn *const *tiles, finish_fn *finish, const espl
                             char *out, const char *res, int block, int nrb, fetch *f) {
     _Alignas(64) int32_t sums[32 * VL];
     target to = {out, res, p->out_row, p->res_row};
-    tiles[2 * GROUP - 1](p, in, p->in_row, block, fetch_ahead(f), finish ? (void *)sums : &to);
+    tiles[2 * GROUP - 1](p, in, p->in_row, block, fetch_ahead(f, in + 2 * p->in_row),
+                         finish ? (void *)sums : &to);
     if (!finish) return;
     finish(p, sums, block, nrb, GROUP, out, res);
     finish(p, sums + GROUP * nrb * ESPL__NR, block, nrb, GROUP, out + p->out_row,
            res ? res + p->res_row : NULL);
 }
 
-enum { FEW_PIXELS = 28, FEW_BYTES = 24 << 10 };
+enum { FEW_PIXELS = 28, FEW_BYTES = 64 << 10 };
 
 /* Weights that stay in the first-level cache: all blocks of a few pixels before the next pixels. So what they
  * read stays there too, and what they write lies side by side. */
 static INLINE void run_few(const tile_table tiles, const int *mr_max, finish_fn *finish, const espl__conv *p,
                            const char *in, char *out, const char *res, int pixels, int block0, int block1) {
-    fetch none = {0, 0, 0, 0};
     const int count = (pixels + FEW_PIXELS - 1) / FEW_PIXELS;
     for (int i = 0, first = 0; i < count; i++) {
         const int end = (int)((int64_t)pixels * (i + 1) / count);
         for (int block = block0, nrb; block < block1; block += nrb) {
+            fetch f = {0, 0, 0, 0, first_reader(p, block, block0)};
             nrb = blocks_per_tile(end - first, block1 - block);
             run_row(tiles[nrb], mr_max[nrb], finish, p, in + first * p->in_step, out + first * p->out_step,
-                    res ? res + first * p->res_step : NULL, end - first, block, nrb, &none);
+                    res ? res + first * p->res_step : NULL, end - first, block, nrb, &f);
         }
         first = end;
     }
@@ -246,7 +260,7 @@ static INLINE void run(const tile_table tiles, finish_fn *finish, const espl__co
     }
     for (int block = block0; block < block1;) {
         const int nrb = narrow ? (block1 - block > 1 ? 2 : 1) : blocks_per_tile(width, block1 - block);
-        fetch f = fetch_of(p, block, nrb, block1);
+        fetch f = fetch_of(p, block, nrb, block0, block1);
         ptrdiff_t y = 0;
         for (int left = pixels; left > 0; y++, left -= width) {
             const char *x = in + y * p->in_row, *r = res ? res + y * p->res_row : NULL;
