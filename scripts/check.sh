@@ -91,7 +91,7 @@ cross() {
             add 0 0 1
         fi
     elif step "libraries $preset" scripts/cross_sysroot.sh $sysroot build-sysroot-$sysroot; then
-        build "$preset" all && ESPL_TIMEOUT=6000 timeout=20000 tests "$preset" -LE 'long|release'
+        build "$preset" all && ESPL_TIMEOUT=6000 timeout=20000 tests "$preset" -LE long
     fi
 }
 

@@ -19,10 +19,12 @@
  * all memory. */
 #ifdef ESPL_SANITIZED
 enum { ALLOWED = 192, SPARE = 700, SECONDS = 60 };
+#elif ESPL_SLOWNESS > 1 /* an emulator has its translations too */
+enum { ALLOWED = 192, SPARE = 192, SECONDS = 10 * ESPL_SLOWNESS };
 #else
 enum { ALLOWED = 192, SPARE = 64, SECONDS = 10 };
 #endif
-enum { HANGS = 120, MOST_WORDS = 12 };
+enum { HANGS = 12 * SECONDS, MOST_WORDS = 12 };
 
 /* What is done with the traps of a folder. %s is the trap, %d a description of data that names it. */
 typedef struct use {

@@ -13,6 +13,7 @@
 
 #if defined(__clang__)
 #define NO_CARRY _Pragma("clang loop vectorize(assume_safety)")
+#pragma clang diagnostic ignored "-Wpass-failed" /* at -O1 it does not vectorise, which is no fault */
 #else
 #define NO_CARRY _Pragma("GCC ivdep")
 #endif
