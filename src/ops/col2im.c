@@ -1,10 +1,9 @@
 /* Col2Im: blocks of columns are added to the places of the image that they were cut from. CenterCropPad: each
  * axis is cropped or filled up with zeros on both sides alike. */
-#include "ops/ops.h"
+#include "ops/col2im.h"
 
 #include <inttypes.h>
 
-/* The window is that of the convolution that the columns belong to: in: the image, out: the blocks. */
 static espl_status read_spatial(const espl__node *node, const char *name, int count, int64_t fallback,
                                 int64_t least, int64_t *out, espl_diag *diag) {
     int64_t v[2 * ESPL__MAX_SPATIAL];
@@ -19,9 +18,8 @@ static espl_status read_spatial(const espl__node *node, const char *name, int co
     return ESPL_OK;
 }
 
-/* known: the sizes of image and block are constants; blocks and taps: how many there are. */
-static espl_status resolve(const espl__node *node, espl__window *w, bool *known, int64_t *blocks,
-                           int64_t *taps, espl_diag *diag) {
+espl_status espl__col2im_resolve(const espl__node *node, espl__window *w, bool *known, int64_t *blocks,
+                                 int64_t *taps, espl_diag *diag) {
     espl_status status;
     espl__ints image, block;
     int64_t pads[2 * ESPL__MAX_SPATIAL];
@@ -64,7 +62,7 @@ static espl_status infer(const espl__node *node, espl_diag *diag) {
     ESPL_TRY(espl__op_begin(node, diag));
     ESPL_TRY(espl__check_dtype(node, 0, ESPL__T(F32), diag));
     ESPL_TRY(espl__check_rank(node, 0, 3, 3, diag));
-    ESPL_TRY(resolve(node, &w, &known, &blocks, &taps, diag));
+    ESPL_TRY(espl__col2im_resolve(node, &w, &known, &blocks, &taps, diag));
     const espl__value *x = espl__in(node, 0);
     if (!x->known_rank || w.rank < 0) return espl__set_unknown(node, 0, ESPL_F32);
     espl_shape y = {.rank = 2 + w.rank, .dim = {x->shape.dim[0], ESPL_DIM_UNKNOWN}};
@@ -85,38 +83,23 @@ done:
     return status;
 }
 
-/* Adds the rows of one tap, which are the blocks in order, to one channel. */
-static void add_tap(const espl__window *w, const int64_t *tap, const float *from, float *image) {
-    int64_t lo[3], hi[3], offset[3];
-    for (int i = 0; i < 3; i++) {
-        offset[i] = tap[i] * w->dilation[i] - w->begin[i];
-        espl__window_valid(offset[i], w->stride[i], w->in[i], w->out[i], &lo[i], &hi[i]);
-    }
-    for (int64_t d = lo[0]; d < hi[0]; d++)
-        for (int64_t h = lo[1]; h < hi[1]; h++) {
-            const float *row = from + (d * w->out[1] + h) * w->out[2];
-            int64_t at = (d * w->stride[0] + offset[0]) * w->in[1] + h * w->stride[1] + offset[1];
-            float *to = image + at * w->in[2] + offset[2];
-            for (int64_t i = lo[2]; i < hi[2]; i++) to[i * w->stride[2]] += row[i];
-        }
-}
+#define REAL float
+#define FN(name) name
+#include "ops/col2im.inc.h"
+#undef REAL
+#undef FN
 
 static void eval(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
     (void)scratch;
     espl__window w;
     bool known;
-    int64_t blocks, taps, t[3];
-    if (espl__is_empty(&out[0]) || resolve(node, &w, &known, &blocks, &taps, NULL) != ESPL_OK || !known)
+    int64_t blocks, taps;
+    if (espl__is_empty(&out[0]) ||
+        espl__col2im_resolve(node, &w, &known, &blocks, &taps, NULL) != ESPL_OK || !known)
         return;
     espl__window_lift(&w);
-    const float *from = in[0].data;
-    float *to = out[0].data;
-    const int64_t planes = out[0].shape.dim[0] * out[0].shape.dim[1], pixels = w.in[0] * w.in[1] * w.in[2];
-    memset(to, 0, espl__tensor_bytes(&out[0]));
-    for (int64_t p = 0; p < planes; p++, to += pixels)
-        for (t[0] = 0; t[0] < w.kernel[0]; t[0]++)
-            for (t[1] = 0; t[1] < w.kernel[1]; t[1]++)
-                for (t[2] = 0; t[2] < w.kernel[2]; t[2]++, from += blocks) add_tap(&w, t, from, to);
+    memset(out[0].data, 0, espl__tensor_bytes(&out[0]));
+    col2im_planes(&w, in[0].data, out[0].data, 0, out[0].shape.dim[0] * out[0].shape.dim[1], false);
 }
 
 const espl__op espl__op_Col2Im = {

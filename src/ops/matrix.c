@@ -1,5 +1,5 @@
 /* EyeLike and Det. */
-#include "ops/ops.h"
+#include "ops/matrix.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -54,7 +54,7 @@ done:
     return status;
 }
 
-static double determinant(double *a, int64_t n) {
+double espl__determinant(double *a, int64_t n) {
     double det = 1;
     for (int64_t k = 0; k < n; k++) {
         int64_t pivot = k;
@@ -81,7 +81,7 @@ static void eval_det(const espl__node *node, const espl_tensor *in, espl_tensor 
     int64_t n = in[0].shape.dim[in[0].shape.rank - 1];
     for (int64_t i = 0, count = espl_shape_count(&out[0].shape); i < count; i++) {
         if (n) espl__load_f64(in[0].dtype, espl__at(in[0].data, in[0].dtype, i * n * n), 1, n * n, scratch);
-        double det = determinant(scratch, n);
+        double det = espl__determinant(scratch, n);
         espl__store_f64(out[0].dtype, &det, 1, espl__at_mut(out[0].data, out[0].dtype, i));
     }
 }
