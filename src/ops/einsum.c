@@ -6,7 +6,7 @@
 #include <inttypes.h>
 
 /* Labels: a letter is itself, the k-th axis from the right of an ellipsis is ELLIPSIS + k. */
-enum { MAX_OPERANDS = 16, MAX_LABELS = ESPL__EINSUM_LABELS, ELLIPSIS = 128 };
+enum { MAX_OPERANDS = ESPL__EINSUM_OPERANDS, MAX_LABELS = ESPL__EINSUM_LABELS, ELLIPSIS = 128 };
 
 typedef struct term {
     int count; /* of labels, at most ESPL_MAX_RANK */
@@ -14,11 +14,7 @@ typedef struct term {
     bool dots;
 } term;
 
-typedef struct loops {
-    int labels, results; /* the first `results` of them are the result's axes in order */
-    int label[MAX_LABELS];
-    int64_t dim[MAX_LABELS], stride[MAX_OPERANDS][MAX_LABELS];
-} loops;
+typedef espl__einsum_loops loops;
 
 static bool is_letter(char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
@@ -122,7 +118,8 @@ static espl_status measure(const espl_shape *const *x, const term *terms, int co
     return ESPL_OK;
 }
 
-static espl_status resolve(const espl__node *node, const espl_shape *const *x, loops *l, espl_diag *diag) {
+espl_status espl__einsum_resolve(const espl__node *node, const espl_shape *const *x, loops *l,
+                                 espl_diag *diag) {
     espl_status status = ESPL_OK;
     term terms[MAX_OPERANDS];
     const char *at = espl__attr_string(node, "equation", "");
@@ -150,7 +147,6 @@ done:
     return status;
 }
 
-/* An operand's stride is 0 where it has no such label, or has it with a size of 1. */
 bool espl__einsum_read(const espl__node *node, espl__einsum *out) {
     loops l;
     const espl_shape *x[2];
@@ -160,7 +156,7 @@ bool espl__einsum_read(const espl__node *node, espl__einsum *out) {
         if (!node->inputs[t]->known_rank) return false;
         x[t] = &node->inputs[t]->shape;
     }
-    if (resolve(node, x, &l, NULL) != ESPL_OK) return false;
+    if (espl__einsum_resolve(node, x, &l, NULL) != ESPL_OK) return false;
     out->labels = l.labels;
     out->results = l.results;
     for (int t = 0; t < 2; t++)
@@ -196,7 +192,7 @@ static espl_status infer(const espl__node *node, espl_diag *diag) {
         x[i] = &node->inputs[i]->shape;
     }
     if (!ranks) return espl__set_unknown(node, 0, node->inputs[0]->dtype);
-    ESPL_TRY(resolve(node, x, &l, diag));
+    ESPL_TRY(espl__einsum_resolve(node, x, &l, diag));
     espl_shape y = {.rank = l.results};
     for (int i = 0; i < l.results; i++) y.dim[i] = l.dim[i];
     status = espl__set_out(node, 0, node->inputs[0]->dtype, &y, diag);
@@ -204,8 +200,7 @@ done:
     return status;
 }
 
-/* Advances the labels [from, to) and the operands' offsets; false after the last. */
-static bool next(const loops *l, int from, int to, int operands, int64_t *index, int64_t *offset) {
+bool espl__einsum_next(const loops *l, int from, int to, int operands, int64_t *index, int64_t *offset) {
     for (int i = to - 1; i >= from; i--) {
         for (int t = 0; t < operands; t++) offset[t] += l->stride[t][i];
         if (++index[i] < l->dim[i]) return true;
@@ -237,7 +232,7 @@ static void sum_products(const loops *l, const espl_tensor *in, int operands, in
         }
         sum += product;
         whole += factor;
-    } while (next(l, l->results, l->labels, operands, index, offset));
+    } while (espl__einsum_next(l, l->results, l->labels, operands, index, offset));
     int64_t wrapped = (int64_t)whole;
     if (espl_dtype_is_float(dtype))
         espl__store_f64(dtype, &sum, 1, espl__at_mut(out->data, dtype, at));
@@ -252,7 +247,7 @@ static void eval(const espl__node *node, const espl_tensor *in, espl_tensor *out
     int64_t index[MAX_LABELS] = {0}, offset[MAX_OPERANDS] = {0}, at = 0;
     if (espl__is_empty(&out[0])) return;
     for (int i = 0; i < node->input_count; i++) x[i] = &in[i].shape;
-    if (resolve(node, x, &l, NULL) != ESPL_OK) return;
+    if (espl__einsum_resolve(node, x, &l, NULL) != ESPL_OK) return;
     bool empty = false; /* a sum over nothing */
     for (int i = l.results; i < l.labels; i++) empty = empty || l.dim[i] == 0;
     if (empty) {
@@ -260,7 +255,7 @@ static void eval(const espl__node *node, const espl_tensor *in, espl_tensor *out
         return;
     }
     do sum_products(&l, in, node->input_count, index, offset, &out[0], at++);
-    while (next(&l, 0, l.results, node->input_count, index, offset));
+    while (espl__einsum_next(&l, 0, l.results, node->input_count, index, offset));
 }
 
 static int64_t macs(const espl__node *node) {
@@ -268,7 +263,7 @@ static int64_t macs(const espl__node *node) {
     const espl_shape *x[MAX_OPERANDS];
     int64_t all = node->input_count > 1;
     for (int i = 0; i < node->input_count; i++) x[i] = &node->inputs[i]->shape;
-    if (resolve(node, x, &l, NULL) != ESPL_OK) return 0;
+    if (espl__einsum_resolve(node, x, &l, NULL) != ESPL_OK) return 0;
     for (int i = 0; i < l.labels; i++) all = espl__mul_sat(all, l.dim[i]);
     return all;
 }

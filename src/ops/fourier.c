@@ -1,6 +1,6 @@
 /* DFT and STFT. A transform of n = p m elements, p the least prime factor, is p transforms of m elements and
  * sums of p terms (Cooley and Tukey, 1965): n sum(p) steps in all, in double precision. */
-#include "ops/ops.h"
+#include "ops/fourier.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -9,9 +9,9 @@ static const double pi = 3.14159265358979323846;
 static const double max_steps = 1e11; /* of one transform: beyond that nobody waits for it */
 enum { MAX_LENGTH = 1 << 28 };
 
-typedef struct complex64 {
-    double re, im;
-} complex64;
+typedef espl__complex64 complex64;
+typedef espl__dft dft;
+typedef espl__stft stft;
 
 static int64_t least_factor(int64_t n) {
     for (int64_t p = 2; p * p <= n; p++)
@@ -56,9 +56,19 @@ static void make_roots(complex64 *root, int64_t n, bool inverse) {
     }
 }
 
-/* Room of one transform: input, output, spare, roots. */
-static uint64_t room(int64_t n) {
-    return n > 0 ? 4 * sizeof(complex64) * (uint64_t)n : 0;
+uint64_t espl__fourier_bytes(int64_t length) {
+    return length > 0 ? 4 * sizeof(complex64) * (uint64_t)length : 0;
+}
+
+espl__fourier espl__fourier_begin(void *room, int64_t length, bool inverse) {
+    complex64 *line = room;
+    espl__fourier f = {length, line, line + length, line + 2 * length, line + 3 * length};
+    make_roots(f.root, length, inverse);
+    return f;
+}
+
+void espl__fourier_run(const espl__fourier *f) {
+    transform(f->result, f->line, f->length, 1, f->root, f->spare);
 }
 
 static espl_status check_length(const espl__node *node, int64_t n, espl_diag *diag) {
@@ -86,13 +96,6 @@ static espl_status read_number(const espl__node *node, int i, bool *present, boo
 
 /* --- DFT ------------------------------------------------------------------------------------- */
 
-typedef struct dft {
-    bool known, inverse, onesided;
-    int axis;
-    int64_t length, in, out; /* of the transform; elements along the axis on both sides */
-    int parts;               /* 1: the output is real */
-} dft;
-
 static espl_status read_axis(const espl__node *node, int rank, dft *d, espl_diag *diag) {
     bool present = false, known = true;
     int64_t axis = node->opset < 20 ? espl__attr_int(node, "axis", 1) : -2;
@@ -107,7 +110,7 @@ done:
     return status;
 }
 
-static espl_status resolve(const espl__node *node, const espl_shape *x, dft *d, espl_diag *diag) {
+espl_status espl__dft_resolve(const espl__node *node, const espl_shape *x, dft *d, espl_diag *diag) {
     espl_status status;
     bool present, known;
     *d = (dft){.inverse = espl__attr_int(node, "inverse", 0) != 0,
@@ -139,7 +142,7 @@ static espl_status infer_dft(const espl__node *node, espl_diag *diag) {
     ESPL_TRY(espl__check_rank(node, 0, 2, ESPL_MAX_RANK, diag));
     const espl__value *x = espl__in(node, 0);
     if (!x->known_rank) return espl__set_unknown(node, 0, x->dtype);
-    ESPL_TRY(resolve(node, &x->shape, &d, diag));
+    ESPL_TRY(espl__dft_resolve(node, &x->shape, &d, diag));
     espl_shape y = x->shape;
     for (int i = 0; i < y.rank - 1 && !d.known; i++) y.dim[i] = ESPL_DIM_UNKNOWN;
     if (d.known) y.dim[d.axis] = d.out;
@@ -147,17 +150,6 @@ static espl_status infer_dft(const espl__node *node, espl_diag *diag) {
     status = espl__set_out(node, 0, x->dtype, &y, diag);
 done:
     return status;
-}
-
-static double at_f64(const espl_tensor *t, int64_t i) {
-    return t->dtype == ESPL_F32 ? (double)((const float *)t->data)[i] : ((const double *)t->data)[i];
-}
-
-static void put(const espl_tensor *t, int64_t i, double x) {
-    if (t->dtype == ESPL_F32)
-        ((float *)t->data)[i] = (float)x;
-    else
-        ((double *)t->data)[i] = x;
 }
 
 /* Cut or filled up with zeros to the transform's length; of a half spectrum the rest is its mirror image. */
@@ -168,8 +160,8 @@ static void load_line(const dft *d, const espl_tensor *x, int64_t base, int64_t 
     for (int64_t i = 0; i < d->length; i++) {
         to[i] = (complex64){0, 0};
         if (i >= have) continue;
-        to[i].re = at_f64(x, (base + i * step) * parts);
-        if (parts == 2) to[i].im = at_f64(x, (base + i * step) * parts + 1);
+        to[i].re = espl__real_at(x, (base + i * step) * parts);
+        if (parts == 2) to[i].im = espl__real_at(x, (base + i * step) * parts + 1);
     }
     if (!half) return;
     to[0].im = 0;
@@ -184,28 +176,27 @@ static void load_line(const dft *d, const espl_tensor *x, int64_t base, int64_t 
 static void eval_dft(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
     dft d;
     const espl_shape *x = &in[0].shape;
-    if (espl__is_empty(&out[0]) || resolve(node, x, &d, NULL) != ESPL_OK || !d.known) return;
+    if (espl__is_empty(&out[0]) || espl__dft_resolve(node, x, &d, NULL) != ESPL_OK || !d.known) return;
     const int64_t outer = espl__dims_product(x, 0, d.axis),
                   inner = espl__dims_product(x, d.axis + 1, x->rank - 1);
-    complex64 *line = scratch, *result = line + d.length, *spare = result + d.length,
-              *root = spare + d.length;
+    espl__fourier f = espl__fourier_begin(scratch, d.length, d.inverse);
     const double scale = d.inverse ? 1 / (double)d.length : 1;
-    make_roots(root, d.length, d.inverse);
     for (int64_t o = 0; o < outer; o++)
         for (int64_t i = 0; i < inner; i++) {
-            load_line(&d, &in[0], o * d.in * inner + i, inner, line);
-            transform(result, line, d.length, 1, root, spare);
+            load_line(&d, &in[0], o * d.in * inner + i, inner, f.line);
+            espl__fourier_run(&f);
             for (int64_t k = 0; k < d.out; k++) {
                 int64_t at = ((o * d.out + k) * inner + i) * d.parts;
-                put(&out[0], at, result[k].re * scale);
-                if (d.parts == 2) put(&out[0], at + 1, result[k].im * scale);
+                espl__real_put(&out[0], at, f.result[k].re * scale);
+                if (d.parts == 2) espl__real_put(&out[0], at + 1, f.result[k].im * scale);
             }
         }
 }
 
 static uint64_t scratch_dft(const espl__node *node) {
     dft d;
-    return resolve(node, &node->inputs[0]->shape, &d, NULL) == ESPL_OK && d.known ? room(d.length) : 0;
+    bool known = espl__dft_resolve(node, &node->inputs[0]->shape, &d, NULL) == ESPL_OK && d.known;
+    return known ? espl__fourier_bytes(d.length) : 0;
 }
 
 const espl__op espl__op_DFT = {
@@ -225,13 +216,7 @@ const espl__op espl__op_DFT = {
 
 /* --- STFT ------------------------------------------------------------------------------------ */
 
-typedef struct stft {
-    bool known;
-    int64_t samples, parts, length, window, step, frames, bins;
-} stft;
-
-/* A frame is as long as frame_length says, else as the window, else as the signal. */
-static espl_status resolve_stft(const espl__node *node, stft *s, espl_diag *diag) {
+espl_status espl__stft_resolve(const espl__node *node, stft *s, espl_diag *diag) {
     espl_status status;
     bool present, known, has_length, length_known;
     const espl__value *x = espl__in(node, 0), *w = espl__in(node, 2);
@@ -271,7 +256,7 @@ static espl_status infer_stft(const espl__node *node, espl_diag *diag) {
     ESPL_TRY(espl__check_rank(node, 2, 1, 1, diag));
     const espl__value *x = espl__in(node, 0);
     if (!x->known_rank) return espl__set_unknown(node, 0, x->dtype);
-    ESPL_TRY(resolve_stft(node, &s, diag));
+    ESPL_TRY(espl__stft_resolve(node, &s, diag));
     espl_shape y = {
         4, {x->shape.dim[0], s.known ? s.frames : ESPL_DIM_UNKNOWN, s.known ? s.bins : ESPL_DIM_UNKNOWN, 2}};
     status = espl__set_out(node, 0, x->dtype, &y, diag);
@@ -284,34 +269,32 @@ static void load_frame(const stft *s, const espl_tensor *in, bool has_window, in
     for (int64_t i = 0; i < s->length; i++) {
         to[i] = (complex64){0, 0};
         if (i >= s->window) continue;
-        double w = has_window ? at_f64(&in[2], i) : 1;
-        to[i].re = w * at_f64(&in[0], (base + i) * s->parts);
-        if (s->parts == 2) to[i].im = w * at_f64(&in[0], (base + i) * s->parts + 1);
+        double w = has_window ? espl__real_at(&in[2], i) : 1;
+        to[i].re = w * espl__real_at(&in[0], (base + i) * s->parts);
+        if (s->parts == 2) to[i].im = w * espl__real_at(&in[0], (base + i) * s->parts + 1);
     }
 }
 
 static void eval_stft(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
     stft s;
-    if (espl__is_empty(&out[0]) || resolve_stft(node, &s, NULL) != ESPL_OK || !s.known) return;
-    complex64 *line = scratch, *result = line + s.length, *spare = result + s.length,
-              *root = spare + s.length;
+    if (espl__is_empty(&out[0]) || espl__stft_resolve(node, &s, NULL) != ESPL_OK || !s.known) return;
+    espl__fourier t = espl__fourier_begin(scratch, s.length, false);
     bool has_window = node->input_count > 2 && in[2].data;
     int64_t at = 0;
-    make_roots(root, s.length, false);
     for (int64_t n = 0; n < in[0].shape.dim[0]; n++)
         for (int64_t f = 0; f < s.frames; f++) {
-            load_frame(&s, in, has_window, n * s.samples + f * s.step, line);
-            transform(result, line, s.length, 1, root, spare);
+            load_frame(&s, in, has_window, n * s.samples + f * s.step, t.line);
+            espl__fourier_run(&t);
             for (int64_t k = 0; k < s.bins; k++) {
-                put(&out[0], at++, result[k].re);
-                put(&out[0], at++, result[k].im);
+                espl__real_put(&out[0], at++, t.result[k].re);
+                espl__real_put(&out[0], at++, t.result[k].im);
             }
         }
 }
 
 static uint64_t scratch_stft(const espl__node *node) {
     stft s;
-    return resolve_stft(node, &s, NULL) == ESPL_OK && s.known ? room(s.length) : 0;
+    return espl__stft_resolve(node, &s, NULL) == ESPL_OK && s.known ? espl__fourier_bytes(s.length) : 0;
 }
 
 const espl__op espl__op_STFT = {

@@ -6,30 +6,27 @@
  *
  * SoftmaxCrossEntropyLoss takes log(softmax(x)) along axis 1 first, which is its second output. A class that
  * is out of range is refused where it is constant; one that only a run knows makes the loss NaN. */
-#include "ops/ops.h"
+#include "ops/loss.h"
 
 #include <inttypes.h>
 #include <math.h>
 
 enum { X, TARGET, WEIGHT };
-typedef enum reduction { NONE, SUM, MEAN } reduction;
+typedef espl__op_loss loss;
 
-typedef struct loss {
-    reduction reduction;
-    bool ignores;
-    int64_t ignored;
-    int64_t classes, plane; /* plane: places of one sample */
-} loss;
-
-static espl_status read_loss(const espl__node *node, loss *out, espl_diag *diag) {
+espl_status espl__loss_read(const espl__node *node, const espl_shape *x, loss *out, espl_diag *diag) {
     static const char *const names[] = {"none", "sum", "mean"};
     const char *how = espl__attr_string(node, "reduction", "mean");
     const espl__attr *ignored = espl__attr_find(node, "ignore_index");
     *out = (loss){.ignores = ignored && ignored->kind == ESPL__ATTR_INT};
     if (out->ignores) out->ignored = ignored->i;
+    if (x) {
+        out->classes = x->dim[1];
+        out->plane = espl__dims_product(x, 2, x->rank);
+    }
     for (size_t i = 0; i < ESPL_COUNT(names); i++)
         if (strcmp(how, names[i]) == 0) {
-            out->reduction = (reduction)i;
+            out->reduction = (espl__loss_reduction)i;
             return ESPL_OK;
         }
     return espl__fail(diag, ESPL_FORMAT, "%s: reduction '%.40s' is none of none, sum and mean",
@@ -72,7 +69,7 @@ static espl_status check_classes(const espl__node *node, const loss *l, espl_dia
 static espl_status set_loss(const espl__node *node, const loss *l, espl_diag *diag) {
     const espl__value *x = node->inputs[X], *t = node->inputs[TARGET];
     espl_shape y = {0};
-    if (l->reduction != NONE) return espl__set_out(node, 0, ESPL_F32, &y, diag);
+    if (l->reduction != ESPL__LOSS_EACH) return espl__set_out(node, 0, ESPL_F32, &y, diag);
     if (t->known_rank) return espl__set_out(node, 0, ESPL_F32, &t->shape, diag);
     if (!x->known_rank) return espl__set_unknown(node, 0, ESPL_F32);
     y.rank = x->shape.rank - 1;
@@ -89,7 +86,7 @@ static espl_status infer(const espl__node *node, espl_diag *diag) {
     ESPL_TRY(espl__check_dtype(node, WEIGHT, ESPL__T(F32), diag));
     ESPL_TRY(espl__check_rank(node, X, 2, ESPL_MAX_RANK, diag));
     ESPL_TRY(espl__check_rank(node, WEIGHT, 1, 1, diag));
-    ESPL_TRY(read_loss(node, &l, diag));
+    ESPL_TRY(espl__loss_read(node, NULL, &l, diag));
     ESPL_TRY(check_shapes(node, diag));
     ESPL_TRY(check_classes(node, &l, diag));
     ESPL_TRY(set_loss(node, &l, diag));
@@ -120,18 +117,16 @@ static float add_place(const loss *l, const espl_tensor *in, int64_t class, floa
 }
 
 /* An absent optional input at the end of the list has no tensor at all. */
-static void begin(const espl__node *node, const espl_tensor *in, loss *l, espl_tensor *args) {
-    (void)read_loss(node, l, NULL);
-    l->classes = in[X].shape.dim[1];
-    l->plane = espl__dims_product(&in[X].shape, 2, in[X].shape.rank);
+static bool begin(const espl__node *node, const espl_tensor *in, loss *l, espl_tensor *args) {
     args[X] = in[X];
     args[TARGET] = in[TARGET];
     args[WEIGHT] = node->input_count > WEIGHT ? in[WEIGHT] : (espl_tensor){0};
+    return espl__loss_read(node, &in[X].shape, l, NULL) == ESPL_OK;
 }
 
 static void finish(const loss *l, const totals *sum, espl_tensor *out) {
-    if (l->reduction == SUM) *(float *)out->data = (float)sum->loss;
-    if (l->reduction == MEAN) *(float *)out->data = (float)(sum->loss / sum->weight);
+    if (l->reduction == ESPL__LOSS_SUM) *(float *)out->data = (float)sum->loss;
+    if (l->reduction == ESPL__LOSS_MEAN) *(float *)out->data = (float)(sum->loss / sum->weight);
 }
 
 static void eval_nll(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
@@ -139,7 +134,7 @@ static void eval_nll(const espl__node *node, const espl_tensor *in, espl_tensor 
     loss l;
     totals sum = {0};
     espl_tensor args[3];
-    begin(node, in, &l, args);
+    if (!begin(node, in, &l, args)) return;
     const float *x = in[X].data;
     float *y = out[0].data;
     for (int64_t i = 0, n = espl_shape_count(&in[TARGET].shape); i < n; i++) {
@@ -147,7 +142,7 @@ static void eval_nll(const espl__node *node, const espl_tensor *in, espl_tensor 
         bool inside = class >= 0 && class < l.classes;
         float score = inside ? x[(sample * l.classes + class) * l.plane + place] : 0.0f;
         float value = add_place(&l, args, class, score, &sum);
-        if (l.reduction == NONE) y[i] = value;
+        if (l.reduction == ESPL__LOSS_EACH) y[i] = value;
     }
     finish(&l, &sum, &out[0]);
 }
@@ -157,7 +152,7 @@ static void eval_sce(const espl__node *node, const espl_tensor *in, espl_tensor 
     loss l;
     totals sum = {0};
     espl_tensor args[3];
-    begin(node, in, &l, args);
+    if (!begin(node, in, &l, args)) return;
     float *y = out[0].data, *logs = node->output_count > 1 ? out[1].data : NULL;
     float *row = scratch, *result = row + l.classes;
     for (int64_t i = 0, n = espl_shape_count(&in[TARGET].shape); i < n; i++) {
@@ -167,7 +162,7 @@ static void eval_sce(const espl__node *node, const espl_tensor *in, espl_tensor 
         for (int64_t c = 0; logs && c < l.classes; c++) logs[at + c * l.plane] = result[c];
         float score = class >= 0 && class < l.classes ? result[class] : 0.0f;
         float value = add_place(&l, args, class, score, &sum);
-        if (l.reduction == NONE) y[i] = value;
+        if (l.reduction == ESPL__LOSS_EACH) y[i] = value;
     }
     finish(&l, &sum, &out[0]);
 }

@@ -166,4 +166,15 @@ static inline void *espl__at_mut(void *base, espl_dtype dtype, int64_t element) 
     return (char *)base + (size_t)element * espl_dtype_bytes(dtype);
 }
 
+/* Element i of a tensor of f32 or f64. */
+static inline double espl__real_at(const espl_tensor *t, int64_t i) {
+    return t->dtype == ESPL_F32 ? (double)((const float *)t->data)[i] : ((const double *)t->data)[i];
+}
+static inline void espl__real_put(const espl_tensor *t, int64_t i, double x) {
+    if (t->dtype == ESPL_F32)
+        ((float *)t->data)[i] = (float)x;
+    else
+        ((double *)t->data)[i] = x;
+}
+
 #endif

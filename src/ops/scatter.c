@@ -2,16 +2,16 @@
  * the places that the indices say, or combined with what is there. Updates go in order, so that of several
  * for one place the last one stays. Indices count from the end if they are negative; out of range they are
  * refused where they are constant, and their updates are left out where only a run knows them. */
-#include "ops/ops.h"
+#include "ops/scatter.h"
 
 enum { DATA, INDICES, UPDATES };
-typedef enum reduction { NONE, ADD, MUL, MAX, MIN } reduction;
+typedef espl__scatter_reduction reduction;
 
 /* add and mul came with operator set 16, max and min with 18. */
 static espl_status read_reduction(const espl__node *node, reduction *out, espl_diag *diag) {
     static const char *const names[] = {"none", "add", "mul", "max", "min"};
     const char *how = espl__attr_string(node, "reduction", "none");
-    *out = NONE;
+    *out = ESPL__SCATTER_NONE;
     for (size_t i = 0; i < ESPL_COUNT(names); i++)
         if (strcmp(how, names[i]) == 0) {
             *out = (reduction)i;
@@ -28,7 +28,7 @@ static espl_status begin(const espl__node *node, espl_diag *diag) {
     ESPL_TRY(espl__op_begin(node, diag));
     ESPL_TRY(espl__check_same_dtype(node, DATA, UPDATES, diag));
     ESPL_TRY(read_reduction(node, &how, diag));
-    if (how != NONE) ESPL_TRY(espl__check_dtype(node, DATA, numbers, diag));
+    if (how != ESPL__SCATTER_NONE) ESPL_TRY(espl__check_dtype(node, DATA, numbers, diag));
     status = espl__set_like_input(node, node->inputs[DATA]->dtype, diag);
 done:
     return status;
@@ -38,13 +38,13 @@ done:
 
 static double combine_f64(reduction how, double x, double u) {
     switch (how) {
-        case ADD:
+        case ESPL__SCATTER_ADD:
             return x + u;
-        case MUL:
+        case ESPL__SCATTER_MUL:
             return x * u;
-        case MAX:
+        case ESPL__SCATTER_MAX:
             return u > x || u != u ? u : x;
-        case MIN:
+        case ESPL__SCATTER_MIN:
             return u < x || u != u ? u : x;
         default:
             return u;
@@ -56,13 +56,13 @@ static int64_t combine_s64(reduction how, bool is_u64, int64_t x, int64_t u) {
     uint64_t turn = is_u64 ? (uint64_t)1 << 63 : 0;
     bool larger = (int64_t)((uint64_t)u ^ turn) > (int64_t)((uint64_t)x ^ turn);
     switch (how) {
-        case ADD:
+        case ESPL__SCATTER_ADD:
             return (int64_t)((uint64_t)x + (uint64_t)u);
-        case MUL:
+        case ESPL__SCATTER_MUL:
             return (int64_t)((uint64_t)x * (uint64_t)u);
-        case MAX:
+        case ESPL__SCATTER_MAX:
             return larger ? u : x;
-        case MIN:
+        case ESPL__SCATTER_MIN:
             return larger ? x : u;
         default:
             return u;
@@ -72,7 +72,7 @@ static int64_t combine_s64(reduction how, bool is_u64, int64_t x, int64_t u) {
 /* y takes in n updates. The sum and the product of two floats in double, rounded once, are those of their own
  * type. */
 static void put(reduction how, espl_dtype dtype, void *y, const void *updates, int64_t n) {
-    if (how == NONE) {
+    if (how == ESPL__SCATTER_NONE) {
         memcpy(y, updates, (size_t)n * espl_dtype_bytes(dtype));
         return;
     }
@@ -127,27 +127,14 @@ done:
     return status;
 }
 
-static void eval_elements(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
-    (void)scratch;
-    const espl_shape *shape = &in[INDICES].shape;
-    int64_t stride[ESPL_MAX_RANK], index[ESPL_MAX_RANK] = {0};
-    int axis;
-    reduction how;
-    copy_data(&in[DATA], &out[0]);
-    if (espl__axis(espl__attr_int(node, "axis", 0), shape->rank, &axis, NULL) != ESPL_OK) return;
-    if (read_reduction(node, &how, NULL) != ESPL_OK || espl__is_empty(&out[0])) return;
-    int64_t d = out[0].shape.dim[axis];
-    espl__strides(&out[0].shape, stride);
-    for (int64_t i = 0, n = espl_shape_count(shape); i < n; i++) {
-        int64_t to = espl__index_at(&in[INDICES], i), at = 0;
-        bool inside = to >= -d && to < d;
-        for (int k = 0; inside && k < shape->rank; k++)
-            at += (k == axis ? espl__index_within(to, d) : index[k]) * stride[k];
-        if (inside)
-            put(how, out[0].dtype, espl__at_mut(out[0].data, out[0].dtype, at),
-                espl__at(in[UPDATES].data, out[0].dtype, i), 1);
-        for (int k = shape->rank - 1; k >= 0 && ++index[k] == shape->dim[k]; k--) index[k] = 0;
-    }
+static int64_t next_element(espl__scatter *s) {
+    int64_t d = s->x->dim[s->axis], to = espl__index_at(s->indices, s->i++), at = 0;
+    bool inside = to >= -d && to < d;
+    const espl_shape *shape = &s->indices->shape;
+    for (int k = 0; inside && k < shape->rank; k++)
+        at += (k == s->axis ? espl__index_within(to, d) : s->index[k]) * s->stride[k];
+    for (int k = shape->rank - 1; k >= 0 && ++s->index[k] == shape->dim[k]; k--) s->index[k] = 0;
+    return inside ? at : -1;
 }
 
 /* --- ScatterND ------------------------------------------------------------------------------- */
@@ -193,32 +180,59 @@ done:
     return status;
 }
 
-static void eval_nd(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
+static int64_t next_tuple(espl__scatter *s) {
+    int64_t at = 0;
+    bool inside = true;
+    for (int k = 0; k < s->tuple; k++) {
+        int64_t to = espl__index_at(s->indices, s->i * s->tuple + k);
+        inside = inside && to >= -s->x->dim[k] && to < s->x->dim[k];
+        at += espl__index_within(to, s->x->dim[k]) * s->stride[k];
+    }
+    s->i++;
+    return inside ? at : -1;
+}
+
+/* --- both ------------------------------------------------------------------------------------ */
+
+espl_status espl__scatter_begin(const espl__node *node, const espl_shape *x, const espl_tensor *indices,
+                                espl__scatter *s, espl_diag *diag) {
+    espl_status status;
+    const espl_shape *shape = &indices->shape;
+    *s = (espl__scatter){.x = x, .indices = indices, .each = 1, .count = espl_shape_count(shape)};
+    ESPL_TRY(read_reduction(node, &s->how, diag));
+    espl__strides(x, s->stride);
+    if (espl__node_is(node, "ScatterND")) {
+        s->tuple = (int)shape->dim[shape->rank - 1];
+        s->count = espl__dims_product(shape, 0, shape->rank - 1);
+        s->each = espl__dims_product(x, s->tuple, x->rank);
+    } else {
+        ESPL_TRY(espl__axis(espl__attr_int(node, "axis", 0), shape->rank, &s->axis, diag));
+    }
+done:
+    return status;
+}
+
+int64_t espl__scatter_next(espl__scatter *s) {
+    return s->tuple ? next_tuple(s) : next_element(s);
+}
+
+static void eval(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
     (void)scratch;
-    const espl_shape *x = &out[0].shape, *indices = &in[INDICES].shape;
-    int64_t stride[ESPL_MAX_RANK];
-    int tuple = (int)indices->dim[indices->rank - 1];
-    reduction how;
+    espl__scatter s;
+    espl_dtype dtype = out[0].dtype;
     copy_data(&in[DATA], &out[0]);
-    if (read_reduction(node, &how, NULL) != ESPL_OK || espl__is_empty(&out[0])) return;
-    int64_t tuples = espl__dims_product(indices, 0, indices->rank - 1),
-            each = espl__dims_product(x, tuple, x->rank);
-    espl__strides(x, stride);
-    for (int64_t t = 0; t < tuples; t++) {
-        int64_t at = 0;
-        bool inside = true;
-        for (int k = 0; k < tuple; k++) {
-            int64_t to = espl__index_at(&in[INDICES], t * tuple + k);
-            inside = inside && to >= -x->dim[k] && to < x->dim[k];
-            at += espl__index_within(to, x->dim[k]) * stride[k];
-        }
-        if (inside)
-            put(how, out[0].dtype, espl__at_mut(out[0].data, out[0].dtype, at),
-                espl__at(in[UPDATES].data, out[0].dtype, t * each), each);
+    if (espl__is_empty(&out[0]) ||
+        espl__scatter_begin(node, &out[0].shape, &in[INDICES], &s, NULL) != ESPL_OK)
+        return;
+    for (int64_t i = 0; i < s.count; i++) {
+        int64_t at = espl__scatter_next(&s);
+        if (at >= 0)
+            put(s.how, dtype, espl__at_mut(out[0].data, dtype, at),
+                espl__at(in[UPDATES].data, dtype, i * s.each), s.each);
     }
 }
 
-#define DEFINE_OP(Name, first, last, infer_fn, eval_fn)  \
+#define DEFINE_OP(Name, first, last, infer_fn)           \
     const espl__op espl__op_##Name = {.name = #Name,     \
                                       .domain = "",      \
                                       .min_inputs = 3,   \
@@ -228,8 +242,8 @@ static void eval_nd(const espl__node *node, const espl_tensor *in, espl_tensor *
                                       .since = first,    \
                                       .until = last,     \
                                       .infer = infer_fn, \
-                                      .eval = eval_fn,   \
+                                      .eval = eval,      \
                                       .quant = ESPL__QUANT_FLOAT};
-DEFINE_OP(Scatter, 9, 10, infer_elements, eval_elements)
-DEFINE_OP(ScatterElements, 11, 21, infer_elements, eval_elements)
-DEFINE_OP(ScatterND, 11, 21, infer_nd, eval_nd)
+DEFINE_OP(Scatter, 9, 10, infer_elements)
+DEFINE_OP(ScatterElements, 11, 21, infer_elements)
+DEFINE_OP(ScatterND, 11, 21, infer_nd)

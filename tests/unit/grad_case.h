@@ -5,7 +5,7 @@
  * Inputs: dimensions of random normal numbers; before them `p` positive ones, `u` between -0.9 and 0.9, `g`
  * from 1.2 to 3, `k` positive and constant, `b` booleans (constant). `i` integers (a constant vector), `s` an
  * integer (a constant scalar), `f` a float (a constant scalar), `v` floats (a constant vector), `n` indices
- * below the number behind "<": n2,3<7 (an input).
+ * below the number behind "<": n2,3<7 (an input). `r` so many regions in an image of that size (constant).
  * `-`: absent. Attributes: integers, floats (with a point), lists (with a comma), texts (behind a quote);
  * "@12" is the operator set, "outputs" how many there are. */
 #ifndef GRAD_CASE_H
@@ -59,6 +59,16 @@ static inline double draw(rig *r, char kind, double below) {
     return (double)espl__rng_normal(&r->rng);
 }
 
+/* x1, y1, x2, y2 of each, partly outside. */
+static inline espl__value *regions(rig *r, espl_shape s) {
+    espl__value *v = constant_of(r, ESPL_F32, SHAPE(s.dim[0], 4), NULL);
+    for (int64_t i = 0; i < 4 * s.dim[0]; i++) {
+        double u = (draw(r, 'u', 0) + 0.9) / 1.8, size = (double)s.dim[1];
+        ((float *)v->constant->data)[i] = (float)(i % 4 < 2 ? 0.5 * size * u - 0.5 : size * (0.6 + 0.5 * u));
+    }
+    return v;
+}
+
 static inline espl__value *fixed_input(grad_built *b, char kind, const char *text) {
     rig *r = &b->r;
     double d[64];
@@ -75,6 +85,7 @@ static inline espl__value *fixed_input(grad_built *b, char kind, const char *tex
         for (int i = 0; i < n; i++) v[i] = (float)d[i];
         return constant_of(r, ESPL_F32, SHAPE(n), v);
     }
+    if (kind == 'r') return regions(r, shape_of(text));
     espl_shape s = shape_of(text);
     espl__value *v = constant_of(r, kind == 'b' ? ESPL_BOOL : ESPL_F32, s, NULL);
     for (int64_t i = 0; i < espl_shape_count(&s); i++) {
@@ -88,10 +99,10 @@ static inline espl__value *fixed_input(grad_built *b, char kind, const char *tex
 
 static inline espl__value *case_input(grad_built *b, char *word) {
     rig *r = &b->r;
-    char kind = strchr("pugkbisfnv", *word) && *word != 's' ? *word++
-                : *word == 's' && word[1] != 'c'            ? *word++
-                                                            : ' ';
-    if (kind && strchr("kbisfv", kind)) return fixed_input(b, kind, word);
+    char kind = strchr("pugkbisfnvr", *word) && *word != 's' ? *word++
+                : *word == 's' && word[1] != 'c'             ? *word++
+                                                             : ' ';
+    if (kind && strchr("kbisfvr", kind)) return fixed_input(b, kind, word);
     char name[16], *less = strchr(word, '<');
     double below = less ? strtod(less + 1, NULL) : 0;
     if (less) *less = 0;
