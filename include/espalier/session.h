@@ -60,7 +60,8 @@ const espl_tensor *espl_session_output_info(const espl_session *session, int ind
  * *_info, in the graph's order. Allocates nothing.
  *
  * An output whose shape is not known before is not the caller's: outputs[i] becomes a tensor of the session, with the shape
- * of this run, valid until the next run. Only networks with such outputs, or with such values inside, allocate. */
+ * of this run, valid until the next run begins. Only networks with such outputs, or with such values inside, allocate; so
+ * do networks with strings. The text of outputs that are strings is the session's until then, whoever has the elements. */
 ESPL_NODISCARD espl_status espl_session_run(espl_session *session, const espl_tensor *inputs,
                                             espl_tensor *outputs, espl_diag *diag);
 

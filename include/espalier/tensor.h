@@ -33,7 +33,8 @@ extern "C" {
     X(E4M3, "e4m3", 1, 17)  \
     X(E5M2, "e5m2", 1, 19)  \
     X(U4, "u4", 1, 21)      \
-    X(S4, "s4", 1, 22)
+    X(S4, "s4", 1, 22)      \
+    X(STRING, "string", 16, 8)
 
 typedef enum espl_dtype {
 #define ESPL_DTYPE_ENUM(NAME, name, bytes, onnx) ESPL_##NAME,
@@ -45,6 +46,16 @@ typedef enum espl_dtype {
 const char *espl_dtype_name(espl_dtype dtype);
 size_t espl_dtype_bytes(espl_dtype dtype);
 bool espl_dtype_is_float(espl_dtype dtype);
+
+/* An element of a tensor of strings: `length` bytes, UTF-8 as a rule, not ended by a zero byte; of the empty string `bytes`
+ * may be NULL. The text has an owner of its own:
+ * - of a tensor that a function returned for espl_tensor_free, the tensor: text and elements go together;
+ * - of a session's outputs the session, whoever has the elements: it lives until the next run or the session's end;
+ * - of what a program makes the program: espl_tensor_free frees the elements of espl_tensor_alloc only. */
+typedef struct espl_text {
+    const char *bytes;
+    uint64_t length;
+} espl_text;
 
 #define ESPL_MAX_RANK 8
 
@@ -71,7 +82,7 @@ const char *espl_shape_text(const espl_shape *shape, char *buf, size_t size);
 /* Reads "1x3x224x224"; false if malformed. An empty string is a scalar. */
 bool espl_shape_parse(const char *text, espl_shape *shape);
 
-/* Allocates the elements (uninitialised) from ctx; free with espl_tensor_free. */
+/* Allocates the elements (uninitialised; strings are empty) from ctx; free with espl_tensor_free. */
 ESPL_NODISCARD espl_status espl_tensor_alloc(espl_context *ctx, espl_dtype dtype, const espl_shape *shape,
                                              espl_tensor *out, espl_diag *diag);
 void espl_tensor_free(espl_context *ctx, espl_tensor *tensor);

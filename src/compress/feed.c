@@ -55,7 +55,7 @@ static void find_states(espl__feed *f) {
         for (int o = 0; o < espl_session_output_count(f->session); o++) {
             const char *y = espl_session_output_name(f->session, o);
             if (strncmp(x, y, length) == 0 && strcmp(y + length, ".next") == 0 &&
-                f->inputs[i].dtype == f->outputs[o].dtype &&
+                f->inputs[i].dtype == f->outputs[o].dtype && f->inputs[i].dtype != ESPL_STRING &&
                 espl_shape_equal(&f->inputs[i].shape, &f->outputs[o].shape))
                 f->next[i] = o;
         }

@@ -72,11 +72,15 @@ espl_tensor *espl__graph_tensor(espl_graph *g, espl_dtype dtype, const espl_shap
     int64_t count = espl_shape_count(shape);
     if (count < 0) return NULL;
     espl_tensor *t = espl__arena_alloc(&g->arena, sizeof *t);
-    const uint64_t bytes = (uint64_t)count * espl_dtype_bytes(dtype);
+    const espl_tensor from = {dtype, *shape, (void *)(uintptr_t)data};
+    const uint64_t bytes = espl__text_block(&from, data ? espl__text_bytes(&from) : 0);
     if (!t) return NULL;
     *t = (espl_tensor){dtype, *shape, espl__arena_alloc(&g->arena, ESPL_MAX(bytes, 1))};
     if (!t->data) return NULL;
-    if (data && bytes) memcpy(t->data, data, (size_t)bytes);
+    if (data && dtype == ESPL_STRING)
+        espl__text_copy(&from, t->data);
+    else if (data && bytes)
+        memcpy(t->data, data, (size_t)bytes);
     return t;
 }
 

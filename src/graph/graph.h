@@ -113,7 +113,7 @@ void espl__graph_drop(const espl_graph *graph, const void *bytes, uint64_t count
 /* All of these return NULL (or false) without memory. Names are copied. A value without a name gets a fresh
  * one. */
 espl__value *espl__graph_value(espl_graph *graph, const char *name);
-/* A constant whose data are copied from `tensor`. */
+/* A constant whose data are copied from `tensor`, text included. */
 espl__value *espl__graph_constant(espl_graph *graph, const char *name, const espl_tensor *tensor);
 espl__node *espl__graph_node(espl_graph *graph, const espl__op *op, const char *name, int inputs, int outputs,
                              int attrs);
@@ -210,6 +210,12 @@ struct espl__op {
      * everything. No alias of in and out. NULL: control flow or sequences, which passes/resolve.h takes away. */
     void (*eval)(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch);
     uint64_t (*scratch_bytes)(const espl__node *node); /* NULL: none */
+    /* Inputs that may be strings: bit i for input i, bit 31 for all from 31 on. 0: the operator knows none, and gives
+     * none. Where there is no eval they may be anywhere. */
+    uint32_t text_inputs;
+    /* Of an operator that makes text, where output 0 is strings: the bytes that it takes at most, which eval finds behind
+     * the elements that out[0].shape says at first. NULL: the elements of outputs are some of the inputs'. */
+    uint64_t (*text_bytes)(const espl__node *node, const espl_tensor *in);
     /* Where the data decide how long a result is, which infer leaves open: the largest shapes, by output, that inputs of
      * known shapes can give. eval gets outputs with room for these, and sets out[i].shape to what they are. NULL: infer
      * says all. */

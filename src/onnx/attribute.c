@@ -32,6 +32,24 @@ static espl_status set_string(espl_graph *graph, espl__node *node, const pb_attr
     return good ? ESPL_OK : espl__nomem(diag, a->s.len);
 }
 
+/* A list of strings as a tensor of them: words and patterns may hold anything. */
+static espl_status list_of(espl_graph *graph, const pb_attr *a, espl_tensor **out, espl_diag *diag) {
+    const espl_shape shape = {.rank = 1, .dim = {(int64_t)a->n_strings}};
+    espl_text *texts;
+    bool good = espl__onnx_texts(graph->arena.ctx, a->strings, a->n_strings, &texts);
+    *out = good ? espl__graph_tensor(graph, ESPL_STRING, &shape, texts) : NULL;
+    espl__free(graph->arena.ctx, texts);
+    return *out ? ESPL_OK : espl__nomem(diag, a->n_strings * sizeof *texts);
+}
+
+static espl_status set_words(espl_graph *graph, espl__node *node, const pb_attr *a, espl_diag *diag) {
+    espl_tensor *words;
+    espl_status status = list_of(graph, a, &words, diag);
+    if (status != ESPL_OK) return status;
+    return espl__attr_set_tensor(graph, node, a->name, words) ? ESPL_OK : espl__nomem(diag, 0);
+}
+
+/* Names of functions, joined by commas. */
 static espl_status set_strings(espl_graph *graph, espl__node *node, const pb_attr *a, espl_diag *diag) {
     espl_status status = ESPL_OK;
     espl__buffer text;
@@ -73,7 +91,8 @@ static espl_status set(espl_graph *graph, espl__external *external, espl__node *
         case TYPE(INTS): good = espl__attr_set_ints(graph, node, a->name, a->ints, (int64_t)a->n_ints); break;
         case TYPE(FLOATS): good = espl__attr_set_floats(graph, node, a->name, a->floats, (int64_t)a->n_floats); break;
         case TYPE(STRING): return set_string(graph, node, a, diag);
-        case TYPE(STRINGS): return set_strings(graph, node, a, diag);
+        case TYPE(STRINGS):
+            return strcmp(a->name, "activations") == 0 ? set_strings(graph, node, a, diag) : set_words(graph, node, a, diag);
         case TYPE(TENSOR): return set_tensor(graph, external, node, a, diag);
         case TYPE(GRAPH):
         case TYPE(GRAPHS): return espl__fail(diag, ESPL_UNSUPPORTED, "holds a subgraph, which is not supported");
@@ -124,8 +143,9 @@ espl_status espl__onnx_constant(espl_graph *graph, espl__external *external, con
     if (strcmp(a->name, "value_floats") == 0)
         return constant_of(graph, ESPL_F32, 1, a->n_floats, a->floats, out, diag);
     if (strcmp(a->name, "value_ints") == 0) return constant_of(graph, ESPL_S64, 1, a->n_ints, a->ints, out, diag);
-    if (strcmp(a->name, "value_string") == 0 || strcmp(a->name, "value_strings") == 0)
-        return espl__fail(diag, ESPL_UNSUPPORTED, "a constant of strings is not supported");
+    if (strcmp(a->name, "value_string") == 0)
+        return constant_of(graph, ESPL_STRING, 0, 1, &(espl_text){(const char *)a->s.data, a->s.len}, out, diag);
+    if (strcmp(a->name, "value_strings") == 0) return list_of(graph, a, out, diag);
     if (strcmp(a->name, "sparse_value") == 0)
         return espl__fail(diag, ESPL_UNSUPPORTED, "a sparse constant is not supported");
     return espl__fail(diag, ESPL_FORMAT, "attribute '%.100s' is no value of a Constant", a->name);

@@ -59,6 +59,8 @@ espl_status espl__external_read(espl__external *external, uint64_t offset, void 
 espl_status espl__onnx_dtype(int64_t number, const char *what, espl_dtype *out, espl_diag *diag);
 /* Bytes that so many elements take in a file. */
 uint64_t espl__onnx_bytes(espl_dtype dtype, uint64_t count);
+/* Elements that borrow the bytes of `from`; espl__free them. False without memory. */
+bool espl__onnx_texts(espl_context *ctx, const ProtobufCBinaryData *from, size_t count, espl_text **out);
 /* A TensorProto as an arena tensor of the graph. */
 espl_status espl__onnx_graph_tensor(espl_graph *graph, espl__external *external, const pb_tensor *proto,
                                     espl_tensor **out, espl_diag *diag);

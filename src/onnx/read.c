@@ -272,7 +272,8 @@ static espl_status read_node(reader *r, const pb_node *n) {
     if (espl__onnx_is_nbits(domain_of(n->domain), text(n->op_type))) return read_nbits(r, n, inputs);
     if (espl__onnx_is_qoperator(domain_of(n->domain), text(n->op_type))) return read_qoperator(r, n, inputs, outputs);
     ESPL_TRY(find_op(r, n, &op, &opset));
-    espl__node *node = espl__graph_node(r->graph, op, text(n->name), inputs, outputs, (int)n->n_attribute);
+    const bool gradient = espl__onnx_is_gradient(op);
+    espl__node *node = espl__graph_node(r->graph, op, text(n->name), inputs + gradient, outputs, (int)n->n_attribute);
     if (!node) return espl__nomem(r->diag, 0);
     node->opset = opset;
     ESPL_TRY(find_inputs(r, n, node->inputs, inputs));
@@ -286,6 +287,7 @@ static espl_status read_node(reader *r, const pb_node *n) {
             ESPL_TRY(espl__onnx_attribute(r->graph, r->external, node, n->attribute[i], r->diag));
     }
     if (bodies) ESPL_TRY(espl__reader_bodies(r, n, node, inputs));
+    if (gradient) ESPL_TRY(espl__reader_gradient(r, node));
     status = give_seed(r, node);
 done:
     return status;

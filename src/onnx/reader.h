@@ -43,6 +43,9 @@ void espl__reader_hoisted_name(reader *r, const char *name, char *buf, size_t si
 espl_status espl__reader_hoist(reader *r, espl__value *constant, const char *name);
 /* Adds what a body reads from outside to its inputs. */
 espl_status espl__reader_captured(reader *r, espl__value ***inputs, int *capacity, int *count);
+/* gradient.c. The last input of a Gradient node, for which there is room. */
+bool espl__onnx_is_gradient(const espl__op *op);
+espl_status espl__reader_gradient(reader *r, espl__node *node);
 bool espl__reader_is_body(const pb_attr *a);
 /* The node's bodies, and what they read from outside as its last inputs, behind the `inputs` that it names.
  */

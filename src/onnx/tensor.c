@@ -15,7 +15,7 @@ static const struct {
     int64_t number;
     const char *name;
 } foreign_types[] = {
-    {0, "undefined"},       {8, "string"},           {14, "complex64"},  {15, "complex128"},
+    {0, "undefined"},       {14, "complex64"},  {15, "complex128"},
     {18, "float8e4m3fnuz"}, {20, "float8e5m2fnuz"},  {23, "float4e2m1"}, {24, "float8e8m0"},
     {25, "uint2"},          {26, "int2"},            {27, "float6e2m3"}, {28, "float6e3m2"},
 };
@@ -67,6 +67,7 @@ static size_t typed_count(const pb_tensor *proto, espl_dtype dtype) {
         case ESPL_S64: return proto->n_int64_data;
         case ESPL_U32:
         case ESPL_U64: return proto->n_uint64_data;
+        case ESPL_STRING: return proto->n_string_data;
         default: return proto->n_int32_data;
     }
 }
@@ -77,12 +78,14 @@ static espl_status locate(espl__external *external, const pb_tensor *proto, espl
     uint64_t count = (uint64_t)espl_shape_count(shape), bytes = espl__onnx_bytes(dtype, count);
     char text[128];
     *from = (source){0};
+    if (dtype == ESPL_STRING && ((proto->has_data_location && proto->data_location) || proto->raw_data.len))
+        return espl__fail(diag, ESPL_FORMAT, "has strings that do not stand in string_data");
     if (proto->has_data_location && proto->data_location == ESPL_PB__TENSOR_PROTO__DATA_LOCATION__EXTERNAL) {
         from->external = true;
         return espl__external_open(external, proto, bytes, &from->offset, diag);
     }
     size_t typed = typed_count(proto, dtype);
-    from->raw = proto->has_raw_data && (proto->raw_data.len > 0 || typed == 0);
+    from->raw = dtype != ESPL_STRING && proto->has_raw_data && (proto->raw_data.len > 0 || typed == 0);
     if (from->raw && proto->raw_data.len != bytes)
         return espl__fail(diag, ESPL_FORMAT, "has %zu bytes of data where %s of shape '%s' takes %" PRIu64,
                           proto->raw_data.len, espl_dtype_name(dtype), espl_shape_text(shape, text, sizeof text),
@@ -163,6 +166,12 @@ done:
     return status;
 }
 
+bool espl__onnx_texts(espl_context *ctx, const ProtobufCBinaryData *from, size_t count, espl_text **out) {
+    *out = espl__calloc(ctx, (uint64_t)count + 1, sizeof **out);
+    for (size_t i = 0; *out && i < count; i++) (*out)[i] = (espl_text){(const char *)from[i].data, from[i].len};
+    return *out != NULL;
+}
+
 static const char *tensor_name(const pb_tensor *proto) { return proto->name ? proto->name : ""; }
 
 static espl_status prepare(espl__external *external, const pb_tensor *proto, espl_dtype *dtype, espl_shape *shape,
@@ -182,12 +191,27 @@ espl_status espl__onnx_graph_tensor(espl_graph *graph, espl__external *external,
     espl_shape shape;
     source from;
     *out = NULL;
+    espl_text *texts = NULL;
     ESPL_TRY(prepare(external, proto, &dtype, &shape, &from, diag));
-    *out = espl__graph_tensor(graph, dtype, &shape, NULL);
+    bool good = dtype != ESPL_STRING || espl__onnx_texts(graph->arena.ctx, proto->string_data, proto->n_string_data, &texts);
+    *out = good ? espl__graph_tensor(graph, dtype, &shape, texts) : NULL;
+    espl__free(graph->arena.ctx, texts);
     if (!*out) return espl__nomem(diag, (uint64_t)espl_shape_count(&shape) * espl_dtype_bytes(dtype));
-    ESPL_TRY(fill(external, proto, &from, *out, diag));
+    if (dtype != ESPL_STRING) ESPL_TRY(fill(external, proto, &from, *out, diag));
 done:
     if (status != ESPL_OK) espl__diag_prefix(diag, "tensor '%.200s'", tensor_name(proto));
+    return status;
+}
+
+static espl_status copy_texts(espl_context *ctx, const pb_tensor *proto, const espl_shape *shape, espl_tensor *out,
+                              espl_diag *diag) {
+    espl_tensor t = {ESPL_STRING, *shape, NULL};
+    espl_text *texts;
+    if (!espl__onnx_texts(ctx, proto->string_data, proto->n_string_data, &texts))
+        return espl__nomem(diag, proto->n_string_data * sizeof *texts);
+    t.data = texts;
+    espl_status status = espl__tensor_copy(ctx, &t, out, diag);
+    espl__free(ctx, texts);
     return status;
 }
 
@@ -199,6 +223,7 @@ espl_status espl__onnx_tensor(espl_context *ctx, espl__external *external, const
     source from;
     *out = (espl_tensor){0};
     ESPL_TRY(prepare(external, proto, &dtype, &shape, &from, diag));
+    if (dtype == ESPL_STRING) return copy_texts(ctx, proto, &shape, out, diag);
     ESPL_TRY(espl_tensor_alloc(ctx, dtype, &shape, out, diag));
     ESPL_TRY(fill(external, proto, &from, out, diag));
 done:

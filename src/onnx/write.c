@@ -57,8 +57,12 @@ static pb_tensor *new_tensor(espl__writer *w, espl_dtype dtype, const espl_shape
     pb_tensor *t = espl__arena_alloc(&w->arena, sizeof *t);
     int64_t *dims = espl__arena_alloc(&w->arena, sizeof *dims * (ESPL_MAX_RANK + 1));
     if (!data && espl_shape_count(shape) > 0) return NULL;
-    if (t && dims) espl__writer_tensor(t, dtype, shape, data, dims);
-    return dims ? t : NULL;
+    if (!t || !dims) return NULL;
+    espl__writer_tensor(t, dtype, shape, data, dims);
+    if (dtype != ESPL_STRING) return t;
+    t->has_raw_data = 0;
+    t->n_string_data = (size_t)espl_shape_count(shape);
+    return espl__writer_texts(w, data, t->n_string_data, &t->string_data) ? t : NULL;
 }
 
 pb_tensor *espl__writer_initializer(espl__writer *w, const char *name, espl_dtype dtype, const espl_shape *shape,
@@ -92,27 +96,19 @@ bool espl__writer_attr_int(espl__writer *w, pb_node *node, int index, const char
 
 /* --- attributes and nodes ---------------------------------------------------------------------- */
 
-static bool write_strings(espl__writer *w, pb_attr *out, const char *joined) {
-    size_t count = *joined != 0;
-    for (const char *p = joined; *p; p++) count += *p == ',';
-    out->strings = espl__arena_alloc(&w->arena, sizeof *out->strings * (count + 1));
-    if (!out->strings) return false;
-    for (size_t i = 0; i < count; i++) {
-        size_t length = strcspn(joined, ",");
-        out->strings[i] = (ProtobufCBinaryData){length, (uint8_t *)joined};
-        joined += length + 1;
-    }
-    out->n_strings = count;
-    return true;
-}
-
 static bool write_attr(espl__writer *w, pb_node *node, int index, const espl__attr *a) {
     static const EsplPb__AttributeProto__AttributeType types[] = {
         [ESPL__ATTR_INT] = TYPE(INT),       [ESPL__ATTR_FLOAT] = TYPE(FLOAT),   [ESPL__ATTR_STRING] = TYPE(STRING),
         [ESPL__ATTR_INTS] = TYPE(INTS),     [ESPL__ATTR_FLOATS] = TYPE(FLOATS), [ESPL__ATTR_TENSOR] = TYPE(TENSOR),
         [ESPL__ATTR_STRINGS] = TYPE(STRINGS), [ESPL__ATTR_GRAPH] = TYPE(GRAPH)};
-    pb_attr *out = espl__writer_attr(w, node, index, a->name, types[a->kind]);
+    /* Operators have lists of strings, and no tensors of strings. */
+    bool words = a->kind == ESPL__ATTR_TENSOR && a->tensor->dtype == ESPL_STRING;
+    pb_attr *out = espl__writer_attr(w, node, index, a->name, words ? TYPE(STRINGS) : types[a->kind]);
     if (!out) return false;
+    if (words) {
+        out->n_strings = (size_t)espl_shape_count(&a->tensor->shape);
+        return espl__writer_texts(w, a->tensor->data, out->n_strings, &out->strings);
+    }
     switch (a->kind) {
         case ESPL__ATTR_INT: out->has_i = 1, out->i = a->i; break;
         case ESPL__ATTR_FLOAT: out->has_f = 1, out->f = a->f; break;
@@ -122,7 +118,7 @@ static bool write_attr(espl__writer *w, pb_node *node, int index, const espl__at
             out->has_s = 1;
             out->s = (ProtobufCBinaryData){strlen(a->s), (uint8_t *)a->s};
             break;
-        case ESPL__ATTR_STRINGS: return write_strings(w, out, a->s);
+        case ESPL__ATTR_STRINGS: return espl__writer_split(w, a->s, out);
         case ESPL__ATTR_TENSOR:
             out->t = new_tensor(w, a->tensor->dtype, &a->tensor->shape, espl__writer_elements(w, a->tensor));
             return out->t != NULL;

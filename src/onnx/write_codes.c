@@ -1,4 +1,4 @@
-/* The initializers of a quantized value: codes, scales and zero points, as the form that was chosen has them.
+/* The initializers of a quantized value: codes, scales and zero points, as the form that was chosen has them; and strings.
  */
 #include "onnx/writer.h"
 
@@ -98,4 +98,27 @@ espl_status espl__writer_scales(espl__writer *w, const espl__value *v, const cha
         (!full && !espl__writer_initializer(w, out->zero, out->type, &shape, stored)))
         return espl__nomem(w->diag, 0);
     return ESPL_OK;
+}
+
+/* --- strings ------------------------------------------------------------------------------------ */
+
+bool espl__writer_texts(espl__writer *w, const espl_text *from, size_t count, ProtobufCBinaryData **out) {
+    *out = espl__arena_alloc(&w->arena, sizeof **out * ((uint64_t)count + 1));
+    for (size_t i = 0; *out && i < count; i++)
+        (*out)[i] = (ProtobufCBinaryData){(size_t)from[i].length, (uint8_t *)(uintptr_t)from[i].bytes};
+    return *out != NULL;
+}
+
+bool espl__writer_split(espl__writer *w, const char *joined, pb_attr *out) {
+    size_t count = *joined != 0;
+    for (const char *p = joined; *p; p++) count += *p == ',';
+    out->strings = espl__arena_alloc(&w->arena, sizeof *out->strings * (count + 1));
+    if (!out->strings) return false;
+    for (size_t i = 0; i < count; i++) {
+        size_t length = strcspn(joined, ",");
+        out->strings[i] = (ProtobufCBinaryData){length, (uint8_t *)joined};
+        joined += length + 1;
+    }
+    out->n_strings = count;
+    return true;
 }

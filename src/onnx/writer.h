@@ -42,6 +42,9 @@ const void *espl__writer_elements(espl__writer *w, const espl_tensor *tensor);
 /* What a constant's codes are in the file, and its numbers. NULL without memory. */
 const void *espl__writer_codes(espl__writer *w, const espl__value *value, espl_dtype type);
 const float *espl__writer_numbers(espl__writer *w, const espl__value *value);
+/* Strings as a message has them; those of a list that commas join. False without memory. */
+bool espl__writer_texts(espl__writer *w, const espl_text *from, size_t count, ProtobufCBinaryData **out);
+bool espl__writer_split(espl__writer *w, const char *joined, pb_attr *out);
 /* Scales and zero points, which Quantize- and DequantizeLinear share; of what type is the caller's to say. */
 typedef struct espl__scales {
     espl_dtype type;

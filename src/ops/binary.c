@@ -202,7 +202,6 @@ static espl_status infer_prelu(const espl__node *node, espl_diag *diag) {
     X(Mul, mul, 7, infer_number, ESPL__QUANT_FLOAT)                          \
     X(Div, div, 7, infer_number, ESPL__QUANT_FLOAT)                        \
     X(Pow, pow, 7, infer_pow, ESPL__QUANT_FLOAT)                           \
-    X(Equal, equal, 7, infer_equal, ESPL__QUANT_FLOAT)                     \
     X(Greater, greater, 7, infer_compare, ESPL__QUANT_FLOAT)               \
     X(GreaterOrEqual, greater_equal, 12, infer_compare, ESPL__QUANT_FLOAT) \
     X(Less, less, 7, infer_compare, ESPL__QUANT_FLOAT)                     \
@@ -212,6 +211,8 @@ static espl_status infer_prelu(const espl__node *node, espl_diag *diag) {
     X(Xor, xor, 7, infer_logic, ESPL__QUANT_FLOAT)
 
 #define DEFINE_OP(Name, count_min, count_max, first, infer_fn, eval_fn, role) \
+    DEFINE_TEXT_OP(Name, count_min, count_max, first, infer_fn, eval_fn, role, 0)
+#define DEFINE_TEXT_OP(Name, count_min, count_max, first, infer_fn, eval_fn, role, text) \
     const espl__op espl__op_##Name = {.name = #Name,                          \
                                       .domain = "",                           \
                                       .min_inputs = count_min,                \
@@ -222,7 +223,8 @@ static espl_status infer_prelu(const espl__node *node, espl_diag *diag) {
                                       .until = 21,                            \
                                       .infer = infer_fn,                      \
                                       .eval = eval_fn,                        \
-                                      .quant = role};
+                                      .quant = role,                          \
+                                      .text_inputs = text};
 #define DEFINE_BINARY(Name, rows, first, infer_fn, role)                                     \
     static void eval_##Name(const espl__node *node, const espl_tensor *in, espl_tensor *out, \
                             void *scratch) {                                                 \
@@ -231,6 +233,22 @@ static espl_status infer_prelu(const espl__node *node, espl_diag *diag) {
     }                                                                                        \
     DEFINE_OP(Name, 2, 2, first, infer_fn, eval_##Name, role)
 BINARY_LIST(DEFINE_BINARY)
+
+static void eval_equal(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
+    (void)node, (void)scratch;
+    espl__rows rows;
+    const espl_shape *operands[] = {&in[0].shape, &in[1].shape};
+    const espl_text *a = in[0].data, *b = in[1].data;
+    if (in[0].dtype != ESPL_STRING) {
+        run(&rows_equal, &in[0], &in[1], &out[0]);
+        return;
+    }
+    for (espl__rows_begin(&rows, &out[0].shape, operands, 2); !rows.done; espl__rows_next(&rows))
+        for (int64_t i = 0; i < rows.n; i++)
+            ((uint8_t *)out[0].data)[rows.out + i] =
+                espl__text_equal(&a[rows.offset[0] + i * rows.step[0]], &b[rows.offset[1] + i * rows.step[1]]);
+}
+DEFINE_TEXT_OP(Equal, 2, 2, 7, infer_equal, eval_equal, ESPL__QUANT_FLOAT, 3)
 
 static espl_status infer_mod(const espl__node *node, espl_diag *diag) {
     if (espl__attr_int(node, "fmod", 0) == 0 && node->input_count > 0 && node->inputs[0] &&

@@ -1,6 +1,7 @@
 /* Cast and CastLike. Floats become integers by truncation and saturate (ONNX leaves the overflow open); NaN
  * becomes 0. Floats of 8 bits saturate too, unless saturate is 0: then what is too large is infinite, or NaN where
- * nothing is infinite. */
+ * nothing is infinite. Strings: numerals.h. */
+#include "ops/numerals.h"
 #include "ops/ops.h"
 
 #include <inttypes.h>
@@ -40,8 +41,17 @@ static void overflow(espl_dtype to, const double *in, int64_t n, uint8_t *y) {
     }
 }
 
+static uint64_t text_bytes(const espl__node *node, const espl_tensor *in) {
+    (void)node;
+    return in[0].dtype == ESPL_STRING ? 0 : (uint64_t)espl_shape_count(&in[0].shape) * ESPL__NUMERAL;
+}
+
 static void eval(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch) {
     (void)scratch;
+    if (in[0].dtype == ESPL_STRING || out[0].dtype == ESPL_STRING) {
+        espl__numerals(&in[0], &out[0]);
+        return;
+    }
     bool wraps = (out[0].dtype == ESPL_E4M3 || out[0].dtype == ESPL_E5M2) && !espl__attr_int(node, "saturate", 1);
     espl_dtype from = in[0].dtype, to = out[0].dtype;
     int64_t n = espl_shape_count(&in[0].shape);
@@ -67,8 +77,10 @@ static void eval(const espl__node *node, const espl_tensor *in, espl_tensor *out
 const espl__op espl__op_Cast = {
     .name = "Cast", .domain = "", .min_inputs = 1, .max_inputs = 1, .min_outputs = 1, .max_outputs = 1,
     .since = 6, .until = 21, .infer = infer_cast, .eval = eval,
+    .text_inputs = 1, .text_bytes = text_bytes,
 };
 const espl__op espl__op_CastLike = {
     .name = "CastLike", .domain = "", .min_inputs = 2, .max_inputs = 2, .min_outputs = 1, .max_outputs = 1,
     .since = 15, .until = 21, .infer = infer_cast_like, .eval = eval,
+    .text_inputs = 3, .text_bytes = text_bytes,
 };

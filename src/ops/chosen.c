@@ -14,10 +14,7 @@ static int64_t most_elements(const espl__value *v) {
 
 /* --- an order ---------------------------------------------------------------------------------------- */
 
-/* Whether element a stands before element b. */
-typedef bool (*before_fn)(const void *of, int64_t a, int64_t b);
-
-static void sink(int64_t *heap, int64_t at, int64_t count, before_fn before, const void *of) {
+static void sink(int64_t *heap, int64_t at, int64_t count, espl__before before, const void *of) {
     for (int64_t child; (child = 2 * at + 1) < count; at = child) {
         if (child + 1 < count && before(of, heap[child], heap[child + 1])) child++;
         if (!before(of, heap[at], heap[child])) return;
@@ -28,7 +25,7 @@ static void sink(int64_t *heap, int64_t at, int64_t count, before_fn before, con
 }
 
 /* Heapsort of the numbers 0 to count - 1: in place, and inside the array whatever `before` says of NaN. */
-static void sort(int64_t *order, int64_t count, before_fn before, const void *of) {
+void espl__order(int64_t *order, int64_t count, espl__before before, const void *of) {
     for (int64_t i = 0; i < count; i++) order[i] = i;
     for (int64_t i = count / 2 - 1; i >= 0; i--) sink(order, i, count, before, of);
     for (int64_t i = count - 1; i > 0; i--) {
@@ -224,7 +221,7 @@ static void eval_unique(const espl__node *node, const espl_tensor *in, espl_tens
     int64_t n = all.r.n, *order = scratch, *first = order + n, *place = first + n, count = 0;
     bool sorted = espl__attr_int(node, "sorted", 1) != 0;
     if (espl__is_empty(&in[0])) all.r.outer = all.r.inner = 0;
-    sort(order, n, item_before, &all);
+    espl__order(order, n, item_before, &all);
     for (int64_t i = 0; i < n; i++) {
         bool same = i > 0 && compare_items(&all, order[i - 1], order[i]) == 0;
         first[order[i]] = same ? first[order[i - 1]] : order[i];
@@ -337,7 +334,7 @@ static void eval_nms(const espl__node *node, const espl_tensor *in, espl_tensor 
         const float *score = (const float *)in[1].data + c * n,
                     *boxes = (const float *)in[0].data + c / classes * n * 4;
         int64_t begin = found;
-        sort(order, n, score_before, score);
+        espl__order(order, n, score_before, score);
         for (int64_t i = 0; i < n && found - begin < most && found < room; i++) {
             bool good = espl__in(node, 4) ? score[order[i]] > least : true;
             for (int64_t k = begin; good && k < found; k++)

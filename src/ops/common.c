@@ -24,6 +24,9 @@ espl_status espl__op_begin(const espl__node *node, espl_diag *diag) {
     for (int i = 0; i < op->min_outputs; i++)
         if (!node->outputs[i])
             return espl__fail(diag, ESPL_FORMAT, "output %d of %s is missing", i, op->name);
+    for (int i = 0; i < node->input_count && op->eval; i++)
+        if (node->inputs[i] && node->inputs[i]->dtype == ESPL_STRING && !(op->text_inputs >> ESPL_MIN(i, 31) & 1))
+            return espl__fail(diag, ESPL_UNSUPPORTED, "%s: input %d is strings, which it does not take", op->name, i);
 done:
     return status;
 }
@@ -65,6 +68,8 @@ espl_status espl__set_out(const espl__node *node, int i, espl_dtype dtype, const
     espl__value *value = espl__out(node, i);
     char text[160];
     if (!value) return ESPL_OK;
+    if (dtype == ESPL_STRING && node->op->eval && !node->op->text_inputs)
+        return espl__fail(diag, ESPL_UNSUPPORTED, "%s: strings are not supported", node->op->name);
     if (!shape_possible(shape))
         return espl__fail(diag, ESPL_LIMIT, "%s: an output of shape %s is too large", node->op->name,
                           espl_shape_text(shape, text, sizeof text));

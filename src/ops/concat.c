@@ -168,8 +168,10 @@ static void eval_split(const espl__node *node, const espl_tensor *in, espl_tenso
 const espl__op espl__op_Concat = {
     .name = "Concat", .domain = "", .min_inputs = 1, .max_inputs = -1, .min_outputs = 1, .max_outputs = 1,
     .since = 4, .until = 21, .infer = infer_concat, .eval = eval_concat, .quant = ESPL__QUANT_JOIN,
+    .text_inputs = UINT32_MAX,
 };
 const espl__op espl__op_Split = {
     .name = "Split", .domain = "", .min_inputs = 1, .max_inputs = 2, .min_outputs = 1, .max_outputs = -1,
     .since = 2, .until = 21, .infer = infer_split, .eval = eval_split, .quant = ESPL__QUANT_MOVE,
+    .text_inputs = 1,
 };

@@ -131,12 +131,15 @@ static void eval_where(const espl__node *node, const espl_tensor *in, espl_tenso
 const espl__op espl__op_Expand = {
     .name = "Expand", .domain = "", .min_inputs = 2, .max_inputs = 2, .min_outputs = 1, .max_outputs = 1,
     .since = 8, .until = 21, .infer = infer_expand, .eval = eval_expand, .quant = ESPL__QUANT_MOVE,
+    .text_inputs = 1,
 };
 const espl__op espl__op_Tile = {
     .name = "Tile", .domain = "", .min_inputs = 2, .max_inputs = 2, .min_outputs = 1, .max_outputs = 1,
     .since = 6, .until = 21, .infer = infer_tile, .eval = eval_tile, .quant = ESPL__QUANT_MOVE,
+    .text_inputs = 1,
 };
 const espl__op espl__op_Where = {
     .name = "Where", .domain = "", .min_inputs = 3, .max_inputs = 3, .min_outputs = 1, .max_outputs = 1,
     .since = 9, .until = 21, .infer = infer_where, .eval = eval_where, .quant = ESPL__QUANT_FLOAT,
+    .text_inputs = 6,
 };

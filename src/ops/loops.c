@@ -21,8 +21,11 @@ static void copy_row(char *out, const char *in, size_t elem, int64_t n, int64_t 
         case 4:
             for (int64_t i = 0; i < n; i++) memcpy(out + 4 * i, in + i * step, 4);
             break;
-        default:
+        case 8:
             for (int64_t i = 0; i < n; i++) memcpy(out + 8 * i, in + i * step, 8);
+            break;
+        default: /* strings */
+            for (int64_t i = 0; i < n; i++) memcpy(out + elem * (size_t)i, in + i * step, elem);
             break;
     }
 }

@@ -146,6 +146,11 @@ static inline int64_t espl__index_within(int64_t i, int64_t d) {
 /* Fails if index i of input 1, one of an axis of d elements, is out of range. */
 ESPL_NODISCARD espl_status espl__check_index(const espl__node *node, int64_t i, int64_t d, espl_diag *diag);
 
+/* Whether element a stands before element b. */
+typedef bool (*espl__before)(const void *of, int64_t a, int64_t b);
+/* The numbers 0 to count - 1 in that order; elements of which neither stands before the other in any. */
+void espl__order(int64_t *order, int64_t count, espl__before before, const void *of);
+
 /* The generator of a node that draws: its attribute `seed` says all of it. */
 espl__rng espl__node_rng(const espl__node *node);
 

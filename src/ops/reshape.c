@@ -181,6 +181,7 @@ done:
                                       .infer = infer_fn,                                       \
                                       .eval = eval_fn,                                         \
                                       .quant = ESPL__QUANT_MOVE,                               \
+                                      .text_inputs = 1,                                        \
                                       .is_view = view};
 DEFINE_VIEW(Reshape, 2, 2, 1, 5, infer_reshape, eval_copy, true)
 DEFINE_VIEW(Flatten, 1, 1, 1, 1, infer_flatten, eval_copy, true)

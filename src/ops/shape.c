@@ -208,10 +208,12 @@ static void eval_range(const espl__node *node, const espl_tensor *in, espl_tenso
 const espl__op espl__op_Shape = {
     .name = "Shape", .domain = "", .min_inputs = 1, .max_inputs = 1, .min_outputs = 1, .max_outputs = 1,
     .since = 1, .until = 21, .infer = infer_shape, .eval = eval_shape, .reads_shape_only = true,
+    .text_inputs = 1,
 };
 const espl__op espl__op_Size = {
     .name = "Size", .domain = "", .min_inputs = 1, .max_inputs = 1, .min_outputs = 1, .max_outputs = 1,
     .since = 1, .until = 21, .infer = infer_size, .eval = eval_size, .reads_shape_only = true,
+    .text_inputs = 1,
 };
 const espl__op espl__op_Constant = {
     .name = "Constant", .domain = "", .min_inputs = 0, .max_inputs = 0, .min_outputs = 1, .max_outputs = 1,

@@ -123,4 +123,5 @@ static void eval(const espl__node *node, const espl_tensor *in, espl_tensor *out
 const espl__op espl__op_Slice = {
     .name = "Slice", .domain = "", .min_inputs = 1, .max_inputs = 5, .min_outputs = 1, .max_outputs = 1,
     .since = 1, .until = 21, .infer = infer, .eval = eval, .quant = ESPL__QUANT_MOVE,
+    .text_inputs = 1,
 };

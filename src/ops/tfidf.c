@@ -1,4 +1,4 @@
-/* TfIdfVectorizer of integers: how often each n-gram of a pool stands in each row of the input.
+/* TfIdfVectorizer of integers or strings: how often each n-gram of a pool stands in each row of the input.
  *
  * The pool holds all 1-grams, then all 2-grams and so on; ngram_counts says where each length begins. An
  * n-gram is found at place s with distance d between its items, which is 1 to max_skip_count + 1 (that of
@@ -13,7 +13,10 @@ typedef enum mode { TF, IDF, TFIDF } mode;
 typedef struct pool {
     mode mode;
     int64_t shortest, longest, skips; /* lengths that count, and the largest distance less 1 */
-    const espl__attr *items, *starts, *places, *weights; /* weights NULL: ones */
+    const espl__attr *starts, *places, *weights; /* weights NULL: ones */
+    const int64_t *ints;                         /* the items, or NULL: */
+    const espl_text *texts;
+    int64_t count; /* of items */
 } pool;
 
 static espl_status refuse(espl_diag *diag, const char *why) {
@@ -25,7 +28,25 @@ static espl_status find_list(const espl__node *node, const char *name, espl__att
     *out = espl__attr_find(node, name);
     if (!*out) return espl__fail(diag, ESPL_FORMAT, "TfIdfVectorizer: attribute %s is missing", name);
     if ((*out)->kind == kind) return ESPL_OK;
-    return espl__fail(diag, ESPL_FORMAT, "TfIdfVectorizer: attribute %s is no list of numbers", name);
+    return espl__fail(diag, ESPL_FORMAT, "TfIdfVectorizer: attribute %s is no list of its kind", name);
+}
+
+static espl_status find_items(const espl__node *node, pool *p, espl_diag *diag) {
+    espl_status status;
+    const espl__attr *items;
+    if (node->inputs[0]->dtype != ESPL_STRING) {
+        ESPL_TRY(find_list(node, "pool_int64s", ESPL__ATTR_INTS, &items, diag));
+        p->ints = items->ints;
+        p->count = items->count;
+    } else {
+        ESPL_TRY(find_list(node, "pool_strings", ESPL__ATTR_TENSOR, &items, diag));
+        if (items->tensor->dtype != ESPL_STRING || items->tensor->shape.rank != 1)
+            return refuse(diag, "attribute pool_strings is no list of strings");
+        p->texts = items->tensor->data;
+        p->count = items->tensor->shape.dim[0];
+    }
+done:
+    return status;
 }
 
 static espl_status read_pool(const espl__node *node, pool *p, espl_diag *diag) {
@@ -41,9 +62,7 @@ static espl_status read_pool(const espl__node *node, pool *p, espl_diag *diag) {
     p->mode = (mode)k;
     if (p->shortest < 1 || p->longest < p->shortest || p->skips < 0)
         return refuse(diag, "lengths or skips that cannot be");
-    if (espl__attr_find(node, "pool_strings"))
-        return espl__fail(diag, ESPL_UNSUPPORTED, "TfIdfVectorizer: strings are not supported");
-    ESPL_TRY(find_list(node, "pool_int64s", ESPL__ATTR_INTS, &p->items, diag));
+    ESPL_TRY(find_items(node, p, diag));
     ESPL_TRY(find_list(node, "ngram_counts", ESPL__ATTR_INTS, &p->starts, diag));
     ESPL_TRY(find_list(node, "ngram_indexes", ESPL__ATTR_INTS, &p->places, diag));
     if (espl__attr_find(node, "weights"))
@@ -55,14 +74,14 @@ done:
 /* Items [*begin, *end) of the pool are the n-grams of length n. */
 static void level(const pool *p, int64_t n, int64_t *begin, int64_t *end) {
     *begin = p->starts->ints[n - 1];
-    *end = n < p->starts->count ? p->starts->ints[n] : p->items->count;
+    *end = n < p->starts->count ? p->starts->ints[n] : p->count;
 }
 
 static espl_status check_pool(const pool *p, espl_diag *diag) {
     int64_t begin, end, grams = 0;
     for (int64_t n = 1; n <= p->starts->count; n++) {
         level(p, n, &begin, &end);
-        if (begin < 0 || end < begin || end > p->items->count || (end - begin) % n != 0)
+        if (begin < 0 || end < begin || end > p->count || (end - begin) % n != 0)
             return refuse(diag, "ngram_counts does not cut the pool into n-grams");
         grams += (end - begin) / n;
     }
@@ -76,7 +95,7 @@ static espl_status infer(const espl__node *node, espl_diag *diag) {
     pool p;
     int64_t width = 0;
     ESPL_TRY(espl__op_begin(node, diag));
-    ESPL_TRY(espl__check_dtype(node, 0, ESPL__T(S32) | ESPL__T(S64), diag));
+    ESPL_TRY(espl__check_dtype(node, 0, ESPL__T(S32) | ESPL__T(S64) | ESPL__T(STRING), diag));
     ESPL_TRY(espl__check_rank(node, 0, 1, 2, diag));
     ESPL_TRY(read_pool(node, &p, diag));
     ESPL_TRY(check_pool(&p, diag));
@@ -94,14 +113,19 @@ done:
     return status;
 }
 
+static bool is_item(const pool *p, int64_t item, const espl_tensor *x, int64_t at) {
+    if (p->ints) return espl__index_at(x, at) == p->ints[item];
+    return espl__text_equal(&((const espl_text *)x->data)[at], &p->texts[item]);
+}
+
 /* Places of a row of `length` items where the n-gram stands, at all distances. */
-static int64_t count_gram(const pool *p, const int64_t *gram, int64_t n, const espl_tensor *x, int64_t row,
+static int64_t count_gram(const pool *p, int64_t gram, int64_t n, const espl_tensor *x, int64_t row,
                           int64_t length) {
     int64_t found = 0, farthest = n == 1 ? 1 : ESPL_MIN(p->skips, length) + 1;
     for (int64_t d = 1; d <= farthest && (n - 1) <= (length - 1) / d; d++)
         for (int64_t s = 0; s + (n - 1) * d < length; s++) {
             int64_t k = 0;
-            while (k < n && espl__index_at(x, row * length + s + k * d) == gram[k]) k++;
+            while (k < n && is_item(p, gram + k, x, row * length + s + k * d)) k++;
             found += k == n;
         }
     return found;
@@ -113,7 +137,7 @@ static void count_row(const pool *p, const espl_tensor *x, int64_t row, int64_t 
         level(p, n, &begin, &end);
         for (int64_t at = begin; at < end; at += n, gram++) {
             if (n < p->shortest || n > p->longest) continue;
-            int64_t found = count_gram(p, p->items->ints + at, n, x, row, length);
+            int64_t found = count_gram(p, at, n, x, row, length);
             float weight = p->weights && p->mode != TF ? p->weights->floats[gram] : 1.0f;
             y[p->places->ints[gram]] += weight * (float)(p->mode == IDF ? found > 0 : found);
         }
@@ -143,4 +167,5 @@ const espl__op espl__op_TfIdfVectorizer = {
     .infer = infer,
     .eval = eval,
     .quant = ESPL__QUANT_FLOAT,
+    .text_inputs = 1,
 };

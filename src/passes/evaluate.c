@@ -1,4 +1,4 @@
-#include "passes/passes.h"
+#include "passes/infer.h"
 
 /* What a reader sees of a value: a quantized constant as the f32 numbers its codes stand for. */
 static espl_status read_value(espl_graph *g, const espl__value *v, const espl_tensor *buffers,
@@ -7,6 +7,14 @@ static espl_status read_value(espl_graph *g, const espl__value *v, const espl_te
     if (v->constant && espl__is_quantized(v) && !(t = espl__constant_f32(g, v))) return espl__nomem(diag, 0);
     *out = *t;
     return ESPL_OK;
+}
+
+static espl_status new_tensor(espl_context *ctx, const espl__value *v, uint64_t text, espl_tensor *out,
+                              espl_diag *diag) {
+    if (text == 0) return espl_tensor_alloc(ctx, v->dtype, &v->shape, out, diag);
+    *out = (espl_tensor){v->dtype, v->shape, NULL};
+    out->data = espl__alloc(ctx, espl__text_block(out, text));
+    return out->data ? ESPL_OK : espl__nomem(diag, text);
 }
 
 static espl_status run_node(espl_context *ctx, espl_graph *g, const espl__node *n, espl_tensor *buffers,
@@ -21,8 +29,7 @@ static espl_status run_node(espl_context *ctx, espl_graph *g, const espl__node *
     for (int i = 0; i < n->output_count; i++) {
         espl__value *v = n->outputs[i];
         if (!v) continue;
-        status = espl_tensor_alloc(ctx, v->dtype, &v->shape, &buffers[v->id], diag);
-        if (status != ESPL_OK) goto done;
+        ESPL_TRY(new_tensor(ctx, v, espl__text_made(n, i, io), &buffers[v->id], diag));
         out[i] = buffers[v->id];
     }
     uint64_t bytes = n->op->scratch_bytes ? n->op->scratch_bytes(n) : 0;
@@ -50,8 +57,7 @@ espl_status espl__evaluate(espl_context *ctx, espl_graph *g, const espl_tensor *
         const espl__value *v = g->outputs[i];
         espl_tensor t;
         status = read_value(g, v, buffers, &t, diag);
-        if (status == ESPL_OK) status = espl_tensor_alloc(ctx, t.dtype, &t.shape, &outputs[i], diag);
-        if (status == ESPL_OK) memcpy(outputs[i].data, t.data, espl__tensor_bytes(&t));
+        if (status == ESPL_OK) status = espl__tensor_copy(ctx, &t, &outputs[i], diag);
     }
     for (int i = 0; i < g->value_count; i++)
         if (g->values[i]->producer) espl_tensor_free(ctx, &buffers[i]);

@@ -59,10 +59,11 @@ bool espl__room(const espl__node *n, int output, espl_shape *out) {
 }
 
 bool espl__foldable(const espl__node *n, uint64_t limit, espl__budget *left) {
-    uint64_t all = 0;
+    uint64_t all = 0, text = 0;
     if (!n->op->eval) return false;
     for (int i = 0; i < n->input_count; i++) {
         const espl__value *v = n->inputs[i];
+        if (v && plain_constant(v) && text < limit) text += ESPL_MIN(espl__text_bytes(v->constant), limit);
         if (!v || plain_constant(v)) continue;
         if (n->op->reads_shape_only && v->known_rank && espl_shape_count(&v->shape) >= 0) continue;
         return false;
@@ -75,6 +76,8 @@ bool espl__foldable(const espl__node *n, uint64_t limit, espl__budget *left) {
         if (count < 0 || (uint64_t)count > limit || (uint64_t)count * espl_dtype_bytes(v->dtype) > limit) return false;
         all += (uint64_t)count * espl_dtype_bytes(v->dtype);
     }
+    if (text > limit) return false;
+    all += 2 * text; /* a change of case makes at most half as much again */
     int64_t work = work_of(n);
     if (all > left->bytes || work < 0 || work > left->work) return false;
     left->bytes -= all;
@@ -93,11 +96,16 @@ static espl_status round_folded(espl_graph *g, espl__value *v, espl_diag *diag) 
     return v->constant ? ESPL_OK : espl__nomem(diag, 0);
 }
 
-static espl_tensor *new_tensor(espl__arena *arena, espl_dtype dtype, const espl_shape *shape) {
+uint64_t espl__text_made(const espl__node *n, int output, const espl_tensor *in) {
+    bool makes = output == 0 && n->op->text_bytes && n->outputs[0]->dtype == ESPL_STRING;
+    return makes ? n->op->text_bytes(n, in) : 0;
+}
+
+static espl_tensor *new_tensor(espl__arena *arena, espl_dtype dtype, const espl_shape *shape, uint64_t text) {
     espl_tensor *t = espl__arena_alloc(arena, sizeof *t);
     if (!t) return NULL;
     *t = (espl_tensor){dtype, *shape, NULL};
-    t->data = espl__arena_alloc(arena, ESPL_MAX(espl__tensor_bytes(t), 1));
+    t->data = espl__arena_alloc(arena, ESPL_MAX(espl__text_block(t, text), 1));
     return t->data ? t : NULL;
 }
 
@@ -117,7 +125,7 @@ espl_status espl__fold(espl__node *n, espl__arena *arena, espl_diag *diag) {
         if (!v) continue;
         espl_shape room;
         (void)espl__room(n, i, &room);
-        v->constant = new_tensor(arena, v->dtype, &room);
+        v->constant = new_tensor(arena, v->dtype, &room, espl__text_made(n, i, io));
         if (!v->constant) {
             status = espl__nomem(diag, 0);
             goto done;

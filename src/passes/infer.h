@@ -16,6 +16,8 @@ typedef struct espl__budget {
 } espl__budget;
 /* All inputs are constant, no output takes more than `limit` bytes, and the budget allows it, from which it is taken. */
 bool espl__foldable(const espl__node *n, uint64_t limit, espl__budget *left);
+/* Bytes of text that an output needs behind its elements, `in` being the inputs (espl__op.text_bytes). */
+uint64_t espl__text_made(const espl__node *n, int output, const espl_tensor *in);
 /* Computes the outputs of such a node as constants in `arena`. */
 ESPL_NODISCARD espl_status espl__fold(espl__node *n, espl__arena *arena, espl_diag *diag);
 

@@ -5,8 +5,18 @@ static bool is_static(const espl__value *v) {
     return v->kind == ESPL__TENSOR && v->known_rank && espl_shape_count(&v->shape) >= 0;
 }
 
+static bool is_text(const espl__value *v) {
+    return v && v->dtype == ESPL_STRING;
+}
+
 static bool is_late(const espl__value *v) {
     return v && v->producer && v->producer->mark == 1;
+}
+
+static bool gives_text(const espl_graph *g) {
+    for (int i = 0; i < g->output_count; i++)
+        if (is_text(g->outputs[i])) return true;
+    return false;
 }
 
 int espl__late_mark(espl_graph *g) {
@@ -14,8 +24,9 @@ int espl__late_mark(espl_graph *g) {
     for (int i = 0; i < g->node_count; i++) {
         espl__node *n = g->nodes[i];
         bool late = !n->op->eval;
-        for (int j = 0; j < n->input_count; j++) late = late || is_late(n->inputs[j]);
-        for (int j = 0; j < n->output_count; j++) late = late || (n->outputs[j] && !is_static(n->outputs[j]));
+        for (int j = 0; j < n->input_count; j++) late = late || is_late(n->inputs[j]) || is_text(n->inputs[j]);
+        for (int j = 0; j < n->output_count; j++)
+            late = late || is_text(n->outputs[j]) || (n->outputs[j] && !is_static(n->outputs[j]));
         n->mark = late;
         count += late;
     }
@@ -113,12 +124,13 @@ static espl_status place_outputs(split *s) {
         espl__value *v = g->outputs[i];
         s->late->names[i] = espl__arena_strdup(&to->arena, v->name);
         if (!s->late->names[i]) return espl__nomem(s->diag, 0);
-        if (!is_late(v)) {
+        if (!is_late(v) && !is_text(v)) {
             s->late->place[i] = hand_over(s, v);
             continue;
         }
-        s->late->place[i] = -1 - late_outputs;
-        outputs[late_outputs++] = s->copy[v->id];
+        espl_status status = read_value(s, v, &outputs[late_outputs]); /* a string may be an input or a constant */
+        if (status != ESPL_OK) return status;
+        s->late->place[i] = -1 - late_outputs++;
     }
     s->late->output_count = g->output_count;
     return espl__graph_set_io(to, s->inputs, s->input_count, outputs, late_outputs) &&
@@ -132,7 +144,7 @@ espl_status espl__late_split(espl_graph *g, espl__late *late, espl_diag *diag) {
     espl_context *ctx = g->arena.ctx;
     split s = {.g = g, .late = late, .diag = diag};
     *late = (espl__late){0};
-    if (espl__late_mark(g) == 0) return ESPL_OK;
+    if (espl__late_mark(g) == 0 && !gives_text(g)) return ESPL_OK;
     uint64_t values = (uint64_t)g->value_count + 1;
     ESPL_TRY(espl__graph_create(ctx, &late->graph, diag));
     espl__arena *arena = &late->graph->arena;
@@ -194,9 +206,7 @@ static espl_status take_output(espl_context *ctx, const espl_graph *g, const esp
         return espl__fail(diag, ESPL_UNSUPPORTED,
                           "%s: node %s: its course is longer or larger than can be followed", g->file,
                           v->producer ? espl__node_label(v->producer, label, sizeof label) : v->name);
-    espl_status status = espl_tensor_alloc(ctx, v->constant->dtype, &v->constant->shape, out, diag);
-    if (status == ESPL_OK) memcpy(out->data, v->constant->data, espl__tensor_bytes(out));
-    return status;
+    return espl__tensor_copy(ctx, v->constant, out, diag);
 }
 
 espl_status espl__late_run(espl_context *ctx, const espl_graph *graph, const espl_tensor *inputs,

@@ -1,6 +1,7 @@
 /* The nodes of a network that cannot be planned: their results are as long as data say (NonZero,
- * NonMaxSuppression), or data decide what they do at all (a Loop that counts to an input). These and what
- * follows them are the late part; the static part stands before it, and hands its results over as outputs. */
+ * NonMaxSuppression), data decide what they do at all (a Loop that counts to an input), or they read or make strings.
+ * These and what follows them are the late part; the static part stands before it, and hands its results over as outputs,
+ * never strings. */
 #ifndef ESPL_LATE_H
 #define ESPL_LATE_H
 

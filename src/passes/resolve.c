@@ -111,20 +111,22 @@ espl_status espl__resolve_slice(espl__resolver *r, espl__value *x, int64_t index
     return status == ESPL_OK ? espl__resolve_emit(r, "Gather", in, 2, axis, out) : status;
 }
 
-static espl_status unsqueeze(espl__resolver *r, espl__value *x, int axis, espl__value **out) {
-    espl_status status = ESPL_OK;
+espl_status espl__resolve_emit_ints(espl__resolver *r, const char *op, espl__value *const *in, int count,
+                                    const char *name, const int64_t *ints, int n_ints, espl__value **out) {
     espl__node *n;
-    int64_t axes = axis;
-    bool attribute = r->g->opset < 13;
-    espl__value *in[2] = {x, NULL};
-    if (!attribute) ESPL_TRY(espl__resolve_constant(r, ESPL_S64, &(espl_shape){1, {1}}, &axes, &in[1]));
-    *out = new_value(r, "Unsqueeze");
+    *out = new_value(r, op);
     if (!*out) return espl__nomem(r->diag, 0);
-    ESPL_TRY(new_node(r, "Unsqueeze", in, attribute ? 1 : 2, *out, &n));
-    if (attribute && !espl__attr_set_ints(r->g, n, "axes", &axes, 1)) return espl__nomem(r->diag, 0);
-    status = espl__resolve_visit(r, n);
-done:
-    return status;
+    espl_status status = new_node(r, op, in, count, *out, &n);
+    if (status == ESPL_OK && name && !espl__attr_set_ints(r->g, n, name, ints, n_ints)) status = espl__nomem(r->diag, 0);
+    return status == ESPL_OK ? espl__resolve_visit(r, n) : status;
+}
+
+espl_status espl__resolve_emit_axes(espl__resolver *r, const char *op, espl__value *x, const int64_t *axes, int count,
+                                    espl__value **out) {
+    espl__value *in[2] = {x, NULL};
+    if (r->g->opset < 13) return espl__resolve_emit_ints(r, op, in, 1, "axes", axes, count, out);
+    espl_status status = espl__resolve_constant(r, ESPL_S64, &(espl_shape){1, {count}}, axes, &in[1]);
+    return status == ESPL_OK ? espl__resolve_emit_ints(r, op, in, 2, NULL, NULL, 0, out) : status;
 }
 
 espl_status espl__resolve_stack(espl__resolver *r, espl__value *const *values, int count, int axis,
@@ -132,7 +134,7 @@ espl_status espl__resolve_stack(espl__resolver *r, espl__value *const *values, i
     espl_status status = ESPL_OK;
     espl__value **rows = espl__calloc(r->arena.ctx, (uint64_t)count + 1, sizeof *rows);
     if (!rows) return espl__nomem(r->diag, 0);
-    for (int i = 0; i < count; i++) ESPL_TRY(unsqueeze(r, values[i], axis, &rows[i]));
+    for (int i = 0; i < count; i++) ESPL_TRY(espl__resolve_emit_axes(r, "Unsqueeze", values[i], &(int64_t){axis}, 1, &rows[i]));
     status = espl__resolve_emit(r, "Concat", rows, count, axis, out);
 done:
     espl__free(r->arena.ctx, rows);
@@ -274,7 +276,8 @@ espl_status espl__resolve_visit(espl__resolver *r, espl__node *n) {
     static const struct {
         const char *op;
         espl_status (*resolve)(espl__resolver *r, espl__node *n, bool *done);
-    } rows[] = {{"If", espl__resolve_if}, {"Loop", espl__resolve_loop}, {"Scan", espl__resolve_scan}};
+    } rows[] = {{"If", espl__resolve_if}, {"Loop", espl__resolve_loop}, {"Scan", espl__resolve_scan},
+              {"Gradient", espl__resolve_gradient}};
     bool done = false;
     if (espl__node_is(n, "Where")) choose(n);
     if (espl__node_is(n, "Identity") && espl__resolve_list(r, n->inputs[0])) {

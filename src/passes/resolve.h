@@ -62,6 +62,12 @@ ESPL_NODISCARD espl_status espl__resolve_new_list(espl__resolver *r, espl_dtype 
 /* A fresh node of one output, walked. `axis`: its attribute; INT_MIN: none. */
 ESPL_NODISCARD espl_status espl__resolve_emit(espl__resolver *r, const char *op, espl__value *const *in,
                                               int count, int axis, espl__value **out);
+/* The same with a list as attribute; `name` NULL: none. */
+ESPL_NODISCARD espl_status espl__resolve_emit_ints(espl__resolver *r, const char *op, espl__value *const *in, int count,
+                                                   const char *name, const int64_t *ints, int n_ints, espl__value **out);
+/* An operator whose axes are an attribute before operator set 13, and an input since. */
+ESPL_NODISCARD espl_status espl__resolve_emit_axes(espl__resolver *r, const char *op, espl__value *x, const int64_t *axes,
+                                                   int count, espl__value **out);
 ESPL_NODISCARD espl_status espl__resolve_constant(espl__resolver *r, espl_dtype dtype,
                                                   const espl_shape *shape, const void *data,
                                                   espl__value **out);
@@ -83,5 +89,6 @@ ESPL_NODISCARD espl_status espl__resolve_if(espl__resolver *r, espl__node *n, bo
 ESPL_NODISCARD espl_status espl__resolve_loop(espl__resolver *r, espl__node *n, bool *done);
 ESPL_NODISCARD espl_status espl__resolve_scan(espl__resolver *r, espl__node *n, bool *done);
 ESPL_NODISCARD espl_status espl__resolve_sequence(espl__resolver *r, espl__node *n, bool *done);
+ESPL_NODISCARD espl_status espl__resolve_gradient(espl__resolver *r, espl__node *n, bool *done);
 
 #endif

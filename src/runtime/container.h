@@ -7,9 +7,10 @@
 
 #define CONTAINER_MAGIC "ESPL"
 enum {
-    CONTAINER_VERSION = 4, /* written where something needs it, else 1 */
+    CONTAINER_VERSION = 5, /* written where something needs it, else 1 */
     CONTAINER_SHORTER = 3, /* constants in fewer bytes than before */
     CONTAINER_BODIES = 4,  /* nodes with bodies */
+    CONTAINER_TEXT = 5,    /* strings */
     CONTAINER_DEPTH = 16,  /* of bodies in bodies */
     CONTAINER_HEADER = 20, /* magic 4, version 2, flags 2, CRC-32 4, length of the rest 8; little-endian */
     CONTAINER_MAX_STRING = 4096,

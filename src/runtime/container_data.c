@@ -11,7 +11,7 @@ static uint64_t least_bytes(const reader *r, const espl__value *v, unsigned form
     if (count > UINT64_MAX / 32) return UINT64_MAX;
     if (form == VALUE_TABLE) return r->version < 3 ? count : (count + 7) / 8;
     if (form == VALUE_SHORT) return type == ESPL_F32 ? 2 * count : (count + 7) / 8;
-    if (type == ESPL_S64) return count; /* one byte an element or more */
+    if (type == ESPL_S64 || type == ESPL_STRING) return count; /* one byte an element or more */
     return espl__is_quantized(v) ? espl__codes_bytes((int64_t)count, espl_format_bits(v->quant.format))
                                  : count * espl_dtype_bytes(type);
 }
@@ -51,6 +51,7 @@ static espl_status get_layout(reader *r, espl__value *v, espl_diag *diag) {
 static bool form_fits(const reader *r, const espl__value *v, unsigned form) {
     const espl_dtype type = v->constant->dtype;
     const bool numbers = type == ESPL_F32 && !espl__is_quantized(v);
+    if (type == ESPL_STRING) return form == 0;
     if (form == VALUE_TABLE) return numbers;
     if (form == VALUE_SPARSE) return r->version >= 2;
     return form == 0 || (r->version >= 3 && (numbers || type == ESPL_S32));
@@ -140,6 +141,36 @@ static espl_status get_sparse(reader *r, espl__value *v, const espl__sparse *l, 
     return status;
 }
 
+espl_status espl__container_texts(reader *r, int64_t count, espl_text **out, espl_diag *diag) {
+    *out = NULL;
+    if (count < 0 || (uint64_t)count > left(r)) r->bad = true;
+    if (r->bad) return ESPL_OK;
+    *out = espl__calloc(r->g->arena.ctx, (uint64_t)count + 1, sizeof **out);
+    if (!*out) return espl__nomem(diag, (uint64_t)count * sizeof **out);
+    for (int64_t i = 0; i < count && !r->bad; i++) {
+        const uint64_t length = get_uint(r);
+        if (length > left(r)) r->bad = true;
+        if (r->bad) break;
+        (*out)[i] = (espl_text){(const char *)r->p, length};
+        r->p += length;
+    }
+    return ESPL_OK;
+}
+
+static espl_status get_texts(reader *r, espl_tensor *t, espl_diag *diag) {
+    espl_text *texts;
+    espl_status status = espl__container_texts(r, espl_shape_count(&t->shape), &texts, diag);
+    if (status != ESPL_OK || r->bad) {
+        espl__free(r->g->arena.ctx, texts);
+        return status;
+    }
+    espl_tensor *copy = espl__graph_tensor(r->g, t->dtype, &t->shape, texts);
+    espl__free(r->g->arena.ctx, texts);
+    if (!copy) return espl__nomem(diag, 0);
+    *t = *copy;
+    return ESPL_OK;
+}
+
 espl_status espl__container_elements(reader *r, espl__value *v, espl_diag *diag) {
     espl_tensor *t = v->constant;
     int64_t count = espl_shape_count(&t->shape);
@@ -147,6 +178,7 @@ espl_status espl__container_elements(reader *r, espl__value *v, espl_diag *diag)
     const bool packed = espl__is_quantized(v) && espl__format_packs(v->quant.format),
                ints = t->dtype == ESPL_S64;
     if (form == VALUE_SPARSE) return get_sparse(r, v, r->sparse[v->id], diag);
+    if (t->dtype == ESPL_STRING) return get_texts(r, t, diag);
     if (form == 0 && !packed && !ints && leave_in_file(r, t)) return ESPL_OK;
     t->data = espl__arena_alloc(&r->g->arena, ESPL_MAX(espl__tensor_bytes(t), 1));
     if (!t->data) return espl__nomem(diag, espl__tensor_bytes(t));

@@ -39,7 +39,7 @@ static void get_shape(reader *r, espl_shape *s, bool unknown_allowed) {
 
 static espl_dtype get_dtype(reader *r) {
     unsigned d = get_byte(r);
-    if (d >= ESPL_DTYPE_COUNT) r->bad = true;
+    if (d >= ESPL_DTYPE_COUNT || (d == ESPL_STRING && r->version < CONTAINER_TEXT)) r->bad = true;
     return r->bad ? ESPL_F32 : (espl_dtype)d;
 }
 
@@ -176,12 +176,30 @@ static espl_status get_value(reader *r, espl_diag *diag) {
 
 static espl_status get_body(reader *r, espl__node *n, const char *name, espl_diag *diag);
 
+static espl_status get_tensor(reader *r, espl__node *n, const char *label, espl_diag *diag) {
+    espl_text *texts = NULL;
+    espl_status status = ESPL_OK;
+    espl_tensor t = {.dtype = get_dtype(r)};
+    get_shape(r, &t.shape, false);
+    if (r->bad) return ESPL_OK;
+    t.data = (void *)r->p;
+    if (t.dtype == ESPL_STRING) {
+        status = espl__container_texts(r, espl_shape_count(&t.shape), &texts, diag);
+        t.data = texts;
+    } else if ((uint64_t)espl_shape_count(&t.shape) > left(r) / espl_dtype_bytes(t.dtype)) {
+        r->bad = true;
+    } else {
+        r->p += espl__tensor_bytes(&t);
+    }
+    if (status == ESPL_OK && !r->bad && !espl__attr_set_tensor(r->g, n, label, &t)) status = espl__nomem(diag, 0);
+    espl__free(r->g->arena.ctx, texts);
+    return status;
+}
+
 static espl_status get_attr(reader *r, espl__node *n, espl_diag *diag) {
     uint64_t name = get_uint(r), count;
     unsigned kind = get_byte(r);
     espl__arena *arena = &r->g->arena;
-    espl_shape shape;
-    espl_dtype type;
     bool good = true;
     float f = 0;
     if (name >= r->attr_count || r->bad) {
@@ -219,18 +237,8 @@ static espl_status get_attr(reader *r, espl__node *n, espl_diag *diag) {
         case ESPL__ATTR_STRINGS:
             good = espl__attr_set_strings(r->g, n, label, get_string(r));
             break;
-        case ESPL__ATTR_TENSOR: {
-            type = get_dtype(r);
-            get_shape(r, &shape, false);
-            if (r->bad || (uint64_t)espl_shape_count(&shape) > left(r) / espl_dtype_bytes(type)) {
-                r->bad = true;
-                return ESPL_OK;
-            }
-            espl_tensor t = {type, shape, (void *)r->p};
-            good = espl__attr_set_tensor(r->g, n, label, &t);
-            r->p += espl__tensor_bytes(&t);
-            break;
-        }
+        case ESPL__ATTR_TENSOR:
+            return get_tensor(r, n, label, diag);
         case ESPL__ATTR_GRAPH:
             return get_body(r, n, label, diag);
         default:

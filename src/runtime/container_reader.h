@@ -63,6 +63,8 @@ static inline int64_t get_int(reader *r) {
  * it. */
 ESPL_NODISCARD espl_status espl__container_storage(reader *r, espl__value *v, unsigned flags,
                                                    espl_diag *diag);
+/* So many strings, which borrow the file's bytes; espl__free them. */
+ESPL_NODISCARD espl_status espl__container_texts(reader *r, int64_t count, espl_text **out, espl_diag *diag);
 /* Its elements, as the storage says. */
 ESPL_NODISCARD espl_status espl__container_elements(reader *r, espl__value *v, espl_diag *diag);
 

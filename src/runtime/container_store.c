@@ -183,7 +183,7 @@ bool espl__store_once(espl_graph *g) {
     for (int i = 0; i < g->output_count; i++) g->outputs[i]->mark = 1; /* keep their names */
     for (int i = 0; list && first && i < g->value_count; i++) {
         espl__value *v = g->values[i];
-        if (v->constant && !espl__is_quantized(v) && !v->mark) list[count++] = v;
+        if (v->constant && !espl__is_quantized(v) && !v->mark && v->dtype != ESPL_STRING) list[count++] = v;
     }
     if (count) qsort(list, (size_t)count, sizeof *list, by_contents);
     for (int i = 1; i < count; i++)

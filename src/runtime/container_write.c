@@ -166,11 +166,17 @@ static const espl__store *store_of(const writer *w, const espl__value *v) {
     return &w->store[v->mark][w->version >= 3];
 }
 
-static bool has_bodies(const espl_graph *g) {
+/* What nodes' attributes need: bodies, or strings in a body or outside. */
+static int attr_version(const espl_graph *g) {
+    int version = 1;
     for (int i = 0; i < g->node_count; i++)
-        for (int j = 0; j < g->nodes[i]->attr_count; j++)
-            if (g->nodes[i]->attrs[j].name && g->nodes[i]->attrs[j].kind == ESPL__ATTR_GRAPH) return true;
-    return false;
+        for (int j = 0; j < g->nodes[i]->attr_count; j++) {
+            const espl__attr *a = &g->nodes[i]->attrs[j];
+            if (!a->name) continue;
+            if (a->kind == ESPL__ATTR_GRAPH) version = ESPL_MAX(version, ESPL_MAX(CONTAINER_BODIES, attr_version(a->body)));
+            if (a->kind == ESPL__ATTR_TENSOR && a->tensor->dtype == ESPL_STRING) version = CONTAINER_TEXT;
+        }
+    return version;
 }
 
 /* Decides the version, and so how constants are stored: the least that has what the file needs, or 3 where that
@@ -190,7 +196,9 @@ static bool choose_stores(writer *w, espl_graph *g) {
         if (halves(&v->quant, CONTAINER_SHORTER)) saved += 2 * (uint64_t)v->quant.count;
     }
     if (saved >= CONTAINER_WORTH) w->version = CONTAINER_SHORTER;
-    if (has_bodies(g)) w->version = CONTAINER_BODIES;
+    w->version = ESPL_MAX(w->version, attr_version(g));
+    for (int i = 0; i < g->value_count; i++)
+        if (g->values[i]->dtype == ESPL_STRING) w->version = CONTAINER_TEXT;
     return w->store != NULL;
 }
 
@@ -229,10 +237,20 @@ static void put_value(writer *w, const espl__value *v) {
     if (s->form == ESPL__STORE_SPARSE) put_pattern(w, &s->layout);
 }
 
+static void put_texts(writer *w, const espl_tensor *t) {
+    const espl_text *e = t->data;
+    for (int64_t i = 0, count = espl_shape_count(&t->shape); i < count; i++) {
+        put_uint(w, e[i].length);
+        put_bytes(w, e[i].bytes, (size_t)e[i].length);
+    }
+}
+
 static void put_data(writer *w, const espl__value *v) {
     const espl_tensor *t = v->constant;
     const espl__store *s = store_of(w, v);
-    if (t->dtype == ESPL_S64) {
+    if (t->dtype == ESPL_STRING) {
+        put_texts(w, t);
+    } else if (t->dtype == ESPL_S64) {
         for (int64_t i = 0, count = espl_shape_count(&t->shape); i < count; i++)
             put_int(w, ((const int64_t *)t->data)[i]);
     } else if (s->form == ESPL__STORE_PLAIN) {
@@ -274,7 +292,10 @@ static void put_attr(writer *w, const espl__attr *a) {
         case ESPL__ATTR_TENSOR:
             put_byte(w, a->tensor->dtype);
             put_shape(w, &a->tensor->shape);
-            put_bytes(w, a->tensor->data, espl__tensor_bytes(a->tensor));
+            if (a->tensor->dtype == ESPL_STRING)
+                put_texts(w, a->tensor);
+            else
+                put_bytes(w, a->tensor->data, espl__tensor_bytes(a->tensor));
             break;
         case ESPL__ATTR_GRAPH:
             put_body(w, a->body);

@@ -163,8 +163,10 @@ static espl_status check(const espl_tensor *expected, const espl_tensor *got, co
                          const char *name, espl_diag *diag) {
     char a[128], b[128];
     if (got->dtype == expected->dtype && espl_shape_equal(&got->shape, &expected->shape) &&
-        (got->data || espl_shape_count(&got->shape) == 0))
-        return ESPL_OK;
+        (got->data || espl_shape_count(&got->shape) == 0)) {
+        if (*what != 'i' || espl__text_present(got)) return ESPL_OK;
+        return espl__fail(diag, ESPL_INVALID, "input '%s' has a string with a length and without bytes", name);
+    }
     return espl__fail(diag, ESPL_SHAPE, "%s '%s' wants %s %s, %s %s was given", what, name,
                       espl_dtype_name(expected->dtype), espl_shape_text(&expected->shape, a, sizeof a),
                       espl_dtype_name(got->dtype), espl_shape_text(&got->shape, b, sizeof b));

@@ -261,6 +261,10 @@ espl_status espl_npy_write(espl_context *ctx, const char *path, const espl_tenso
     espl__buffer b;
     espl__buffer_init(&b, ctx);
     const char *descr = (unsigned)tensor->dtype < ESPL_DTYPE_COUNT ? descr_of(tensor->dtype) : NULL;
+    if (!descr && tensor->dtype == ESPL_STRING) {
+        status = espl__fail(diag, ESPL_UNSUPPORTED, "%s: strings are not written as .npy", path);
+        goto done;
+    }
     if (!descr) {
         status = espl__fail(diag, ESPL_UNSUPPORTED, "%s: NumPy has no type for %s; convert to f32 first",
                             path, espl_dtype_name(tensor->dtype));

@@ -13,6 +13,8 @@ static const struct {
 #undef ROW
 };
 
+_Static_assert(sizeof(espl_text) == 16, "what the list says");
+
 const char *espl_dtype_name(espl_dtype dtype) {
     return (unsigned)dtype < ESPL_DTYPE_COUNT ? dtypes[dtype].name : "?";
 }
@@ -102,6 +104,7 @@ espl_status espl_tensor_alloc(espl_context *ctx, espl_dtype dtype, const espl_sh
     uint64_t bytes = (uint64_t)count * espl_dtype_bytes(dtype);
     void *data = espl__alloc(ctx, bytes);
     if (!data) return espl__nomem(diag, bytes);
+    if (dtype == ESPL_STRING && bytes) memset(data, 0, (size_t)bytes);
     *out = (espl_tensor){dtype, *shape, data};
     return ESPL_OK;
 }

@@ -6,6 +6,22 @@
 #include "espalier/tensor.h"
 
 size_t espl__tensor_bytes(const espl_tensor *tensor);
+/* A tensor of its own, its strings' text included (espl_tensor_free). */
+ESPL_NODISCARD espl_status espl__tensor_copy(espl_context *ctx, const espl_tensor *from, espl_tensor *out,
+                                             espl_diag *diag);
+
+/* --- tensors of strings. Operators that move elements copy (pointer, length) pairs; text is made by few, and stands behind
+ * the elements of the tensor that it was made for, in one block with them. */
+/* Bytes of all texts; saturates. Of other types 0. */
+uint64_t espl__text_bytes(const espl_tensor *tensor);
+/* Of a block for the elements and `text` more bytes; saturates. */
+uint64_t espl__text_block(const espl_tensor *tensor, uint64_t text);
+/* Copies elements and text of `from` into `block`, which has the room that espl__text_block says. */
+void espl__text_copy(const espl_tensor *from, void *block);
+bool espl__text_equal(const espl_text *a, const espl_text *b);
+/* Whether every element that has a length has bytes. */
+bool espl__text_present(const espl_tensor *tensor);
+
 int espl__dtype_onnx(espl_dtype dtype);
 bool espl__dtype_from_onnx(int64_t onnx, espl_dtype *out);
 

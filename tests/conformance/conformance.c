@@ -96,6 +96,17 @@ static bool close_enough(double got, double want, espl_dtype dtype) {
     return fabs(got - want) <= 1e-5 + relative * fabs(want);
 }
 
+static const char *compare_text(const espl_tensor *got, const espl_tensor *want, char *reason, size_t size) {
+    const espl_text *a = got->data, *b = want->data;
+    for (int64_t i = 0, n = espl_shape_count(&got->shape); i < n; i++) {
+        if (espl__text_equal(&a[i], &b[i])) continue;
+        snprintf(reason, size, "element %lld is '%.*s' instead of '%.*s'", (long long)i, (int)a[i].length, a[i].bytes,
+                 (int)b[i].length, b[i].bytes);
+        return reason;
+    }
+    return NULL;
+}
+
 /* NULL if they agree, else what differs. */
 static const char *compare(const espl_tensor *got, const espl_tensor *want, bool drawn, char *reason, size_t size) {
     char a[128], b[128];
@@ -105,6 +116,7 @@ static const char *compare(const espl_tensor *got, const espl_tensor *want, bool
                  espl_shape_text(&want->shape, b, sizeof b));
         return reason;
     }
+    if (got->dtype == ESPL_STRING) return compare_text(got, want, reason, size);
     size_t elem = espl_dtype_bytes(got->dtype);
     for (int64_t i = 0, n = drawn ? 0 : espl_shape_count(&got->shape); i < n; i++) {
         const char *pa = (const char *)got->data + (size_t)i * elem,
@@ -222,9 +234,10 @@ static espl_status run_session(espl_context *ctx, espl_graph *g, vectors *v, con
     }
     if (status == ESPL_OK) status = espl_session_run(s, v->inputs, got, diag);
     for (int i = 0; i < g->output_count && status == ESPL_OK; i++) {
-        if (outputs[i].data) continue;
-        status = espl_tensor_alloc(ctx, got[i].dtype, &got[i].shape, &outputs[i], diag);
-        if (status == ESPL_OK) memcpy(outputs[i].data, got[i].data, espl__tensor_bytes(&got[i]));
+        if (outputs[i].data && got[i].dtype != ESPL_STRING) continue;
+        void *elements = outputs[i].data; /* of strings, whose text is the session's */
+        status = espl__tensor_copy(ctx, &got[i], &outputs[i], diag);
+        espl__free(ctx, elements);
     }
     espl_session_destroy(&s);
     return status;

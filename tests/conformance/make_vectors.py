@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 import newer_cases
+import string_cases
 
 rng = np.random.default_rng(1)
 
@@ -332,7 +333,7 @@ def main():
         results = list(results) if isinstance(results, tuple) else [results]
         model, feeds = build(opset, op, inputs, attributes, len(results))
         write(root / name, model, feeds, results)
-    for name, opset, op, inputs, attributes, *rest in CASES + TAIL + recurrent() + newer_cases.CASES:
+    for name, opset, op, inputs, attributes, *rest in CASES + TAIL + recurrent() + newer_cases.CASES + string_cases.CASES:
         if not name.startswith(prefixes):
             continue
         outputs, oracle = rest[0] if rest else 1, rest[1] if len(rest) > 1 else "ort"

@@ -297,6 +297,11 @@ def main():
             os.remove(path)
     for pattern in ("lowbit", "rnn", "perplexity", "blame", "repair", "transformer", "rounded"):
         take("onnx", "tests/fixtures/%s/*.onnx" % pattern)
+    for name in ("strnormalizer_10_upper_0", "tfidf_9_strings_tfidf", "cast_13_from_string_1"):
+        with open(os.path.join(ROOT, "tests/conformance/vectors", name, "model.onnx"), "rb") as f:
+            put("onnx", name + ".onnx", f.read())
+    with open(os.path.join(ROOT, "tests/conformance/gradient/matmul/model.onnx"), "rb") as f:
+        put("onnx", "gradient.onnx", f.read())
     for name, data in onnx_traps():
         put("onnx", "trap-" + name, data)
     for name, data in onnx_seeds():

@@ -132,8 +132,14 @@ static void bad_tensors_are_refused(void **state) {
     refused(f, ESPL_FORMAT, "has 4 bytes"); /* and no terabyte was asked for */
     model_of_tensor(f, tensor_raw(f, "t", 1, 9, nine, "1234", 4));
     refused(f, ESPL_UNSUPPORTED, "9 dimensions");
-    model_of_tensor(f, tensor_raw(f, "t", 8, 1, &two, "", 0));
-    refused(f, ESPL_UNSUPPORTED, "element type string");
+    model_of_tensor(f, tensor_raw(f, "t", 14, 1, &two, "", 0));
+    refused(f, ESPL_UNSUPPORTED, "element type complex64");
+    model_of_tensor(f, tensor_raw(f, "t", 8, 1, &two, "12345678", 8));
+    refused(f, ESPL_FORMAT, "do not stand in string_data");
+    wire words = tensor_head(f, "t", 8, 1, &two);
+    put_text(&words, 6, "one");
+    model_of_tensor(f, words);
+    refused(f, ESPL_FORMAT, "has 1 elements of data where string of shape '2' takes 2");
     model_of_tensor(f, tensor_raw(f, "t", 99, 1, &two, "", 0));
     refused(f, ESPL_FORMAT, "99 is no element type");
     model_of_tensor(f, tensor_raw(f, NULL, 1, 0, NULL, "1234", 4));
@@ -185,6 +191,26 @@ static void expect_constant(fixture *f, wire attr, espl_dtype dtype, int rank, c
     espl_graph_destroy(&g);
 }
 
+static void same_texts(const espl_tensor *t, int count, const char *const *wanted) {
+    const espl_text *e = t->data;
+    assert_int_equal(t->dtype, ESPL_STRING);
+    assert_int_equal(espl_shape_count(&t->shape), count);
+    for (int i = 0; i < count; i++) {
+        assert_int_equal(e[i].length, strlen(wanted[i]));
+        if (e[i].length) assert_memory_equal(e[i].bytes, wanted[i], e[i].length);
+    }
+}
+
+static void expect_texts(fixture *f, wire attr, int rank, int count, const char *const *wanted) {
+    model_of_constant(f, attr);
+    espl_graph *g = read_model(f);
+    const espl_tensor *t = g->outputs[0]->constant;
+    assert_non_null(t);
+    assert_int_equal(t->shape.rank, rank);
+    same_texts(t, count, wanted);
+    espl_graph_destroy(&g);
+}
+
 static void constants_in_all_forms(void **state) {
     fixture *f = *state;
     const float floats[2] = {0.5f, -2};
@@ -208,8 +234,17 @@ static void constants_in_all_forms(void **state) {
     expect_constant(f, a, ESPL_S64, 1, ints, sizeof ints);
     a = attribute(f, "value_string", 3);
     put_text(&a, 4, "x");
-    model_of_constant(f, a);
-    refused(f, ESPL_UNSUPPORTED, "constant of strings");
+    expect_texts(f, a, 0, 1, (const char *[]){"x"});
+    a = attribute(f, "value_strings", 8);
+    put_text(&a, 9, "a, b");
+    put_text(&a, 9, "");
+    expect_texts(f, a, 1, 2, (const char *[]){"a, b", ""});
+    wire t = tensor_head(f, NULL, 8, 1, &two);
+    put_text(&t, 6, "\xc3\xa4");
+    put_text(&t, 6, "z");
+    a = attribute(f, "value", 4);
+    put_message(&a, 5, t);
+    expect_texts(f, a, 1, 2, (const char *[]){"\xc3\xa4", "z"});
     model_of_constant(f, attribute(f, "sparse_value", 11));
     refused(f, ESPL_UNSUPPORTED, "sparse constant");
 }
@@ -249,11 +284,18 @@ static void attributes_of_every_kind(void **state) {
     g = graph_of_attribute(f, a);
     assert_string_equal(espl__attr_string(g->nodes[0], "s", ""), "SAME_UPPER");
     espl_graph_destroy(&g);
-    a = attribute(f, "ss", 8);
+    a = attribute(f, "activations", 8);
     put_text(&a, 9, "Sigmoid");
     put_text(&a, 9, "Tanh");
     g = graph_of_attribute(f, a);
-    assert_string_equal(espl__attr_string(g->nodes[0], "ss", ""), "Sigmoid,Tanh");
+    assert_string_equal(espl__attr_string(g->nodes[0], "activations", ""), "Sigmoid,Tanh");
+    espl_graph_destroy(&g);
+    a = attribute(f, "ss", 8); /* words may hold anything */
+    put_text(&a, 9, "or,");
+    put_text(&a, 9, "");
+    g = graph_of_attribute(f, a);
+    assert_int_equal(espl__attr_find(g->nodes[0], "ss")->kind, ESPL__ATTR_TENSOR);
+    same_texts(espl__attr_find(g->nodes[0], "ss")->tensor, 2, (const char *[]){"or,", ""});
     espl_graph_destroy(&g);
     const int64_t ints[3] = {1, -2, 3};
     a = attribute(f, "is", 7);
@@ -377,9 +419,9 @@ static void bad_graphs_are_refused(void **state) {
     model_of_nodes(f, 1, relu, 13, extra);
     refused(f, ESPL_FORMAT, "two values of the name 'x'");
     extra = wire_new(f);
-    put_message(&extra, 11, value_info(f, "u", 8, -1, NULL));
+    put_message(&extra, 11, value_info(f, "u", 15, -1, NULL));
     model_of_nodes(f, 1, relu, 13, extra);
-    refused(f, ESPL_UNSUPPORTED, "element type string");
+    refused(f, ESPL_UNSUPPORTED, "element type complex128");
 }
 
 static void things_that_are_no_model(void **state) {

@@ -64,8 +64,17 @@ static int64_t some_int(espl__rng *rng) {
                  : (int64_t)espl__rng_below(rng, r < 8 ? 3 : 6) - (r == 15);
 }
 
+/* ASCII, letters whose other case is longer or shorter, bytes that are no UTF-8, and nothing. */
+static void random_texts(espl_text *out, int64_t count, espl__rng *rng) {
+    static const char *const some[] = {"", "Monday", "\xc8\xba\xc8\xbe", "\xe2\x84\xaa \xc5\xbf", "\xff\xc3", "1e3", "-7", "12345678901234567890"};
+    for (int64_t i = 0; i < count; i++) {
+        const char *text = some[espl__rng_below(rng, ESPL_COUNT(some))];
+        out[i] = (espl_text){*text ? text : NULL, strlen(text)};
+    }
+}
+
 static espl__value *random_value(espl_graph *g, espl__rng *rng, espl_dtype dtype) {
-    uint64_t data[8 * 8];
+    _Alignas(espl_text) uint64_t data[8 * 8];
     double numbers[8];
     espl_shape shape = {.rank = (int)espl__rng_below(rng, 6)};
     if (espl__rng_below(rng, 8) == 0) dtype = (espl_dtype)espl__rng_below(rng, ESPL_DTYPE_COUNT);
@@ -73,7 +82,8 @@ static espl__value *random_value(espl_graph *g, espl__rng *rng, espl_dtype dtype
         shape = (espl_shape){.rank = (int)espl__rng_below(rng, 2), .dim = {espl__rng_below(rng, 6)}};
         int64_t n = espl_shape_count(&shape);
         if (espl__rng_below(rng, 3)) dtype = ESPL_S64;
-        for (int64_t i = 0; i < n; i++) {
+        if (dtype == ESPL_STRING) random_texts((espl_text *)data, n, rng);
+        for (int64_t i = 0; i < n && dtype != ESPL_STRING; i++) {
             numbers[i] = (double)some_int(rng);
             espl__store_f64(dtype, &numbers[i], 1, (char *)data + (size_t)i * espl_dtype_bytes(dtype));
         }
@@ -281,6 +291,7 @@ static void release(const espl__node *node, void *p, size_t bytes) {
 static bool evaluate(const espl__node *node, espl__rng *rng) {
     espl_tensor t[2 * MAX_ARGS] = {0};
     espl_shape shape[2 * MAX_ARGS] = {0};
+    uint64_t text[2 * MAX_ARGS] = {0};
     int total = node->input_count + node->output_count;
     for (int i = 0; i < total; i++) {
         const espl__value *v = i < node->input_count ? node->inputs[i] : node->outputs[i - node->input_count];
@@ -297,7 +308,9 @@ static bool evaluate(const espl__node *node, espl__rng *rng) {
         const espl__value *v = i < node->input_count ? node->inputs[i] : node->outputs[i - node->input_count];
         if (!v) continue;
         t[i] = (espl_tensor){v->dtype, shape[i], NULL};
-        t[i].data = guarded(espl__tensor_bytes(&t[i]), rng);
+        if (i >= node->input_count) text[i] = espl__text_made(node, i - node->input_count, t);
+        t[i].data = guarded(espl__text_block(&t[i], text[i]), rng);
+        if (v->dtype == ESPL_STRING) random_texts(t[i].data, espl_shape_count(&shape[i]), rng);
         if (v->constant) memcpy(t[i].data, v->constant->data, espl__tensor_bytes(&t[i]));
     }
     espl_tensor given[2 * MAX_ARGS];
@@ -308,7 +321,7 @@ static bool evaluate(const espl__node *node, espl__rng *rng) {
         assert_true(espl__tensor_bytes(&t[i]) <= espl__tensor_bytes(&given[i]));
     memcpy(t, given, sizeof t);
     for (int i = 0; i < total; i++)
-        if (t[i].data) release(node, t[i].data, espl__tensor_bytes(&t[i]));
+        if (t[i].data) release(node, t[i].data, espl__text_block(&t[i], text[i]));
     release(node, scratch, scratch_bytes);
     return true;
 }

@@ -130,7 +130,7 @@ static void element_types_match_onnx(void **state) {
                  {5, "s16", 2, false}, {6, "s32", 4, false}, {7, "s64", 8, false},   {9, "bool", 1, false},
                  {10, "f16", 2, true}, {11, "f64", 8, true}, {12, "u32", 4, false},  {13, "u64", 8, false},
                  {16, "bf16", 2, true}, {17, "e4m3", 1, true}, {19, "e5m2", 1, true}, {21, "u4", 1, false},
-                 {22, "s4", 1, false}};
+                 {22, "s4", 1, false}, {8, "string", 16, false}};
     assert_int_equal(ESPL_COUNT(types), ESPL_DTYPE_COUNT);
     for (size_t i = 0; i < ESPL_COUNT(types); i++) {
         espl_dtype dtype;
@@ -142,7 +142,7 @@ static void element_types_match_onnx(void **state) {
     }
     espl_dtype none;
     assert_false(espl__dtype_from_onnx(0, &none)); /* UNDEFINED */
-    assert_false(espl__dtype_from_onnx(8, &none)); /* STRING */
+    assert_false(espl__dtype_from_onnx(14, &none)); /* COMPLEX64 */
     assert_false(espl__dtype_from_onnx(-1, &none));
     assert_false(espl__dtype_from_onnx(1 + ((int64_t)1 << 32), &none));
     assert_string_equal(espl_dtype_name((espl_dtype)999), "?");

@@ -53,15 +53,24 @@ double element(const espl_tensor *t, int64_t i) {
         case ESPL_E5M2:
         case ESPL_U4:
         case ESPL_S4: /* of models only: NumPy has no such types */
+        case ESPL_STRING:
         case ESPL_DTYPE_COUNT:
             break;
     }
     return NAN;
 }
 
+bool same_texts(const espl_tensor *a, const espl_tensor *b) {
+    const espl_text *x = a->data, *y = b->data;
+    for (int64_t i = 0; i < espl_shape_count(&a->shape); i++)
+        if (x[i].length != y[i].length || (x[i].length && memcmp(x[i].bytes, y[i].bytes, (size_t)x[i].length) != 0))
+            return false;
+    return true;
+}
+
 espl_status to_f32(cli *c, espl_tensor *t) {
     espl_tensor single = {0};
-    if (t->dtype == ESPL_F32) return ESPL_OK;
+    if (t->dtype == ESPL_F32 || t->dtype == ESPL_STRING) return ESPL_OK; /* a session refuses strings itself */
     espl_status status = espl_tensor_alloc(c->ctx, ESPL_F32, &t->shape, &single, &c->diag);
     if (status != ESPL_OK) return status;
     int64_t count = espl_shape_count(&t->shape);

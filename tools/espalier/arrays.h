@@ -7,7 +7,9 @@
 
 /* Element `index` as a number; integers beyond 2^53 are rounded. */
 double element(const espl_tensor *t, int64_t index);
-/* Makes *t f32. */
+/* Whether two arrays of strings of one shape are the same. */
+bool same_texts(const espl_tensor *a, const espl_tensor *b);
+/* Makes *t f32; strings stay. */
 ESPL_NODISCARD espl_status to_f32(cli *c, espl_tensor *t);
 
 /* Arrays for every input or output of a session: NULL without memory. */

@@ -1,6 +1,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "espalier/onnx.h"
+
 #include "arrays.h"
 #include "files.h"
 #include "inputs.h"
@@ -18,7 +20,8 @@ static const option options[] = {
      .offset = offsetof(run_options, inputs),
      .required = true,
      .argument = "NAME=FILE.npy",
-     .help = "the array for an input, once for each; a model with one input takes FILE.npy alone"},
+     .help = "the array for an input, once for each; a model with one input takes FILE.npy alone; FILE.pb: ONNX's "
+             "TensorProto, which may hold strings"},
     {.name = "output",
      .letter = 'o',
      .kind = OPTION_TEXT,
@@ -52,7 +55,11 @@ static espl_status read_inputs(cli *c, const espl_graph *graph, const text_list 
         if (status != ESPL_OK) return status;
         if (inputs[input].data)
             return usage_fail(c, "--input: '%s' is given twice", espl_graph_input_name(graph, input));
-        status = espl_npy_read(c->ctx, file, &inputs[input], &c->diag);
+        size_t length = strlen(file);
+        if (length > 3 && strcmp(file + length - 3, ".pb") == 0)
+            status = espl_onnx_read_tensor(c->ctx, file, &inputs[input], &c->diag);
+        else
+            status = espl_npy_read(c->ctx, file, &inputs[input], &c->diag);
         if (status == ESPL_OK && espl_graph_input_dtype(graph, input) == ESPL_F32)
             status = to_f32(c, &inputs[input]);
         if (status != ESPL_OK) return status;

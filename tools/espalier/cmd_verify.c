@@ -109,10 +109,12 @@ static espl_status read_array(cli *c, const char *folder, const char *what, int 
 
 /* --- comparing --------------------------------------------------------------------------------------- */
 
-/* Largest difference over the largest magnitude of the reference, infinite where only one is not a number. */
+/* Largest difference over the largest magnitude of the reference, infinite where only one is not a number. Strings are the
+ * same, or infinitely far from it. */
 static double relative_error(const espl_tensor *got, const espl_tensor *wanted) {
     double worst = 0, scale = 0;
     int64_t count = espl_shape_count(&wanted->shape);
+    if (wanted->dtype == ESPL_STRING) return same_texts(got, wanted) ? 0 : INFINITY;
     for (int64_t i = 0; i < count; i++) {
         double a = element(got, i), b = element(wanted, i);
         if (isfinite(b) && fabs(b) > scale) scale = fabs(b);
