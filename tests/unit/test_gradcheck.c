@@ -1,6 +1,6 @@
 /* Every row of the training engine's list: gradients in double against central differences of the forward
  * pass, the forward pass in f32 against the operator's own definition, and gradients in f32 against those in
- * double. */
+ * double; the harder ones in double against PyTorch too. */
 #include "grad_case.h"
 
 static const grad_case cases[] = {
@@ -194,12 +194,75 @@ static void all_cases(void **state) {
     }
 }
 
+/* --- against PyTorch ----------------------------------------------------------------------------- */
+
+typedef struct torch_case {
+    const char *file;
+    grad_case as;
+} torch_case;
+
+static const torch_case torch_cases[] = {
+#include "grad_torch.list"
+};
+
+/* The n numbers that come next in the file; returns where those behind them lie. */
+static const double *compare(const torch_case *t, const char *what, const espl_tensor *got,
+                             const double *want) {
+    int64_t n = espl_shape_count(&got->shape);
+    double scale = 1;
+    for (int64_t i = 0; i < n; i++) scale = fmax(scale, fabs(want[i]));
+    for (int64_t i = 0; i < n; i++)
+        if (!(fabs(element(got, i) - want[i]) <= 1e-11 * scale))
+            fail_msg("%s: %s, element %d: %.15g, PyTorch has %.15g", t->file, what, (int)i, element(got, i),
+                     want[i]);
+    return want + n;
+}
+
+static void check_torch(espl_context *ctx, const torch_case *t) {
+    grad_built b;
+    char path[512];
+    espl_tensor file;
+    espl_diag diag = {0};
+    build_case(&b, ctx, &t->as, 11, false);
+    snprintf(path, sizeof path, ESPL_SOURCE_DIR "/tests/fixtures/gradients/%s.npy", t->file);
+    if (espl_npy_read(ctx, path, &file, &diag) != ESPL_OK) fail_msg("%s", diag.message);
+    const double *want = file.data;
+    for (int i = 0; i < b.count; i++) {
+        int64_t n = espl_shape_count(&b.inputs[i]->shape);
+        memcpy(b.data[i], want, (size_t)n * sizeof *want);
+        want += n;
+    }
+    espl__engine *e = engine_of(&b, ESPL_F64);
+    forward(&b, e, true);
+    for (int k = 0; k < b.outputs / 2; k++) {
+        espl_tensor y = espl__engine_output(e, k);
+        want = compare(t, "output", &y, want);
+    }
+    backward(&b, e);
+    for (int i = 0; i < b.count; i++) {
+        espl_tensor g = espl__engine_input_gradient(e, i);
+        if (g.data) want = compare(t, "gradient", &g, want);
+    }
+    assert_int_equal(want - (const double *)file.data, espl_shape_count(&file.shape));
+    espl__engine_destroy(&e);
+    espl_tensor_free(ctx, &file);
+    free_case(&b);
+}
+
+static void pytorch_agrees(void **state) {
+    (void)state;
+    espl_context *ctx = new_context(2);
+    for (size_t i = 0; i < ESPL_COUNT(torch_cases); i++) check_torch(ctx, &torch_cases[i]);
+    espl_context_destroy(&ctx);
+}
+
 /* Runs after the cases: a row that none of them trains has none. */
 static void every_row_has_a_case(void **state) {
     (void)state;
     for (int i = 0; espl__grad_at(i) && !getenv("GRAD_CASE"); i++)
-        if (!seen[i] && strcmp(espl__grad_at(i)->op, "BatchNormalization") != 0 && /* always becomes a NormRelu */
-            strcmp(espl__grad_at(i)->op, "FakeQuantize") != 0) /* steps: test_fake_quantize.c */
+        if (!seen[i] &&
+            strcmp(espl__grad_at(i)->op, "BatchNormalization") != 0 && /* always becomes a NormRelu */
+            strcmp(espl__grad_at(i)->op, "FakeQuantize") != 0)         /* steps: test_fake_quantize.c */
             fail_msg("no case in grad_cases.list trains %s", espl__grad_at(i)->op);
 }
 
@@ -224,6 +287,7 @@ static void every_operator_is_in_one_list(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_cases),
+        cmocka_unit_test(pytorch_agrees),
         cmocka_unit_test(every_row_has_a_case),
         cmocka_unit_test(every_operator_is_in_one_list),
     };
