@@ -6,6 +6,7 @@
 # WERROR=ON makes warnings errors, as continuous integration does. ESPL_ASSETS names the folder of real models and data
 # (default ../shared); tests that need it are skipped without it. Logs of every step stay in build/check/.
 set -u
+export LC_ALL=C.UTF-8
 cd "$(dirname "$0")/.." || exit 1
 werror=${WERROR:-OFF}
 jobs=$(getconf _NPROCESSORS_ONLN)

@@ -12,9 +12,11 @@
 #   ! core dumped                            one that no line of either may match
 #   @ examples/digits.onnx                   skip the case where this file is missing ($ROOT and $ASSETS are known)
 #
-# Cases of one file share the folder and follow each other. $ROOT is the source tree, $ASSETS the folder of real models
-# and data. Ends with "N passed, N failed, N skipped".
+# Cases of one file follow each other and share the folder, and a cache that is theirs alone; the locale is C.UTF-8. $ROOT
+# is the source tree, $ASSETS the folder of real models and data. A command may say `caught PID` to wait until an espalier in
+# the background has its handlers of signals. Ends with "N passed, N failed, N skipped".
 set -u
+export LC_ALL=C.UTF-8 # figures have points, and lists one order
 program=$(realpath "$1") || exit 1
 shift
 ROOT=$(realpath "$(dirname "$0")/../..")
@@ -24,7 +26,20 @@ passed=0 failed=0 skipped=0
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
 mkdir "$folder/bin" && ln -s "$program" "$folder/bin/espalier"
-export PATH="$folder/bin:$PATH"
+export PATH="$folder/bin:$PATH" XDG_CACHE_HOME=$folder/cache
+
+# Waits until this process is espalier and has a handler of SIGINT, the second bit of SigCgt; fails if it ends before. In
+# an emulator, which catches everything for the program, it can only be given time.
+caught() {
+    local name
+    while name=$(cat "/proc/$1/comm" 2>/dev/null) && [ "$name" ]; do
+        case $name in qemu*) sleep 10; return ;; esac
+        [ "$name" = espalier ] && grep -qs '^SigCgt:.*[2367abef]$' "/proc/$1/status" && return
+        sleep 0.02
+    done
+    return 1
+}
+export -f caught
 
 # Clears the case being read.
 begin() {
@@ -76,7 +91,7 @@ finish() {
 }
 
 for file in "$@"; do
-    rm -rf "$folder/work" && mkdir "$folder/work"
+    rm -rf "$folder/work" "$folder/cache" && mkdir "$folder/work"
     begin '' ''
     number=0
     while IFS= read -r line || [ -n "$line" ]; do
