@@ -64,6 +64,8 @@ static espl_status list_folder(cli *c, const char *folder, const char *prefix, c
     char **names = NULL;
     int n = 0;
     DIR *dir = opendir(folder);
+    *out = NULL;
+    *count = 0;
     if (!dir) return fail(c, ESPL_IO, "%s: cannot be opened as a folder: %s", folder, strerror(errno));
     for (struct dirent *entry; status == ESPL_OK && (entry = readdir(dir)) != NULL;) {
         size_t length = strlen(entry->d_name), end = strlen(ending);
@@ -148,9 +150,9 @@ static espl_status compare_outputs(verification *v, const char *set, const char 
     espl_status status = list_folder(c, folder, "output_", ".pb", &names, &files);
     free_names(names, files);
     if (status == ESPL_OK && files == 0) status = fail(c, ESPL_IO, "%s: has no output_0.pb", folder);
-    if (status == ESPL_OK && files > espl_session_output_count(session))
-        status = fail(c, ESPL_SHAPE, "%s: has %d outputs; the model has %d", folder, files,
-                      espl_session_output_count(session));
+    if (status == ESPL_OK && files != espl_session_output_count(session))
+        status = fail(c, ESPL_SHAPE, "%s: has %d files output_*.pb; the model has %d outputs, and each needs one", folder,
+                      files, espl_session_output_count(session));
     for (int i = 0; status == ESPL_OK && i < files; i++) {
         espl_tensor wanted = {0};
         char a[160], b[160];
