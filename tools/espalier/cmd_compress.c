@@ -158,6 +158,8 @@ static espl_status open_all(cli *c, const compress_options *o, job *j) {
             return usage_fail(c, "--curve: '%s' is no .svg, .json or .csv file", o->curves.item[i]);
     status = espl_graph_read(c->ctx, c->operands[0], &j->graph, &c->diag);
     if (status == ESPL_OK) status = espl_result_check_folder(c->ctx, o->folder, &c->diag);
+    for (int i = 0; status == ESPL_OK && i < o->curves.count; i++)
+        status = check_place(c, o->curves.item[i], o->folder);
     if (status == ESPL_OK && o->data) status = espl_dataset_open(c->ctx, o->data, &j->data, &c->diag);
     if (status == ESPL_OK && o->calib) status = espl_dataset_open(c->ctx, o->calib, &j->calib, &c->diag);
     if (status == ESPL_OK)

@@ -1,9 +1,11 @@
 #include "files.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 uint64_t file_size(const char *path) {
     struct stat st;
@@ -29,6 +31,37 @@ const char *base_name(const char *path) {
 
 espl_status write_text(cli *c, const char *path, const char *text) {
     return espl_file_write(c->ctx, path, text, strlen(text), &c->diag);
+}
+
+/* The length of a folder's name without the slashes at its end. */
+static size_t trimmed_length(const char *folder) {
+    size_t n = strlen(folder);
+    while (n > 1 && folder[n - 1] == '/') n--;
+    return n;
+}
+
+static const char *without_dot(const char *path) {
+    return path[0] == '.' && path[1] == '/' && path[2] ? path + 2 : path;
+}
+
+static bool same_folder(const char *a, const char *b) {
+    a = without_dot(a);
+    b = without_dot(b);
+    size_t n = trimmed_length(a);
+    return n == trimmed_length(b) && memcmp(a, b, n) == 0;
+}
+
+espl_status check_place(cli *c, const char *path, const char *later) {
+    const char *slash = strrchr(path, '/');
+    if (is_folder(path)) return fail(c, ESPL_IO, "%s: is a folder where a file is to be written", path);
+    char *parent = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+    char *itself = parent ? join(parent, ".") : NULL; /* which a file that is no folder does not have */
+    espl_status status = itself ? ESPL_OK : nomem(c);
+    if (status == ESPL_OK && !same_folder(parent, later) && access(itself, W_OK | X_OK) != 0)
+        status = fail(c, ESPL_IO, "%s: cannot be written: %s", path, strerror(errno));
+    free(itself);
+    free(parent);
+    return status;
 }
 
 espl_status output_begin(cli *c, const char *path, output_folder *out) {

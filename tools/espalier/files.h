@@ -14,6 +14,8 @@ char *join(const char *folder, const char *name);
 const char *base_name(const char *path);
 
 ESPL_NODISCARD espl_status write_text(cli *c, const char *path, const char *text);
+/* Asked before long work: can a file be put at `path`? Into `later` it can, a folder that will be there. */
+ESPL_NODISCARD espl_status check_place(cli *c, const char *path, const char *later);
 
 /* A folder to put files into. It is filled under a temporary name and appears at its end, with the files that were there. */
 typedef struct output_folder {
