@@ -288,6 +288,8 @@ function(espl_tests)
   set(slowness 1)
   if(CMAKE_CROSSCOMPILING)
     set(slowness 50)
+  elseif(ESPL_SANITIZE)
+    set(slowness 10)
   endif()
   file(GLOB tests CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/unit/test_*.c)
   foreach(test ${tests})
@@ -297,7 +299,7 @@ function(espl_tests)
     target_include_directories(${name} PRIVATE ${PROJECT_BINARY_DIR}/generated/onnx)
     target_compile_definitions(${name} PRIVATE ESPL_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
       ESPL_EMULATOR="${emulator}"  # before the program, where a test starts itself
-      ESPL_SLOWNESS=${slowness})   # how many times as long what a test waits for may take
+      ESPL_SLOWNESS=${slowness})   # how many times as long what a test limits may take
     add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
     set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77 LABELS unit)
     if(name MATCHES "^test_(pool|session|executor|runtime|rnn|loader|dense|train$)")

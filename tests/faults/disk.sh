@@ -14,7 +14,7 @@ top=$(mktemp -d) || exit 1
 trap 'umount "$top/disk" 2>/dev/null; rm -rf "$top"' EXIT
 mkdir "$top/disk" "$top/free"
 cd "$top" || exit 1
-export XDG_CACHE_HOME=/nonexistent ESPL_TUNE=0
+export XDG_CACHE_HOME=/dev/null ESPL_TUNE=0
 passed=0 failed=0
 
 complain() { echo "FAILED $*"; sed 's/^/    /' err; failed=$((failed + 1)); }

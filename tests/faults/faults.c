@@ -103,7 +103,7 @@ static void become(const test *t, const words *w, const char *inject) {
     memcpy(argv + 1, w->word, sizeof *argv * (size_t)w->count);
     int in = open("/dev/null", O_RDONLY), out = open(out_path, O_WRONLY | O_CREAT | O_TRUNC, 0666),
         err = open(err_path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
-    setenv("XDG_CACHE_HOME", "/nonexistent", 1);
+    setenv("XDG_CACHE_HOME", "/dev/null", 1);
     if (chdir(work) != 0 || dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0) _exit(126);
     for (int i = 0; i < t->environment.count; i++) putenv(t->environment.word[i]);
     struct rlimit none = {0, 0};
@@ -145,7 +145,7 @@ static bool prepare(const test *t) {
     FILE *f = fopen("before.sh", "w");
     if (!f) return false;
     fprintf(f, "rm -rf pristine && mkdir pristine && cd pristine || exit 1\n");
-    fprintf(f, "export ROOT='%s' XDG_CACHE_HOME=/nonexistent\nespalier() { '%s' \"$@\"; }\n%s\n",
+    fprintf(f, "export ROOT='%s' XDG_CACHE_HOME=/dev/null\nespalier() { '%s' \"$@\"; }\n%s\n",
             ESPL_SOURCE_DIR, program, t->before ? t->before : "true");
     fclose(f);
     return system("bash before.sh >out 2>err") == 0;

@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../clock.h"
 #include "compress/compress.h"
 #include "espalier/model.h"
 #include "espalier/session.h"
@@ -47,13 +48,6 @@ typedef struct trial {
     espl__rng rng;
     watch *watch;
 } trial;
-
-/* Seconds of the processor: a machine that is busy with others makes no file slow. */
-static double processor_seconds(clockid_t clock) {
-    struct timespec t = {0, 0};
-    (void)clock_gettime(clock, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* --- one file ----------------------------------------------------------------------------------------------------- */
 
@@ -101,7 +95,7 @@ static void try_file(trial *t, bool sound) {
     espl_session *s = NULL;
     espl_diag diag = {0};
     uint64_t before = espl_context_memory(t->ctx, NULL);
-    t->watch->worked = processor_seconds(CLOCK_PROCESS_CPUTIME_ID);
+    t->watch->worked = seconds_worked();
     t->watch->since = espl__now();
     espl_status status = espl_graph_read(t->ctx, t->path, &g, &diag);
     if (status == ESPL_OK) status = espl_session_create(t->ctx, g, NULL, &s, &diag);

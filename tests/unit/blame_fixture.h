@@ -3,9 +3,9 @@
 #define BLAME_FIXTURE_H
 
 #include "graph_build.h"
+#include "scratch.h"
 
 #include <math.h>
-#include <unistd.h>
 
 #include "compress/job.h"
 #include "compress/probe.h"
@@ -16,8 +16,8 @@ typedef struct fixture {
     espl_context *ctx;
     espl_graph *graph;
     espl_dataset *data;
-    espl_chip *chip; /* that is not this machine, which would be measured first */
-    char recipe[64]; /* a file: all weights in one format, activations as they are */
+    espl_chip *chip;           /* that is not this machine, which would be measured first */
+    char recipe[SCRATCH_PATH]; /* a file: all weights in one format, activations as they are */
 } fixture;
 
 static inline fixture fixture_open(const char *format, int threads) {
@@ -26,7 +26,7 @@ static inline fixture fixture_open(const char *format, int threads) {
     if (espl_graph_read(f.ctx, FOLDER "model.onnx", &f.graph, &diag) != ESPL_OK) fail_msg("%s", diag.message);
     if (espl_dataset_open(f.ctx, FOLDER "data.yaml", &f.data, &diag) != ESPL_OK) fail_msg("%s", diag.message);
     if (espl_chip_load(f.ctx, "x86-avx512-vnni", &f.chip, &diag) != ESPL_OK) fail_msg("%s", diag.message);
-    snprintf(f.recipe, sizeof f.recipe, "/tmp/espl_blame_%ld.yaml", (long)getpid());
+    assert_true(scratch_begin(f.recipe, "recipe.yaml"));
     FILE *out = fopen(f.recipe, "w");
     assert_non_null(out);
     const char *more = strcmp(format, "f32") ? ", activations: f32, fit: max" : "";
@@ -36,7 +36,7 @@ static inline fixture fixture_open(const char *format, int threads) {
 }
 
 static inline void fixture_close(fixture *f, int threads) {
-    remove(f->recipe);
+    scratch_end(f->recipe);
     espl_graph_destroy(&f->graph);
     espl_dataset_close(&f->data);
     espl_chip_destroy(&f->chip);

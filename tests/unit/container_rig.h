@@ -3,13 +3,12 @@
 #define CONTAINER_RIG_H
 
 #include "graph_oracle.h"
-
-#include <unistd.h>
+#include "scratch.h"
 
 #include "espalier/model.h"
 #include "runtime/container.h"
 
-static char path[128];
+static char path[SCRATCH_PATH];
 
 static inline void put_file(const void *data, size_t n) {
     (void)unlink(path); /* a file that is cut off and written again is flushed by some file systems */
@@ -75,13 +74,12 @@ static inline void expect_sentence(espl_context *ctx, const espl__buffer *b, siz
 
 static inline int setup(void **state) {
     (void)state;
-    snprintf(path, sizeof path, "/tmp/espl_test_container_%ld.espl", (long)getpid());
-    return 0;
+    return scratch_begin(path, "container.espl") ? 0 : -1;
 }
 
 static inline int teardown(void **state) {
     (void)state;
-    unlink(path);
+    scratch_end(path);
     return 0;
 }
 

@@ -2,10 +2,9 @@
  * threads; and the choice between them: measured, remembered, read from a file, forbidden. */
 #include "graph_build.h"
 
-#include <unistd.h>
-
 #include "base/tune.h"
 #include "runtime/plan.h"
+#include "scratch.h"
 
 typedef enum kind { CONV, GEMM, MATMUL, LSTM, GRU } kind;
 
@@ -103,17 +102,13 @@ static bool is_sparse(const char *kernel) {
     return strncmp(kernel, "bank_", 5) == 0 || strncmp(kernel, "csr_", 4) == 0;
 }
 
-static const char *scratch_path(void) {
-    static char path[64];
-    snprintf(path, sizeof path, "/tmp/espl_choice_%d.txt", (int)getpid());
-    return path;
-}
+static char scratch[SCRATCH_PATH];
 
 /* Writes what ctx remembers with another gain for every choice. */
 static void rewrite(espl_context *ctx, double gain) {
     char line[512], rest[512], text[65536] = "";
-    assert_int_equal(espl_tune_write(ctx, scratch_path(), NULL), ESPL_OK);
-    FILE *f = fopen(scratch_path(), "r");
+    assert_int_equal(espl_tune_write(ctx, scratch, NULL), ESPL_OK);
+    FILE *f = fopen(scratch, "r");
     assert_non_null(f);
     while (fgets(line, sizeof line, f)) {
         char *at = text + strlen(text);
@@ -123,7 +118,7 @@ static void rewrite(espl_context *ctx, double gain) {
             sprintf(at, "%g %s\n", gain, rest);
     }
     fclose(f);
-    f = fopen(scratch_path(), "w");
+    f = fopen(scratch, "w");
     assert_non_null(f);
     fputs(text, f);
     fclose(f);
@@ -135,11 +130,11 @@ static espl_context *context_that_knows(const espl_graph *g, int threads, double
     espl_session *s = session_of(first, g);
     assert_true(espl_tune_count(first) > 0);
     rewrite(first, gain);
-    assert_int_equal(espl_tune_read(ctx, scratch_path(), NULL), ESPL_OK);
+    assert_int_equal(espl_tune_read(ctx, scratch, NULL), ESPL_OK);
     assert_int_equal(espl_tune_count(ctx), espl_tune_count(first));
     espl_session_destroy(&s);
     espl_context_destroy(&first);
-    unlink(scratch_path());
+    unlink(scratch);
     return ctx;
 }
 
@@ -280,7 +275,7 @@ static void more_threads_than_room_are_refused(void **state) {
 }
 
 static void write_text(const char *text) {
-    FILE *f = fopen(scratch_path(), "w");
+    FILE *f = fopen(scratch, "w");
     assert_non_null(f);
     fputs(text, f);
     fclose(f);
@@ -293,14 +288,14 @@ static void odd_files_change_nothing(void **state) {
                                         "-1 key", "0 key", "key 1.5", " "};
     espl_context *ctx = new_context(1);
     char text[8192], heading[256];
-    assert_int_equal(espl_tune_write(ctx, scratch_path(), NULL), ESPL_OK);
-    FILE *f = fopen(scratch_path(), "r");
+    assert_int_equal(espl_tune_write(ctx, scratch, NULL), ESPL_OK);
+    FILE *f = fopen(scratch, "r");
     assert_non_null(fgets(heading, sizeof heading, f));
     fclose(f);
     for (size_t i = 0; i < ESPL_COUNT(lines); i++) {
         snprintf(text, sizeof text, "%s%s\n%s", heading, lines[i], lines[i]);
         write_text(text);
-        assert_int_equal(espl_tune_read(ctx, scratch_path(), NULL), ESPL_OK);
+        assert_int_equal(espl_tune_read(ctx, scratch, NULL), ESPL_OK);
         assert_int_equal(espl_tune_count(ctx), 0);
     }
     memset(text, 'x', sizeof text);
@@ -308,18 +303,29 @@ static void odd_files_change_nothing(void **state) {
     memcpy(text + strlen(heading), "1 ", 2);
     text[sizeof text - 1] = 0;
     write_text(text);
-    assert_int_equal(espl_tune_read(ctx, scratch_path(), NULL), ESPL_OK);
+    assert_int_equal(espl_tune_read(ctx, scratch, NULL), ESPL_OK);
     write_text("# espalier 0.0.0, other, ref\n2 key\n");
-    assert_int_equal(espl_tune_read(ctx, scratch_path(), NULL), ESPL_OK);
+    assert_int_equal(espl_tune_read(ctx, scratch, NULL), ESPL_OK);
     assert_int_equal(espl_tune_count(ctx), 0);
     snprintf(text, sizeof text, "%s2 a key\n0.5 b", heading);
     write_text(text);
-    assert_int_equal(espl_tune_read(ctx, scratch_path(), NULL), ESPL_OK);
+    assert_int_equal(espl_tune_read(ctx, scratch, NULL), ESPL_OK);
     assert_int_equal(espl_tune_count(ctx), 2);
     assert_true(espl__tune_find(ctx, "a key") == 2 && espl__tune_find(ctx, "b") == 0.5);
     assert_int_not_equal(espl_tune_read(ctx, "/nowhere/choices.txt", NULL), ESPL_OK);
-    unlink(scratch_path());
+    unlink(scratch);
     espl_context_destroy(&ctx);
+}
+
+static int setup(void **state) {
+    (void)state;
+    return scratch_begin(scratch, "choices.txt") ? 0 : -1;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    scratch_end(scratch);
+    return 0;
 }
 
 int main(void) {
@@ -328,5 +334,5 @@ int main(void) {
         cmocka_unit_test(choices_are_measured_and_remembered), cmocka_unit_test(odd_files_change_nothing),
         cmocka_unit_test(more_threads_than_room_are_refused),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -8,6 +8,7 @@
 #include "espalier/model.h"
 #include "real_models.h"
 #include "runtime/container.h"
+#include "scratch.h"
 
 /* --- counting ---------------------------------------------------------------------------------------- */
 
@@ -143,7 +144,7 @@ static void real_runs_allocate_nothing(void **state) {
 
 /* --- graphs, files, sessions ------------------------------------------------------------------------- */
 
-static char path[128];
+static char path[SCRATCH_PATH];
 
 static void put_file(const void *data, size_t n) {
     FILE *f = fopen(path, "wb");
@@ -489,13 +490,12 @@ static void memory_runs_out_cleanly(void **state) {
 
 static int setup(void **state) {
     (void)state;
-    snprintf(path, sizeof path, "/tmp/espl_test_session_%ld.espl", (long)getpid());
-    return 0;
+    return scratch_begin(path, "session.espl") ? 0 : -1;
 }
 
 static int teardown(void **state) {
     (void)state;
-    unlink(path);
+    scratch_end(path);
     return 0;
 }
 
