@@ -20,6 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../cases.h"
 #include "base/base.h"
 #include "espalier/build.h"
 #include "espalier/compress.h"
@@ -31,7 +32,7 @@
 #include "tensor/tensor.h"
 #include "tree.h"
 
-enum { SAMPLES = 24, MOST_PATHS = 1 << 16, DEPTH = 24 };
+enum { SAMPLES = SANITIZED ? 12 : 24, MOST_PATHS = 1 << 16, DEPTH = 24 };
 #define DIGITS ESPL_SOURCE_DIR "/examples/digits.onnx"
 #define FIXTURES ESPL_SOURCE_DIR "/tests/fixtures/"
 

@@ -8,11 +8,7 @@
 #define FIXTURE(name) ESPL_SOURCE_DIR "/tests/fixtures/train/" name ".npy"
 
 enum { STEPS = 200, BATCHES = 4, MOST_PARAMS = 64 };
-#ifdef ESPL_SANITIZED
-enum { FOLLOWED = 12 };
-#else
-enum { FOLLOWED = STEPS };
-#endif
+enum { FOLLOWED = SHARE > 1 ? 12 : STEPS };
 
 typedef struct net {
     rig r;

@@ -125,7 +125,7 @@ static void every_cpu_and_thread_count_agrees(void **state) {
     static const layer layers[] = {
         {1, 33, 40, 13, 12, {1, 1, 1, 1}, RESIDUAL_RELU, true, false},
         {3, 32, 32, 11, 10, {0, 1, 2, 0}, CLIP, true, false},
-        {1, 64, 64, 29, 30, {1, 1, 1, 1}, RELU, true, false},
+        {1, 64, 32, 29, 30, {1, 1, 1, 1}, RELU, true, false},
         {1, 32, 290, 10, 9, {1, 1, 1, 1}, RESIDUAL, true, false},
         {1, 40, 260, 10, 13, {1, 1, 1, 1}, NOTHING, false, false},
     };

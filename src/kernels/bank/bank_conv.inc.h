@@ -128,8 +128,8 @@ static INLINE void add_units(const espl__bank *bank, const uint8_t *w, const cha
 }
 
 /* The sums of a block, for pixels `stride` sums apart. */
-static INLINE void tile(const espl__conv *p, const char *in, const tile_pixels *px, int block, int32_t *sums,
-                        int stride, const int MR) {
+static BODY void tile(const espl__conv *p, const char *in, const tile_pixels *px, int block, int32_t *sums,
+                      int stride, const int MR) {
     const uint8_t *w = (const uint8_t *)p->w + block * p->bank->block;
     const int32_t *bias = (const int32_t *)p->bias + block * ESPL__NR;
     for (int c = 0; c < ESPL__NR; c += VL) {

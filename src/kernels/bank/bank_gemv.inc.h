@@ -109,7 +109,7 @@ static INLINE void one_slot_u8(vi *acc, bank_walk *at, const char *in, steps x_s
     at->off += 4;
 }
 
-static INLINE void tile_u8(const espl__conv *p, const char *in, int block, vi *sums, int MR, int NRB) {
+static BODY void tile_u8(const espl__conv *p, const char *in, int block, vi *sums, int MR, int NRB) {
     const espl__bank *k = p->bank;
     const int NV = NRB * VPB, vectors = (int)((int64_t)k->count * k->slots / 4);
     const uint8_t *w = (const uint8_t *)p->w + block * k->block;
@@ -178,8 +178,8 @@ static INLINE void add_slot(vf *acc, vi *at, const window_f32 *window, const uin
     }
 }
 
-static INLINE void tile_f32(const espl__conv *p, const char *in, int block, vf *sums, int size, int values,
-                            int MR, int NRB) {
+static BODY void tile_f32(const espl__conv *p, const char *in, int block, vf *sums, int size, int values,
+                          int MR, int NRB) {
     const espl__bank *k = p->bank;
     const int NV = NRB * VPB, per = size == 16 ? 8 : 6, bytes = values == ESPL_F32 ? 64 : 32;
     const uint8_t *w = (const uint8_t *)p->w + block * k->block;

@@ -67,7 +67,7 @@ static INLINE void add_chains(const int L, int count, chain_walk *at, const char
 }
 
 /* MR pixels x 1 block, a list after the other; a tile_fn of up to CHAIN_MR pixels of one row. */
-static INLINE void tile_chains(const espl__conv *p, const char *in, int block, int32_t *sums, const int MR) {
+static BODY void tile_chains(const espl__conv *p, const char *in, int block, int32_t *sums, const int MR) {
     const char *list = p->prepared[block];
     const int32_t *bias = (const int32_t *)p->bias + block * ESPL__NR;
     const steps step = steps_of(p->in_step);

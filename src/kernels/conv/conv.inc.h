@@ -50,8 +50,8 @@ static INLINE void pixels_next(pixels_at *at, int MR) {
 /* --- one tile ----------------------------------------------------------------------------------- */
 
 #ifdef CONV_U8
-static INLINE void tile_u8(const espl__conv *p, const char *in, ptrdiff_t group_step, int block, vi *sums,
-                           int MR, int NRB) {
+static BODY void tile_u8(const espl__conv *p, const char *in, ptrdiff_t group_step, int block, vi *sums,
+                         int MR, int NRB) {
     const int NV = NRB * VPB;
     vi acc[32];
     const ptrdiff_t w_block = (ptrdiff_t)p->segments * p->seg_k * ESPL__NR * 4;
@@ -112,8 +112,8 @@ static INLINE void store_tile(const espl__conv *p, vf *acc, int block, const tar
     }
 }
 
-static INLINE void tile_f32(const espl__conv *p, const char *in, ptrdiff_t group_step, int block,
-                            ptrdiff_t ahead, const target *to, int MR, int NRB) {
+static BODY void tile_f32(const espl__conv *p, const char *in, ptrdiff_t group_step, int block,
+                          ptrdiff_t ahead, const target *to, int MR, int NRB) {
     const int NV = NRB * VPB;
     vf acc[32];
     const ptrdiff_t w_block = (ptrdiff_t)p->segments * p->seg_k * ESPL__NR * 4;

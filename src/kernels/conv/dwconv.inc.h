@@ -22,8 +22,8 @@ static INLINE ptrdiff_t window_step(const espl__dwconv *p) {
 /* In the tiles `valid` is 16 in all but the last channels, so that whole vectors need no mask. */
 
 #ifdef CONV_U8
-static INLINE void tile_u8(const espl__dwconv *p, const char *in, char *out, const char *res, int c,
-                           int valid, int MR) {
+static BODY void tile_u8(const espl__dwconv *p, const char *in, char *out, const char *res, int c, int valid,
+                         int MR) {
     const int32_t *w = (const int32_t *)p->w + c;
     const ptrdiff_t stride = tap_stride(p);
     const steps step = steps_of(p->in_step);
@@ -50,8 +50,8 @@ static INLINE void tile_u8(const espl__dwconv *p, const char *in, char *out, con
 #endif
 
 #ifdef CONV_F32
-static INLINE void tile_f32(const espl__dwconv *p, const char *in, char *out, const char *res, int c,
-                            int valid, int MR) {
+static BODY void tile_f32(const espl__dwconv *p, const char *in, char *out, const char *res, int c, int valid,
+                          int MR) {
     const float *w = (const float *)p->w + c;
     const ptrdiff_t stride = tap_stride(p);
     const steps step = steps_of(p->in_step);
@@ -82,8 +82,8 @@ static INLINE void tile_f32(const espl__dwconv *p, const char *in, char *out, co
 #ifdef CONV_F32
 /* 3x3 windows at stride S, R rows of MR: each input is loaded once for all that share it and stays in its
  * register, where it meets up to nine weights per pair of rows. Taps are added in the same order as ever. */
-static INLINE void window_f32(const espl__dwconv *p, const char *in, char *out, const char *res, int c,
-                              int valid, int MR, int R, int S) {
+static BODY void window_f32(const espl__dwconv *p, const char *in, char *out, const char *res, int c,
+                            int valid, int MR, int R, int S) {
     const ptrdiff_t stride = tap_stride(p), step = p->in_step / S, line = p->tap_off[3] - p->tap_off[0];
     const vf lo = vf_set1(p->flo), hi = vf_set1(p->fhi);
     for (int v = 0; v < VPB && valid > v * VL; v++) {

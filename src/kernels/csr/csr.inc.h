@@ -104,7 +104,7 @@ static INLINE void sum_group(const espl__conv *p, const float *elements, int c, 
 }
 
 /* The channels from c0 to c1. */
-static INLINE void sum_rows(const espl__conv *p, const float *elements, int c0, int c1, float *sums, int NV) {
+static BODY void sum_rows(const espl__conv *p, const float *elements, int c0, int c1, float *sums, int NV) {
     const int NR = SUMS / (NV > 2 ? 4 : 2);
     int c = c0;
     for (; c + NR <= c1; c += NR) sum_group(p, elements, c, sums + (c - c0) * VECTORS * VL, NV, NR);

@@ -14,7 +14,7 @@
 #include "tensor/tensor.h"
 
 #ifdef GEMV_U8
-static INLINE void tile_u8(const espl__conv *p, const char *in, int block, vi *sums, int MR, int NRB) {
+static BODY void tile_u8(const espl__conv *p, const char *in, int block, vi *sums, int MR, int NRB) {
     const int NV = NRB * VPB;
     vi acc[32];
     const ptrdiff_t w_block = (ptrdiff_t)p->seg_k * ESPL__NR * 4;
@@ -51,8 +51,8 @@ static INLINE vf weights_at(const char *w, int values) {
                                 : of_bf16(w);
 }
 
-static INLINE void tile_f32(const espl__conv *p, const char *in, int block, vf *sums, int values, int MR,
-                            int NRB) {
+static BODY void tile_f32(const espl__conv *p, const char *in, int block, vf *sums, int values, int MR,
+                          int NRB) {
     const int NV = NRB * VPB;
     vf acc[32];
     const int bytes = values == ESPL_F32 ? 4 : 2;

@@ -47,9 +47,9 @@ static INLINE vf unit_sum(vi acc[3][SUMS], int i, const uint8_t *tail, int bits,
 }
 
 /* Vector v of NB blocks of a unit, added to the sums of MR rows. */
-static INLINE void add_vector(float *sums, int stride, const uint8_t *unit, const uint8_t *scales,
-                              steps block, const uint8_t *x, steps x_step, int v, bool halves, int bits,
-                              int planes, int MR, int NB) {
+static BODY void add_vector(float *sums, int stride, const uint8_t *unit, const uint8_t *scales, steps block,
+                            const uint8_t *x, steps x_step, int v, bool halves, int bits, int planes, int MR,
+                            int NB) {
     vi acc[3][SUMS];
     UNROLL
     for (int i = 0; i < MR * NB; i++) acc[0][i] = acc[1][i] = acc[2][i] = vi_set1(0);
@@ -106,8 +106,8 @@ static INLINE void add_unit(float *sums, int stride, const uint8_t *unit, const 
 }
 
 /* MR rows times nrb blocks; sums: [MR][nrb][16]. */
-static INLINE void tile(const espl__conv *p, const uint8_t *x, int block, int nrb, float *sums, bool halves,
-                        int bits, int planes, int MR) {
+static BODY void tile(const espl__conv *p, const uint8_t *x, int block, int nrb, float *sums, bool halves,
+                      int bits, int planes, int MR) {
     const espl__wonly *k = p->wonly;
     const int NB = SUMS / MR, stride = nrb * ESPL__NR;
     const uint8_t *w = (const uint8_t *)p->w + block * k->block;

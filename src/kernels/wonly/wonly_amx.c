@@ -123,7 +123,7 @@ static INLINE void add_products(work *k, const batch *b) {
     }
 }
 
-static INLINE void tile(work *k, int bits) {
+static BODY void tile(work *k, int bits) {
     const espl__wonly *o = k->p->wonly;
     const ptrdiff_t unit_bytes = wonly_unit_bytes(o), scale_bytes = wonly_scale_bytes(o);
     const uint8_t *record = k->x;
