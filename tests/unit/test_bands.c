@@ -82,7 +82,7 @@ static run_io run_at(const espl_graph *g, espl__cpu level, int threads, bool tim
 static void same_bytes(const espl_graph *g, int joined) {
     int alone, together;
     run_io expected = run_at(g, espl__cpu_level(), 1, true, &alone);
-    for (int level = ESPL__CPU_AVX2; level <= (int)espl__cpu_level(); level++)
+    for (int level = ESPL__CPU_AVX2; level <= (int)espl__cpu_level(); level = level_after(level))
         for (int threads = 1; threads <= 3; threads++) {
             run_io got = run_at(g, (espl__cpu)level, threads, false, &together);
             assert_int_equal(together, alone - joined);
@@ -95,7 +95,7 @@ static void same_bytes(const espl_graph *g, int joined) {
 static void random_chains(void **state) {
     (void)state;
     espl_context *ctx = new_context(1);
-    for (uint64_t seed = 0; seed < 12; seed++) {
+    for (uint64_t seed = 0; seed < CASES(12); seed++) {
         rig r;
         rig_begin(&r, ctx, seed);
         chain c = random_chain(&r);
