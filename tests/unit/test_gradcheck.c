@@ -275,7 +275,11 @@ static void every_operator_is_in_one_list(void **state) {
 #include "train/no_gradient.list"
 #undef X
     };
-    for (size_t i = 0; i < ESPL_COUNT(without); i++) assert_non_null(espl__op_find("", without[i].name));
+    for (size_t k = 0; k < ESPL_COUNT(without); k++) {
+        int i = 0;
+        while (espl__op_at(i) && strcmp(espl__op_at(i)->name, without[k].name) != 0) i++;
+        if (!espl__op_at(i)) fail_msg("%s of no_gradient.list is no operator", without[k].name);
+    }
     for (int i = 0; espl__op_at(i); i++) {
         const espl__op *op = espl__op_at(i);
         int lists = espl__grad_find(op) || op->is_view;

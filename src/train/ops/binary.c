@@ -34,6 +34,7 @@ typedef struct many {
     X_(Sub, 0, x - z, 1, -1)                                                                   \
     X_(Mul, X | Z, x * z, z, x)                                                                \
     X_(Div, X | Z, x / z, 1 / z, -x / (z * z))                                                 \
+    X_(Mod, X | Z, M(fmod)(x, z), 1, (M(fmod)(x, z) - x) / z)                                  \
     X_(Pow, X | Z, FN(power)(x, z), z == 0 ? 0 : z * FN(power)(x, z - 1), FN(log_power)(x, z)) \
     X_(PRelu, X | Z, x < 0 ? z * x : x, x > 0 ? 1 : z, x < 0 ? x : 0)
 
@@ -103,6 +104,7 @@ enum {
     IS_PRELU_Sub = 0,
     IS_PRELU_Mul = 0,
     IS_PRELU_Div = 0,
+    IS_PRELU_Mod = 0,
     IS_PRELU_Pow = 0,
     IS_PRELU_PRelu = 1
 };

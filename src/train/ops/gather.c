@@ -1,4 +1,4 @@
-/* Gather (an embedding's table is trained), Where, CumSum and TopK. */
+/* Gather (an embedding's table is trained), OneHot, Where, CumSum and TopK. */
 #include "train/ops/loops.h"
 
 typedef struct table {
@@ -55,6 +55,24 @@ const espl__grad espl__grad_Gather = {.op = "Gather",
                                       .forward = gather,
                                       .backward = gather_back,
                                       .release = espl__state_free};
+
+/* Of OneHot's two values, the second is where the operator puts a 1 for them. */
+static espl_status prepare_one_hot(espl__call *c, espl_diag *diag) {
+    (void)diag;
+    c->backward_bytes = (uint64_t)espl_shape_count(&c->out->shape) + 1;
+    return ESPL_OK;
+}
+static void one_hot_back(espl__call *c) {
+    uint8_t values[2] = {0, 1}, *hot = c->scratch;
+    espl_tensor in[3] = {c->in[0], {0}, {ESPL_U8, {1, {2}}, values}}, out = {ESPL_U8, c->out->shape, hot};
+    double by[2] = {0};
+    if (c->add & 4) espl__load_f64(c->real, c->din[2].data, 1, 2, by);
+    c->node->op->eval(c->node, in, &out, NULL);
+    for (int64_t i = 0, n = espl_shape_count(&out.shape); i < n; i++) by[hot[i]] += espl__real_at(c->dout, i);
+    espl__store_f64(c->real, by, 2, c->din[2].data);
+}
+const espl__grad espl__grad_OneHot = {
+    .op = "OneHot", .inputs = 4, .reads_in = 1, .prepare = prepare_one_hot, .backward = one_hot_back};
 
 static void where(espl__call *c) {
     ESPL__REAL(c, choose)(c, false);
