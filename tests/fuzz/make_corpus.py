@@ -169,6 +169,9 @@ def onnx_seeds():
     """Small models that fixtures do not have."""
     yield "maxpool-u8", model([node("MaxPool", ["x"], ["y"], kernel_shape=[3, 3], pads=[1, 1, 1, 1])],
                               [info("x", [1, 1, 5, 5], U8)], [info("y", [1, 1, 5, 5], U8)])
+    # Outputs whose rank or shape only the data tell.
+    yield "late-rank", model([node("Squeeze", ["x", "axes"], ["y"])], [info("x", [1, 3, 4]), info("axes", [1], I64)], [Y])
+    yield "late-shape", model([node("NonZero", ["x"], ["y"])], [info("x", [2, 3])], [info("y", [2, 6], I64)])
 
 
 # --- the other kinds ------------------------------------------------------------------------------------------------

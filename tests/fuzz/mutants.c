@@ -17,10 +17,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "arrays.h"
 #include "base/base.h"
 #include "espalier/compress.h"
 #include "espalier/model.h"
-#include "espalier/session.h"
 #include "protobuf.h"
 #include "runtime/container.h"
 
@@ -74,12 +74,15 @@ static espl_status run(espl_session *s, espl_diag *diag) {
     espl_tensor *t = calloc((size_t)n + 1, sizeof *t);
     double bytes = 0;
     for (int i = 0; i < n; i++) {
-        t[i] = *(i < ins ? espl_session_input_info(s, i) : espl_session_output_info(s, i - ins));
+        t[i] = *array_info(s, i);
+        if (!array_is_ours(s, i)) continue;
         bytes += (double)espl_shape_count(&t[i].shape) * (double)espl_dtype_bytes(t[i].dtype);
     }
     if (bytes > MOST_IO) return ESPL_OK;
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
+        if (!array_is_ours(s, i)) continue;
         t[i].data = calloc((size_t)espl_shape_count(&t[i].shape) + 1, espl_dtype_bytes(t[i].dtype));
+    }
     return espl_session_run(s, t, t + ins, diag); /* the process ends: nothing is freed */
 }
 

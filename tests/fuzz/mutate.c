@@ -13,9 +13,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "arrays.h"
 #include "espalier/compress.h"
 #include "espalier/model.h"
-#include "espalier/session.h"
 
 /* No file may ask for more than this at once, or hold the program for longer. */
 #define MAX_ALLOC ((uint64_t)1 << 30)
@@ -84,14 +84,16 @@ static espl_status run(espl_session *session, espl_diag *diag) {
     espl_tensor *t = calloc((size_t)n + 1, sizeof *t);
     if (!t) return status;
     for (int i = 0; i < n; i++) {
-        t[i] = *(i < ins ? espl_session_input_info(session, i) : espl_session_output_info(session, i - ins));
+        t[i] = *array_info(session, i);
+        if (!array_is_ours(session, i)) continue;
         int64_t count = espl_shape_count(&t[i].shape);
         t[i].data = count >= 0 ? calloc((size_t)count + 1, espl_dtype_bytes(t[i].dtype)) : NULL;
         if (!t[i].data) goto done;
     }
     status = espl_session_run(session, t, t + ins, diag);
 done:
-    for (int i = 0; i < n; i++) free(t[i].data);
+    for (int i = 0; i < n; i++)
+        if (array_is_ours(session, i)) free(t[i].data);
     free(t);
     return status;
 }

@@ -18,7 +18,7 @@
 #include "../clock.h"
 #include "compress/compress.h"
 #include "espalier/model.h"
-#include "espalier/session.h"
+#include "fuzz/arrays.h"
 #include "runtime/container.h"
 
 /* FORMS: onnx, espl, espl in two flavours of integers, sparse espl. */
@@ -64,11 +64,12 @@ static espl_status run(const trial *t, espl_session *s, espl_diag *diag) {
     espl_tensor *io = calloc((size_t)n + 1, sizeof *io);
     double bytes = 0;
     for (int i = 0; i < n; i++) {
-        io[i] = *(i < ins ? espl_session_input_info(s, i) : espl_session_output_info(s, i - ins));
-        bytes += (double)espl_shape_count(&io[i].shape) * (double)espl_dtype_bytes(io[i].dtype);
+        io[i] = *array_info(s, i);
+        if (array_is_ours(s, i)) bytes += (double)espl_shape_count(&io[i].shape) * (double)espl_dtype_bytes(io[i].dtype);
     }
     bool small = bytes < RUN_BYTES && session_macs(s) <= 2 * t->macs;
     for (int i = 0; i < n && small; i++) {
+        if (!array_is_ours(s, i)) continue;
         size_t size = espl__tensor_bytes(&io[i]);
         io[i].data = calloc(1, size + 8);
         for (size_t k = 0; k + 4 <= size && io[i].dtype == ESPL_F32; k += 4) {
@@ -77,7 +78,8 @@ static espl_status run(const trial *t, espl_session *s, espl_diag *diag) {
         }
     }
     if (small) status = espl_session_run(s, io, io + ins, diag);
-    for (int i = 0; i < n; i++) free(io[i].data);
+    for (int i = 0; i < n; i++)
+        if (array_is_ours(s, i)) free(io[i].data);
     free(io);
     return status;
 }
