@@ -14,11 +14,13 @@ static espl_status prepare(espl__call *c, espl_diag *diag) {
     return status == ESPL_OK ? espl__sampler_read(c->node, c->state, diag) : status;
 }
 static void forward(espl__call *c) {
+    if (espl__is_empty(c->out)) return;
     espl__spread(c, c->in->shape.dim[0], espl_shape_count(&c->out->shape), ESPL__REAL(c, sample_images), c);
 }
 static void backward(espl__call *c) {
     for (int i = 0; i < 2; i++)
         if (c->din[i].data && !(c->add >> i & 1)) memset(c->din[i].data, 0, espl__tensor_bytes(&c->din[i]));
+    if (espl__is_empty(c->out)) return;
     espl__spread(c, c->in->shape.dim[0], espl_shape_count(&c->out->shape), ESPL__REAL(c, sample_back), c);
 }
 const espl__grad espl__grad_GridSample = {.op = "GridSample",
@@ -35,6 +37,7 @@ static void affine_back(espl__call *c) {
     const int rank = y->rank - 2;
     const int64_t places = espl__dims_product(y, 1, y->rank - 1), each = rank * (rank + 1);
     bool align = espl__attr_int(c->node, "align_corners", 0) != 0;
+    if (espl__is_empty(c->din)) return;
     for (int64_t n = 0; n < y->dim[0]; n++) {
         double sums[3 * 4] = {0}, at[4], dy[3];
         void *to = espl__at_mut(c->din->data, c->real, n * each);

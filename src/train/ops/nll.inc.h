@@ -1,6 +1,6 @@
 /* Logarithms of the softmax of one place, `plane` apart in x. */
 static void FN(log_softmax)(const espl__op_loss *l, const REAL *x, REAL *to) {
-    REAL top = x[0];
+    REAL top = -(REAL)INFINITY;
     double sum = 0;
     for (int64_t k = 0; k < l->classes; k++) top = x[k * l->plane] > top ? x[k * l->plane] : top;
     for (int64_t k = 0; k < l->classes; k++) sum += exp((double)(x[k * l->plane] - top));

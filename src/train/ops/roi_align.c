@@ -10,6 +10,7 @@
 #include "train/real.h"
 
 static void forward(espl__call *c) {
+    if (espl__is_empty(c->out)) return;
     espl__spread(c, c->out->shape.dim[0], espl_shape_count(&c->out->shape), ESPL__REAL(c, pool_regions), c);
 }
 /* Regions overlap: channels are shared out. */
