@@ -51,11 +51,41 @@ static bool grow(espl_context *ctx, void *array, int count, int *capacity) {
     return true;
 }
 
+/* The number of a name "v<count>_<number>"; -1: it is another. */
+static int64_t number_after(const char *name, const char *prefix) {
+    const size_t length = strlen(prefix);
+    if (strncmp(name, prefix, length) != 0 || name[length] != '_') return -1;
+    int64_t number = 0;
+    for (const char *c = name + length + 1; *c; c++) {
+        if (*c < '0' || *c > '9' || number > INT32_MAX) return -1;
+        number = 10 * number + (*c - '0');
+    }
+    return number;
+}
+
+/* "v<count>" if no value has that name, else "v<count>_<number>": of count + 1 numbers one is free, and all
+ * names are looked at twice, however many of these a file has taken. */
+static bool fresh_name(const espl_graph *g, char *name, size_t size) {
+    const int count = g->value_count;
+    snprintf(name, size, "v%d", count);
+    if (!espl__graph_find(g, name)) return true;
+    bool *taken = espl__calloc(g->arena.ctx, (uint64_t)count + 1, sizeof *taken);
+    if (!taken) return false;
+    for (int i = 0; i < count; i++) {
+        int64_t number = number_after(g->values[i]->name, name);
+        if (number >= 0 && number <= count) taken[number] = true;
+    }
+    int number = 0;
+    while (taken[number]) number++;
+    espl__free(g->arena.ctx, taken);
+    snprintf(name, size, "v%d_%d", count, number);
+    return true;
+}
+
 espl__value *espl__graph_value(espl_graph *g, const char *name) {
     char fresh[32];
     if (!name) {
-        snprintf(fresh, sizeof fresh, "v%d", g->value_count);
-        while (espl__graph_find(g, fresh)) strncat(fresh, "_", sizeof fresh - strlen(fresh) - 1);
+        if (!fresh_name(g, fresh, sizeof fresh)) return NULL;
         name = fresh;
     }
     espl__value *v = espl__arena_alloc(&g->arena, sizeof *v);

@@ -1,11 +1,10 @@
 /* Checks a graph's rules and puts its nodes in topological order. */
 #include "graph/graph.h"
 
-static espl_status check_node(const espl_graph *g, const espl__node *n, espl_diag *diag) {
+static espl_status check_node(const espl__node *n, espl_diag *diag) {
     char label[160];
     const espl__op *op = n->op;
     espl__node_label(n, label, sizeof label);
-    (void)g;
     int present = n->input_count;
     while (present > 0 && !n->inputs[present - 1]) present--;
     if (present < op->min_inputs || (op->max_inputs >= 0 && present > op->max_inputs))
@@ -120,7 +119,7 @@ done:
 
 espl_status espl__graph_verify(espl_graph *g, espl_diag *diag) {
     for (int i = 0; i < g->node_count; i++) {
-        espl_status status = check_node(g, g->nodes[i], diag);
+        espl_status status = check_node(g->nodes[i], diag);
         if (status != ESPL_OK) return status;
     }
     for (int i = 0; i < g->value_count; i++) {

@@ -20,16 +20,20 @@ static espl__value *beside(const espl__node *mul, const espl__value *v) {
     return mul->inputs[mul->inputs[0] == v];
 }
 
-/* Scales of w's columns (of a convolution: one scale) that a grid can have. */
-static bool usable(const espl_tensor *scale, const espl_tensor *zero, const espl_tensor *w, bool conv) {
+/* Scales of w's columns (of a convolution: one scale) that a grid can have: those of more dimensions than the
+ * product would add to them. */
+static bool usable(const espl__value *x, const espl_tensor *scale, const espl_tensor *zero,
+                   const espl_tensor *w, bool conv) {
+    if (scale->shape.rank > (conv ? w->shape.rank : x->known_rank ? x->shape.rank : 1)) return false;
     if (scale->dtype != ESPL_F32 || (w->shape.rank != 2 && !conv) || (w->dtype != ESPL_S8 && w->dtype != ESPL_U8))
         return false;
     int64_t count = espl_shape_count(&scale->shape);
     if (conv && count != 1) return false;
     if (count != 1 && (count != w->shape.dim[1] || scale->shape.dim[scale->shape.rank - 1] != count))
         return false;
-    if (zero && (zero->dtype != w->dtype ||
-                 (espl_shape_count(&zero->shape) != 1 && espl_shape_count(&zero->shape) != count)))
+    if (zero &&
+        (zero->dtype != w->dtype || (espl_shape_count(&zero->shape) != 1 &&
+                                     (espl_shape_count(&zero->shape) != count || zero->shape.rank != 1))))
         return false;
     for (int64_t i = 0; i < count; i++) {
         float s = ((const float *)scale->data)[i];
@@ -46,7 +50,8 @@ static bool find(const espl_graph *g, espl__node *n, found *f) {
         n->inputs[0] != quantizer->outputs[0] || n->input_count < 3 || !n->inputs[2] ||
         n->inputs[2] != quantizer->outputs[2])
         return false;
-    if (!w->constant || (zero && !zero->constant)) return false;
+    if (!w->constant || espl__is_quantized(w) || (zero && (!zero->constant || espl__is_quantized(zero))))
+        return false;
     f->x = quantizer->inputs[0];
     f->cast = espl__graph_only_reader(g, n->outputs[0]);
     if (!f->cast || !espl__node_is(f->cast, "Cast") || espl__attr_int(f->cast, "to", 0) != 1) return false;
@@ -58,7 +63,7 @@ static bool find(const espl_graph *g, espl__node *n, found *f) {
     if (!s || (factor->inputs[0] != s && factor->inputs[1] != s) || !beside(factor, s)->constant)
         return false;
     f->scale = beside(factor, s)->constant;
-    return usable(f->scale, zero ? zero->constant : NULL, w->constant, espl__node_is(n, "ConvInteger"));
+    return usable(f->x, f->scale, zero ? zero->constant : NULL, w->constant, espl__node_is(n, "ConvInteger"));
 }
 
 /* W as numbers: its codes, and a grid with the zero points in as many copies as there are scales. */

@@ -71,14 +71,24 @@ static bool depends_on(const espl_tensor *t, const int64_t *stride, int a, int b
     return true;
 }
 
-/* Scales of blocks have the rank of the tensor. Those that differ along the blocks' axis and one other become
- * [channel][group]; others have no form here. */
+/* Scales of blocks have the shape of the tensor, but for the axis, of which they have one index a block. */
+static bool fits_blocks(const espl_shape *scale, const espl_shape *shape, int axis, int64_t block) {
+    if (scale->rank != shape->rank || scale->rank < 2 || axis < 0 || axis >= scale->rank || block < 1)
+        return false;
+    for (int d = 0; d < scale->rank; d++) {
+        const int64_t size = d == axis ? block : 1;
+        if (scale->dim[d] != shape->dim[d] / size + (shape->dim[d] % size != 0)) return false;
+    }
+    return true;
+}
+
+/* Those that differ along the blocks' axis and one other become [channel][group]; others have no form here.
+ */
 static void read_blocks(espl_graph *g, const espl_tensor *s, const espl_tensor *z, int axis, int64_t block,
                         grid *out) {
     espl__quant *q = &out->q;
     int rank = s->shape.rank;
     int64_t stride[ESPL_MAX_RANK], step = 1;
-    if (rank < 2 || axis < 0 || axis >= rank || block < 1 || q->count < 1) return;
     for (int d = rank - 1; d >= 0; step *= s->shape.dim[d--]) stride[d] = step;
     int channel = -1;
     for (int d = 0; d < rank && channel < 0; d++)
@@ -105,11 +115,14 @@ static espl_dtype code_type(const espl__node *n) {
     return said == 0 || espl__dtype_from_onnx(said, &type) ? type : ESPL_F32;
 }
 
-/* The grid that a Quantize- or DequantizeLinear node names; `rank` of the tensor it is applied to. */
-static grid read_grid(espl_graph *g, const espl__node *n, int rank, espl_dtype fallback) {
+/* The grid that a Quantize- or DequantizeLinear node names; `shape` of the tensor it is applied to, NULL: not
+ * known. */
+static grid read_grid(espl_graph *g, const espl__node *n, const espl_shape *shape, espl_dtype fallback) {
     grid r = {.usable = false};
+    const int rank = shape ? shape->rank : ESPL_MAX_RANK;
     const espl__value *s = n->inputs[1], *z = n->input_count > 2 ? n->inputs[2] : NULL;
-    if (!s->constant || s->constant->dtype != ESPL_F32 || (z && !z->constant)) return r;
+    if (!s->constant || s->constant->dtype != ESPL_F32 || (z && (!z->constant || espl__is_quantized(z))))
+        return r;
     const espl_tensor *scale = s->constant, *zero = z ? z->constant : NULL;
     espl__quant *q = &r.q;
     q->format = format_of(zero ? zero->dtype : fallback);
@@ -125,11 +138,13 @@ static grid read_grid(espl_graph *g, const espl__node *n, int rank, espl_dtype f
     axis = axis < 0 ? axis + rank : axis;
     if (block != 0) {
         if (zero && !espl_shape_equal(&zero->shape, &scale->shape)) return r;
-        if (scale->shape.rank == rank) read_blocks(g, scale, zero, (int)ESPL_MIN(axis, rank), block, &r);
+        axis = ESPL_MAX(ESPL_MIN(axis, rank), -1);
+        if (shape && fits_blocks(&scale->shape, shape, (int)axis, block))
+            read_blocks(g, scale, zero, (int)axis, block, &r);
         return r;
     }
-    q->axis = scale->shape.rank == 0 || q->count == 1 ? -1 : (int)ESPL_MIN(axis, rank);
-    if (q->axis >= rank || (q->axis < 0 && q->count > 1)) return r;
+    if (q->count > 1 && (scale->shape.rank != 1 || axis < 0 || axis >= rank)) return r;
+    q->axis = q->count == 1 ? -1 : (int)axis;
     q->scale = scale->data;
     q->zero = espl__arena_alloc(&g->arena, sizeof(int32_t) * (uint64_t)q->count);
     if (!q->zero) return r;
@@ -168,7 +183,8 @@ static bool is_number(const espl_tensor *t) {
 /* DequantizeLinear(constant codes). */
 static espl_status absorb_constant(espl_graph *g, espl__node *dq, espl_diag *diag) {
     const espl_tensor *codes = dq->inputs[0]->constant;
-    grid q = read_grid(g, dq, codes->shape.rank, codes->dtype);
+    if (espl__is_quantized(dq->inputs[0])) return ESPL_OK; /* numbers already, which inference refuses */
+    grid q = read_grid(g, dq, &codes->shape, codes->dtype);
     /* Codes of another type than the zero point's are left to inference, which refuses them. */
     if (!q.usable || format_of(codes->dtype) != q.q.format || espl__quant_scales(&q.q, &codes->shape) != q.q.count)
         return ESPL_OK;
@@ -246,7 +262,8 @@ static espl_status absorb_product(espl_graph *g, espl__node *mul, espl_diag *dia
     const espl__value *scale = mul->inputs[1];
     espl__value *y = mul->outputs[0];
     if (!espl__node_is(cast, "Cast") || !scale || !scale->constant || espl__attr_int(cast, "to", 0) != 1) return ESPL_OK;
-    const espl_tensor *codes = cast->inputs[0] ? cast->inputs[0]->constant : NULL;
+    const espl_tensor *codes =
+        cast->inputs[0] && !espl__is_quantized(cast->inputs[0]) ? cast->inputs[0]->constant : NULL;
     if (!codes || is_number(codes) || codes->dtype == ESPL_U4 || codes->dtype == ESPL_S32 || espl__graph_is_output(g, y))
         return ESPL_OK;
     grid q = read_factor(codes, scale->constant);
@@ -265,7 +282,7 @@ static espl_status absorb_product(espl_graph *g, espl__node *mul, espl_diag *dia
 /* QuantizeLinear(constant f32): the codes are computed once. */
 static espl_status quantize_constant(espl_graph *g, espl__node *n, espl_diag *diag) {
     const espl_tensor *x = n->inputs[0]->constant;
-    grid q = read_grid(g, n, x->shape.rank, code_type(n));
+    grid q = read_grid(g, n, &x->shape, code_type(n));
     bool bytes = q.q.format == ESPL_FORMAT_U8 || q.q.format == ESPL_FORMAT_S8;
     if (!q.usable || !bytes || q.q.group || espl__quant_scales(&q.q, &x->shape) != q.q.count || x->dtype != ESPL_F32)
         return ESPL_OK; /* others are computed by the node */
@@ -281,10 +298,12 @@ static espl_status quantize_constant(espl_graph *g, espl__node *n, espl_diag *di
     return ESPL_OK;
 }
 
-/* Grids are for f32. Types are not inferred yet: what is known of integers is who makes them. */
-static bool may_be_integer(const espl__value *x) {
-    if (x->constant || x->is_input) return x->constant || x->dtype != ESPL_F32;
-    return espl__node_is(x->producer, "Cast") && espl__attr_int(x->producer, "to", 0) != 1;
+/* Types of what is rounded: grids are for f32, and QuantizeLinear takes integers too. What cannot be inferred
+ * is told by the pass that infers. */
+static void infer_types(const espl_graph *g) {
+    bool any = false;
+    for (int i = 0; i < g->node_count && !any; i++) any = is_quantizer(g->nodes[i]);
+    for (int i = 0; i < g->node_count && any; i++) (void)g->nodes[i]->op->infer(g->nodes[i], NULL);
 }
 
 /* The value that will carry the grid: x itself if nothing else sees it unrounded, else a copy. */
@@ -304,11 +323,11 @@ static espl__value *carrier(espl_graph *g, espl__node *quantizer) {
 static void merge_quantizers(espl_graph *g, espl__node *first, int from) {
     const espl__value *x = first->inputs[0];
     if (x->uses < 2) return;
-    grid a = read_grid(g, first, ESPL_MAX_RANK, code_type(first));
+    grid a = read_grid(g, first, NULL, code_type(first));
     for (int i = from; i < g->node_count && a.usable; i++) {
         espl__node *n = g->nodes[i];
         if (n->mark == -1 || !is_quantizer(n) || n->inputs[0] != x) continue;
-        grid b = read_grid(g, n, ESPL_MAX_RANK, code_type(n));
+        grid b = read_grid(g, n, NULL, code_type(n));
         if (!b.usable || !same_grid(&a, &b) || espl__graph_is_output(g, n->outputs[0])) continue;
         espl__graph_replace(g, n->outputs[0], first->outputs[0]);
         n->mark = -1;
@@ -317,9 +336,9 @@ static void merge_quantizers(espl_graph *g, espl__node *first, int from) {
 
 static espl_status absorb_pair(espl_graph *g, espl__node *quantizer, espl_diag *diag) {
     espl__value *codes = quantizer->outputs[0], *x = quantizer->inputs[0];
-    grid q = read_grid(g, quantizer, ESPL_MAX_RANK, code_type(quantizer));
+    grid q = read_grid(g, quantizer, NULL, code_type(quantizer));
     if (!q.usable || q.q.axis >= 0 || q.q.format == ESPL_FORMAT_S32 || espl__graph_is_output(g, codes) ||
-        may_be_integer(x))
+        x->constant || x->dtype != ESPL_F32)
         return ESPL_OK;
     bool any = false;
     for (int i = 0; i < g->node_count; i++) {
@@ -327,7 +346,7 @@ static espl_status absorb_pair(espl_graph *g, espl__node *quantizer, espl_diag *
         for (int j = 0; j < r->input_count; j++) {
             if (r->inputs[j] != codes || r->mark == -1) continue;
             if (!is_dequantizer(r) || j != 0) return ESPL_OK;
-            grid d = read_grid(g, r, ESPL_MAX_RANK, code_type(quantizer));
+            grid d = read_grid(g, r, NULL, code_type(quantizer));
             if (!d.usable || !same_grid(&q, &d)) return ESPL_OK;
             any = true;
         }
@@ -378,6 +397,7 @@ espl_status espl__pass_absorb_qdq(espl_graph *g, espl_diag *diag) {
     for (int i = 0; i < count; i++)
         if (is_quantizer(g->nodes[i]) && g->nodes[i]->mark != -1) merge_quantizers(g, g->nodes[i], i + 1);
     espl__graph_sweep(g);
+    infer_types(g);
     espl__graph_count_uses(g);
     count = g->node_count;
     for (int i = 0; i < count && status == ESPL_OK; i++)

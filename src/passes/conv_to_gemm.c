@@ -10,7 +10,8 @@ static bool is_plain_point(const espl__node *n) {
     if (espl__attr_int(n, "group", 1) != 1 || espl__attr_ints(n, "pads", pads, 4) > 4) return false;
     if (pads[0] || pads[1] || pads[2] || pads[3]) return false;
     if (!w->constant || w->shape.rank != 4 || w->shape.dim[2] != 1 || w->shape.dim[3] != 1) return false;
-    if (espl__is_quantized(w) && w->quant.axis > 0) return false;
+    if (espl__is_quantized(w) && (w->quant.axis > 0 || (w->quant.group > 0 && w->quant.group_axis > 1)))
+        return false;
     if (b && !b->constant) return false;
     return x->known_rank && x->shape.rank == 4 && x->shape.dim[1] == w->shape.dim[1] &&
            x->shape.dim[2] == 1 && x->shape.dim[3] == 1;
@@ -24,10 +25,7 @@ static espl__node *flat_reader(const espl_graph *g, const espl__node *conv) {
     if (!view || !view->op->is_view || view->inputs[0] != y || view->output_count != 1) return NULL;
     const espl__value *z = view->outputs[0];
     if (!z->known_rank || z->shape.rank != 2 || z->shape.dim[1] != conv->inputs[1]->shape.dim[0]) return NULL;
-    if (!espl__is_quantized(y)) return view;
-    const espl__quant *a = &y->quant, *b = &z->quant;
-    bool same = a->format == b->format && a->count == 1 && b->count == 1 && a->scale[0] == b->scale[0];
-    return same && (a->zero ? a->zero[0] : 0) == (b->zero ? b->zero[0] : 0) ? view : NULL;
+    return !espl__is_quantized(y) || espl__same_grid(&y->quant, &z->quant) ? view : NULL;
 }
 
 static espl__value *matrix(espl_graph *g, const espl__value *w) {
@@ -36,11 +34,7 @@ static espl__value *matrix(espl_graph *g, const espl__value *w) {
     espl__value *m = espl__graph_constant(g, NULL, &t);
     if (!m) return NULL;
     m->dtype = w->dtype;
-    const espl__quant *q = &w->quant;
-    if (espl__is_quantized(w) &&
-        !espl__graph_set_quant(g, m, q->format, q->axis, q->count, q->scale, q->zero))
-        return NULL;
-    return m;
+    return !espl__is_quantized(w) || espl__graph_copy_quant(g, m, &w->quant) ? m : NULL;
 }
 
 static bool rewrite(espl_graph *g, espl__node *conv, espl__node *view) {

@@ -128,14 +128,22 @@ static bool fold(espl_graph *g, espl__node *n, espl__node *after, const affine *
     return true;
 }
 
+/* A file may have a value of any name. */
+static bool all_are(const espl__value *v, float value, int64_t channels) {
+    if (!v->constant || espl__is_quantized(v) || v->constant->dtype != ESPL_F32) return false;
+    bool same = v->shape.rank == 1 && v->shape.dim[0] == channels;
+    for (int64_t c = 0; same && c < channels; c++) same = ((const float *)v->constant->data)[c] == value;
+    return same;
+}
+
 static espl__value *shared_vector(espl_graph *g, float value, int64_t channels) {
     char name[64];
     snprintf(name, sizeof name, "espl.%g.%" PRId64, (double)value, channels);
     espl__value *v = espl__graph_find(g, name);
-    if (v) return v;
+    if (v && all_are(v, value, channels)) return v;
     espl_tensor *t = espl__graph_tensor(g, ESPL_F32, &(espl_shape){1, {channels}}, NULL);
     for (int64_t c = 0; t && c < channels; c++) ((float *)t->data)[c] = value;
-    return t ? espl__graph_constant(g, name, t) : NULL;
+    return t ? espl__graph_constant(g, v ? NULL : name, t) : NULL;
 }
 
 /* Going forward into the layer behind would spare the node, but that layer would then read values that are
@@ -181,13 +189,11 @@ espl_status espl__pass_fold_batchnorm(espl_graph *g, espl_diag *diag) {
 }
 
 /* Add(Conv(x), constant [C,1,1]) and Add(MatMul(x), constant [N]) as biases. */
-static const float *addend(espl_graph *g, const espl__node *add, const espl__node *n, espl__value *c,
-                           int64_t channels) {
+static const float *addend(espl_graph *g, const espl__node *n, espl__value *c, int64_t channels) {
     const espl__value *y = n->outputs[0];
     if (!c || !c->constant || espl__is_quantized(c) || !y->known_rank || c->shape.rank > y->shape.rank)
         return NULL;
     int axis = espl__node_is(n, "Conv") || espl__node_is(n, "ConvTranspose") ? 1 : y->shape.rank - 1;
-    (void)add;
     for (int d = 0; d < c->shape.rank; d++) {
         int at = d + y->shape.rank - c->shape.rank;
         if (c->shape.dim[d] != (at == axis ? channels : 1)) return NULL;
@@ -206,7 +212,7 @@ espl_status espl__pass_bias(espl_graph *g, espl_diag *diag) {
             if (!n->inputs[1]->constant || n->inputs[1]->shape.rank < 2) continue;
             int axis = n->op->weight_axis(n, 1);
             affine a = {.channels = n->inputs[1]->shape.dim[axis]};
-            const float *c = addend(g, add, n, add->inputs[1 - side], a.channels);
+            const float *c = addend(g, n, add->inputs[1 - side], a.channels);
             a.factor = espl__arena_alloc(&g->arena, sizeof(double) * (uint64_t)a.channels);
             a.shift = espl__arena_alloc(&g->arena, sizeof(double) * (uint64_t)a.channels);
             if (!a.factor || !a.shift) return espl__nomem(diag, 0);

@@ -85,15 +85,20 @@ bool espl__foldable(const espl__node *n, uint64_t limit, espl__budget *left) {
     return true;
 }
 
-/* A value that was to be rounded is so as a constant too. */
+/* A value that was to be rounded is so as a constant too: codes where integer kernels read them, else
+ * numbers. */
 static espl_status round_folded(espl_graph *g, espl__value *v, espl_diag *diag) {
+    const espl_format format = v->quant.format;
     if (!espl__is_quantized(v)) return ESPL_OK;
-    if (v->dtype != ESPL_F32) { /* a grid says nothing of integers */
-        v->quant = (espl__quant){.format = ESPL_FORMAT_F32};
-        return ESPL_OK;
+    if (v->dtype == ESPL_F32 && (format == ESPL_FORMAT_U8 || format == ESPL_FORMAT_S8)) {
+        v->constant = espl__constant_codes(g, v->constant, &v->quant);
+        return v->constant ? ESPL_OK : espl__nomem(diag, 0);
     }
-    v->constant = espl__constant_codes(g, v->constant, &v->quant);
-    return v->constant ? ESPL_OK : espl__nomem(diag, 0);
+    float *x = v->constant->data;
+    for (int64_t i = 0, count = espl_shape_count(&v->shape); i < count && v->dtype == ESPL_F32; i++)
+        x[i] = espl__grid_round(format, v->quant.scale[0], v->quant.zero ? v->quant.zero[0] : 0, x[i]);
+    v->quant = (espl__quant){.format = ESPL_FORMAT_F32, .axis = -1}; /* a grid says nothing of integers */
+    return ESPL_OK;
 }
 
 uint64_t espl__text_made(const espl__node *n, int output, const espl_tensor *in) {

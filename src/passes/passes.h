@@ -10,14 +10,14 @@
  * run in order by espl__passes_run on a graph as imported, before anything else looks at it. */
 #define ESPL__PASS_LIST(X)                                                                                \
     X(resolve, "If, Loop, Scan and sequences become what they do, as far as that is known before a run")  \
-    X(widen, "values of f16 and bf16 become f32, weights constants of that format")                        \
-    X(move_numbers, "what moves codes moves their numbers, between QuantizeLinear and DequantizeLinear")   \
-    X(absorb_qdq, "QuantizeLinear, DequantizeLinear, Cast of weights become quantizations of values")      \
+    X(widen, "values of f16 and bf16 become f32, weights constants of that format")                       \
+    X(move_numbers, "what moves codes moves their numbers, between QuantizeLinear and DequantizeLinear")  \
+    X(absorb_qdq, "QuantizeLinear, DequantizeLinear, Cast of weights become quantizations of values")     \
     X(absorb_dynamic, "integer products of inputs rounded in every run become MatMul or Conv")            \
     X(einsum, "Einsum of one or two operands becomes MatMul or Mul, Transpose and Reshape")               \
     X(infer, "shapes and types; nodes whose inputs are all constant are computed")                        \
     X(static_reshape, "shape arithmetic that only carries the batch size becomes a constant with a -1")   \
-    X(simplify, "identities, views of views, and dropouts go; constants are merged")                      \
+    X(simplify, "identities, views of views, and dropouts go")                                            \
     X(fold_batchnorm, "BatchNormalization goes into the layer before; one that cannot keeps two vectors") \
     X(propagate_grids, "what only moves rounded elements has their grid")                                 \
     X(bias, "Add of a per-channel constant after Conv or MatMul becomes its bias")                        \

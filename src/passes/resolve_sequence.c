@@ -144,7 +144,7 @@ static espl_status split(espl__resolver *r, espl__node *n, bool *done) {
         return espl__fail(r->diag, ESPL_SHAPE,
                           "SplitToSequence: the size of its parts is no positive number");
     if (length > ESPL__UNROLL_NODES) return ESPL_OK;
-    return parts(r, n, NULL, equal, (int)((length + equal - 1) / equal), axis, done);
+    return parts(r, n, NULL, equal, (int)(length / equal + (length % equal != 0)), axis, done);
 }
 
 /* --- SequenceMap ------------------------------------------------------------------------------------- */

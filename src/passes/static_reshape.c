@@ -1,9 +1,14 @@
 /* Exporters write `x.view(N, -1)` as Shape, Gather, Concat and Reshape. When only the batch size is unknown,
- * the target shape is found by specialising the graph for two batch sizes: where all dimensions but one
- * agree, and that one grows with the batch, the target is a constant with -1 in that place. */
+ * the target shape is found by specialising the graph for some batch sizes: where all dimensions but one
+ * agree, and that one grows with the batch, the target is a constant with -1 in that place.
+ *
+ * Sizes prove that only of what multiplies and divides; min(4, N) is N for small ones. So no other arithmetic
+ * may be between Shape and the target. floor(a N / b) is the same at 2 and 61 only if it is 0, which no
+ * target has. */
 #include "passes/passes.h"
 
-enum { BATCH_A = 2, BATCH_B = 3 };
+enum { SIZES = 3 };
+static const int64_t sizes[SIZES] = {2, 3, 61};
 
 static bool only_batch_unknown(const espl_graph *g) {
     bool any = false;
@@ -40,54 +45,87 @@ static espl_status probe(const espl_graph *g, int64_t batch, espl_graph **clone,
     return status;
 }
 
-static bool merge(const espl_shape *a, const espl_shape *b, int64_t *target) {
+/* What the sizes have as the shape of one value; -1 in the place that grows with them. */
+static bool merge(espl__node **const nodes[SIZES], int node, int64_t *target) {
+    const espl_shape *a = &nodes[0][node]->outputs[0]->shape;
     int differing = 0;
-    if (a->rank != b->rank) return false;
     for (int i = 0; i < a->rank; i++) {
         target[i] = a->dim[i];
-        if (a->dim[i] == b->dim[i]) continue;
-        if (a->dim[i] * BATCH_B != b->dim[i] * BATCH_A) return false;
-        target[i] = -1;
-        differing++;
+        for (int k = 1; k < SIZES; k++) {
+            const espl_shape *b = &nodes[k][node]->outputs[0]->shape;
+            if (b->rank != a->rank) return false;
+            if (k == 1 && b->dim[i] != a->dim[i]) target[i] = -1;
+            if (target[i] == -1 ? a->dim[i] * sizes[k] != b->dim[i] * sizes[0] : b->dim[i] != a->dim[i])
+                return false;
+        }
+        if (target[i] == 0) return false; /* a 0 in the target would mean "as in the input" */
+        differing += target[i] == -1;
     }
-    /* A 0 in the target would mean "as in the input". */
-    for (int i = 0; i < a->rank; i++)
-        if (target[i] == 0) return false;
     return differing <= 1;
+}
+
+/* What a node makes of shapes and constants by moving, multiplying and dividing; `products` by the ids of
+ * values. */
+static bool makes_products(const espl__node *n, const bool *products) {
+    static const char *const ops[] = {"Gather", "Slice",    "Squeeze", "Unsqueeze", "Concat", "Cast",
+                                      "Mul",    "Identity", "Reshape", "Div",       "Floor"};
+    if (espl__node_is(n, "Shape") || espl__node_is(n, "Size")) return true;
+    size_t k = 0;
+    while (k < ESPL_COUNT(ops) && !espl__node_is(n, ops[k])) k++;
+    bool good = k < ESPL_COUNT(ops);
+    for (int i = 0; i < n->input_count && good; i++)
+        good = !n->inputs[i] || n->inputs[i]->constant || products[n->inputs[i]->id];
+    return good;
+}
+
+/* The Reshapes whose target may become a constant, by the ids of nodes; `any`: there are some. */
+static void find_open(const espl_graph *g, bool *products, bool *open, bool *any) {
+    *any = false;
+    for (int i = 0; i < g->node_count; i++) {
+        const espl__node *n = g->nodes[i];
+        const bool good = makes_products(n, products);
+        for (int k = 0; k < n->output_count; k++)
+            if (n->outputs[k]) products[n->outputs[k]->id] = good;
+        open[i] = espl__node_is(n, "Reshape") && !n->inputs[1]->constant && products[n->inputs[1]->id];
+        *any |= open[i];
+    }
+}
+
+/* Sets the targets that all clones agree on. */
+static espl_status set_targets(espl_graph *g, const bool *open, espl__node **const nodes[SIZES],
+                               espl_diag *diag) {
+    for (int i = 0; i < g->node_count; i++) {
+        int64_t target[ESPL_MAX_RANK];
+        if (!open[i] || !merge(nodes, i, target)) continue;
+        espl_tensor t = {ESPL_S64, {1, {nodes[0][i]->outputs[0]->shape.rank}}, target};
+        espl__value *v = espl__graph_constant(g, NULL, &t);
+        if (!v) return espl__nomem(diag, 0);
+        g->nodes[i]->inputs[1] = v;
+    }
+    espl__graph_sweep(g);
+    espl_status status = espl__pass_dead_code(g, diag);
+    return status == ESPL_OK ? espl__pass_infer(g, diag) : status;
 }
 
 espl_status espl__pass_static_reshape(espl_graph *g, espl_diag *diag) {
     espl_context *ctx = g->arena.ctx;
-    espl_graph *a = NULL, *b = NULL;
-    espl__node **na = NULL, **nb = NULL;
+    espl_graph *clones[SIZES] = {NULL};
+    espl__node **nodes[SIZES] = {NULL};
     espl_status status = ESPL_OK;
-    bool wanted = false;
-    for (int i = 0; i < g->node_count; i++)
-        wanted |= espl__node_is(g->nodes[i], "Reshape") && !g->nodes[i]->inputs[1]->constant;
-    if (!wanted || !only_batch_unknown(g)) return ESPL_OK;
+    bool good = true, any = false, *products, *open;
+    if (!only_batch_unknown(g)) return ESPL_OK;
+    products = espl__calloc(ctx, (uint64_t)g->value_count + (uint64_t)g->node_count + 1, sizeof *products);
+    if (!products) return espl__nomem(diag, (uint64_t)g->value_count);
+    open = products + g->value_count;
+    find_open(g, products, open, &any);
     /* A network that cannot be specialised for these sizes keeps its shape arithmetic; that is no error. */
-    if (probe(g, BATCH_A, &a, &na, NULL) != ESPL_OK || probe(g, BATCH_B, &b, &nb, NULL) != ESPL_OK) goto done;
-    for (int i = 0; i < g->node_count; i++) {
-        espl__node *n = g->nodes[i];
-        int64_t target[ESPL_MAX_RANK];
-        if (!espl__node_is(n, "Reshape") || n->inputs[1]->constant) continue;
-        const espl_shape *shape = &na[i]->outputs[0]->shape;
-        if (!merge(shape, &nb[i]->outputs[0]->shape, target)) continue;
-        espl_tensor t = {ESPL_S64, {1, {shape->rank}}, target};
-        espl__value *v = espl__graph_constant(g, NULL, &t);
-        if (!v) {
-            status = espl__nomem(diag, 0);
-            goto done;
-        }
-        n->inputs[1] = v;
+    for (int k = 0; k < SIZES && any && good; k++)
+        good = probe(g, sizes[k], &clones[k], &nodes[k], NULL) == ESPL_OK;
+    if (any && good) status = set_targets(g, open, nodes, diag);
+    for (int k = 0; k < SIZES; k++) {
+        espl__free(ctx, nodes[k]);
+        espl_graph_destroy(&clones[k]);
     }
-    espl__graph_sweep(g);
-    status = espl__pass_dead_code(g, diag);
-    if (status == ESPL_OK) status = espl__pass_infer(g, diag);
-done:
-    espl__free(ctx, na);
-    espl__free(ctx, nb);
-    espl_graph_destroy(&a);
-    espl_graph_destroy(&b);
+    espl__free(ctx, products);
     return status;
 }

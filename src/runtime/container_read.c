@@ -34,7 +34,10 @@ static void get_shape(reader *r, espl_shape *s, bool unknown_allowed) {
         if (d > INT64_MAX || (d == 0 && !unknown_allowed)) r->bad = true;
         s->dim[i] = r->bad ? 0 : (int64_t)d - 1;
     }
-    if (!unknown_allowed && espl_shape_count(s) < 0) r->bad = true;
+    espl_shape known = *s; /* a size that nothing could hold is no size */
+    for (int i = 0; i < known.rank && unknown_allowed; i++)
+        if (known.dim[i] == ESPL_DIM_UNKNOWN) known.dim[i] = 1;
+    if (espl_shape_count(&known) < 0) r->bad = true;
 }
 
 static espl_dtype get_dtype(reader *r) {

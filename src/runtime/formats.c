@@ -18,12 +18,13 @@ static espl_status infer_rounding(const espl__node *n, espl_diag *diag) {
 
 static void eval_rounding(const espl__node *n, const espl_tensor *in, espl_tensor *out, void *scratch) {
     const espl_format format = (espl_format)espl__attr_int(n, "format", 0);
-    const float scale = espl__attr_float(n, "scale", 1), zero = (float)espl__attr_int(n, "zero", 0);
+    const float scale = espl__attr_float(n, "scale", 1);
+    const int32_t zero = (int32_t)espl__attr_int(n, "zero", 0);
     const float *x = in[0].data;
     float *y = out[0].data;
     (void)scratch;
     for (int64_t i = 0, count = espl_shape_count(&in[0].shape); i < count; i++)
-        y[i] = (espl__format_round(format, x[i] / scale + zero) - zero) * scale;
+        y[i] = espl__grid_round(format, scale, zero, x[i]);
 }
 
 static const espl__op rounding = {.name = "Rounding",

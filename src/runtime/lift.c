@@ -72,6 +72,7 @@ static espl__value *new_twin(lift *l, const espl__value *v) {
     t->quant = v->quant;
     t->origin = v->origin;
     if (t->quant.axis >= v->shape.rank - 1) t->quant.axis++;
+    if (t->quant.group > 0 && t->quant.group_axis >= v->shape.rank - 1) t->quant.group_axis++;
     return t;
 }
 

@@ -21,7 +21,7 @@ static espl_status lower_matrix(espl_session *s, espl__node *n, const matrix_ord
     view in, out, final, res = {0};
     const espl__value *x = n->inputs[0], *wv = n->inputs[1];
     const espl__value *bias = n->input_count > 2 ? n->inputs[2] : NULL;
-    if (x->shape.rank < 1 || (bias && !bias->constant)) return ESPL_OK;
+    if (x->shape.rank < 1 || channels == 0 || (bias && !bias->constant)) return ESPL_OK;
     if (bias && !per_channel(&bias->shape, channels)) return ESPL_OK;
     bool integer = espl__plan_store_type(x) == ESPL_U8 && espl__weights_integer(wv, axis, &w) &&
                    accumulator_fits(order->k);

@@ -139,7 +139,8 @@ espl_status espl__lower_matmul_rounded(espl_session *s, espl__node *n, bool *tak
     view in, out, final;
     int64_t k = n->inputs[1]->shape.dim[0], channels = n->inputs[1]->shape.dim[1];
     int64_t rows = espl_shape_count(&n->inputs[0]->shape) / ESPL_MAX(k, 1), row = (k + 3) / 4 * 4;
-    if (espl__plan_store_type(n->inputs[0]) != ESPL_F32 || !accumulator_fits(k) || rows > INT32_MAX / 64)
+    if (channels == 0 || espl__plan_store_type(n->inputs[0]) != ESPL_F32 || !accumulator_fits(k) ||
+        rows > INT32_MAX / 64)
         return ESPL_OK;
     if (!espl__weights_integer(n->inputs[1], 1, &w)) return ESPL_OK;
     espl__plan_fuse(s, n, FUSE_CLAMP, &f);

@@ -51,19 +51,13 @@ static void run_wonly(const step *st, espl_session *s) {
 
 /* --- the weights ------------------------------------------------------------------------------------- */
 
-static bool zeros_are(const espl__quant *q, int32_t zero) {
-    for (int64_t i = 0; i < q->count; i++)
-        if ((q->zero ? q->zero[i] : 0) != zero) return false;
-    return true;
-}
-
 /* Codes around 0 with scales along the channels, and groups of whole units along the inputs. */
 static bool are_codes(const espl__value *v, const wonly_matrix *m) {
     const espl__quant *q = &v->quant;
     const bool u8 = v->constant && v->constant->dtype == ESPL_U8;
     if (!v->constant || !espl__is_quantized(v) || !espl__format_is_code8(q->format) || q->offset)
         return false;
-    if ((!u8 && v->constant->dtype != ESPL_S8) || !zeros_are(q, u8 ? 128 : 0)) return false;
+    if ((!u8 && v->constant->dtype != ESPL_S8) || !espl__zero_points_are(q, u8 ? 128 : 0)) return false;
     if (q->axis >= 0 && q->axis != m->axis) return false;
     if (q->axis < 0 && q->group == 0 && q->count != 1) return false;
     return q->group == 0 || (q->group_axis == m->inner && (q->group % ESPL__UNIT == 0 || q->group >= m->k));

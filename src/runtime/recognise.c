@@ -225,19 +225,13 @@ static const float *vector_of(const espl__node *n, int input, int64_t count) {
     return plain && espl_shape_count(&v->shape) == count ? v->constant->data : NULL;
 }
 
-static bool same_grid(const espl__value *a, const espl__value *b) {
-    const espl__quant *p = &a->quant, *q = &b->quant;
-    return p->format == q->format && p->count == 1 && q->count == 1 && p->scale[0] == q->scale[0] &&
-           (p->zero ? p->zero[0] : 0) == (q->zero ? q->zero[0] : 0);
-}
-
 /* A Transpose that moves axis `from` to place `to`, and rounds nothing. */
 static espl__node *turned(espl__node *n, int from, int to, int64_t *perm) {
     if (!espl__node_is(n, "Transpose") || n->mark == -1) return NULL;
     const espl__value *x = n->inputs[0], *y = n->outputs[0];
     if (espl__attr_ints(n, "perm", perm, ESPL_MAX_RANK) != x->shape.rank || perm[to] != from) return NULL;
     if (espl__is_quantized(x) != espl__is_quantized(y)) return NULL;
-    return !espl__is_quantized(x) || same_grid(x, y) ? n : NULL;
+    return !espl__is_quantized(x) || espl__same_grid(&x->quant, &y->quant) ? n : NULL;
 }
 
 /* The Transposes around a normalisation of channels that stand last before and behind. */

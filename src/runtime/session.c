@@ -114,7 +114,7 @@ espl_status espl_session_create(espl_context *ctx, const espl_graph *graph,
     *out = s;
     s = NULL;
 done:
-    if (status == ESPL_LIMIT) espl__diag_name_file(diag, graph->file);
+    if (status != ESPL_INVALID) espl__diag_name_file(diag, graph->file); /* that is said of the options */
     espl_session_destroy(&s);
     return status;
 }

@@ -10,7 +10,7 @@ enum {
     PARTS = 64            /* blocks that are prepared together, at most */
 };
 
-static bool zero_points_are(const espl__quant *q, int32_t zero) {
+bool espl__zero_points_are(const espl__quant *q, int32_t zero) {
     for (int64_t i = 0; i < q->count; i++)
         if ((q->zero ? q->zero[i] : 0) != zero) return false;
     return true;
@@ -21,7 +21,7 @@ bool espl__weights_integer(const espl__value *v, int axis, weights *out) {
     if (!v->constant || !espl__is_quantized(v) || (q->count > 1 && q->axis != axis)) return false;
     if (!espl__format_is_code8(q->format) || q->group > 0 || q->offset) return false;
     bool u8 = v->constant->dtype == ESPL_U8;
-    if ((!u8 && v->constant->dtype != ESPL_S8) || !zero_points_are(q, u8 ? 128 : 0)) return false;
+    if ((!u8 && v->constant->dtype != ESPL_S8) || !espl__zero_points_are(q, u8 ? 128 : 0)) return false;
     *out = (weights){.value = v,
                      .data = v->constant->data,
                      .integer = true,
@@ -202,7 +202,7 @@ const void *espl__weights_depthwise(espl_session *s, weights *w, int64_t channel
  * do to it. */
 static bool in_accumulator_unit(const espl__value *bias, const weights *w, const view *in, int64_t channels) {
     const espl__quant *q = &bias->quant;
-    if (!espl__is_quantized(bias) || bias->constant->dtype != ESPL_S32 || !zero_points_are(q, 0))
+    if (!espl__is_quantized(bias) || bias->constant->dtype != ESPL_S32 || !espl__zero_points_are(q, 0))
         return false;
     for (int64_t c = 0; c < channels; c++) {
         double unit = (double)in->scale * w->scale[w->axis < 0 ? 0 : c];

@@ -17,6 +17,8 @@ typedef struct weights {
     float *made;   /* numbers that were made of codes, for this alone */
 } weights;
 
+/* All zero points of a grid are this one. */
+bool espl__zero_points_are(const espl__quant *q, int32_t zero);
 /* False: the value has no reading as s8 codes with zero point 0 and scales along `axis`. */
 bool espl__weights_integer(const espl__value *value, int axis, weights *out);
 espl_status espl__weights_float(espl_session *s, const espl__value *value, weights *out, espl_diag *diag);

@@ -227,3 +227,9 @@ float espl__format_round(espl_format f, float x) {
             return espl__format_decode(f, espl__format_encode(f, x));
     }
 }
+
+float espl__grid_round(espl_format f, float scale, int32_t zero, float x) {
+    float code = x / scale;
+    if (espl_format_kind_of(f) == ESPL_FORMAT_KIND_INTEGER) code = rintf(code);
+    return (espl__format_round(f, code + (float)zero) - (float)zero) * scale;
+}

@@ -41,6 +41,11 @@ typedef struct espl__quant {
 } espl__quant;
 /* Scales that a tensor of this shape has by axis and groups; -1: they do not fit it. */
 int64_t espl__quant_scales(const espl__quant *q, const espl_shape *shape);
+/* The same format, and one scale and one zero point that are the same. */
+static inline bool espl__same_grid(const espl__quant *a, const espl__quant *b) {
+    return a->format == b->format && a->count == 1 && b->count == 1 && a->scale[0] == b->scale[0] &&
+           (a->zero ? a->zero[0] : 0) == (b->zero ? b->zero[0] : 0);
+}
 /* Which scale belongs to an element: walks a tensor in the order of its elements. */
 typedef struct espl__scale_walk {
     int64_t channels, inner, groups, group, group_dim, group_inner;
@@ -105,6 +110,9 @@ float espl__format_decode(espl_format format, int32_t code);
 float espl__format_largest(espl_format format);
 /* The nearest number of the format, scale 1; of any kind. */
 float espl__format_round(espl_format format, float x);
+/* The nearest number of a grid. Integers are rounded before the zero point is added, as QuantizeLinear does
+ * it: that is another code where two are as near and the zero point is odd. */
+float espl__grid_round(espl_format format, float scale, int32_t zero, float x);
 /* The element type of a constant that holds the codes of a format. */
 espl_dtype espl__format_dtype(espl_format format);
 

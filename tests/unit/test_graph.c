@@ -157,6 +157,17 @@ static void fresh_names_are_unique(void **state) {
         snprintf(name, sizeof name, "v%d", 2 * i + 1);
         assert_non_null(espl__graph_value(r.g, i % 2 ? NULL : name));
     }
+    /* A file has taken the next names with every tail that fits, and the numbers from 0 on. */
+    const int next = r.g->value_count + 60;
+    for (int i = 0; i < 60; i++) {
+        char name[64];
+        if (i < 40)
+            snprintf(name, sizeof name, "v%d%.*s", next, i, "________________________________________");
+        else
+            snprintf(name, sizeof name, "v%d_%d", next, i - 40);
+        assert_non_null(espl__graph_value(r.g, name));
+    }
+    for (int i = 0; i < 5; i++) assert_non_null(espl__graph_value(r.g, NULL));
     for (int i = 0; i < r.g->value_count; i++)
         for (int k = 0; k < i; k++)
             if (strcmp(r.g->values[i]->name, r.g->values[k]->name) == 0) fail_msg("two values are called %s", r.g->values[i]->name);
