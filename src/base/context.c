@@ -127,6 +127,11 @@ uint64_t espl__refused(const espl_context *ctx) {
     return atomic_load(&((espl_context *)ctx)->refused);
 }
 
+void espl__refuse(espl_context *ctx) {
+    refusal.limit = 0;
+    atomic_fetch_add(&ctx->refused, 1);
+}
+
 espl_status espl__nomem(espl_diag *diag, uint64_t bytes) {
     if (refusal.limit == 0)
         return espl__fail(diag, ESPL_NOMEM, "out of memory: %" PRIu64 " bytes could not be had", bytes);

@@ -77,6 +77,24 @@ espl_status espl__file_read(espl_context *ctx, const char *path, uint64_t max, u
     return status;
 }
 
+espl_status espl__file_peek(const char *path, void *bytes, size_t count, size_t *got, espl_diag *diag) {
+    int fd;
+    uint64_t size;
+    ssize_t n;
+    *got = 0;
+    espl_status status = open_file(path, 0, &fd, &size, diag);
+    if (status != ESPL_OK) return status;
+    do {
+        n = pread(fd, bytes, count, 0);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0)
+        status = espl__io_fail(diag, path, "cannot be read");
+    else
+        *got = (size_t)n;
+    close(fd);
+    return status;
+}
+
 espl_status espl__file_map(espl_context *ctx, const char *path, espl__mapping *out, espl_diag *diag) {
     int fd;
     uint64_t size = 0;

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "espalier/files.h"
@@ -84,13 +85,25 @@ static const char *next_entry(DIR *dir) {
     return entry ? entry->d_name : NULL;
 }
 
-/* Removes a folder of plain files. */
+/* Removes a folder of plain files. It is read by the system's own call, as opendir needs memory, the want of
+ * which may be why the folder goes. */
 void espl__dir_abort(espl_context *ctx, const char *temporary) {
-    DIR *dir = opendir(temporary);
+    union {
+        struct dirent64 entry;
+        char bytes[4096];
+    } block;
+    long n;
+    int fd;
     (void)ctx;
-    if (!dir) return;
-    for (const char *name; (name = next_entry(dir)) != NULL;) (void)unlinkat(dirfd(dir), name, 0);
-    closedir(dir);
+    RETRY(fd, open(temporary, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (fd < 0) return;
+    while ((n = syscall(SYS_getdents64, fd, block.bytes, sizeof block)) > 0)
+        for (long at = 0; at < n;) {
+            const struct dirent64 *e = (const void *)(block.bytes + at);
+            (void)unlinkat(fd, e->d_name, 0); /* "." and ".." stay */
+            at += e->d_reclen;
+        }
+    close(fd);
     rmdir(temporary);
 }
 

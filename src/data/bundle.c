@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "data/bundle.h"
 
+#include "base/output.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -62,13 +64,13 @@ static espl_status list_folder(espl__bundle *b, const char *inside, int depth, e
     if (!full) return espl__nomem(diag, strlen(b->path));
     DIR *dir = opendir(full);
     if (!dir) {
-        status = espl__fail(diag, ESPL_IO, "%s: cannot be listed: %s", full, strerror(errno));
+        status = espl__io_fail(diag, full, "cannot be listed");
     } else {
         const struct dirent *entry;
         while (status == ESPL_OK && (errno = 0, entry = readdir(dir)) != NULL)
             if (entry->d_name[0] != '.') status = list_entry(b, inside, entry->d_name, depth, diag);
         if (status == ESPL_OK && errno)
-            status = espl__fail(diag, ESPL_IO, "%s: cannot be listed: %s", full, strerror(errno));
+            status = espl__io_fail(diag, full, "cannot be listed");
         closedir(dir);
     }
     espl__free(b->ctx, full);
@@ -118,7 +120,7 @@ espl_status espl__bundle_open(espl_context *ctx, const char *path, espl__bundle 
     if (!b->path) {
         status = espl__nomem(diag, strlen(path));
     } else if (stat(path, &st) != 0) {
-        status = espl__fail(diag, ESPL_IO, "%s: cannot be opened: %s", path, strerror(errno));
+        status = espl__io_fail(diag, path, "cannot be opened");
     } else if (S_ISDIR(st.st_mode)) {
         status = list_folder(b, "", 0, diag);
     } else if (S_ISREG(st.st_mode)) {

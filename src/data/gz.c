@@ -1,4 +1,5 @@
 /* Whole files, uncompressed on the way if they are gzip; zlib tells by the first bytes. */
+#include "base/output.h"
 #include "data/data.h"
 
 #include <errno.h>
@@ -11,9 +12,10 @@ enum { CHUNK = 1 << 18 };
 static espl_status gz_fail(espl_diag *diag, const char *path, gzFile file) {
     int code;
     const char *text = gzerror(file, &code);
-    if (code == Z_ERRNO) text = strerror(errno);
+    if (code == Z_MEM_ERROR) return espl__nomem(diag, CHUNK);
+    if (code == Z_ERRNO) return espl__io_fail(diag, path, "cannot be uncompressed");
     if (code == Z_BUF_ERROR) text = "it ends too early";
-    return espl__fail(diag, code == Z_ERRNO ? ESPL_IO : ESPL_FORMAT, "%s: cannot be uncompressed: %s", path,
+    return espl__fail(diag, ESPL_FORMAT, "%s: cannot be uncompressed: %s", path,
                       text && *text ? text : "it is damaged");
 }
 
@@ -29,8 +31,10 @@ espl_status espl__gz_read(espl_context *ctx, const char *path, uint8_t **data, u
     *length = 0;
     if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
         return espl__fail(diag, ESPL_IO, "%s: is not a file", path);
+    errno = 0;
     gzFile file = gzopen(path, "rb");
-    if (!file) return espl__fail(diag, ESPL_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    if (!file && errno == 0) return espl__nomem(diag, CHUNK); /* zlib does not set it then */
+    if (!file) return espl__io_fail(diag, path, "cannot be opened");
     chunk = espl__alloc(ctx, CHUNK);
     if (!chunk) {
         status = espl__nomem(diag, CHUNK);

@@ -17,13 +17,15 @@ typedef struct decoder {
     struct jpeg_progress_mgr progress;
     jmp_buf escape;
     char text[JMSG_LENGTH_MAX];
-    bool large; /* it needs more memory than it may have */
+    bool large;   /* it needs more memory than it may have */
+    bool refused; /* there is no more memory */
     JSAMPLE *row;
 } decoder;
 
 _Noreturn static void on_error(j_common_ptr info) {
     decoder *d = info->client_data;
-    d->large = info->err->msg_code == JERR_NO_BACKING_STORE || info->err->msg_code == JERR_OUT_OF_MEMORY;
+    d->large = info->err->msg_code == JERR_NO_BACKING_STORE;
+    d->refused = info->err->msg_code == JERR_OUT_OF_MEMORY;
     info->err->format_message(info, d->text);
     longjmp(d->escape, 1);
 }
@@ -87,10 +89,12 @@ espl_status espl__jpeg_decode(const uint8_t *bytes, uint64_t length, int channel
     decoder *const d = espl__calloc(ctx, 1, sizeof *d);
     if (!d) return espl__nomem(diag, sizeof *d);
     if (setjmp(d->escape)) {
-        status = d->large ? espl__fail(diag, ESPL_LIMIT,
-                                       "the JPEG needs more memory than is allowed; convert it to one that is not "
-                                       "progressive, or raise the limit (--max-memory)")
-                          : espl__fail(diag, ESPL_FORMAT, "the JPEG cannot be decoded: %s", d->text);
+        status = d->refused ? espl__fail(diag, ESPL_NOMEM, "out of memory while the JPEG was decoded")
+                 : d->large
+                     ? espl__fail(diag, ESPL_LIMIT,
+                                  "the JPEG needs more memory than is allowed; convert it to one that is not "
+                                  "progressive, or raise the limit (--max-memory)")
+                     : espl__fail(diag, ESPL_FORMAT, "the JPEG cannot be decoded: %s", d->text);
         goto done;
     }
     start(d, bytes, length);

@@ -1,4 +1,5 @@
 /* tar archives by libarchive: listing, and keeping members of compressed ones. */
+#include "base/output.h"
 #include "data/bundle.h"
 
 #include <errno.h>
@@ -9,13 +10,21 @@
 #include <archive.h>
 #include <archive_entry.h>
 
-/* Beyond this an archive must not be MAX_RATIO times as large as its file, or it is taken for a trap: deflate makes 1,032
- * bytes of one at most, pictures hardly shrink at all. */
+/* Beyond this an archive must not be MAX_RATIO times as large as its file, or it is taken for a trap: deflate
+ * makes 1,032 bytes of one at most, pictures hardly shrink at all. */
 #define MAX_UNPACKED ((int64_t)256 << 20)
 enum { BLOCK = 1 << 16, MAX_RATIO = 100 };
 
+/* libarchive tells what the system said by its number, and what is wrong with the bytes by numbers of its
+ * own. */
 static espl_status archive_fail(const espl__bundle *b, struct archive *a, espl_diag *diag) {
     const char *text = archive_error_string(a);
+    int number = archive_errno(a);
+    if (number == ENOMEM) return espl__nomem(diag, BLOCK);
+    if (number == EIO || number == EMFILE || number == ENFILE || number == EACCES) {
+        errno = number;
+        return espl__io_fail(diag, b->path, "cannot be read");
+    }
     return espl__fail(diag, ESPL_FORMAT, "%s: is neither a folder nor a sound .tar or .tar.gz: %s", b->path,
                       text ? text : "it is damaged");
 }
@@ -33,13 +42,15 @@ static espl_status open_archive(const espl__bundle *b, struct archive **out, esp
 static espl_status check_ratio(const espl__bundle *b, struct archive *a, espl_diag *diag) {
     int64_t unpacked = archive_filter_bytes(a, 0), packed = archive_filter_bytes(a, -1);
     if (unpacked <= MAX_UNPACKED || unpacked / MAX_RATIO <= packed) return ESPL_OK;
-    return espl__fail(diag, ESPL_LIMIT,
-                      "%s: unpacks to more than %d times its size, which no pictures do; uncompress it to a .tar if it is "
-                      "what you want",
-                      b->path, MAX_RATIO);
+    return espl__fail(
+        diag, ESPL_LIMIT,
+        "%s: unpacks to more than %d times its size, which no pictures do; uncompress it to a .tar if it is "
+        "what you want",
+        b->path, MAX_RATIO);
 }
 
-/* Goes to the end of an entry's bytes, block by block: libarchive itself would unpack terabytes without a word. */
+/* Goes to the end of an entry's bytes, block by block: libarchive itself would unpack terabytes without a
+ * word. */
 static espl_status skip_bytes(const espl__bundle *b, struct archive *a, espl_diag *diag) {
     const void *block;
     size_t size;
@@ -90,8 +101,7 @@ espl_status espl__tar_list(espl__bundle *b, espl_diag *diag) {
     }
     if (b->form == ESPL__BUNDLE_TAR) {
         b->fd = open(b->path, O_RDONLY | O_CLOEXEC);
-        if (b->fd < 0)
-            status = espl__fail(diag, ESPL_IO, "%s: cannot be opened: %s", b->path, strerror(errno));
+        if (b->fd < 0) status = espl__io_fail(diag, b->path, "cannot be opened");
     }
 done:
     if (a) archive_read_free(a);

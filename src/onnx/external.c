@@ -2,6 +2,7 @@
  * from the model's folder, no component may be "..", and none may be a symbolic link, so there is no way out and
  * nothing to race against. */
 #define _GNU_SOURCE
+#include "base/output.h"
 #include "onnx/onnx_impl.h"
 
 #include <errno.h>
@@ -42,7 +43,7 @@ static espl_status open_below(const char *model_path, const char *location, int 
     char part[256];
     int dir = open_model_folder(model_path);
     *out = -1;
-    if (dir < 0) return espl__fail(diag, ESPL_IO, "the model's folder cannot be opened: %s", strerror(errno));
+    if (dir < 0) return espl__io_fail(diag, model_path, "its folder cannot be opened");
     if (location[0] == '/') {
         status = espl__fail(diag, ESPL_FORMAT, "external data '%s' lies outside the model's folder", location);
         goto done;

@@ -50,4 +50,7 @@ int espl__container_quant_version(const espl__value *value);
 /* Fills in the scales of a bias: f32(scale of x * scale[c] of w). False if node has no such inputs. */
 bool espl__container_bias_scales(const espl__node *node, float *scale, int64_t count);
 
+/* Whether a file begins as .espl files do. */
+ESPL_NODISCARD espl_status espl__model_probe(const char *path, bool *sealed, espl_diag *diag);
+
 #endif

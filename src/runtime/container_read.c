@@ -1,5 +1,6 @@
 /* Reads the graph; container_data.c its constants' elements. */
 #include "runtime/container_reader.h"
+#include "base/output.h"
 #include "passes/passes.h"
 
 #include <inttypes.h>
@@ -404,13 +405,17 @@ done:
     return status;
 }
 
+espl_status espl__model_probe(const char *path, bool *sealed, espl_diag *diag) {
+    char magic[4];
+    size_t n;
+    espl_status status = espl__file_peek(path, magic, sizeof magic, &n, diag);
+    *sealed = status == ESPL_OK && n == sizeof magic && memcmp(magic, CONTAINER_MAGIC, sizeof magic) == 0;
+    return status;
+}
+
 bool espl_model_probe(const char *path) {
-    char magic[4] = {0};
-    FILE *f = fopen(path, "rb");
-    if (!f) return false;
-    size_t n = fread(magic, 1, 4, f);
-    fclose(f);
-    return n == 4 && memcmp(magic, CONTAINER_MAGIC, 4) == 0;
+    bool sealed;
+    return espl__model_probe(path, &sealed, NULL) == ESPL_OK && sealed;
 }
 
 /* Version, length and checksum. */

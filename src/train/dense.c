@@ -17,6 +17,15 @@ static int count = 1;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static _Atomic(const espl__dense *) in_use;
 
+static atomic_bool failed;
+
+void espl__dense_fail(void) {
+    atomic_store(&failed, true);
+}
+bool espl__dense_failed(void) {
+    return atomic_load(&failed) && atomic_exchange(&failed, false);
+}
+
 static bool use(const char *name) {
     for (int i = 0; i < count; i++)
         if (strcmp(tables[i].name, name) == 0) {

@@ -41,6 +41,11 @@ typedef struct espl__dense {
     espl__conv_f32 *(*conv_f32)(espl_context *ctx, const espl__conv_shape *shape);
 } espl__dense;
 
+/* What gemm_f32, forward and backward could not do for want of memory is left undone: whoever calls them asks
+ * after a step, before its results are used. Asking forgets. */
+void espl__dense_fail(void);
+bool espl__dense_failed(void);
+
 /* The table in use: the best there is of plain, onednn and amx, or what ESPL_DENSE names. */
 const espl__dense *espl__dense_get(void);
 /* For tests: the table of this name from now on; false if there is none. */

@@ -1,4 +1,5 @@
 /* The engine's life, its parameters, and its steps; plan.c makes the plan. */
+#include "train/dense.h"
 #include "train/engine_impl.h"
 
 espl_status espl__engine_create(espl_context *ctx, const espl_graph *graph, const espl_shape *shapes,
@@ -191,6 +192,12 @@ static espl_status run(espl__engine *e, int i, espl__call *c, bool training, esp
     return e->check ? check(c, false, diag) : ESPL_OK;
 }
 
+/* After the steps of one direction. */
+static espl_status check_dense(espl_diag *diag) {
+    if (!espl__dense_failed()) return ESPL_OK;
+    return espl__fail(diag, ESPL_NOMEM, "out of memory within oneDNN; take fewer threads (--threads) or a smaller batch");
+}
+
 espl_status espl__engine_forward(espl__engine *e, bool training, uint64_t number, espl_diag *diag) {
     e->number = number;
     for (int i = 0; i < e->step_count; i++) {
@@ -198,7 +205,7 @@ espl_status espl__engine_forward(espl__engine *e, bool training, uint64_t number
         espl_status status = run(e, i, &e->steps[i].first, training, diag);
         if (status != ESPL_OK) return status;
     }
-    return ESPL_OK;
+    return check_dense(diag);
 }
 
 static void copy_back(espl__call *c) {
@@ -257,5 +264,5 @@ espl_status espl__engine_backward(espl__engine *e, espl_diag *diag) {
         if (status != ESPL_OK) status = espl__fail(diag, status, "a rank of the training job is lost");
         end = s->final;
     }
-    return status;
+    return status == ESPL_OK ? check_dense(diag) : status;
 }

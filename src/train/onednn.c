@@ -1,3 +1,4 @@
+#define _GNU_SOURCE
 #include "train/onednn.h"
 
 #ifndef ESPL_ONEDNN
@@ -7,10 +8,80 @@ bool espl__onednn_open(espl__dense *table) {
 }
 #else
 
+#include "base/refused.h"
+
 #include <dlfcn.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
 #include <oneapi/dnnl/dnnl.h>
+
+/* --- memory ----------------------------------------------------------------------------------------
+ *
+ * oneDNN is C++. Where operator new finds no memory it throws, through our C, which ends the process; up to
+ * version 2 other parts of it write to where nothing is. So some of the address space, which nobody has ever
+ * written to, is held back: operator new's handler gives it up, so that the call comes to its end, and
+ * whatever is made next needs it whole again, with as much beside it. Then oneDNN meets a lack of memory only
+ * if one primitive takes more than that. */
+
+enum { RESERVE = 32 << 20 };
+
+static _Atomic(void *) reserve;
+static atomic_bool lacking;        /* a call said so */
+static _Thread_local int inside;   /* calls of oneDNN on this thread */
+static void (*next_handler)(void); /* of the program around us */
+static void (*throw_bad_alloc)(void);
+
+static bool hold_reserve(void) {
+    if (atomic_load(&reserve)) return true;
+    void *fresh = mmap(NULL, RESERVE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+         *none = NULL;
+    if (fresh == MAP_FAILED) return false;
+    if (!atomic_compare_exchange_strong(&reserve, &none, fresh)) munmap(fresh, RESERVE);
+    return true;
+}
+
+static bool give_reserve(void) {
+    void *r = atomic_exchange(&reserve, NULL);
+    if (r) munmap(r, RESERVE);
+    return r != NULL;
+}
+
+/* There is memory enough to make something. */
+static bool has_memory(void) {
+    if (!hold_reserve()) return false;
+    void *p = mmap(NULL, RESERVE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) return false;
+    munmap(p, RESERVE);
+    return true;
+}
+
+/* Returning makes operator new try again. */
+static void on_lack(void) {
+    if (inside && give_reserve()) return;
+    if (next_handler)
+        next_handler();
+    else
+        throw_bad_alloc();
+}
+
+/* std::set_new_handler and std::__throw_bad_alloc of the library that oneDNN uses, if it is one that has
+ * them. */
+static void set_handler(void *self) {
+    void (*(*set)(void (*)(void)))(void);
+    void *found = dlsym(self, "_ZSt15set_new_handlerPFvvE"),
+         *thrower = dlsym(self, "_ZSt17__throw_bad_allocv");
+    if (!found || !thrower) return;
+    memcpy(&set, &found, sizeof set);
+    memcpy(&throw_bad_alloc, &thrower, sizeof thrower);
+    next_handler = set(on_lack);
+}
+
+static bool good(dnnl_status_t status) {
+    if (status == dnnl_out_of_memory) atomic_store(&lacking, true);
+    return status == dnnl_success;
+}
 
 /* --- one thread ------------------------------------------------------------------------------------
  *
@@ -25,17 +96,17 @@ static dnnl_engine_t engine;
 
 static int alone(void) {
     int before = get_threads ? get_threads() : 1;
+    inside++;
     if (before != 1) set_threads(1);
     return before;
 }
 static void again(int before) {
+    if (--inside == 0) (void)hold_reserve();
     if (before != 1) set_threads(before);
 }
 
 /* The symbols are oneDNN's own OpenMP library's, whichever that is. */
-static void find_openmp(void) {
-    void *self = dlopen(NULL, RTLD_NOW);
-    if (!self) return;
+static void find_openmp(void *self) {
     void *get = dlsym(self, "omp_get_max_threads"), *set = dlsym(self, "omp_set_num_threads");
     if (!get || !set) return;
     memcpy(&get_threads, &get, sizeof get);
@@ -52,7 +123,7 @@ typedef struct conv_dims {
 typedef const_dnnl_memory_desc_t view;
 
 static bool describe(dnnl_memory_desc_t *out, int rank, const dnnl_dims_t dims, dnnl_format_tag_t tag) {
-    return dnnl_memory_desc_create_with_tag(out, rank, dims, dnnl_f32, tag) == dnnl_success;
+    return good(dnnl_memory_desc_create_with_tag(out, rank, dims, dnnl_f32, tag));
 }
 static void forget(dnnl_memory_desc_t *d) {
     if (*d) dnnl_memory_desc_destroy(*d);
@@ -62,27 +133,26 @@ static view look(const dnnl_memory_desc_t *d) {
 }
 static bool describe_forward(dnnl_primitive_desc_t *out, view x, view w, view bias, view y,
                              const conv_dims *g, dnnl_primitive_attr_t attr) {
-    return dnnl_convolution_forward_primitive_desc_create(
-               out, engine, dnnl_forward_training, dnnl_convolution_direct, x, w, bias, y, g->stride,
-               g->dilation, g->begin, g->end, attr) == dnnl_success;
+    return good(dnnl_convolution_forward_primitive_desc_create(
+        out, engine, dnnl_forward_training, dnnl_convolution_direct, x, w, bias, y, g->stride, g->dilation,
+        g->begin, g->end, attr));
 }
 static bool describe_data(dnnl_primitive_desc_t *out, view x, view w, view y, const conv_dims *g,
                           const_dnnl_primitive_desc_t hint, dnnl_primitive_attr_t attr) {
-    return dnnl_convolution_backward_data_primitive_desc_create(out, engine, dnnl_convolution_direct, x, w, y,
-                                                                g->stride, g->dilation, g->begin, g->end,
-                                                                hint, attr) == dnnl_success;
+    return good(dnnl_convolution_backward_data_primitive_desc_create(
+        out, engine, dnnl_convolution_direct, x, w, y, g->stride, g->dilation, g->begin, g->end, hint, attr));
 }
 static bool describe_weights(dnnl_primitive_desc_t *out, view x, view w, view y, const conv_dims *g,
                              const_dnnl_primitive_desc_t hint, dnnl_primitive_attr_t attr) {
-    return dnnl_convolution_backward_weights_primitive_desc_create(out, engine, dnnl_convolution_direct, x, w,
-                                                                   NULL, y, g->stride, g->dilation, g->begin,
-                                                                   g->end, hint, attr) == dnnl_success;
+    return good(dnnl_convolution_backward_weights_primitive_desc_create(out, engine, dnnl_convolution_direct,
+                                                                        x, w, NULL, y, g->stride, g->dilation,
+                                                                        g->begin, g->end, hint, attr));
 }
 #else
 typedef const dnnl_memory_desc_t *view;
 
 static bool describe(dnnl_memory_desc_t *out, int rank, const dnnl_dims_t dims, dnnl_format_tag_t tag) {
-    return dnnl_memory_desc_init_by_tag(out, rank, dims, dnnl_f32, tag) == dnnl_success;
+    return good(dnnl_memory_desc_init_by_tag(out, rank, dims, dnnl_f32, tag));
 }
 static void forget(dnnl_memory_desc_t *d) {
     (void)d;
@@ -93,25 +163,24 @@ static view look(const dnnl_memory_desc_t *d) {
 static bool describe_forward(dnnl_primitive_desc_t *out, view x, view w, view bias, view y,
                              const conv_dims *g, dnnl_primitive_attr_t attr) {
     dnnl_convolution_desc_t d;
-    return dnnl_dilated_convolution_forward_desc_init(&d, dnnl_forward_training, dnnl_convolution_direct, x,
-                                                      w, bias, y, g->stride, g->dilation, g->begin,
-                                                      g->end) == dnnl_success &&
-           dnnl_primitive_desc_create(out, &d, attr, engine, NULL) == dnnl_success;
+    return good(dnnl_dilated_convolution_forward_desc_init(&d, dnnl_forward_training, dnnl_convolution_direct,
+                                                           x, w, bias, y, g->stride, g->dilation, g->begin,
+                                                           g->end)) &&
+           good(dnnl_primitive_desc_create(out, &d, attr, engine, NULL));
 }
 static bool describe_data(dnnl_primitive_desc_t *out, view x, view w, view y, const conv_dims *g,
                           const_dnnl_primitive_desc_t hint, dnnl_primitive_attr_t attr) {
     dnnl_convolution_desc_t d;
-    return dnnl_dilated_convolution_backward_data_desc_init(&d, dnnl_convolution_direct, x, w, y, g->stride,
-                                                            g->dilation, g->begin, g->end) == dnnl_success &&
-           dnnl_primitive_desc_create(out, &d, attr, engine, hint) == dnnl_success;
+    return good(dnnl_dilated_convolution_backward_data_desc_init(&d, dnnl_convolution_direct, x, w, y,
+                                                                 g->stride, g->dilation, g->begin, g->end)) &&
+           good(dnnl_primitive_desc_create(out, &d, attr, engine, hint));
 }
 static bool describe_weights(dnnl_primitive_desc_t *out, view x, view w, view y, const conv_dims *g,
                              const_dnnl_primitive_desc_t hint, dnnl_primitive_attr_t attr) {
     dnnl_convolution_desc_t d;
-    return dnnl_dilated_convolution_backward_weights_desc_init(&d, dnnl_convolution_direct, x, w, NULL, y,
-                                                               g->stride, g->dilation, g->begin,
-                                                               g->end) == dnnl_success &&
-           dnnl_primitive_desc_create(out, &d, attr, engine, hint) == dnnl_success;
+    return good(dnnl_dilated_convolution_backward_weights_desc_init(
+               &d, dnnl_convolution_direct, x, w, NULL, y, g->stride, g->dilation, g->begin, g->end)) &&
+           good(dnnl_primitive_desc_create(out, &d, attr, engine, hint));
 }
 #endif
 
@@ -137,7 +206,7 @@ static uint64_t padded(uint64_t bytes) {
 }
 
 static bool finish(espl_context *ctx, primitive *p, int runs, int args, const int *names) {
-    if (dnnl_primitive_create(&p->made, p->desc) != dnnl_success) return false;
+    if (!good(dnnl_primitive_create(&p->made, p->desc))) return false;
     p->args = args + 1;
     p->runs = runs;
     p->scratch = padded(dnnl_memory_desc_get_size(view_of(p, DNNL_ARG_SCRATCHPAD)));
@@ -145,8 +214,7 @@ static bool finish(espl_context *ctx, primitive *p, int runs, int args, const in
     for (int i = 0; p->arg && i < runs * p->args; i++) {
         int k = i % p->args;
         p->arg[i].arg = k == args ? DNNL_ARG_SCRATCHPAD : names[k];
-        if (dnnl_memory_create(&p->arg[i].memory, view_of(p, p->arg[i].arg), engine, DNNL_MEMORY_NONE) !=
-            dnnl_success)
+        if (!good(dnnl_memory_create(&p->arg[i].memory, view_of(p, p->arg[i].arg), engine, DNNL_MEMORY_NONE)))
             return false;
     }
     return p->arg != NULL;
@@ -185,9 +253,9 @@ static void execute(const primitive *p, dnnl_stream_t stream, int64_t run, const
     }
     sigset_t before;
     hold_signals(&before);
-    dnnl_primitive_execute(p->made, stream, p->args, arg);
-    dnnl_stream_wait(stream);
+    bool done = good(dnnl_primitive_execute(p->made, stream, p->args, arg)) && good(dnnl_stream_wait(stream));
     let_signals(&before);
+    if (!done) espl__dense_fail();
 }
 
 /* --- convolution ---------------------------------------------------------------------------------------- */
@@ -288,8 +356,8 @@ static bool make_reorder(conv *k, primitive *p, const primitive *of, const primi
     view packed = view_of(of, arg), plain = look(&k->plain);
     if (other->made && !dnnl_memory_desc_equal(packed, view_of(other, arg))) return false;
     *bytes = padded(dnnl_memory_desc_get_size(packed));
-    return dnnl_reorder_primitive_desc_create(&p->desc, from_graph ? plain : packed, engine,
-                                              from_graph ? packed : plain, engine, attr) == dnnl_success &&
+    return good(dnnl_reorder_primitive_desc_create(&p->desc, from_graph ? plain : packed, engine,
+                                                   from_graph ? packed : plain, engine, attr)) &&
            finish(k->ctx, p, 1, 2, args);
 }
 
@@ -460,11 +528,10 @@ static bool build(conv *k) {
     k->shares[1].images = k->s.images % k->runs ? k->shares[0].images + 1 : 0;
     k->streams = espl__calloc(k->ctx, (uint64_t)k->runs, sizeof(dnnl_stream_t));
     for (int i = 0; k->streams && i < k->runs; i++)
-        if (dnnl_stream_create(&k->streams[i], engine, dnnl_stream_default_flags) != dnnl_success)
-            return false;
+        if (!good(dnnl_stream_create(&k->streams[i], engine, dnnl_stream_default_flags))) return false;
     dnnl_primitive_attr_t attr = NULL;
-    bool ok = k->streams && dnnl_primitive_attr_create(&attr) == dnnl_success &&
-              dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user) == dnnl_success &&
+    bool ok = k->streams && good(dnnl_primitive_attr_create(&attr)) &&
+              good(dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user)) &&
               weight_desc(k, false, &k->plain);
     for (int i = 0; ok && i < 2; i++)
         if (k->shares[i].images) ok = make_primitives(k, &k->shares[i], &g, attr);
@@ -481,9 +548,16 @@ static espl__conv_f32 *conv_f32(espl_context *ctx, const espl__conv_shape *shape
     k->ctx = ctx;
     k->s = *shape;
     k->runs = (int)ESPL_MAX(1, ESPL_MIN(shape->images, espl__pool_threads(espl__context_pool(ctx))));
+    atomic_store(&lacking, false);
+    bool rich = has_memory();
     int before = alone();
-    bool ok = shape->images > 0 && build(k);
+    bool ok = rich && shape->images > 0 && build(k);
     again(before);
+    /* Only what cannot be done may be done by others, in other bits. */
+    if (!rich || atomic_load(&lacking) || !hold_reserve()) {
+        espl__refuse(ctx);
+        ok = false;
+    }
     if (ok) return &k->head;
     release(&k->head);
     return NULL;
@@ -494,15 +568,21 @@ static void gemm_f32(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const fl
     int before = alone();
     sigset_t signals;
     hold_signals(&signals);
-    dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', m, n, k, 1, a, lda, b, ldb, beta, c, ldc);
+    bool done = good(dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', m, n, k, 1, a, lda, b, ldb, beta, c, ldc));
     let_signals(&signals);
     again(before);
+    if (!done) espl__dense_fail();
 }
 
 bool espl__onednn_open(espl__dense *table) {
     if (dnnl_version()->major != DNNL_VERSION_MAJOR) return false;
-    find_openmp();
-    if (!engine && dnnl_engine_create(&engine, dnnl_cpu, 0) != dnnl_success) return false;
+    void *self = dlopen(NULL, RTLD_NOW);
+    if (self) {
+        find_openmp(self);
+        set_handler(self);
+    }
+    (void)hold_reserve();
+    if (!engine && !good(dnnl_engine_create(&engine, dnnl_cpu, 0))) return false;
     table->name = "onednn";
     table->gemm_f32 = gemm_f32;
     table->conv_f32 = conv_f32;

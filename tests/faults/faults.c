@@ -1,6 +1,9 @@
 /* Runs commands with the n-th call of the system failing, for every n or a sample of them:
  *
- *   faults PROGRAM INJECT.so CASES MODE...     (ESPL_LONG=1: every n; ESPL_ONLY=name: that case)
+ *   faults PROGRAM INJECT.so CASES MODE...
+ *
+ * ESPL_LONG=1: every n; ESPL_PATHS=1: one n of each path through the program that comes to such a call; else
+ * some of these. ESPL_ONLY=name: that case.
  *
  * A mode is what inject.c takes without the number, such as write:ENOSPC or write:ENOSPC:on. A file of cases:
  *
@@ -9,13 +12,17 @@
  *   run ARGUMENT...     of the program: what is examined
  *   recover ARGUMENT... what goes on after a failure (default: the same as run)
  *   env NAME=VALUE...   what the program finds in its environment, $HERE being the folder it runs in
- *   volatile PATTERN... files whose bytes no two runs share; they must end with a line or a brace
+ *   malloc              in the modes of alloc only malloc, calloc and realloc fail
+ *   foreign TEXT        a library's last words where it ends the program, which we cannot help
+ *   spare MODE          left out, for a library's sake
+ *   volatile PATTERN... files whose bytes no two runs share, ending with a line or a brace; "stdout": prints
  *   loose PATTERN...    what a run may leave or change as it likes, such as checkpoints for `recover`
  *
- * After each run: the program ended by itself; if it says success, all files are there; if not, one sentence
- * says why, and every file is the old or the new one, whole, and no other is there. Then `recover`, nothing
- * failing, gives what a run that never failed gives. Modes that a program can survive (short writes, EINTR,
- * threads, clocks) must change nothing. */
+ * After each run: the program ended by itself; if it says success, all files are there and it printed what it
+ * should; if not, one sentence says why, and every file is the old or the new one, whole, and no other is
+ * there. Then `recover`, nothing failing, gives what a run that never failed gives. Modes that a program can
+ * survive (short writes, EINTR, threads, clocks) must change nothing. A program built with an address
+ * sanitizer also tells what it lost on the way out: that is exit code 86. */
 #include <errno.h>
 #include <fnmatch.h>
 #include <fcntl.h>
@@ -42,11 +49,13 @@ typedef struct words {
 typedef struct test {
     char name[64], *before;
     words run, recover, environment, volatiles, loose;
+    char foreign[64], spare[16];
+    bool only_malloc;
 } test;
 
 /* Below a folder of our own, where this program is. */
 static const char work[] = "work", pristine[] = "pristine", out_path[] = "out", err_path[] = "err",
-                  count_path[] = "count";
+                  count_path[] = "count", paths_path[] = "paths";
 static char *program, *library, *folder;
 static int passed, failed;
 
@@ -104,6 +113,7 @@ static void become(const test *t, const words *w, const char *inject) {
     int in = open("/dev/null", O_RDONLY), out = open(out_path, O_WRONLY | O_CREAT | O_TRUNC, 0666),
         err = open(err_path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
     setenv("XDG_CACHE_HOME", "/dev/null", 1);
+    setenv("ASAN_OPTIONS", "verify_asan_link_order=0:allocator_may_return_null=1:exitcode=86", 1);
     if (chdir(work) != 0 || dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0) _exit(126);
     for (int i = 0; i < t->environment.count; i++) putenv(t->environment.word[i]);
     struct rlimit none = {0, 0};
@@ -112,6 +122,7 @@ static void become(const test *t, const words *w, const char *inject) {
         setenv("LD_PRELOAD", library, 1);
         setenv("INJECT", inject, 1);
         setenv("INJECT_COUNT", "../count", 1);
+        if (strstr(inject, ":0:")) setenv("INJECT_PATHS", "../paths", 1);
     }
     execv(program, argv);
     _exit(127);
@@ -159,6 +170,7 @@ typedef struct judge {
     bool survives;      /* the program must not notice */
     const char *reason; /* what the sentence says, NULL: anything */
     int code;           /* of the run in which nothing fails */
+    char *said;         /* what that run printed */
     tree before, after;
 } judge;
 
@@ -212,6 +224,14 @@ static const char *partial(const judge *j, const tree *is) {
     return NULL;
 }
 
+/* The program printed what it prints when nothing fails. */
+static bool said_all(const judge *j) {
+    char *text = file_text(out_path);
+    bool same = any_match(&j->t->volatiles, "stdout") || (text && strcmp(text, j->said) == 0);
+    free(text);
+    return same;
+}
+
 static const char out_of_memory[] = "out of memory";
 
 /* One sentence that says why. */
@@ -225,14 +245,24 @@ static bool explained(const judge *j) {
     return good;
 }
 
+static bool is_foreign(const judge *j) {
+    char *err = file_text(err_path);
+    bool found = j->t->foreign[0] && err && strstr(err, j->t->foreign);
+    free(err);
+    return found;
+}
+
 static void check(judge *j, int rc) {
     tree is = tree_read(work);
     const char *path;
     int before = failed;
-    if (rc < 0) {
+    if (rc == 1 && is_foreign(j)) {
+        if ((path = partial(j, &is)) != NULL) complain(j, rc, "neither as before nor as wanted", path);
+    } else if (rc < 0) {
         complain(j, rc, rc == -1000 ? "does not end" : "ended by a signal", NULL);
     } else if (rc == j->code) {
         if ((path = differs(j, &is)) != NULL) complain(j, rc, "says all is well, but this is not", path);
+        if (!said_all(j)) complain(j, rc, "says all is well, and printed something else", NULL);
     } else if (j->survives) {
         complain(j, rc, "should have been survived", NULL);
     } else {
@@ -262,31 +292,50 @@ static const char *reason_of(const char *mode) {
     return NULL;
 }
 
+/* The calls that are to fail, of `total`. */
+static long *choose(long total, long *count) {
+    char *text = file_text(paths_path);
+    bool every = getenv("ESPL_LONG") != NULL, sampled = !every && !getenv("ESPL_PATHS");
+    long *point = malloc(sizeof *point * (size_t)(total + 1)), n = 0;
+    if (!point) exit(1);
+    for (long i = 1; every && i <= total; i++) point[n++] = i;
+    for (char *p = text; !every && p && *p && n < total; p += strcspn(p, "\n") + 1) point[n++] = atol(p);
+    long step = sampled && n > SAMPLES ? n / SAMPLES : 1, from = step > 1 ? rand() % step : 0, kept = 0;
+    for (long i = from; i < n; i += step) point[kept++] = point[i];
+    *count = kept;
+    free(text);
+    return point;
+}
+
 /* One mode of one case: "write:ENOSPC:on" becomes "write:N:ENOSPC:on". */
 static void examine(judge *j, const char *mode) {
     char inject[128];
     const char *colon = strchr(mode, ':');
     int kind = colon ? (int)(colon - mode) : (int)strlen(mode);
+    if (j->t->spare[0] && strncmp(mode, j->t->spare, strlen(j->t->spare)) == 0) return;
+    const char *more = j->t->only_malloc && strncmp(mode, "alloc:", 6) == 0 ? "m" : "";
     j->reason = reason_of(mode);
     j->survives = strstr(mode, "short") || strstr(mode, "EINTR") || !strncmp(mode, "thread", 6) ||
                   !strncmp(mode, "clock", 5);
     j->mode = inject;
     tree_copy(pristine, work);
-    snprintf(inject, sizeof inject, "%.*s:0:%s", kind, mode, colon ? colon + 1 : "");
+    snprintf(inject, sizeof inject, "%s%.*s:0:%s", more, kind, mode, colon ? colon + 1 : "");
     unlink(count_path);
+    unlink(paths_path);
     int rc = run(j->t, &j->t->run, inject);
-    long total = counted(), step = total / SAMPLES > 0 && !getenv("ESPL_LONG") ? total / SAMPLES : 1;
+    long total = counted(), runs = 0, at, points, *point = choose(total, &points);
     check(j, rc);
-    long runs = 0;
-    for (long n = 1 + (step > 1 ? rand() % step : 0); n <= total; n += step, runs++) {
+    for (at = 0; at < points; at++, runs++) {
+        long n = point[at];
         tree is = tree_read(work);
         if (!tree_same(&is, &j->before)) tree_copy(pristine, work);
         tree_free(&is);
-        snprintf(inject, sizeof inject, "%.*s:%ld:%s", kind, mode, n, colon ? colon + 1 : "");
+        snprintf(inject, sizeof inject, "%s%.*s:%ld:%s", more, kind, mode, n, colon ? colon + 1 : "");
         check(j, run(j->t, &j->t->run, inject));
     }
     printf("%-24s %-20s %6ld calls, %6ld of them failed\n", j->t->name, mode, total, runs);
     fflush(stdout);
+    free(point);
 }
 
 static void run_test(test *t, char **modes) {
@@ -301,12 +350,14 @@ static void run_test(test *t, char **modes) {
     j.before = tree_read(work);
     j.code = run(t, &t->run, NULL);
     j.after = tree_read(work);
+    j.said = file_text(out_path);
     if (j.code != 0 && j.code != 1)
         complain(&j, j.code, "does not work", NULL);
     else
         for (; *modes; modes++) examine(&j, *modes);
     tree_free(&j.before);
     tree_free(&j.after);
+    free(j.said);
 }
 
 static void read_cases(const char *path, char **modes) {
@@ -335,6 +386,12 @@ static void read_cases(const char *path, char **modes) {
             split(&t.volatiles, line + 9);
         } else if (!strncmp(line, "loose ", 6)) {
             split(&t.loose, line + 6);
+        } else if (!strncmp(line, "foreign ", 8)) {
+            snprintf(t.foreign, sizeof t.foreign, "%.63s", line + 8);
+        } else if (!strncmp(line, "spare ", 6)) {
+            snprintf(t.spare, sizeof t.spare, "%.15s", line + 6);
+        } else if (!strcmp(line, "malloc")) {
+            t.only_malloc = true;
         } else if (line[0] && line[0] != '#') {
             printf("FAILED: not understood: %s\n", line);
             failed++;

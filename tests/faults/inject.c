@@ -1,21 +1,31 @@
 /* A library to preload: lets the n-th call of some kind fail, or counts such calls. What fails is told by
  * INJECT:
  *
- *   KIND:N:WHAT[:on]     the N-th call (1 is the first; 0: none) fails as WHAT says; with `on` all later ones
- * too
+ *     KIND:N:WHAT[:on]     the N-th call (1 is the first; 0: none) fails as WHAT says; with `on` all later
+ * ones
  *
- *   write   open for writing, write, pwrite, fsync, ftruncate, rename, link, mkdir, close of what was
- * written; WHAT is an errno by name, or `short`: a write takes half of the bytes read    open for reading,
- * read, pread, mmap of a file, fopen, fread alloc   malloc, calloc, realloc, aligned_alloc, posix_memalign;
- * WHAT is ENOMEM thread  pthread_create clock   the time of day jumps an hour back and two hours forth in
- * turn; N and WHAT mean nothing
+ * write: open for writing, write, pwrite, fsync, ftruncate, rename, link, mkdir and the like, close of what
+ * was written; WHAT is an errno by name, or `short`: a write takes half of the bytes.
  *
- * INJECT_COUNT names a file that gets the number of calls when the process ends. */
+ * read: open for reading, read, pread, mmap of a file, fopen, fread, opendir, readdir.
+ *
+ * alloc: malloc, calloc, realloc, aligned_alloc, posix_memalign; malloc: the first three of these.
+ *
+ * thread: pthread_create.
+ *
+ * clock: the time of day jumps an hour back and two hours forth in turn; N and WHAT mean nothing.
+ *
+ * INJECT_COUNT names a file that gets the number of calls when the process ends, INJECT_PATHS one that gets,
+ * line by line, the number of each call that came on a path through the program on which none came before. In
+ * a program that was built with an address sanitizer, memory is the sanitizer's, so that what is lost on the
+ * way out is told (ASAN_OPTIONS=verify_asan_link_order=0). */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
+#include <execinfo.h>
 #include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
@@ -33,8 +43,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum kind { NONE, WRITE, READ, ALLOC, THREAD, CLOCK };
-enum { MAX_FD = 1024 };
+enum kind { NONE, WRITE, READ, ALLOC, MALLOC, THREAD, CLOCK };
+enum { MAX_FD = 1024, MOST_PATHS = 1 << 16, DEPTH = 24 };
 
 static enum kind kind;
 static int error;
@@ -43,13 +53,17 @@ static long at;
 static atomic_long calls;
 static atomic_bool written[MAX_FD]; /* file descriptors that were opened for writing */
 static __thread bool inside;        /* dlsym may allocate */
+static int paths = -1;              /* the file of INJECT_PATHS */
+static uint64_t seen[MOST_PATHS];   /* hashes of paths: open addressing */
+static int seen_count;
+static pthread_mutex_t seen_mutex = PTHREAD_MUTEX_INITIALIZER;
 
 static const struct {
     const char *name;
     int number;
 } errors[] = {{"ENOSPC", ENOSPC}, {"EIO", EIO},       {"EDQUOT", EDQUOT}, {"EINTR", EINTR},
               {"ENOMEM", ENOMEM}, {"EAGAIN", EAGAIN}, {"EROFS", EROFS},   {"EINVAL", EINVAL}};
-static const char *const kinds[] = {"", "write", "read", "alloc", "thread", "clock"};
+static const char *const kinds[] = {"", "write", "read", "alloc", "malloc", "thread", "clock"};
 
 /* By hand: what reads numbers and texts in the C library may allocate. */
 __attribute__((constructor)) static void begin(void) {
@@ -68,21 +82,53 @@ __attribute__((constructor)) static void begin(void) {
         from_then_on = strcmp(p + length, ":on") == 0;
         kind = k;
     }
+    if ((text = getenv("INJECT_PATHS")) != NULL) {
+        void *frame[2];
+        paths = (int)syscall(SYS_openat, AT_FDCWD, text, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+        backtrace(frame, 2); /* which loads a library the first time */
+    }
     ready = true;
+}
+
+/* The decimals of n and a line's end. */
+static int decimals(long n, char *text) {
+    char digits[24];
+    int count = 0, length = 0;
+    do {
+        digits[count++] = (char)('0' + n % 10);
+    } while ((n /= 10) > 0);
+    while (count > 0) text[length++] = digits[--count];
+    text[length++] = '\n';
+    return length;
+}
+
+/* Writes n if no call came on this path before. */
+static void note_path(long n) {
+    void *frame[DEPTH];
+    char text[32];
+    uint64_t h = 0xcbf29ce484222325u;
+    inside = true;
+    int depth = backtrace(frame, DEPTH);
+    inside = false;
+    for (int i = 2; i < depth; i++)
+        h = (h ^ (uint64_t)(uintptr_t)frame[i]) * 0x9e3779b97f4a7c15u, h ^= h >> 29;
+    h |= 1;
+    pthread_mutex_lock(&seen_mutex);
+    size_t slot = (size_t)(h % MOST_PATHS);
+    while (seen[slot] && seen[slot] != h) slot = (slot + 1) % MOST_PATHS;
+    if (!seen[slot] && seen_count < MOST_PATHS / 2) {
+        seen[slot] = h;
+        seen_count++;
+        (void)!syscall(SYS_write, paths, text, (size_t)decimals(n, text));
+    }
+    pthread_mutex_unlock(&seen_mutex);
 }
 
 __attribute__((destructor)) static void end(void) {
     const char *path = getenv("INJECT_COUNT");
     char text[32];
     if (!path || kind == NONE) return;
-    int length = 0;
-    char digits[24];
-    long n = atomic_load(&calls);
-    do {
-        digits[length++] = (char)('0' + n % 10);
-    } while ((n /= 10) > 0);
-    for (int i = 0; i < length; i++) text[i] = digits[length - 1 - i];
-    text[length++] = '\n';
+    int length = decimals(atomic_load(&calls), text);
     int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
     if (fd < 0) return;
     (void)!syscall(SYS_write, fd, text, (size_t)length);
@@ -93,6 +139,7 @@ __attribute__((destructor)) static void end(void) {
 static bool hit(enum kind k) {
     if (!ready || k != kind || inside) return false;
     long n = atomic_fetch_add(&calls, 1) + 1;
+    if (paths >= 0) note_path(n);
     return at > 0 && (n == at || (from_then_on && n > at));
 }
 
@@ -100,6 +147,10 @@ static bool fails(enum kind k) {
     if (!hit(k) || half) return false;
     errno = error;
     return true;
+}
+
+static bool unaligned_fails(void) {
+    return fails(kind == MALLOC ? MALLOC : ALLOC);
 }
 
 /* What the C library has under that name. */
@@ -185,6 +236,15 @@ int link(const char *from, const char *to) {
 int rename(const char *from, const char *to) {
     return fails(WRITE) ? -1 : (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
 }
+int mkdirat(int folder, const char *path, mode_t mode) {
+    return fails(WRITE) ? -1 : (int)syscall(SYS_mkdirat, folder, path, mode);
+}
+int linkat(int a, const char *from, int b, const char *to, int flags) {
+    return fails(WRITE) ? -1 : (int)syscall(SYS_linkat, a, from, b, to, flags);
+}
+int renameat(int a, const char *from, int b, const char *to) {
+    return fails(WRITE) ? -1 : (int)syscall(SYS_renameat2, a, from, b, to, 0);
+}
 int renameat2(int a, const char *from, int b, const char *to, unsigned flags) {
     return fails(WRITE) ? -1 : (int)syscall(SYS_renameat2, a, from, b, to, flags);
 }
@@ -211,24 +271,40 @@ size_t fread(void *data, size_t size, size_t count, FILE *file) {
     return fails(READ) ? 0 : ((type)next("fread"))(data, size, count, file);
 }
 
+DIR *opendir(const char *path) {
+    typedef DIR *(*type)(const char *);
+    return fails(READ) ? NULL : ((type)next("opendir"))(path);
+}
+
+struct dirent *readdir(DIR *dir) {
+    typedef struct dirent *(*type)(DIR *);
+    return fails(READ) ? NULL : ((type)next("readdir"))(dir);
+}
+
 /* --- memory ------------------------------------------------------------------------------------------ */
 
 extern void *__libc_malloc(size_t);
 extern void *__libc_calloc(size_t, size_t);
 extern void *__libc_realloc(void *, size_t);
 extern void *__libc_memalign(size_t, size_t);
+/* A sanitizer's, if the program has one. */
+extern void *__interceptor_malloc(size_t) __attribute__((weak));
+extern void *__interceptor_calloc(size_t, size_t) __attribute__((weak));
+extern void *__interceptor_realloc(void *, size_t) __attribute__((weak));
+extern void *__interceptor_memalign(size_t, size_t) __attribute__((weak));
+#define UNDER(name) (__interceptor_##name ? __interceptor_##name : __libc_##name)
 
 void *malloc(size_t bytes) {
-    return fails(ALLOC) ? NULL : __libc_malloc(bytes);
+    return unaligned_fails() ? NULL : UNDER(malloc)(bytes);
 }
 void *calloc(size_t count, size_t size) {
-    return fails(ALLOC) ? NULL : __libc_calloc(count, size);
+    return unaligned_fails() ? NULL : UNDER(calloc)(count, size);
 }
 void *realloc(void *old, size_t bytes) {
-    return fails(ALLOC) ? NULL : __libc_realloc(old, bytes);
+    return unaligned_fails() ? NULL : UNDER(realloc)(old, bytes);
 }
 void *memalign(size_t alignment, size_t bytes) {
-    return fails(ALLOC) ? NULL : __libc_memalign(alignment, bytes);
+    return fails(ALLOC) ? NULL : UNDER(memalign)(alignment, bytes);
 }
 void *aligned_alloc(size_t alignment, size_t bytes) {
     return memalign(alignment, bytes);

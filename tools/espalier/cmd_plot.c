@@ -92,7 +92,9 @@ static espl_status read_log(cli *c, const char *path, train_log *l) {
     size_t room = 0;
     espl_status status = ESPL_OK;
     l->path = path;
-    if (!in) return fail(c, errno == ENOMEM ? ESPL_NOMEM : ESPL_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    if (!in)
+        return fail(c, errno == ENOMEM ? ESPL_NOMEM : ESPL_IO, "%s: cannot be opened: %s", path,
+                    strerror(errno));
     json_set_alloc_funcs(allocate, free);
     ssize_t got = 0;
     int number = 0;
@@ -256,8 +258,6 @@ static void draw(FILE *out, const train_log *logs, int count) {
 static espl_status run(cli *c, const void *given) {
     const plot_options *o = given;
     train_log logs[MOST_LOGS] = {0};
-    char *text = NULL;
-    size_t length = 0;
     espl_status status = ESPL_OK;
     for (int i = 0; i < c->operand_count && status == ESPL_OK; i++) {
         status = read_log(c, c->operands[i], &logs[i]);
@@ -265,11 +265,11 @@ static espl_status run(cli *c, const void *given) {
         thin(&logs[i].s[TRAIN_TOP1]);
     }
     if (status == ESPL_OK) {
-        FILE *out = open_memstream(&text, &length);
-        if (out) draw(out, logs, c->operand_count);
-        status = out && fclose(out) == 0 ? write_text(c, o->output, text) : nomem(c);
+        text_stream out;
+        stream_open(&out);
+        if (out.file) draw(out.file, logs, c->operand_count);
+        status = stream_write(c, &out, o->output);
     }
-    free(text);
     for (int i = 0; i < MOST_LOGS; i++)
         for (int k = 0; k < SERIES; k++) free(logs[i].s[k].at);
     return status;

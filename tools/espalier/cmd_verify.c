@@ -66,8 +66,10 @@ static espl_status list_folder(cli *c, const char *folder, const char *prefix, c
     DIR *dir = opendir(folder);
     *out = NULL;
     *count = 0;
-    if (!dir) return fail(c, ESPL_IO, "%s: cannot be opened as a folder: %s", folder, strerror(errno));
-    for (struct dirent *entry; status == ESPL_OK && (entry = readdir(dir)) != NULL;) {
+    if (!dir)
+        return errno == ENOMEM ? nomem(c)
+                               : fail(c, ESPL_IO, "%s: cannot be opened as a folder: %s", folder, strerror(errno));
+    for (struct dirent *entry; status == ESPL_OK && (errno = 0, entry = readdir(dir)) != NULL;) {
         size_t length = strlen(entry->d_name), end = strlen(ending);
         if (entry->d_name[0] == '.' || strncmp(entry->d_name, prefix, strlen(prefix)) != 0) continue;
         if (length < end || strcmp(entry->d_name + length - end, ending) != 0) continue;
@@ -78,6 +80,7 @@ static espl_status list_folder(cli *c, const char *folder, const char *prefix, c
         else
             status = nomem(c);
     }
+    if (status == ESPL_OK && errno) status = fail(c, ESPL_IO, "%s: cannot be read: %s", folder, strerror(errno));
     closedir(dir);
     if (n) qsort(names, (size_t)n, sizeof *names, compare_names);
     *out = names;

@@ -202,24 +202,24 @@ static void list(FILE *out, const espl_result *r) {
     }
 }
 
-espl_status curve_write(cli *c, const char *path, const char *model, const espl_result *r) {
-    char *text = NULL;
-    size_t length = 0;
-    bool good = true;
-    if (curve_kind(path) == 'j') {
-        json_t *root = curve_value(r);
-        text = json_text(root);
-        json_decref(root);
-    } else {
-        FILE *out = open_memstream(&text, &length);
-        if (!out) return nomem(c);
-        if (curve_kind(path) == 's')
-            good = draw(out, model, r);
-        else
-            list(out, r);
-        good &= fclose(out) == 0;
-    }
-    espl_status status = text && good ? write_text(c, path, text) : nomem(c);
+static espl_status write_json(cli *c, const char *path, const espl_result *r) {
+    json_t *root = curve_value(r);
+    char *text = json_text(root);
+    json_decref(root);
+    espl_status status = text ? write_text(c, path, text) : nomem(c);
     free(text);
     return status;
+}
+
+espl_status curve_write(cli *c, const char *path, const char *model, const espl_result *r) {
+    text_stream out;
+    if (curve_kind(path) == 'j') return write_json(c, path, r);
+    stream_open(&out);
+    bool good = out.file != NULL;
+    if (good && curve_kind(path) == 's')
+        good = draw(out.file, model, r);
+    else if (good)
+        list(out.file, r);
+    espl_status status = stream_write(c, &out, good ? path : NULL);
+    return good ? status : nomem(c);
 }

@@ -1,3 +1,4 @@
+#define _GNU_SOURCE
 #include "files.h"
 
 #include <errno.h>
@@ -61,6 +62,39 @@ espl_status check_place(cli *c, const char *path, const char *later) {
         status = fail(c, ESPL_IO, "%s: cannot be written: %s", path, strerror(errno));
     free(itself);
     free(parent);
+    return status;
+}
+
+static ssize_t keep_text(void *cookie, const char *text, size_t length) {
+    text_stream *s = cookie;
+    if (length > s->room - s->length) {
+        size_t room = 2 * s->room + length + 4096;
+        char *grown = realloc(s->text, room);
+        if (!grown) {
+            s->failed = true;
+            return 0;
+        }
+        s->text = grown;
+        s->room = room;
+    }
+    memcpy(s->text + s->length, text, length);
+    s->length += length;
+    return (ssize_t)length;
+}
+
+void stream_open(text_stream *s) {
+    *s = (text_stream){0};
+    s->file = fopencookie(s, "w", (cookie_io_functions_t){.write = keep_text});
+}
+
+espl_status stream_write(cli *c, text_stream *s, const char *path) {
+    bool good = s->file && !ferror(s->file);
+    if (s->file && fclose(s->file) != 0) good = false;
+    good = good && !s->failed;
+    espl_status status = good ? ESPL_OK : nomem(c);
+    if (good && path) status = espl_file_write(c->ctx, path, s->text, s->length, &c->diag);
+    free(s->text);
+    *s = (text_stream){0};
     return status;
 }
 

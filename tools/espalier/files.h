@@ -17,7 +17,20 @@ ESPL_NODISCARD espl_status write_text(cli *c, const char *path, const char *text
 /* Asked before long work: can a file be put at `path`? Into `later` it can, a folder that will be there. */
 ESPL_NODISCARD espl_status check_place(cli *c, const char *path, const char *later);
 
-/* A folder to put files into. It is filled under a temporary name and appears at its end, with the files that were there. */
+/* A stream whose text becomes a file in the end. (Of open_memstream nobody learns that it ran out of memory.)
+ */
+typedef struct text_stream {
+    FILE *file; /* to print to; NULL without memory */
+    char *text;
+    size_t length, room;
+    bool failed;
+} text_stream;
+void stream_open(text_stream *s);
+/* Ends the stream; what was printed becomes the file `path`, unless path is NULL or something is missing. */
+ESPL_NODISCARD espl_status stream_write(cli *c, text_stream *s, const char *path);
+
+/* A folder to put files into. It is filled under a temporary name and appears at its end, with the files that
+ * were there. */
 typedef struct output_folder {
     espl_context *ctx;
     const char *path; /* borrowed */

@@ -42,11 +42,12 @@ static int ascending(const void *a, const void *b) {
 }
 
 /* The magnitude that 98 % of the kept weights shown stay below: a few large ones do not make all others pale.
- */
+ * Negative without memory. */
 static float find_darkest(const sheet *s) {
     float *shown = malloc(sizeof *shown * (size_t)s->rows * (size_t)s->columns), found = 0;
     size_t n = 0;
-    for (int r = 0; shown && r < s->rows; r++)
+    if (!shown) return -1;
+    for (int r = 0; r < s->rows; r++)
         for (int i = 0; i < s->columns; i++) {
             float w = fabsf(s->forms[0].data[r * columns_of(s->forms) + i]);
             if (w > 0) shown[n++] = w;
@@ -174,6 +175,7 @@ picture mask_picture(const char *title, const espl_weights *forms, int count) {
     int lines = (count + s.across - 1) / s.across;
     int width = 2 * MARGIN + s.across * (s.panel_width + GAP) - GAP;
     int step = s.panel_height + 10 + CAPTION + GAP / 2;
+    if (s.darkest < 0) return (picture){0};
     picture p = picture_new(width, 2 * MARGIN + HEAD + 8 + lines * step + FOOT);
     if (!p.dots) return p;
     draw_head(&p, &s, title);
