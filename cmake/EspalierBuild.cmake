@@ -15,7 +15,7 @@ option(ESPL_SHARED "Build the shared libraries too" ${PROJECT_IS_TOP_LEVEL})
 option(ESPL_SPECIALISE "Compile the kernels' bodies for every tile size: as fast as they are meant to be, and slow to compile" ON)
 option(ESPL_COVERAGE "Count which lines of src/ are run (make coverage)" OFF)
 set(ESPL_SANITIZE "" CACHE STRING "Sanitizers, for example address,undefined or thread")
-if(ESPL_SANITIZE)
+if(ESPL_SANITIZE OR ESPL_COVERAGE)
   set(ESPL_SHARED OFF) # tests link the static libraries
 endif()
 
