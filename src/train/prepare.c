@@ -26,7 +26,8 @@ static espl_status own_statistics(espl_graph *g, espl_diag *diag) {
 
 espl_status espl__train_read(espl_context *ctx, const char *path, espl_graph **out, espl_diag *diag) {
     static espl_status (*const passes[])(espl_graph *, espl_diag *) = {
-        espl__pass_infer, espl__pass_static_reshape, espl__pass_dead_code, own_statistics};
+        espl__pass_infer, espl__pass_static_reshape, espl__pass_dead_code, own_statistics,
+        espl__train_join_grids};
     espl_status status = espl_onnx_read(ctx, path, out, diag);
     for (size_t i = 0; status == ESPL_OK && i < ESPL_COUNT(passes); i++) {
         status = passes[i](*out, diag);
@@ -64,6 +65,12 @@ static bool depends(const espl__node *n) {
     return false;
 }
 
+/* A scale stays as the weights that it is for. */
+static bool of_frozen(const espl__node *n, int input) {
+    const espl__value *x = n->inputs[0];
+    return n->op == &espl__op_fake_quantize && input == 1 && x->constant && !(x->mark & PARAM);
+}
+
 static void choose_of_node(const espl__node *n, const espl__engine_options *o) {
     const espl__grad *grad = espl__grad_find(n->op);
     bool before = depends(n);
@@ -74,7 +81,7 @@ static void choose_of_node(const espl__node *n, const espl__engine_options *o) {
         bool adopted = (grad->adopts >> i & 1) && before && espl_shape_count(&v->shape) > 1;
         if (grad->stats >> i & 1)
             v->mark |= STATISTIC;
-        else if (((grad->params >> i & 1) || adopted) && !is_frozen(o, v->name))
+        else if (((grad->params >> i & 1) || adopted) && !is_frozen(o, v->name) && !of_frozen(n, i))
             v->mark |= PARAM;
     }
     bool after = depends(n);

@@ -28,6 +28,8 @@ ESPL_NODISCARD espl_status espl__train_prepare(const espl_graph *graph, const es
 extern const espl__op espl__op_fake_quantize;
 /* Makes FakeQuantize nodes, and floats of codes. */
 ESPL_NODISCARD espl_status espl__train_quantized(espl_graph *graph, espl_diag *diag);
+/* In a graph as read: one scale for each pair. */
+ESPL_NODISCARD espl_status espl__train_join_grids(espl_graph *graph, espl_diag *diag);
 /* In the graph that was trained, after its scales were stored: the scales as they must be, then the codes of a
  * parameter's constant. `net`: what the engine runs. */
 void espl__train_store_scales(espl_graph *graph);

@@ -180,6 +180,19 @@ espl_status espl__train_quantized(espl_graph *g, espl_diag *diag) {
     return espl__graph_verify(g, diag);
 }
 
+/* Exporters give a QuantizeLinear and the DequantizeLinear behind it equal constants of their own; trained,
+ * they must be one. */
+espl_status espl__train_join_grids(espl_graph *g, espl_diag *diag) {
+    (void)diag;
+    for (int i = 0; i < g->node_count; i++) {
+        espl__node *d = g->nodes[i];
+        const espl__node *q = is_plain(d) ? d->inputs[0]->producer : NULL;
+        if (q && espl__node_is(q, "QuantizeLinear") && same_constant(q->inputs[1], d->inputs[1]))
+            d->inputs[1] = q->inputs[1];
+    }
+    return ESPL_OK;
+}
+
 /* --- codes again ------------------------------------------------------------------------------------- */
 
 /* Scales must be positive, whatever training made of them. */

@@ -118,6 +118,54 @@ static void beside_pytorch(void **state) {
 
 /* --- whole networks ---------------------------------------------------------------------------------- */
 
+/* The scales of a pair, and codes, after a step that changes all that is trained. */
+static void stored_grids(void **state) {
+    (void)state;
+    espl_context *ctx = new_context(1);
+    for (int frozen = 0; frozen < 2; frozen++) {
+        rig r;
+        rig_begin(&r, ctx, 1);
+        espl__value *in = input_of(&r, "x", ESPL_F32, SHAPE(1, 4)),
+                    *twin[2] = {scalar_of(&r, 0.5f), scalar_of(&r, 0.5f)};
+        espl__value *zero = constant_of(&r, ESPL_U8, (espl_shape){0}, (uint8_t[]){128}),
+                    *ws = scalar_of(&r, 0.25f);
+        espl__value *x =
+            APPLY(&r, "DequantizeLinear", APPLY(&r, "QuantizeLinear", in, twin[0], zero), twin[1], zero);
+        espl__value *w = constant_of(&r, ESPL_S8, SHAPE(4, 4), NULL);
+        for (int i = 0; i < 16; i++) ((int8_t *)w->constant->data)[i] = (int8_t)(8 * i - 64);
+        IO(&r, in, APPLY(&r, "MatMul", x, APPLY(&r, "DequantizeLinear", w, ws)));
+        espl_graph *g = NULL;
+        if (espl_onnx_write(ctx, r.g, NULL, "stored_grids.onnx", &r.diag) != ESPL_OK)
+            fail_msg("%s", r.diag.message);
+        if (espl__train_read(ctx, "stored_grids.onnx", &g, &r.diag) != ESPL_OK)
+            fail_msg("%s", r.diag.message);
+        remove("stored_grids.onnx");
+        const espl__value *codes = NULL;
+        for (int i = 0; i < g->value_count; i++)
+            if (g->values[i]->constant && g->values[i]->dtype == ESPL_S8) codes = g->values[i];
+        assert_non_null(codes);
+        const char *patterns[] = {codes->name};
+        espl__engine_options options = {.real = ESPL_F32, .frozen = patterns, .frozen_count = frozen};
+        espl__engine *e = NULL;
+        assert_int_equal(espl__engine_create(ctx, g, &in->shape, &options, &e, &r.diag), ESPL_OK);
+        assert_int_equal(espl__engine_params(e),
+                         frozen ? 1 : 3); /* of the frozen weights the scale too is as it was */
+        int64_t count;
+        float *all = espl__engine_weights(e, &count);
+        for (int64_t i = 0; i < count; i++) all[i] *= 1.5f;
+        espl__engine_store(e, g);
+        for (int i = 0; i < g->node_count; i++) {
+            const espl__node *n = g->nodes[i];
+            bool pair = !espl__node_is(n, "MatMul") && n->inputs[0] != codes;
+            if (pair) assert_true(*(const float *)n->inputs[1]->constant->data == 0.75f);
+        }
+        espl__engine_destroy(&e);
+        espl_graph_destroy(&g);
+        espl_graph_destroy(&r.g);
+    }
+    espl_context_destroy(&ctx);
+}
+
 static espl_graph *quantized_digits(espl_context *ctx, const char *path) {
     espl_graph *g = NULL, *trained = NULL;
     espl_diag diag = {0};
@@ -210,6 +258,7 @@ static void engines_agree_with_sessions(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(beside_pytorch),
+        cmocka_unit_test(stored_grids),
         cmocka_unit_test(codes_keep_their_bits),
         cmocka_unit_test(engines_agree_with_sessions),
     };
