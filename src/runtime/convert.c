@@ -115,12 +115,11 @@ bool espl__convert_plan(convert *c, const view *src, const view *dst) {
         c->mode = CONVERT_RUNS;
         return true;
     }
-    c->mode = CONVERT_GATHER;
-    for (int d = 0; d < last; d++)
+    c->mode = c->src[last] == c->src_bytes ? CONVERT_SCATTER : CONVERT_GATHER;
+    for (int d = 0; d < last && c->mode == CONVERT_GATHER; d++)
         if (c->src[d] == c->src_bytes && (c->dim[d] > c->dim[last] || c->dst[last] != c->dst_bytes)) {
             c->mode = CONVERT_SCATTER;
             for (int j = d; j < last; j++) swap_dims(c, j, j + 1); /* the run goes innermost */
-            break;
         }
     choose_planes(c, dst);
     choose_transpose(c);

@@ -112,9 +112,12 @@ static BODY void window_f32(const espl__dwconv *p, const char *in, char *out, co
         }
         UNROLL
         for (int m = 0; m < R * MR; m++) {
-            const char *r = res + m / MR * p->res_row + m % MR * p->res_step + at;
             char *o = out + m / MR * p->out_row + m % MR * p->out_step + at;
-            const vf y = res ? vf_add(acc[m], vf_load_part((const float *)r, left)) : acc[m];
+            vf y = acc[m];
+            if (res) {
+                const char *r = res + m / MR * p->res_row + m % MR * p->res_step + at;
+                y = vf_add(y, vf_load_part((const float *)r, left));
+            }
             vf_store_part((float *)o, clamp(y, lo, hi), left);
         }
     }

@@ -2,7 +2,7 @@
  * naming its table, and the flags of that file decide what the compiler's vectoriser may use. Every float
  * result follows from single operations in a written order, so the bits do not depend on the width. Where the
  * vectoriser does badly, a file that has the vector words takes the kernels of vectors.inc.h; the plain ones
- * define them and do what is left of a vector.
+ * define them, and some do what is left of a vector.
  *
  * In and out may be the same array, never shifted against each other: NO_CARRY tells the vectoriser so. */
 #include <assert.h>
@@ -20,7 +20,8 @@
 
 /* --- integers ---------------------------------------------------------------------------------- */
 
-static void add_u8_plain(const espl__qadd *p, const uint8_t *a, const uint8_t *b, uint8_t *out, int64_t n) {
+#ifndef VECTORS
+static void add_u8(const espl__qadd *p, const uint8_t *a, const uint8_t *b, uint8_t *out, int64_t n) {
     const espl__qadd q = *p;
     NO_CARRY
     for (int64_t i = 0; i < n; i++) {
@@ -29,25 +30,25 @@ static void add_u8_plain(const espl__qadd *p, const uint8_t *a, const uint8_t *b
     }
 }
 
+static void requant_u8(float scale, int32_t zin, int32_t zero, const uint8_t *in, uint8_t *out, int64_t n) {
+    NO_CARRY
+    for (int64_t i = 0; i < n; i++)
+        out[i] = (uint8_t)espl__requantize((float)(in[i] - zin) * scale, zero, 0, 255);
+}
+
+static void quantize(float inverse, int32_t zero, int32_t lo, int32_t hi, const float *in, uint8_t *out,
+                     int64_t n) {
+    NO_CARRY
+    for (int64_t i = 0; i < n; i++) out[i] = (uint8_t)espl__requantize(in[i] * inverse, zero, lo, hi);
+}
+#endif
+
 #ifndef LUT_U8
 #define LUT_U8 lut_u8
 static void lut_u8(const uint8_t *table, const uint8_t *in, uint8_t *out, int64_t n) {
     for (int64_t i = 0; i < n; i++) out[i] = table[in[i]];
 }
 #endif
-
-static void requant_u8_plain(float scale, int32_t zin, int32_t zero, const uint8_t *in, uint8_t *out,
-                             int64_t n) {
-    NO_CARRY
-    for (int64_t i = 0; i < n; i++)
-        out[i] = (uint8_t)espl__requantize((float)(in[i] - zin) * scale, zero, 0, 255);
-}
-
-static void quantize_plain(float inverse, int32_t zero, int32_t lo, int32_t hi, const float *in, uint8_t *out,
-                           int64_t n) {
-    NO_CARRY
-    for (int64_t i = 0; i < n; i++) out[i] = (uint8_t)espl__requantize(in[i] * inverse, zero, lo, hi);
-}
 
 static void dequantize_plain(float scale, int32_t zero, const uint8_t *in, float *out, int64_t n) {
     NO_CARRY
@@ -335,10 +336,10 @@ static void layernorm_f32(const espl__layernorm *p, const float *in, float *out,
 }
 
 const espl__kernels SET = {
-    .add_u8 = OWN(add_u8),
+    .add_u8 = add_u8,
     .lut_u8 = LUT_U8,
-    .requant_u8 = OWN(requant_u8),
-    .quantize = OWN(quantize),
+    .requant_u8 = requant_u8,
+    .quantize = quantize,
     .dequantize = OWN(dequantize),
     .max_u8 = max_u8,
     .max_f32 = max_f32,

@@ -5,51 +5,72 @@
 
 enum { CODES = 4 * VL };
 
-static void add_u8(const espl__qadd *p, const uint8_t *a, const uint8_t *b, uint8_t *out, int64_t n) {
+/* What is left of n elements is done in copies: a whole vector costs less than its tenth one by one. */
+static inline void add_codes(const espl__qadd *p, const uint8_t *a, const uint8_t *b, uint8_t *out) {
     const bounds q = bounds_of(p->zero, p->lo, p->hi);
     const vf sa = vf_set1(p->sa), sb = vf_set1(p->sb);
     const vi za = vi_set1(p->za), zb = vi_set1(p->zb);
-    int64_t i = 0;
-    for (; i + CODES <= n; i += CODES) {
-        vi y[4];
-        UNROLL
-        for (int j = 0; j < 4; j++) {
-            const vf x = vf_of(vi_sub(vi_load_u8(a + i + j * VL), za));
-            const vf z = vf_of(vi_sub(vi_load_u8(b + i + j * VL), zb));
-            y[j] = round_capped(vf_fma(x, sa, vf_mul(z, sb)));
-        }
-        vi_store(out + i, bounded(narrow(y, q.zero), q));
+    vi y[4];
+    UNROLL
+    for (int j = 0; j < 4; j++) {
+        const vf x = vf_of(vi_sub(vi_load_u8(a + j * VL), za));
+        const vf z = vf_of(vi_sub(vi_load_u8(b + j * VL), zb));
+        y[j] = round_capped(vf_fma(x, sa, vf_mul(z, sb)));
     }
-    add_u8_plain(p, a + i, b + i, out + i, n - i);
+    vi_store(out, bounded(narrow(y, q.zero), q));
 }
 
-static void requant_u8(float scale, int32_t zin, int32_t zero, const uint8_t *in, uint8_t *out, int64_t n) {
+static void add_u8(const espl__qadd *p, const uint8_t *a, const uint8_t *b, uint8_t *out, int64_t n) {
+    int64_t i = 0;
+    for (; i + CODES <= n; i += CODES) add_codes(p, a + i, b + i, out + i);
+    if (i == n) return;
+    uint8_t last[2][CODES] = {{0}}, sums[CODES];
+    memcpy(last[0], a + i, (size_t)(n - i));
+    memcpy(last[1], b + i, (size_t)(n - i));
+    add_codes(p, last[0], last[1], sums);
+    memcpy(out + i, sums, (size_t)(n - i));
+}
+
+static inline void requant_codes(float scale, int32_t zin, int32_t zero, const uint8_t *in, uint8_t *out) {
     const bounds q = bounds_of(zero, 0, 255);
     const vf s = vf_set1(scale);
     const vi z = vi_set1(zin);
+    vi y[4];
+    UNROLL
+    for (int j = 0; j < 4; j++) y[j] = round_capped(vf_mul(vf_of(vi_sub(vi_load_u8(in + j * VL), z)), s));
+    vi_store(out, narrow(y, q.zero));
+}
+
+static void requant_u8(float scale, int32_t zin, int32_t zero, const uint8_t *in, uint8_t *out, int64_t n) {
     int64_t i = 0;
-    for (; i + CODES <= n; i += CODES) {
-        vi y[4];
-        UNROLL
-        for (int j = 0; j < 4; j++)
-            y[j] = round_capped(vf_mul(vf_of(vi_sub(vi_load_u8(in + i + j * VL), z)), s));
-        vi_store(out + i, narrow(y, q.zero));
-    }
-    requant_u8_plain(scale, zin, zero, in + i, out + i, n - i);
+    for (; i + CODES <= n; i += CODES) requant_codes(scale, zin, zero, in + i, out + i);
+    if (i == n) return;
+    uint8_t last[CODES] = {0}, codes[CODES];
+    memcpy(last, in + i, (size_t)(n - i));
+    requant_codes(scale, zin, zero, last, codes);
+    memcpy(out + i, codes, (size_t)(n - i));
+}
+
+static inline void quantize_codes(float inverse, int32_t zero, int32_t lo, int32_t hi, const float *in,
+                                  uint8_t *out) {
+    const bounds q = bounds_of(zero, lo, hi);
+    const vf s = vf_set1(inverse);
+    vi y[4];
+    UNROLL
+    for (int j = 0; j < 4; j++) y[j] = round_capped(vf_mul(vf_load(in + j * VL), s));
+    vi_store(out, bounded(narrow(y, q.zero), q));
 }
 
 static void quantize(float inverse, int32_t zero, int32_t lo, int32_t hi, const float *in, uint8_t *out,
                      int64_t n) {
-    const bounds q = bounds_of(zero, lo, hi);
-    const vf s = vf_set1(inverse);
     int64_t i = 0;
-    for (; i + CODES <= n; i += CODES) {
-        vi y[4];
-        UNROLL
-        for (int j = 0; j < 4; j++) y[j] = round_capped(vf_mul(vf_load(in + i + j * VL), s));
-        vi_store(out + i, bounded(narrow(y, q.zero), q));
-    }
-    quantize_plain(inverse, zero, lo, hi, in + i, out + i, n - i);
+    for (; i + CODES <= n; i += CODES) quantize_codes(inverse, zero, lo, hi, in + i, out + i);
+    if (i == n) return;
+    float last[CODES] = {0};
+    uint8_t codes[CODES];
+    memcpy(last, in + i, (size_t)(n - i) * sizeof *in);
+    quantize_codes(inverse, zero, lo, hi, last, codes);
+    memcpy(out + i, codes, (size_t)(n - i));
 }
 
 /* Four bytes go out for one that comes in, so it is the stores that must not cross lines: the first elements,
@@ -67,13 +88,16 @@ static void dequantize(float scale, int32_t zero, const uint8_t *in, float *out,
 /* --- reductions over rows: a vector of channels stays in a register while the rows go by ------------- */
 
 static void max_u8(const uint8_t *const *in, int count, uint8_t *out, int64_t channels) {
-    int64_t c = 0;
-    for (; c + CODES <= channels; c += CODES) {
+    if (channels < CODES) {
+        max_u8_plain(in, count, out, 0, channels);
+        return;
+    }
+    for (int64_t at = 0; at < channels; at += CODES) {
+        int64_t c = ESPL_MIN(at, channels - CODES); /* the last vector goes over codes of the one before */
         vi acc = vi_load(in[0] + c);
         for (int i = 1; i < count; i++) acc = v8_max(acc, vi_load(in[i] + c));
         vi_store(out + c, acc);
     }
-    max_u8_plain(in, count, out, c, channels);
 }
 
 static void sum_u8(const uint8_t *const *in, int count, int32_t *out, int64_t channels) {
@@ -91,13 +115,16 @@ static void sum_u8(const uint8_t *const *in, int count, int32_t *out, int64_t ch
 }
 
 static void max_f32(const float *const *in, int count, float *out, int64_t channels) {
-    int64_t c = 0;
-    for (; c + VL <= channels; c += VL) {
+    if (channels < VL) {
+        max_f32_plain(in, count, out, 0, channels);
+        return;
+    }
+    for (int64_t at = 0; at < channels; at += VL) {
+        int64_t c = ESPL_MIN(at, channels - VL);
         vf acc = vf_load(in[0] + c);
         for (int i = 1; i < count; i++) acc = vf_larger(acc, vf_load(in[i] + c));
         vf_store(out + c, acc);
     }
-    max_f32_plain(in, count, out, c, channels);
 }
 
 static void sum_f32(const float *const *in, int count, float *out, int64_t channels) {
