@@ -13,6 +13,43 @@ static espl_status check_count(const char *what, int count, int min, int max, co
     return espl__fail(diag, ESPL_FORMAT, "%s takes %d to %d %ss and has %d", name, min, max, what, count);
 }
 
+/* Attributes that are of one kind in every operator. One of another kind would be taken for absent, by each
+ * reader with a default of its own. */
+static const struct {
+    const char *name;
+    espl__attr_kind kind;
+} attr_rows[] = {
+    {"align_corners", ESPL__ATTR_INT},   {"allowzero", ESPL__ATTR_INT},
+    {"alpha", ESPL__ATTR_FLOAT},         {"auto_pad", ESPL__ATTR_STRING},
+    {"axes", ESPL__ATTR_INTS},           {"axis", ESPL__ATTR_INT},
+    {"batch_dims", ESPL__ATTR_INT},      {"beta", ESPL__ATTR_FLOAT},
+    {"block_size", ESPL__ATTR_INT},      {"blocksize", ESPL__ATTR_INT},
+    {"ceil_mode", ESPL__ATTR_INT},       {"count_include_pad", ESPL__ATTR_INT},
+    {"dilations", ESPL__ATTR_INTS},      {"direction", ESPL__ATTR_STRING},
+    {"epsilon", ESPL__ATTR_FLOAT},       {"equation", ESPL__ATTR_STRING},
+    {"exclusive", ESPL__ATTR_INT},       {"group", ESPL__ATTR_INT},
+    {"hidden_size", ESPL__ATTR_INT},     {"keepdims", ESPL__ATTR_INT},
+    {"kernel_shape", ESPL__ATTR_INTS},   {"largest", ESPL__ATTR_INT},
+    {"mode", ESPL__ATTR_STRING},         {"num_outputs", ESPL__ATTR_INT},
+    {"output_padding", ESPL__ATTR_INTS}, {"pads", ESPL__ATTR_INTS},
+    {"perm", ESPL__ATTR_INTS},           {"reverse", ESPL__ATTR_INT},
+    {"strides", ESPL__ATTR_INTS},        {"transA", ESPL__ATTR_INT},
+    {"transB", ESPL__ATTR_INT},
+};
+
+static espl_status check_kinds(const espl__node *node, espl_diag *diag) {
+    static const char *const names[] = {"an integer",       "a float",  "a string", "a list of integers",
+                                        "a list of floats", "a tensor", "strings",  "a graph"};
+    for (int i = 0; i < node->attr_count; i++)
+        for (size_t r = 0; r < ESPL_COUNT(attr_rows); r++) {
+            const espl__attr *a = &node->attrs[i];
+            if (!a->name || a->kind == attr_rows[r].kind || strcmp(a->name, attr_rows[r].name) != 0) continue;
+            return espl__fail(diag, ESPL_FORMAT, "%s: attribute %s is %s where %s should be", node->op->name,
+                              a->name, names[a->kind], names[attr_rows[r].kind]);
+        }
+    return ESPL_OK;
+}
+
 espl_status espl__op_begin(const espl__node *node, espl_diag *diag) {
     const espl__op *op = node->op;
     espl_status status;
@@ -25,8 +62,11 @@ espl_status espl__op_begin(const espl__node *node, espl_diag *diag) {
         if (!node->outputs[i])
             return espl__fail(diag, ESPL_FORMAT, "output %d of %s is missing", i, op->name);
     for (int i = 0; i < node->input_count && op->eval; i++)
-        if (node->inputs[i] && node->inputs[i]->dtype == ESPL_STRING && !(op->text_inputs >> ESPL_MIN(i, 31) & 1))
-            return espl__fail(diag, ESPL_UNSUPPORTED, "%s: input %d is strings, which it does not take", op->name, i);
+        if (node->inputs[i] && node->inputs[i]->dtype == ESPL_STRING &&
+            !(op->text_inputs >> ESPL_MIN(i, 31) & 1))
+            return espl__fail(diag, ESPL_UNSUPPORTED, "%s: input %d is strings, which it does not take",
+                              op->name, i);
+    ESPL_TRY(check_kinds(node, diag));
 done:
     return status;
 }
@@ -103,7 +143,9 @@ espl_status espl__axis(int64_t axis, int rank, int *out, espl_diag *diag) {
     return ESPL_OK;
 }
 
-int64_t espl__mul_sat(int64_t a, int64_t b) { return a && b > INT64_MAX / a ? INT64_MAX : a * b; }
+int64_t espl__mul_sat(int64_t a, int64_t b) {
+    return a && b > INT64_MAX / a ? INT64_MAX : a * b;
+}
 
 int64_t espl__dims_product(const espl_shape *shape, int from, int to) {
     int64_t product = 1;

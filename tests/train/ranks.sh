@@ -1,8 +1,9 @@
 #!/bin/bash
-# Two processes train like one: ranks.sh PROGRAM (skipped, 77, without mpirun or without MPI in the program)
+# Two processes train like one: ranks.sh PROGRAM HAS_MPI (skipped, 77, without mpirun or without MPI in the program)
 set -u
 program=$(realpath "$1")
 command -v mpirun >/dev/null || { echo "skipped: no mpirun"; exit 77; }
+[ "$2" = 1 ] || { echo "skipped: the program was built without MPI"; exit 77; }
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
 cd "$folder" || exit 1
@@ -27,7 +28,7 @@ difference() {
 
 train one sync "$program" || exit 1
 train two sync "$run" || exit 1
-grep -q '"ranks": 2' two.json || { echo "skipped: the program was built without MPI"; exit 77; }
+grep -q '"ranks": 2' two.json || { echo "two processes did not train together"; exit 1; }
 train apart apart "$run" || exit 1
 read -r same lines < <(difference one two)
 read -r other _ < <(difference one apart)

@@ -154,7 +154,7 @@ static void shapes(void **state) {
 static void moves(void **state) {
     CHECK({"Concat f32:2x3 f32:2x4 | axis=1", "f32 2x7"}, {"Concat f32:2x3 f32:2x? | axis=-1", "f32 2x?"},
           {"Concat f32:2x3 f32:3x3 | axis=1", "!3 elements along axis 0"}, {"Concat f32:2x3 f32:2 | axis=0", "!1 dimensions"},
-          {"Concat f32:2x3 f32:2x3", "!axis is missing"}, {"Concat f32:2 f32:2 | axis=1", "!out of range"},
+          {"Concat f32:2x3 f32:2x3", "!axis is missing"}, {"Concat f32:2x3 f32:2x3 | axis=[1]", "!axis is a list of integers where an integer"}, {"Concat f32:2 f32:2 | axis=1", "!out of range"},
           {"Concat f32:9223372036854775807 f32:9223372036854775807 | axis=0", "!too large"},
           {"Split/2 f32:6x2", "f32 3x2"}, {"Split@13/2 f32:5x2", "!do not divide into 2 equal parts"},
           {"Split/2 f32:5x2", "f32 3x2"}, {"Split/2 f32:6 s64=1,4", "!add up to 5"}, {"Split/2 f32:6 s64=1,-1", "!-1 is not"},
