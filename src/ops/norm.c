@@ -271,9 +271,9 @@ static void eval_mvn(const espl__node *node, const espl_tensor *in, espl_tensor 
         if (reduced[i]) kept.dim[i] = 1;
     const espl_shape *operands[] = {&kept};
     int64_t results = espl_shape_count(&kept), total = espl_shape_count(shape);
+    if (total == 0) return; /* nor is there scratch */
     float *mean = scratch, *deviation = mean + results, *y = out[0].data;
     const float *x = in[0].data;
-    if (total == 0) return;
     float each = (float)(total / results);
     memset(scratch, 0, 2 * sizeof(float) * (size_t)results);
     for (int pass = 0; pass < 3; pass++) {
