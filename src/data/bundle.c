@@ -1,8 +1,9 @@
-/* Bundles: the list of members, folders, and reading. tar.c does the archives. */
+/* Bundles: the list of members of a folder or an archive, and reading. */
 #define _GNU_SOURCE
 #include "data/bundle.h"
 
 #include "base/output.h"
+#include "data/tar.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -15,8 +16,8 @@
 
 enum { MAX_MEMBERS = 1 << 25, MAX_DEPTH = 8 };
 
-espl_status espl__bundle_add(espl__bundle *b, const char *name, uint64_t size, uint64_t offset,
-                             int64_t ordinal, espl_diag *diag) {
+static espl_status add_member(espl__bundle *b, const char *name, uint64_t size, uint64_t offset,
+                              int64_t ordinal, espl_diag *diag) {
     while (name[0] == '.' && name[1] == '/') name += 2;
     if (b->count == MAX_MEMBERS)
         return espl__fail(diag, ESPL_LIMIT, "%s: holds more than %d files", b->path, MAX_MEMBERS);
@@ -52,7 +53,7 @@ static espl_status list_entry(espl__bundle *b, const char *inside, const char *e
     else if (S_ISDIR(st.st_mode) && depth < MAX_DEPTH)
         status = list_folder(b, relative, depth + 1, diag);
     else if (S_ISREG(st.st_mode))
-        status = espl__bundle_add(b, relative, (uint64_t)st.st_size, 0, b->count, diag);
+        status = add_member(b, relative, (uint64_t)st.st_size, 0, b->count, diag);
     espl__free(b->ctx, full);
     espl__free(b->ctx, name);
     return status;
@@ -69,11 +70,78 @@ static espl_status list_folder(espl__bundle *b, const char *inside, int depth, e
         const struct dirent *entry;
         while (status == ESPL_OK && (errno = 0, entry = readdir(dir)) != NULL)
             if (entry->d_name[0] != '.') status = list_entry(b, inside, entry->d_name, depth, diag);
-        if (status == ESPL_OK && errno)
-            status = espl__io_fail(diag, full, "cannot be listed");
+        if (status == ESPL_OK && errno) status = espl__io_fail(diag, full, "cannot be listed");
         closedir(dir);
     }
     espl__free(b->ctx, full);
+    return status;
+}
+
+/* --- archives ------------------------------------------------------------------------------------------ */
+
+/* A plain tar's members lie in its file as they are: it stays open. */
+static espl_status list_tar(espl__bundle *b, espl_diag *diag) {
+    espl_status status = ESPL_OK;
+    espl__tar tar;
+    ESPL_TRY(espl__tar_open(b->ctx, b->path, &tar, diag));
+    for (;;) {
+        ESPL_TRY(espl__tar_next(&tar, diag));
+        if (!tar.name) break;
+        ESPL_TRY(add_member(b, tar.name, tar.size, tar.at, tar.ordinal, diag));
+    }
+    b->form = tar.gz ? ESPL__BUNDLE_COMPRESSED : ESPL__BUNDLE_TAR;
+    b->fd = tar.fd;
+    tar.fd = -1;
+done:
+    espl__tar_close(&tar);
+    return status;
+}
+
+static espl_status keep_member(espl__bundle *b, espl__tar *tar, espl__member *m, espl_diag *diag) {
+    if (tar->size != m->size) return espl__fail(diag, ESPL_IO, "%s: has changed while it was read", b->path);
+    m->bytes = espl__alloc(b->ctx, ESPL_MAX(m->size, 1));
+    return m->bytes ? espl__tar_read(tar, m->bytes, m->size, diag) : espl__nomem(diag, m->size);
+}
+
+/* Member of each place in the archive, -1 for those not wanted; the sum of the wanted sizes is checked. */
+static espl_status map_ordinals(const espl__bundle *b, int64_t **map, int64_t *places, espl_diag *diag) {
+    uint64_t bytes = 0;
+    *places = 0;
+    for (int64_t i = 0; i < b->count; i++)
+        if (b->members[i].wanted) {
+            *places = ESPL_MAX(*places, b->members[i].ordinal + 1);
+            bytes += b->members[i].size;
+        }
+    if (bytes > ESPL__DATA_MAX_BYTES)
+        return espl__fail(diag, ESPL_LIMIT,
+                          "%s: %" PRIu64 " bytes of images would be kept in memory, more than %" PRIu64
+                          "; uncompress it to a .tar, or give split or count",
+                          b->path, bytes, ESPL__DATA_MAX_BYTES);
+    *map = espl__alloc(b->ctx, (uint64_t)*places * sizeof **map);
+    if (!*map) return espl__nomem(diag, (uint64_t)*places * sizeof **map);
+    for (int64_t i = 0; i < *places; i++) (*map)[i] = -1;
+    for (int64_t i = 0; i < b->count; i++)
+        if (b->members[i].wanted && !b->members[i].bytes) (*map)[b->members[i].ordinal] = i;
+    return ESPL_OK;
+}
+
+/* A second pass over a packed archive, which takes the bytes of the wanted members. */
+static espl_status keep_members(espl__bundle *b, espl_diag *diag) {
+    espl_status status = ESPL_OK;
+    espl__tar tar = {.fd = -1};
+    int64_t *map = NULL, places;
+    ESPL_TRY(map_ordinals(b, &map, &places, diag));
+    if (places == 0) goto done;
+    ESPL_TRY(espl__tar_open(b->ctx, b->path, &tar, diag));
+    while (tar.ordinal + 1 < places) {
+        ESPL_TRY(espl__tar_next(&tar, diag));
+        if (!tar.name) break;
+        if (tar.ordinal < places && map[tar.ordinal] >= 0)
+            ESPL_TRY(keep_member(b, &tar, &b->members[map[tar.ordinal]], diag));
+    }
+done:
+    espl__tar_close(&tar);
+    espl__free(b->ctx, map);
     return status;
 }
 
@@ -124,7 +192,7 @@ espl_status espl__bundle_open(espl_context *ctx, const char *path, espl__bundle 
     } else if (S_ISDIR(st.st_mode)) {
         status = list_folder(b, "", 0, diag);
     } else if (S_ISREG(st.st_mode)) {
-        status = espl__tar_list(b, diag);
+        status = list_tar(b, diag);
     } else {
         status = espl__fail(diag, ESPL_IO, "%s: is neither a file nor a folder", path);
     }
@@ -150,7 +218,7 @@ espl_status espl__bundle_keep(espl__bundle *b, espl_diag *diag) {
             return espl__fail(diag, ESPL_LIMIT,
                               "%s: '%s' has %" PRIu64 " bytes; at most %" PRIu64 " are read", b->path,
                               b->members[i].name, b->members[i].size, ESPL__MEMBER_MAX);
-    return b->form == ESPL__BUNDLE_COMPRESSED ? espl__tar_keep(b, diag) : ESPL_OK;
+    return b->form == ESPL__BUNDLE_COMPRESSED ? keep_members(b, diag) : ESPL_OK;
 }
 
 static espl_status read_tar(espl__bundle *b, const espl__member *m, espl_diag *diag) {

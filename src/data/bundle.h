@@ -44,12 +44,6 @@ ESPL_NODISCARD espl_status espl__bundle_keep(espl__bundle *bundle, espl_diag *di
 ESPL_NODISCARD espl_status espl__bundle_read(espl__bundle *bundle, const espl__member *member,
                                              const uint8_t **bytes, espl_diag *diag);
 
-/* Inside the bundle: adds a member (size, offset, ordinal) whose name is copied. */
-ESPL_NODISCARD espl_status espl__bundle_add(espl__bundle *bundle, const char *name, uint64_t size,
-                                            uint64_t offset, int64_t ordinal, espl_diag *diag);
-ESPL_NODISCARD espl_status espl__tar_list(espl__bundle *bundle, espl_diag *diag);
-ESPL_NODISCARD espl_status espl__tar_keep(espl__bundle *bundle, espl_diag *diag);
-
 /* Largest file that is read as an image or a list of labels. */
 #define ESPL__MEMBER_MAX ((uint64_t)64 << 20)
 

@@ -80,6 +80,10 @@ ESPL_NODISCARD espl_status espl__png_decode(const uint8_t *bytes, uint64_t lengt
  * caller. */
 ESPL_NODISCARD espl_status espl__gz_read(espl_context *ctx, const char *path, uint8_t **data,
                                          uint64_t *length, espl_diag *diag);
+/* The same file for zlib's gzread; what went wrong with it, in a sentence. */
+struct gzFile_s;
+ESPL_NODISCARD espl_status espl__gz_open(const char *path, struct gzFile_s **file, espl_diag *diag);
+espl_status espl__gz_fail(espl_diag *diag, const char *path, struct gzFile_s *file);
 /* The part of a path after the last '/'. Borrowed. */
 const char *espl__data_base_name(const char *path);
 

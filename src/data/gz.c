@@ -9,20 +9,30 @@
 
 enum { CHUNK = 1 << 18 };
 
-static espl_status gz_fail(espl_diag *diag, const char *path, gzFile file) {
+espl_status espl__gz_fail(espl_diag *diag, const char *path, struct gzFile_s *file) {
     int code;
     const char *text = gzerror(file, &code);
+    size_t length = strlen(path);
     if (code == Z_MEM_ERROR) return espl__nomem(diag, CHUNK);
     if (code == Z_ERRNO) return espl__io_fail(diag, path, "cannot be uncompressed");
     if (code == Z_BUF_ERROR) text = "it ends too early";
+    if (strncmp(text, path, length) == 0 && strncmp(text + length, ": ", 2) == 0) text += length + 2;
     return espl__fail(diag, ESPL_FORMAT, "%s: cannot be uncompressed: %s", path,
-                      text && *text ? text : "it is damaged");
+                      *text ? text : "it is damaged");
+}
+
+espl_status espl__gz_open(const char *path, struct gzFile_s **file, espl_diag *diag) {
+    errno = 0;
+    *file = gzopen(path, "rbe");
+    if (*file) return ESPL_OK;
+    return errno ? espl__io_fail(diag, path, "cannot be opened") : espl__nomem(diag, CHUNK);
 }
 
 espl_status espl__gz_read(espl_context *ctx, const char *path, uint8_t **data, uint64_t *length,
                           espl_diag *diag) {
     espl_status status = ESPL_OK;
     espl__buffer b;
+    gzFile file;
     struct stat st;
     char *chunk = NULL;
     int n, code;
@@ -31,10 +41,8 @@ espl_status espl__gz_read(espl_context *ctx, const char *path, uint8_t **data, u
     *length = 0;
     if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
         return espl__fail(diag, ESPL_IO, "%s: is not a file", path);
-    errno = 0;
-    gzFile file = gzopen(path, "rb");
-    if (!file && errno == 0) return espl__nomem(diag, CHUNK); /* zlib does not set it then */
-    if (!file) return espl__io_fail(diag, path, "cannot be opened");
+    status = espl__gz_open(path, &file, diag);
+    if (status != ESPL_OK) return status;
     chunk = espl__alloc(ctx, CHUNK);
     if (!chunk) {
         status = espl__nomem(diag, CHUNK);
@@ -54,7 +62,7 @@ espl_status espl__gz_read(espl_context *ctx, const char *path, uint8_t **data, u
     }
     (void)gzerror(file, &code);
     if (n < 0 || code != Z_OK) {
-        status = gz_fail(diag, path, file);
+        status = espl__gz_fail(diag, path, file);
         goto done;
     }
     if (!b.data) espl__buffer_append(&b, "", 0); /* an empty file still gives a pointer */

@@ -14,7 +14,6 @@
  *   env NAME=VALUE...   what the program finds in its environment, $HERE being the folder it runs in
  *   malloc              in the modes of alloc only malloc, calloc and realloc fail
  *   foreign TEXT        a library's last words where it ends the program, which we cannot help
- *   spare MODE          left out, for a library's sake
  *   volatile PATTERN... files whose bytes no two runs share, ending with a line or a brace; "stdout": prints
  *   loose PATTERN...    what a run may leave or change as it likes, such as checkpoints for `recover`
  *
@@ -49,7 +48,7 @@ typedef struct words {
 typedef struct test {
     char name[64], *before;
     words run, recover, environment, volatiles, loose;
-    char foreign[64], spare[16];
+    char foreign[64];
     bool only_malloc;
 } test;
 
@@ -312,7 +311,6 @@ static void examine(judge *j, const char *mode) {
     char inject[128];
     const char *colon = strchr(mode, ':');
     int kind = colon ? (int)(colon - mode) : (int)strlen(mode);
-    if (j->t->spare[0] && strncmp(mode, j->t->spare, strlen(j->t->spare)) == 0) return;
     const char *more = j->t->only_malloc && strncmp(mode, "alloc:", 6) == 0 ? "m" : "";
     j->reason = reason_of(mode);
     j->survives = strstr(mode, "short") || strstr(mode, "EINTR") || !strncmp(mode, "thread", 6) ||
@@ -388,8 +386,6 @@ static void read_cases(const char *path, char **modes) {
             split(&t.loose, line + 6);
         } else if (!strncmp(line, "foreign ", 8)) {
             snprintf(t.foreign, sizeof t.foreign, "%.63s", line + 8);
-        } else if (!strncmp(line, "spare ", 6)) {
-            snprintf(t.spare, sizeof t.spare, "%.15s", line + 6);
         } else if (!strcmp(line, "malloc")) {
             t.only_malloc = true;
         } else if (line[0] && line[0] != '#') {

@@ -234,6 +234,9 @@ def tables():
 
 def archives():
     take("tar", "tests/fixtures/data/*.tar.gz")
+    for path in sorted(glob.glob(os.path.join(ROOT, "tests/fixtures/tar/*.tar.gz"))):
+        with gzip.open(path) as f:
+            put("tar", os.path.basename(path)[:-3], f.read()[:8192])
     with open(os.path.join(ROOT, "tests/fixtures/data/rgb.png"), "rb") as f:
         picture = f.read()
     members = [("a/1.png", picture), ("b/2.png", picture[:100]), ("labels.txt", b"a/1.png 3\nb/2.png 0\n")]
