@@ -2,8 +2,8 @@
  * ESPL_NOMEM in a sentence, gives all memory back, leaves no file behind, and works when it is done again in
  * the same context.
  *
- *   alloc [SCENARIO]...    ESPL_LONG=1: every n; ESPL_N=n: that one; else some dozens, of call paths that
- * differ
+ *   alloc [SCENARIO]...    ESPL_LONG=1: every n; ESPL_PATHS=1: one n of each call path; ESPL_N=n: that one;
+ *                          else some of these paths
  *
  * ESPL_TRACE=1 shows who asked.
  *
@@ -484,10 +484,11 @@ static void examine(int index) {
     }
     const char *only = getenv("ESPL_N");
     if (only) try_at(index, ctx, atol(only), &wanted);
-    long points = only ? 0 : getenv("ESPL_LONG") ? told->total : path_count, tried = 0;
-    double step = getenv("ESPL_LONG") || points < SAMPLES ? 1 : (double)points / SAMPLES;
+    bool every = getenv("ESPL_LONG") != NULL, paths = getenv("ESPL_PATHS") != NULL;
+    long points = only ? 0 : every ? told->total : path_count, tried = 0;
+    double step = every || paths || points < SAMPLES ? 1 : (double)points / SAMPLES;
     for (double at = 0; (long)at < points; at += step, tried++)
-        try_at(index, ctx, getenv("ESPL_LONG") ? (long)at + 1 : first_of[(long)at], &wanted);
+        try_at(index, ctx, every ? (long)at + 1 : first_of[(long)at], &wanted);
     tree_free(&wanted);
     diag = (espl_diag){0};
     told->n = 0;

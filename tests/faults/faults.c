@@ -5,7 +5,8 @@
  * ESPL_LONG=1: every n; ESPL_PATHS=1: one n of each path through the program that comes to such a call; else
  * some of these. ESPL_ONLY=name: that case.
  *
- * A mode is what inject.c takes without the number, such as write:ENOSPC or write:ENOSPC:on. A file of cases:
+ * A mode is what inject.c takes without the number, such as write:ENOSPC or write:ENOSPC:on. A file of cases,
+ * at least one for every command of the program:
  *
  *   [name]
  *   before COMMAND      run by bash in an empty folder first, nothing failing; `espalier` is the program
@@ -57,6 +58,15 @@ static const char work[] = "work", pristine[] = "pristine", out_path[] = "out", 
                   count_path[] = "count", paths_path[] = "paths";
 static char *program, *library, *folder;
 static int passed, failed;
+
+/* The program's commands, and which of them the cases run. */
+#define X(name, text) #name,
+static const char *const commands[] = {
+#include "../../tools/espalier/commands.list"
+};
+#undef X
+enum { COMMANDS = sizeof commands / sizeof *commands };
+static bool has_case[COMMANDS];
 
 /* --- cases ------------------------------------------------------------------------------------------- */
 
@@ -338,6 +348,8 @@ static void examine(judge *j, const char *mode) {
 
 static void run_test(test *t, char **modes) {
     const char *only = getenv("ESPL_ONLY");
+    for (int i = 0; t->run.count && i < COMMANDS; i++)
+        has_case[i] |= strcmp(commands[i], t->run.word[0]) == 0;
     if (!t->run.count || (only && strcmp(only, t->name) != 0)) return;
     judge j = {.t = t, .mode = "nothing"};
     if (!prepare(t)) {
@@ -396,6 +408,10 @@ static void read_cases(const char *path, char **modes) {
     run_test(&t, modes);
     test_free(&t);
     fclose(f);
+    for (int i = 0; i < COMMANDS; i++) {
+        if (!has_case[i]) printf("FAILED: %s has no case\n", commands[i]);
+        failed += !has_case[i];
+    }
 }
 
 int main(int count, char **argv) {

@@ -51,14 +51,14 @@ static espl_status run(cli *c, const void *given) {
     json_t *list = json_array();
     table *t = table_new(columns, COUNT(columns));
     (void)given;
-    if (!t) status = nomem(c);
-    for (int i = 0; t && (m = espl_method_at(i)); i++) {
+    if (!t || !list) status = nomem(c);
+    for (int i = 0; status == ESPL_OK && (m = espl_method_at(i)); i++) {
         if (!is_asked(c, m)) continue;
         push(list, method_value(m));
         add_row(t, m, strcmp(last, m->kind) != 0);
         last = m->kind;
     }
-    if (status == ESPL_OK && json_array_size(list) == 0) status = no_kind(c);
+    if (status == ESPL_OK && !*last) status = no_kind(c);
     if (status == ESPL_OK && c->common.json) {
         status = json_print(c, list);
         list = NULL;

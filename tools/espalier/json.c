@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,8 +18,9 @@ void push(json_t *array, json_t *value) {
 
 json_t *text_value(const char *text) {
     if (!text) return json_null();
+    errno = 0;
     json_t *value = json_string(text);
-    if (value) return value;
+    if (value || errno == ENOMEM) return value;
     /* Not UTF-8, as the name of a file may be: bytes beyond ASCII become question marks. */
     char *copy = malloc(strlen(text) + 1);
     if (!copy) return NULL;
@@ -34,8 +36,15 @@ json_t *number_value(double value) {
     return isfinite(value) ? json_real(value) : json_null();
 }
 
+/* Into memory taken once: where that of json_dumps cannot grow, jansson 2.14 leaves a part of a key out and
+ * says nothing. */
 char *json_text(const json_t *root) {
-    return root && !incomplete ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(12)) : NULL;
+    static const size_t flags = JSON_INDENT(2) | JSON_REAL_PRECISION(12);
+    size_t size = root && !incomplete ? json_dumpb(root, NULL, 0, flags) : 0;
+    char *text = size ? calloc(size + 1, 1) : NULL;
+    if (!text || json_dumpb(root, text, size, flags) == size) return text;
+    free(text);
+    return NULL;
 }
 
 espl_status json_print(cli *c, json_t *root) {
