@@ -11,7 +11,9 @@ enum {
     GEMV_BLOCKS = 8,        /* the same of a matrix times a few rows */
     FETCH = 3,              /* what reading from another core costs, where reading weights costs 1 */
     GROUP_WEIGHT_BYTES =
-        256 << 10 /* weights of one sweep over the rows: they stay in the second-level cache */
+        256 << 10,              /* weights of one sweep over the rows: they stay in the second-level cache */
+    SHORT_ROW = 12,             /* rows of fewer pixels may be copied by kernels */
+    NEAR_WEIGHT_BYTES = 5 << 18 /* and then all weights may take so much of that cache */
 };
 
 typedef struct linear_job {
@@ -221,6 +223,8 @@ static void choose_sweep(linear_step *l, int64_t channels) {
     l->blocks = (int)all;
     l->group_blocks = (int)ESPL_MAX(GROUP_WEIGHT_BYTES / bytes / 4 * 4, 4);
     if (l->p.csr) l->group_blocks = l->blocks; /* the inputs of a strip are turned once for all channels */
+    if (l->u8_in && l->rows_per_image && l->pixels < SHORT_ROW && l->w_group <= NEAR_WEIGHT_BYTES)
+        l->group_blocks = l->blocks; /* and short rows of codes are copied once */
     const int64_t least = l->pixels == ROW_PIXELS_F32 && !l->rows_per_image ? ROW_PIXELS / ROW_PIXELS_F32 : 1;
     l->band_rows = ESPL_MAX(BAND_BYTES / ESPL_MAX(l->in_row, 1) / 2 * 2, least);
     l->weights_larger = l->w_group * l->groups > FETCH * l->rows * l->in_row;

@@ -215,6 +215,9 @@ static INLINE vi narrow(const vi y[4], vi add) {
 static INLINE void store_parts(uint8_t *to, ptrdiff_t step, vi x, int H, int count, int valid) {
     if (H == 4 || (count * H == 4 && step == H * 16 && valid == step)) {
         _mm512_mask_storeu_epi8(to, H == 4 ? mask(valid) : mask(64), x);
+    } else if (H == 2 && valid == 32) {
+        _mm256_storeu_si256((__m256i *)to, _mm512_castsi512_si256(x));
+        if (count > 1) _mm256_storeu_si256((__m256i *)(to + step), _mm512_extracti64x4_epi64(x, 1));
     } else if (H == 2) {
         _mm256_mask_storeu_epi8(to, (__mmask32)mask(valid), _mm512_castsi512_si256(x));
         if (count > 1)
