@@ -128,32 +128,38 @@ void check_gemv_u8(void) {
     compare_u8("gemv_u8", true);
 }
 
-/* Images of few pixels a row as a planner lays them out: a kernel may take several rows as one and drop what
- * lies between their ends and beginnings. */
-void check_conv_narrow(void) {
-    for (int i = 0; i < cases(400); i++) {
-        conv_case c = {.pixels = between(4, 90), .hostile = one_in(3)};
-        espl__conv *p = &c.p;
-        p->segments = between(1, 5);
-        p->seg_k = 16 * between(1, 3);
-        p->in_step = 64 * between(1, 2);
-        p->width = between(2, 13);
-        p->in_row = p->in_step * (p->width + between(0, p->width / 2));
-        for (int s = 0; s < p->segments; s++) c.seg_off[s] = 64 * between(-4, 4);
-        random_blocks(&c);
-        place_input(&c, 1);
+/* Rows as a planner lays them out. Of short ones a kernel may take several as one and drop what lies between
+ * their ends and beginnings; wide ones it may cut into columns. */
+static void random_rows(conv_case *c, bool wide) {
+    espl__conv *p = &c->p;
+    c->hostile = one_in(3);
+    p->segments = between(wide ? 2 : 1, 5);
+    p->seg_k = 16 * between(1, 3);
+    p->in_step = 64 * between(wide ? 2 : 1, wide ? 4 : 2);
+    p->width = wide ? between(33, 70) : between(2, 13);
+    p->in_row = p->in_step * (p->width + between(0, p->width / 2));
+    c->pixels = wide ? p->width * between(2, 3) : between(4, 90);
+    for (int s = 0; s < p->segments; s++) c->seg_off[s] = 64 * between(-4, 4);
+    random_blocks(c);
+    place_input(c, 1);
+}
+
+void check_conv_rows(void) {
+    for (int i = 0; i < cases(500); i++) {
+        conv_case c = {0};
+        random_rows(&c, i % 5 == 0);
         random_weights_u8(&c);
-        p->q = random_epilogue(p->channels, c.hostile);
+        c.p.q = random_epilogue(c.p.channels, c.hostile);
         if (one_in(2)) { /* codes that are rounded sums */
-            p->q.zero = p->q.lo = 0;
-            p->q.hi = 255;
+            c.p.q.zero = c.p.q.lo = 0;
+            c.p.q.hi = 255;
         }
         random_outputs(&c, 1, one_in(3));
         run_u8(&c, false, 0, c.out.want);
         FOR_LEVELS(level, conv_u8) {
             uint8_t *got = take_again(&c.out);
             run_u8(&c, false, level, got);
-            expect(same_bytes(&c.out, got), "conv_u8", level, CASE_FORMAT ", narrow", CASE_ARGS(c));
+            expect(same_bytes(&c.out, got), "conv_u8", level, CASE_FORMAT ", rows", CASE_ARGS(c));
         }
     }
 }

@@ -238,7 +238,7 @@ int main(int argc, char **argv) {
     check_csr_packing();
     check_wonly_packing();
     current = "conv_u8";
-    check_conv_narrow();
+    check_conv_rows();
     bool found = !only;
     for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
         if (only && strcmp(only, rows[i].name) != 0) continue;

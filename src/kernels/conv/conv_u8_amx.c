@@ -435,6 +435,37 @@ static void run(work *k, const uint8_t *in, int block0, int block1) {
     _tile_release();
 }
 
+/* Wide rows of the input that meet several rows of weights are cut into columns of one stripe: what the next
+ * row of a column reads again stays in the first-level cache then, beside the weights. */
+static int columns_of(const work *k, int pixels) {
+    const espl__conv *p = k->p;
+    if (k->m->from != ROWS_OF_INPUT || !p->width || p->width >= pixels || pixels % p->width) return 1;
+    const bool wide = p->segments > 1 && p->segments * p->width * p->in_step > NEAR / 2;
+    return wide ? (p->width + 2 * ROWS - 1) / (2 * ROWS) : 1;
+}
+
+static void run_columns(work *k, const uint8_t *in, int pixels, int block0, int block1) {
+    espl__conv p = *k->p;
+    manner m = *k->m;
+    work part = *k;
+    int left = columns_of(k, pixels);
+    if (left == 1) {
+        run(k, in, block0, block1);
+        return;
+    }
+    const int width = p.width, rows = pixels / width;
+    part.p = &p;
+    part.m = &m;
+    for (int x = 0; x < width; x += p.width, p.next = NULL) {
+        p.width = m.width = m.pitch = (width - x + left - 1) / left;
+        m.places = rows * p.width;
+        part.out = k->out + x * p.out_step;
+        if (k->res) part.res = k->res + x * p.res_step;
+        run(&part, in + x * p.in_step, block0, block1);
+        left--;
+    }
+}
+
 static void conv_u8(const espl__conv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int pixels,
                     int block0, int block1) {
     manner m;
@@ -445,7 +476,7 @@ static void conv_u8(const espl__conv *p, const uint8_t *in, uint8_t *out, const 
     }
     finish_fn *finish = is_plain(p, res, block0, block1) ? finish_plain : finish_codes;
     work k = {.p = p, .m = &m, .finish = finish, .out = (char *)out, .res = (const char *)res, .sums = sums};
-    run(&k, in, block0, block1);
+    run_columns(&k, in, pixels, block0, block1);
 }
 
 static void conv_u8_f32(const espl__conv *p, const uint8_t *in, float *out, int pixels, int block0,
@@ -457,7 +488,7 @@ static void conv_u8_f32(const espl__conv *p, const uint8_t *in, float *out, int 
         return;
     }
     work k = {.p = p, .m = &m, .finish = finish_u8_f32, .out = (char *)out, .sums = sums};
-    run(&k, in, block0, block1);
+    run_columns(&k, in, pixels, block0, block1);
 }
 
 const espl__kernels espl__conv_u8_amx = {.conv_u8 = conv_u8, .conv_u8_f32 = conv_u8_f32};
