@@ -285,7 +285,7 @@ typedef struct {
     int32_t tap_off[49];
     const void *in, *res;
     int pixels, block0, block1;
-    bool hostile;
+    bool hostile, packed; /* packed: a 3x3 window over 8, 16 or 32 channels without gaps */
     outputs out;
 } dw_case;
 
@@ -298,11 +298,13 @@ typedef struct {
  * Rows of the result are as far apart in the input as such windows move, or anything. */
 static void random_taps(dw_case *c, int unit, int64_t *low, int64_t *high) {
     espl__dwconv *p = &c->p;
-    bool window = !one_in(4);
-    int kw = one_in(2) ? 3 : between(1, 7), kh = one_in(2) ? 3 : between(1, 7), dilation = one_in(4) ? 2 : 1;
-    int pixel = unit * (p->channels + (one_in(2) ? 0 : between(0, 3))), row = pixel * between(7, 9);
+    bool window = c->packed || !one_in(4);
+    int kw = c->packed || one_in(2) ? 3 : between(1, 7), kh = c->packed || one_in(2) ? 3 : between(1, 7);
+    int dilation = !c->packed && one_in(4) ? 2 : 1;
+    int pixel = unit * (p->channels + (c->packed || one_in(2) ? 0 : between(0, 3))),
+        row = pixel * between(7, 9);
     p->taps = window ? kw * kh : between(1, 49);
-    int stride = between(1, 2);
+    int stride = between(1, c->packed && !one_in(4) ? 1 : 2);
     p->in_step = window ? pixel * stride : unit * between(1, 60);
     p->in_row = window && !one_in(4) ? row * stride : unit * between(0, 900);
     *low = *high = 0;
@@ -318,7 +320,10 @@ static void random_taps(dw_case *c, int unit, int64_t *low, int64_t *high) {
 static void random_dw(dw_case *c, int unit) {
     espl__dwconv *p = &c->p;
     c->hostile = one_in(4);
-    p->channels = one_in(2) ? between(1, 40) : one_in(8) ? between(160, 600) : between(1, 160);
+    p->channels = c->packed   ? 8 << between(0, 2)
+                  : one_in(2) ? between(1, 40)
+                  : one_in(8) ? between(160, 600)
+                              : between(1, 160);
     int padded = round16(p->channels), blocks = padded / 16;
     c->pixels = between(1, one_in(4) ? 80 : 37);
     c->block0 = one_in(2) ? 0 : between(0, blocks - 1);
@@ -343,7 +348,7 @@ static void random_dw(dw_case *c, int unit) {
     }
     p->w = w;
     p->bias = bias;
-    p->out_step = unit * (p->channels + (one_in(2) ? 0 : between(0, 20)));
+    p->out_step = unit * (p->channels + (c->packed || one_in(2) ? 0 : between(0, 20)));
     p->res_step = unit * (p->channels + (one_in(2) ? 0 : between(0, 20)));
     const int width = p->width ? p->width : c->pixels, last = c->pixels - 1;
     p->out_row = p->out_step * (width + (one_in(2) ? 0 : between(0, 3)));
@@ -399,6 +404,23 @@ void check_dwconv_u8(void) {
             espl__kernels_own((espl__cpu)level)
                 ->dwconv_u8(&c.p, c.in, got, c.res, c.pixels, c.block0, c.block1);
             expect(same_bytes(&c.out, got), "dwconv_u8", level, DW_FORMAT, DW_ARGS(c));
+        }
+    }
+}
+
+/* Several pixels may share a vector. */
+void check_dwconv_packed(void) {
+    for (int i = 0; i < cases(500); i++) {
+        dw_case c = {.packed = true};
+        random_dw(&c, 1);
+        c.p.q = random_epilogue(c.p.channels, c.hostile);
+        espl__kernels_own(ESPL__CPU_REF)
+            ->dwconv_u8(&c.p, c.in, c.out.want, c.res, c.pixels, c.block0, c.block1);
+        FOR_LEVELS(level, dwconv_u8) {
+            uint8_t *got = take_again(&c.out);
+            espl__kernels_own((espl__cpu)level)
+                ->dwconv_u8(&c.p, c.in, got, c.res, c.pixels, c.block0, c.block1);
+            expect(same_bytes(&c.out, got), "dwconv_u8", level, DW_FORMAT ", packed", DW_ARGS(c));
         }
     }
 }

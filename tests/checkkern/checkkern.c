@@ -239,6 +239,8 @@ int main(int argc, char **argv) {
     check_wonly_packing();
     current = "conv_u8";
     check_conv_rows();
+    current = "dwconv_u8";
+    check_dwconv_packed();
     bool found = !only;
     for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
         if (only && strcmp(only, rows[i].name) != 0) continue;

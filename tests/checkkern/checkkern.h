@@ -74,6 +74,7 @@ void check_bank_packing(void);
 void check_csr_packing(void);
 void check_wonly_packing(void);
 void check_conv_rows(void);
+void check_dwconv_packed(void);
 /* A tensor in one of the orders that layers have: channels of their own [segment][tap][input] with the inputs
  * first or last, or a matrix whose channels follow each other. `unit`: elements of a word. */
 espl__weight_order random_order(int64_t unit);

@@ -2,7 +2,8 @@
  * neighbouring bytes: two rounds of in-lane unpacking bring four vectors of 64 channels there, as four
  * vectors of 16 channels whose order is that of the unpacking. Weights, bias and multipliers are put in the
  * same order once a call, and packing the sums to bytes undoes it. A 3x3 window at stride 1 moves one column
- * a pixel, at stride 2 two, so only the new ones are unpacked. */
+ * a pixel, at stride 2 two, so only the new ones are unpacked. Where a pixel has only 32, 16 or 8 channels
+ * and the next one follows, a vector holds several pixels instead, and the weights are repeated. */
 #include <stdbool.h>
 
 #define ESPL__VNNI
@@ -46,15 +47,18 @@ static INLINE quad reorder(const char *from) {
 /* What all rows need of up to 64 channels. */
 typedef struct {
     int c, valid; /* the first channel and how many there are */
+    int pixels;   /* that share a vector */
     quad w[MAX_GROUPS], bias, mult;
 } plan;
 
-/* The plan's share of an array padded to 16 channels; zero behind it. */
+/* The plan's share of an array padded to 16 channels; zero behind it, or repeated for each pixel. */
 static INLINE quad values_of(const plan *q, const void *array) {
     const char *from = (const char *)array + (size_t)q->c * 4;
     if (q->valid == WIDE) return reorder(from);
     char copy[WIDE * 4] = {0};
-    memcpy(copy, from, (size_t)(q->valid + 15) / 16 * 64);
+    for (int i = 0; i < q->pixels; i++)
+        memcpy(copy + (ptrdiff_t)i * q->valid * 4, from,
+               (size_t)(q->pixels > 1 ? q->valid : (q->valid + 15) / 16 * 16) * 4);
     return reorder(copy);
 }
 
@@ -66,7 +70,11 @@ static INLINE vi tap_bytes(const espl__dwconv *p, const plan *q, int tap) {
     if (q->valid > 16) x = _mm512_inserti32x4(x, _mm512_cvtepi32_epi8(vi_load(w + 16)), 1);
     if (q->valid > 32) x = _mm512_inserti32x4(x, _mm512_cvtepi32_epi8(vi_load(w + 32)), 2);
     if (q->valid > 48) x = _mm512_inserti32x4(x, _mm512_cvtepi32_epi8(vi_load(w + 48)), 3);
-    return x;
+    if (q->pixels == 1) return x;
+    uint8_t one[WIDE], all[WIDE];
+    vi_store(one, x);
+    for (int i = 0; i < q->pixels; i++) memcpy(all + (ptrdiff_t)i * q->valid, one, (size_t)q->valid);
+    return vi_load(all);
 }
 
 static INLINE vi load_channels(const uint8_t *from, bool full, int valid) {
@@ -101,14 +109,17 @@ static INLINE quad column(const uint8_t *in, const int32_t rows[3], bool full, i
                       load_channels(in + rows[2], full, valid), _mm512_setzero_si512());
 }
 
+/* S columns are new from one result to the next. */
 static INLINE void window_row(const espl__dwconv *p, const plan *q, ptrdiff_t step, const uint8_t *in,
                               uint8_t *out, int pixels, bool full, int S) {
     const int32_t rows[3] = {p->tap_off[0], p->tap_off[3], p->tap_off[6]};
     const bounds b = bounds_of(p->q.zero, p->q.lo, p->q.hi);
     quad left = column(in, rows, full, q->valid), middle = left;
     if (S == 1) middle = column(in + step, rows, full, q->valid);
-    for (int i = 0; i < pixels; i++, in += p->in_step, out += p->out_step) {
-        if (S == 2) middle = column(in + step, rows, full, q->valid);
+    const ptrdiff_t in_step = p->in_step * q->pixels, out_step = p->out_step * q->pixels;
+    for (int i = 0; i < pixels; i++, in += in_step, out += out_step) {
+        if (S == 3) left = column(in, rows, full, q->valid);
+        if (S >= 2) middle = column(in + step, rows, full, q->valid);
         const quad right = column(in + 2 * step, rows, full, q->valid);
         quad acc = q->bias;
         dot_quad(&acc, &left, &q->w[0]);
@@ -150,10 +161,26 @@ static INLINE void interleave_taps(const espl__dwconv *p, plan *q, bool window) 
                                  tap_bytes(p, q, t + 3));
 }
 
+/* Several pixels a vector, and one by one what is left of the row. */
+static void packed_row(const espl__dwconv *p, plan *q, ptrdiff_t step, const uint8_t *in, uint8_t *out,
+                       int pixels) {
+    const int vectors = pixels / q->pixels, done = vectors * q->pixels;
+    if (vectors > 0 && q->pixels == 2)
+        window_row(p, q, step, in, out, vectors, true, 2);
+    else if (vectors > 0)
+        window_row(p, q, step, in, out, vectors, true, 3);
+    if (done == pixels) return;
+    plan one = *q;
+    one.pixels = 1;
+    window_row(p, &one, step, in + done * p->in_step, out + done * p->out_step, pixels - done, false, 1);
+}
+
 static void wide_row(const espl__dwconv *p, plan *q, ptrdiff_t step, int stride, const uint8_t *in,
                      uint8_t *out, int pixels) {
     const bool full = q->valid == WIDE;
-    if (stride == 1 && full)
+    if (q->pixels > 1)
+        packed_row(p, q, step, in, out, pixels);
+    else if (stride == 1 && full)
         window_row(p, q, step, in, out, pixels, true, 1);
     else if (stride == 1)
         window_row(p, q, step, in, out, pixels, false, 1);
@@ -167,14 +194,21 @@ static void wide_row(const espl__dwconv *p, plan *q, ptrdiff_t step, int stride,
         any_row(p, q, in, out, pixels, false);
 }
 
+/* Pixels of a vector: several where all channels of few follow each other in input and result. */
+static int pixels_of(const espl__dwconv *p, int stride) {
+    const int c = p->channels;
+    return stride == 1 && (c == 8 || c == 16 || c == 32) && p->in_step == c && p->out_step == c ? WIDE / c
+                                                                                                : 1;
+}
+
 /* Returns the first channel that is left. One block alone is better off with 16 channels a vector. */
 static int wide(const espl__dwconv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int pixels, int c,
                 int last) {
     if (res || p->taps > MAX_GROUPS * 4 || p->taps == 0 || pixels == 0) return c;
     const ptrdiff_t step = window_step(p);
     const int stride = step && p->in_step == step ? 1 : step && p->in_step == 2 * step ? 2 : 0;
-    plan q;
-    for (; c + ESPL__NR < last; c += q.valid) {
+    plan q = {.pixels = c == 0 && last == p->channels ? pixels_of(p, stride) : 1};
+    for (; c + ESPL__NR < last || (q.pixels > 1 && c < last); c += q.valid) {
         q.c = c;
         q.valid = last - c < WIDE ? last - c : WIDE;
         q.bias = values_of(&q, p->bias);
