@@ -133,10 +133,12 @@ static espl_status print_outputs(cli *c, const espl_session *session, const espl
         {"output", COLUMN_NAME}, {"type", COLUMN_TEXT}, {"shape", COLUMN_TEXT}, {"file", COLUMN_NAME}};
     json_t *root = c->common.json ? json_object() : NULL, *rows = root ? json_array() : NULL;
     table *t = c->common.json ? NULL : table_new(columns, COUNT(columns));
+    bool good = true;
     for (int i = 0; i < espl_session_output_count(session); i++) {
         char name[160], shape[160];
         unique_name(session, i, name, sizeof name);
         char *file = join(folder, name);
+        good &= file != NULL;
         if (c->common.json) {
             json_t *row =
                 array_value(espl_session_output_name(session, i), outputs[i].dtype, &outputs[i].shape);
@@ -155,7 +157,7 @@ static espl_status print_outputs(cli *c, const espl_session *session, const espl
         put(root, "outputs", rows);
         return json_print(c, root);
     }
-    bool good = table_print(t, stdout, TABLE_WIDTH);
+    good = good && table_print(t, stdout, TABLE_WIDTH);
     table_free(t);
     return good ? ESPL_OK : nomem(c);
 }

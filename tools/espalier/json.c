@@ -5,15 +5,15 @@
 
 #include "cli.h"
 
-/* Whether something could not be put where it belongs: only for want of memory. */
+/* Whether something could not be put where it belongs: only for want of memory. jansson frees it then. */
 static bool incomplete;
 
 void put(json_t *object, const char *key, json_t *value) {
-    if (!object || !value || json_object_set_new(object, key, value) != 0) incomplete = true;
+    if (json_object_set_new(object, key, value) != 0) incomplete = true;
 }
 
 void push(json_t *array, json_t *value) {
-    if (!array || !value || json_array_append_new(array, value) != 0) incomplete = true;
+    if (json_array_append_new(array, value) != 0) incomplete = true;
 }
 
 json_t *text_value(const char *text) {
