@@ -25,7 +25,7 @@ def tree(folder, names):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes((j * j + i) % 251 for j in range([0, 5, 512, 700, 1536][i % 5])))
     (folder / "link").symlink_to(names[1])
-    os.link(folder / names[1], folder / "zz-hard")
+    os.link(folder / names[1], folder / "y-hard")
 
 
 def sparse(folder):
@@ -43,6 +43,8 @@ def gnu_tar(form, names, more=(), holes=False):
         tree(folder, names)
         if form != "v7":
             os.mkfifo(folder / "pipe")
+        if form in ("gnu", "pax"):
+            (folder / "long link").symlink_to("target" * 30)
         if holes:
             sparse(folder)
         # In a process number space of its own: tar's number is part of the names of sparse files in pax.
@@ -112,7 +114,7 @@ def listing(data):
 
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
-    names = ["a/empty", "b/five", "b/blüte.png", "c/two words", "c/" + "m" * 95]
+    names = ["a/empty", "b/five", "b/blüte.png", "c/two words", "c/" + "m" * 95, "z/last"]
     pax = ["--pax-option=exthdr.name=%d/p/%f,delete=atime,delete=ctime"]
     archives = {
         "v7": gnu_tar("v7", names),
