@@ -5,11 +5,12 @@
 
 enum {
     ROW_PIXELS = 56,        /* a row of pixels that are in no rows: several tiles of every kernel */
-    ROW_PIXELS_F32 = 14,    /* one tile of floats: threads share small images evenly */
+    TILE_PIXELS = 14,       /* one tile: threads share small images evenly */
     BAND_BYTES = 256 << 10, /* input of one call of a kernel: it stays in the second-level cache */
     BLOCK_UNIT = 2,         /* blocks that integer kernels take together */
     GEMV_BLOCKS = 8,        /* the same of a matrix times a few rows */
-    FETCH = 3,              /* what reading from another core costs, where reading weights costs 1 */
+    FETCH_EVEN = 12,        /* what reading codes from another core costs, where reading weights costs 1 */
+    FETCH = 3,              /* the same of floats, and where rows do not come out even */
     GROUP_WEIGHT_BYTES =
         256 << 10,              /* weights of one sweep over the rows: they stay in the second-level cache */
     SHORT_ROW = 12,             /* rows of fewer pixels may be copied by kernels */
@@ -35,8 +36,10 @@ static bool share_channels(const linear_step *l, int threads) {
 }
 static bool share_blocks(const linear_step *l, int threads) {
     if (l->depthwise) return share_channels(l, threads);
+    const bool even = l->u8_in && (l->rows % threads == 0 || l->rows >= 8 * (int64_t)threads);
     return block_units(l) >= threads &&
-           (l->rows < 2 * (int64_t)threads || (block_units(l) >= 2 * threads && l->weights_larger));
+           (l->rows < 2 * (int64_t)threads ||
+            (block_units(l) >= 2 * threads && l->weights_share >= (even ? FETCH_EVEN : FETCH)));
 }
 
 /* The weights of block b; NULL if they do not lie in blocks. */
@@ -225,9 +228,9 @@ static void choose_sweep(linear_step *l, int64_t channels) {
     if (l->p.csr) l->group_blocks = l->blocks; /* the inputs of a strip are turned once for all channels */
     if (l->u8_in && l->rows_per_image && l->pixels < SHORT_ROW && l->w_group <= NEAR_WEIGHT_BYTES)
         l->group_blocks = l->blocks; /* and short rows of codes are copied once */
-    const int64_t least = l->pixels == ROW_PIXELS_F32 && !l->rows_per_image ? ROW_PIXELS / ROW_PIXELS_F32 : 1;
+    const int64_t least = l->pixels == TILE_PIXELS && !l->rows_per_image ? ROW_PIXELS / TILE_PIXELS : 1;
     l->band_rows = ESPL_MAX(BAND_BYTES / ESPL_MAX(l->in_row, 1) / 2 * 2, least);
-    l->weights_larger = l->w_group * l->groups > FETCH * l->rows * l->in_row;
+    l->weights_share = l->w_group * l->groups / ESPL_MAX(l->rows * l->in_row, 1);
     l->p.width = l->rows_per_image ? (int32_t)l->pixels : 0;
     l->p.in_row = l->in_row;
     l->p.out_row = l->out_row;
@@ -381,7 +384,7 @@ espl_status espl__linear_pack(espl_session *s, weights *w, const espl__weight_or
 
 void espl__linear_flatten(linear_step *l, int64_t pixels, ptrdiff_t in_step, ptrdiff_t out_step,
                           ptrdiff_t res_step) {
-    const int row = l->u8_in || pixels < 2 * ROW_PIXELS ? ROW_PIXELS : ROW_PIXELS_F32;
+    const int row = pixels < 2 * ROW_PIXELS ? ROW_PIXELS : TILE_PIXELS;
     l->rows = (pixels + row - 1) / row;
     l->pixels = row;
     l->last_pixels = pixels - (l->rows - 1) * row;

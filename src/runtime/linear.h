@@ -13,7 +13,7 @@ struct linear_step {
     espl__dwconv d;
     bool depthwise, has_res, u8_in, u8_out;
     view in, out, res;
-    bool weights_larger;                 /* than the input, whose bytes count FETCH times */
+    int64_t weights_share;               /* bytes of weights over those of the input */
     int64_t rows, pixels, last_pixels;   /* rows of pixels; the last one may be shorter (flattened only) */
     int64_t rows_per_image;              /* 0: flattened, every row directly follows the one before */
     int64_t band_rows;                   /* of one call of a kernel */

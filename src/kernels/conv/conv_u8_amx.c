@@ -131,7 +131,7 @@ typedef struct fetch {
 } fetch;
 
 static INLINE void fetch_some(fetch *f) {
-    enum { LINES = 6 };
+    enum { LINES = 12 };
     if (f->left <= 0) return;
     UNROLL
     for (int i = 0; i < LINES; i++) __builtin_prefetch(f->at + i * LINE, 0, 2);
