@@ -32,9 +32,11 @@ static int end_of(const espl__conv *p, int block1) {
 static void gemv_u8(const espl__conv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int rows,
                     int block0, int block1) {
     in += p->seg_off[0];
-    for (int r = 0; r < rows; r++, in += p->in_step, out += p->out_step, res += res ? p->res_step : 0)
+    for (int r = 0; r < rows; r++, in += p->in_step, out += p->out_step) {
+        const uint8_t *add = res ? res + r * p->res_step : NULL;
         for (int c = block0 * ESPL__NR; c < end_of(p, block1); c++)
-            out[c] = epilogue_u8(&p->q, c, sum_u8(p, in, c), res ? res + c : NULL);
+            out[c] = epilogue_u8(&p->q, c, sum_u8(p, in, c), add ? add + c : NULL);
+    }
 }
 
 static void gemv_u8_f32(const espl__conv *p, const uint8_t *in, float *out, const float *res, int rows,

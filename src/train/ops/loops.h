@@ -40,7 +40,7 @@ static inline espl_tensor espl__lead(const espl_tensor *t, const espl_shape *out
     if (t->shape.rank != out->rank || out->rank == 0 || t->shape.dim[0] <= 1) return part;
     int64_t each = espl_shape_count(&t->shape) / t->shape.dim[0];
     part.shape.dim[0] = end - begin;
-    part.data = (char *)t->data + (size_t)(begin * each) * espl_dtype_bytes(t->dtype);
+    if (t->data) part.data = (char *)t->data + (size_t)(begin * each) * espl_dtype_bytes(t->dtype);
     return part;
 }
 
