@@ -126,10 +126,25 @@ static void band(const linear_job *j, int64_t r0, int64_t r1, int b0, int b1, co
         convolve(l, j->s->kernels, in, out, res, (int)pixels, b0, b1, next, scratch_of(j, thread));
 }
 
+/* Bands from the last to the first: what the layer before wrote last is still in the second-level cache, and
+ * what is written last here are the rows that the next layer begins with. */
+static void sweep_back(const linear_job *j, int64_t r0, int64_t r1, int b0, int b1, int thread) {
+    const linear_step *l = j->l;
+    for (int64_t end = r1, r; end > r0; end = r) {
+        const int64_t image = l->rows_per_image ? (end - 1) / l->rows_per_image * l->rows_per_image : r0;
+        r = ESPL_MAX(ESPL_MAX(end - l->band_rows, image), r0);
+        band(j, r, end, b0, b1, NULL, thread);
+    }
+}
+
 /* For each group of blocks, whose weights stay in the second-level cache, all rows, in bands that stay there
  * too. */
 static void sweep(const linear_job *j, int64_t r0, int64_t r1, int b0, int b1, int thread) {
     const linear_step *l = j->l;
+    if (l->depthwise && !l->u8_in) { /* waits for memory more than for products */
+        sweep_back(j, r0, r1, b0, b1, thread);
+        return;
+    }
     for (int b = b0, end; b < b1; b = end) {
         end = ESPL_MIN(b + l->group_blocks, b1);
         const void *next = end < b1 ? weights_of(l, end) : following_weights(j, thread);

@@ -365,6 +365,10 @@ typedef struct halo_step {
 } halo_step;
 
 static void fill_words(char *p, uint32_t word, int64_t bytes) {
+    if (word == (word & 0xFFu) * 0x01010101u) { /* the C library's has wider stores */
+        memset(p, (int)(word & 0xFFu), (size_t)bytes);
+        return;
+    }
     int64_t i = 0;
     for (; i + 4 <= bytes; i += 4) memcpy(p + i, &word, 4);
     if (i < bytes) memcpy(p + i, &word, (size_t)(bytes - i));
