@@ -31,6 +31,7 @@ enum {
     COPY = 80 * 1024, /* room for copied pixels */
     LATE = 6,         /* steps before sums are stored */
     MANY = 8,         /* of which so many at least at once */
+    MOST_LINES = 16,  /* fetched a step */
     NEAR = 24 * 1024, /* half of the first-level cache */
     FEW = 3,          /* so few pixels are left to vectors */
     SHORT = 48,       /* and copied sums of so few products */
@@ -128,15 +129,14 @@ static void copy_pixels(const espl__conv *p, const uint8_t *in, int first, int c
 typedef struct fetch {
     const char *at;
     ptrdiff_t left; /* bytes */
+    int lines;      /* a step */
 } fetch;
 
 static INLINE void fetch_some(fetch *f) {
-    enum { LINES = 12 };
     if (f->left <= 0) return;
-    UNROLL
-    for (int i = 0; i < LINES; i++) __builtin_prefetch(f->at + i * LINE, 0, 2);
-    f->at += LINES * LINE;
-    f->left -= LINES * LINE;
+    for (int i = 0; i < f->lines; i++) __builtin_prefetch(f->at + i * LINE, 0, 2);
+    f->at += f->lines * LINE;
+    f->left -= f->lines * LINE;
 }
 
 /* Sums of places that follow each other, [place][nrb][16]; the first is the x-th of a row of the result. */
@@ -414,6 +414,16 @@ static int blocks_of_pass(const work *k, int blocks) {
     return k->m->from != COPIED && blocks * pair / 2 > NEAR && pair > 2 * pixels ? 2 : blocks;
 }
 
+/* What is behind the weights of this call, which will be about as much, spread over its steps. */
+static fetch fetch_of(const work *k, const stripe *a, int blocks) {
+    const espl__conv *p = k->p;
+    const ptrdiff_t bytes = p->next ? blocks * weights_of_block(p) : 0;
+    const ptrdiff_t stripes = k->m->places / (ROWS * k->m->tiles) + 1;
+    const ptrdiff_t count = stripes * ((blocks + 1) / 2) * a->segments * a->lines;
+    const ptrdiff_t lines = bytes / LINE / (count > 0 ? count : 1) + 1;
+    return (fetch){p->next, bytes, lines < MOST_LINES ? (int)lines : MOST_LINES};
+}
+
 static void run(work *k, const uint8_t *in, int block0, int block1) {
     _Alignas(64) uint8_t copy[COPY + LINE];
     const espl__conv *p = k->p;
@@ -423,7 +433,7 @@ static void run(work *k, const uint8_t *in, int block0, int block1) {
     int configured = 0;
     if (m->from == COPIED) /* what no segment fills */
         for (int i = 1; i <= m->tiles * ROWS; i++) vi_store(copy + i * m->row_bytes - LINE, vi_set1(0));
-    k->next = (fetch){p->next, p->next ? (block1 - block0) * weights_of_block(p) : 0};
+    k->next = fetch_of(k, &a, block1 - block0);
     for (int block = block0; block < block1; block += pass) {
         dealer d = {.width = m->width, .places = m->places};
         for (int done = 0; next_stripe(m, p, in, copy, &d, &a); done = a.first[a.tiles - 1] + a.count[0]) {
