@@ -11,10 +11,10 @@ enum {
     GEMV_BLOCKS = 8,        /* the same of a matrix times a few rows */
     FETCH_EVEN = 12,        /* what reading codes from another core costs, where reading weights costs 1 */
     FETCH = 3,              /* the same of floats, and where rows do not come out even */
-    GROUP_WEIGHT_BYTES =
-        256 << 10,              /* weights of one sweep over the rows: they stay in the second-level cache */
-    SHORT_ROW = 12,             /* rows of fewer pixels may be copied by kernels */
-    NEAR_WEIGHT_BYTES = 5 << 18 /* and then all weights may take so much of that cache */
+    GROUP_WEIGHT_BYTES = 256 << 10, /* weights of one sweep over the rows stay in the second-level cache */
+    NEAR_WEIGHT_BYTES = 640 << 10,  /* and beside a band so do so many: the input is read once */
+    SHORT_ROW = 12,                 /* rows of fewer pixels may be copied by kernels: */
+    COPIED_WEIGHT_BYTES = 5 << 18   /* they are once, if these weights fit */
 };
 
 typedef struct linear_job {
@@ -241,8 +241,8 @@ static void choose_sweep(linear_step *l, int64_t channels) {
     l->blocks = (int)all;
     l->group_blocks = (int)ESPL_MAX(GROUP_WEIGHT_BYTES / bytes / 4 * 4, 4);
     if (l->p.csr) l->group_blocks = l->blocks; /* the inputs of a strip are turned once for all channels */
-    if (l->u8_in && l->rows_per_image && l->pixels < SHORT_ROW && l->w_group <= NEAR_WEIGHT_BYTES)
-        l->group_blocks = l->blocks; /* and short rows of codes are copied once */
+    const bool copied = l->u8_in && l->rows_per_image && l->pixels < SHORT_ROW;
+    if (l->w_group <= (copied ? COPIED_WEIGHT_BYTES : NEAR_WEIGHT_BYTES)) l->group_blocks = l->blocks;
     const int64_t least = l->pixels == TILE_PIXELS && !l->rows_per_image ? ROW_PIXELS / TILE_PIXELS : 1;
     l->band_rows = ESPL_MAX(BAND_BYTES / ESPL_MAX(l->in_row, 1) / 2 * 2, least);
     l->weights_share = l->w_group * l->groups / ESPL_MAX(l->rows * l->in_row, 1);
