@@ -78,6 +78,9 @@ espl__epilogue_u8 random_epilogue(int channels, bool hostile) {
     q.res_zero = between(0, 255);
     q.res_scale_own = random_res_scale(hostile);
     q.res_scale = random_res_scale(hostile);
+    if (q.zero % 3 == 0) q.zero = q.lo = 0, q.hi = 255; /* codes that are only rounded */
+    if (q.zero2 % 3 == 0) q.zero2 = q.lo2 = 0, q.hi2 = 255;
+    if (q.res_zero % 3 != 0) q.res_zero = 0;
     return q;
 }
 

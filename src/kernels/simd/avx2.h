@@ -189,11 +189,19 @@ static INLINE vi v8_pair_sums(vi w) {
     return _mm256_packus_epi16(v8_pairs(plus, one), v8_pairs(minus, one));
 }
 
-/* Four vectors to bytes in their order, saturated to 0..255 after `add` (16 bits a lane). */
+static INLINE vi lanes_in_order(vi x) {
+    return _mm256_permutevar8x32_epi32(x, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+/* Four vectors to bytes in their order, saturated to 0..255 after `add` (16 bits a lane), and where nothing
+ * is to be added. */
 static INLINE vi narrow(const vi y[4], vi add) {
     const vi a = _mm256_adds_epi16(_mm256_packs_epi32(y[0], y[1]), add);
     const vi b = _mm256_adds_epi16(_mm256_packs_epi32(y[2], y[3]), add);
-    return _mm256_permutevar8x32_epi32(_mm256_packus_epi16(a, b), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    return lanes_in_order(_mm256_packus_epi16(a, b));
+}
+static INLINE vi narrow_plain(const vi y[4]) {
+    return lanes_in_order(
+        _mm256_packus_epi16(_mm256_packs_epi32(y[0], y[1]), _mm256_packs_epi32(y[2], y[3])));
 }
 
 static INLINE void store_some(uint8_t *to, __m128i x, int valid) {

@@ -204,10 +204,17 @@ static INLINE vi narrow_lanes(const vi y[4], vi add) {
     return _mm512_packus_epi16(a, b);
 }
 
-/* The same in the order of the vectors. */
+static INLINE vi lanes_in_order(vi x) {
+    return _mm512_permutexvar_epi32(
+        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), x);
+}
+/* The same in the order of the vectors, and where nothing is to be added. */
 static INLINE vi narrow(const vi y[4], vi add) {
-    const vi order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    return _mm512_permutexvar_epi32(order, narrow_lanes(y, add));
+    return lanes_in_order(narrow_lanes(y, add));
+}
+static INLINE vi narrow_plain(const vi y[4]) {
+    return lanes_in_order(
+        _mm512_packus_epi16(_mm512_packs_epi32(y[0], y[1]), _mm512_packs_epi32(y[2], y[3])));
 }
 
 /* x holds 4 / H runs of H * 16 bytes: the first `valid` bytes of `count` runs go to memory, `step` bytes

@@ -5,8 +5,12 @@
  * A code is clamp(rne(x) + zero, lo, hi). x is capped before it is rounded, since what does not fit 32 bits
  * would turn negative; NaN does turn into INT32_MIN, which gives the lowest code as it must. Four vectors are
  * then narrowed to bytes together: narrowing saturates, so lo and hi, which lie in 0..255, are applied to
- * bytes. */
+ * bytes.
+ *
+ * Behind a ReLU a code is mostly plain: its zero point is 0 and its bounds are those of a byte, which
+ * narrowing applies by itself, and no x leaves 32 bits because all multipliers are below 1. */
 #include <assert.h>
+#include <math.h>
 
 enum { VPB = ESPL__NR / VL };       /* vectors a block of 16 channels */
 enum { PARTS = 4 * VL / ESPL__NR }; /* blocks whose codes fill one vector */
@@ -41,9 +45,9 @@ static INLINE residual residual_of(const espl__epilogue_u8 *q) {
                       vf_set1(q->res_scale_own), vf_set1(q->res_scale), vi_set1(q->res_zero)};
 }
 
-static INLINE vf add_residual(vf x, vi res, const residual *r) {
+static INLINE vf add_residual(vf x, vi res, const residual *r, const bool PLAIN) {
     const vf own = vf_of(vi_rne(vf_min(vf_max(x, r->lo), r->hi)));
-    return vf_fma(own, r->own, vf_mul(vf_of(vi_sub(res, r->zero)), r->scale));
+    return vf_fma(own, r->own, vf_mul(vf_of(PLAIN ? res : vi_sub(res, r->zero)), r->scale));
 }
 
 /* Where the channels from c on lie; of `channels`, the ones behind are neither read nor written. */
@@ -58,9 +62,10 @@ typedef struct {
 /* The codes of one vector: `count` pixels from m on, `blocks` blocks each, laid out for PARTS / H pixels and
  * H blocks. */
 static INLINE void store_codes(const espl__epilogue_u8 *q, const int32_t *sums, int stride, int m, int count,
-                               int H, int blocks, place at, bounds b, const residual *r) {
-    const int valid = at.channels - at.c;
+                               int H, int blocks, place at, bounds b, const residual *r, const bool PLAIN) {
+    const int valid = PLAIN ? H * ESPL__NR : at.channels - at.c;
     vi y[4];
+    if (PLAIN) blocks = H;
     UNROLL
     for (int i = 0; i < 4; i++) {
         /* A part that is not there repeats one that is. */
@@ -70,41 +75,74 @@ static INLINE void store_codes(const espl__epilogue_u8 *q, const int32_t *sums, 
         vf x = vf_mul(vf_of(vi_load(sums + pixel * stride + first)), vf_load(q->mult + at.c + first));
         if (r) {
             const uint8_t *from = (const uint8_t *)at.res + pixel * at.res_step + at.c + first;
-            x = add_residual(x, vi_load_u8_part(from, valid - first), r);
+            const vi res = PLAIN ? vi_load_u8(from) : vi_load_u8_part(from, valid - first);
+            x = add_residual(x, res, r, PLAIN);
         }
-        y[i] = round_capped(x);
+        y[i] = PLAIN ? vi_rne(x) : round_capped(x);
     }
-    store_parts((uint8_t *)at.out + m * at.out_step + at.c, at.out_step, bounded(narrow(y, b.zero), b), H,
-                count, valid < blocks * ESPL__NR ? valid : blocks * ESPL__NR);
+    uint8_t *to = (uint8_t *)at.out + m * at.out_step + at.c;
+    const vi codes = PLAIN ? narrow_plain(y) : bounded(narrow(y, b.zero), b);
+    if (PLAIN && H == PARTS)
+        vi_store(to, codes);
+    else
+        store_parts(to, at.out_step, codes, H, count, valid < blocks * ESPL__NR ? valid : blocks * ESPL__NR);
 }
 
 static INLINE void store_pixels(const espl__epilogue_u8 *q, const int32_t *sums, int stride, int pixels,
-                                int H, int blocks, place at, bounds b, const residual *r) {
+                                int H, int blocks, place at, bounds b, const residual *r, const bool PLAIN) {
     const int G = PARTS / H;
     int m = 0;
-    for (; m + G <= pixels; m += G) store_codes(q, sums, stride, m, G, H, blocks, at, b, r);
-    if (m < pixels) store_codes(q, sums, stride, m, pixels - m, H, blocks, at, b, r);
+    for (; m + G <= pixels; m += G) store_codes(q, sums, stride, m, G, H, blocks, at, b, r, PLAIN);
+    if (m < pixels) store_codes(q, sums, stride, m, pixels - m, H, blocks, at, b, r, PLAIN);
 }
 
 /* sums: [pixels][nrb][16]. */
 static INLINE void store_blocks(const espl__epilogue_u8 *q, const int32_t *sums, int nrb, int pixels,
-                                place at, bounds b, const residual *r) {
+                                place at, bounds b, const residual *r, const bool PLAIN) {
     const int stride = nrb * ESPL__NR;
     if (nrb == 1)
-        store_pixels(q, sums, stride, pixels, 1, 1, at, b, r);
+        store_pixels(q, sums, stride, pixels, 1, 1, at, b, r, PLAIN);
     else if (nrb == 2)
-        store_pixels(q, sums, stride, pixels, 2, 2, at, b, r);
+        store_pixels(q, sums, stride, pixels, 2, 2, at, b, r, PLAIN);
     else
         for (; nrb > 0; nrb -= PARTS, sums += PARTS * ESPL__NR, at.c += PARTS * ESPL__NR)
-            store_pixels(q, sums, stride, pixels, PARTS, nrb < PARTS ? nrb : PARTS, at, b, r);
+            store_pixels(q, sums, stride, pixels, PARTS, nrb < PARTS ? nrb : PARTS, at, b, r, PLAIN);
+}
+
+/* Sums are below 2^31; a multiplier that is NaN gives the lowest code either way. */
+static INLINE bool plain_mults(const float *mult, int count) {
+    int over = 0;
+    for (int i = 0; i < count; i++) over |= fabsf(mult[i]) >= 1.0f;
+    return over == 0;
+}
+
+/* A residual's own part is a code less its zero point, whatever the multipliers are. */
+static INLINE bool plain_residual(const espl__epilogue_u8 *q) {
+    const float most = 1 << 20;
+    return fabsf(q->res_scale_own) < most && fabsf(q->res_scale) < most && q->res_zero == 0;
+}
+
+/* Whole blocks, enough for whole vectors or too few for one. */
+static INLINE bool whole_blocks(int nrb, place at) {
+    return at.channels - at.c >= nrb * ESPL__NR && (nrb <= 2 || nrb % PARTS == 0);
 }
 
 static INLINE void store_u8(const espl__epilogue_u8 *q, const int32_t *sums, int nrb, int pixels, place at) {
+    const bool whole = whole_blocks(nrb, at);
     if (at.res) {
         const residual r = residual_of(q);
-        store_blocks(q, sums, nrb, pixels, at, bounds_of(q->zero2, q->lo2, q->hi2), &r);
+        const bounds b = bounds_of(q->zero2, q->lo2, q->hi2);
+        if (whole && q->zero2 == 0 && q->lo2 == 0 && q->hi2 == 255 && plain_residual(q))
+            store_blocks(q, sums, nrb, pixels, at, b, &r, true);
+        else
+            store_blocks(q, sums, nrb, pixels, at, b, &r, false);
     } else {
-        store_blocks(q, sums, nrb, pixels, at, bounds_of(q->zero, q->lo, q->hi), NULL);
+        const bounds b = bounds_of(q->zero, q->lo, q->hi);
+        if (whole && q->zero == 0 && q->lo == 0 && q->hi == 255 &&
+            plain_mults(q->mult + at.c, nrb * ESPL__NR))
+            store_blocks(q, sums, nrb, pixels, at, b, NULL, true);
+        else
+            store_blocks(q, sums, nrb, pixels, at, b, NULL, false);
     }
 }
 
