@@ -254,6 +254,17 @@ static inline void run_reference_of(espl_context *ctx, const espl_graph *g, cons
     espl_graph_destroy(&copy);
 }
 
+/* Root of the sum of squares of a - b over that of b. */
+static inline double relative_error(const espl_tensor *a, const espl_tensor *b) {
+    double d = 0, all = 1e-12;
+    for (int64_t i = 0; i < espl_shape_count(&a->shape); i++) {
+        double x = ((const float *)a->data)[i], y = ((const float *)b->data)[i];
+        d += (x - y) * (x - y);
+        all += y * y;
+    }
+    return sqrt(d / all);
+}
+
 /* Largest difference relative to the largest element; infinite if one side has NaN or infinity alone. */
 static inline double difference(const espl_tensor *a, const espl_tensor *b) {
     double most = 0, size = 0.5; /* values are of the order of 1: what cancels to less has the error of its terms */

@@ -83,16 +83,6 @@ static void check_grids(const espl_graph *g, espl_flavour flavour, const decisio
     (void)d;
 }
 
-static double relative_error(const espl_tensor *a, const espl_tensor *b) {
-    double d = 0, all = 1e-9;
-    for (int64_t i = 0; i < espl_shape_count(&a->shape); i++) {
-        double x = ((const float *)a->data)[i], y = ((const float *)b->data)[i];
-        d += (x - y) * (x - y);
-        all += y * y;
-    }
-    return sqrt(d / all);
-}
-
 /* The two sessions give the same bytes. */
 static bool same_bytes(espl_context *ctx, const espl_graph *a, const espl_graph *b, uint64_t seed) {
     espl_session *sa = session_of(ctx, a), *sb = session_of(ctx, b);

@@ -1,38 +1,10 @@
 /* Pictures and archives against Pillow and NumPy (tests/oracle/make_data_fixtures.py), and damaged ones. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
+#include "data_rig.h"
 
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
 #include <zlib.h>
 
 #include "data/bundle.h"
-
-static espl_context *ctx;
-static uint64_t at_start;
-static char folder[] = "/tmp/espl_images_XXXXXX", scratch[sizeof folder + 16];
-
-static int setup(void **state) {
-    (void)state;
-    if (espl_context_create(NULL, &ctx, NULL) != ESPL_OK || !mkdtemp(folder)) return -1;
-    snprintf(scratch, sizeof scratch, "%s/x.bin", folder);
-    at_start = espl_context_memory(ctx, NULL);
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    bool leak = espl_context_memory(ctx, NULL) != at_start;
-    espl_context_destroy(&ctx);
-    unlink(scratch);
-    rmdir(folder);
-    return leak ? -1 : 0;
-}
 
 static const char *fixture(const char *name) {
     static char path[1024];
@@ -301,11 +273,11 @@ static void test_damaged_bundles(void **state) {
             uint8_t old = bytes[at];
             uint64_t kept = round % 3 ? length : espl__rng_below(&rng, (uint32_t)length);
             bytes[at] = (uint8_t)espl__rng_u32(&rng);
-            FILE *file = fopen(scratch, "wb");
+            FILE *file = fopen(in_folder("x.bin"), "wb");
             assert_non_null(file);
             assert_int_equal(fwrite(bytes, 1, kept, file), kept);
             fclose(file);
-            read_all(scratch);
+            read_all(in_folder("x.bin"));
             bytes[at] = old;
         }
         espl__free(ctx, bytes);

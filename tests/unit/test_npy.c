@@ -1,36 +1,7 @@
 /* .npy against files that NumPy wrote (tests/oracle/make_npy_fixtures.py), and files nobody should write. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
+#include "data_rig.h"
 
 #include "tensor/tensor.h"
-
-static espl_context *ctx;
-static uint64_t at_start;
-static char folder[] = "/tmp/espl_npy_XXXXXX", scratch[sizeof folder + 16];
-
-static int setup(void **state) {
-    (void)state;
-    if (espl_context_create(NULL, &ctx, NULL) != ESPL_OK || !mkdtemp(folder)) return -1;
-    snprintf(scratch, sizeof scratch, "%s/x.npy", folder);
-    at_start = espl_context_memory(ctx, NULL);
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    bool leak = espl_context_memory(ctx, NULL) != at_start;
-    espl_context_destroy(&ctx);
-    unlink(scratch);
-    rmdir(folder);
-    return leak ? -1 : 0;
-}
 
 static const char *fixture(const char *name) {
     static char path[1024];
@@ -167,7 +138,7 @@ static void test_refused(void **state) {
 }
 
 static void write_bytes(const uint8_t *bytes, size_t length) {
-    FILE *file = fopen(scratch, "wb");
+    FILE *file = fopen(in_folder("x.npy"), "wb");
     assert_non_null(file);
     assert_int_equal(fwrite(bytes, 1, length, file), length);
     fclose(file);
@@ -183,7 +154,7 @@ static void test_damaged(void **state) {
     assert_int_equal(espl__file_read(ctx, fixture("f4"), 0, &bytes, &length, NULL), ESPL_OK);
     for (size_t cut = 0; cut < length; cut++) {
         write_bytes(bytes, cut);
-        assert_int_not_equal(espl_npy_read(ctx, scratch, &t, NULL), ESPL_OK);
+        assert_int_not_equal(espl_npy_read(ctx, in_folder("x.npy"), &t, NULL), ESPL_OK);
     }
     espl__rng rng = espl__rng_seed(1, 1);
     for (int round = 0; round < 3000; round++) {
@@ -191,7 +162,7 @@ static void test_damaged(void **state) {
         uint8_t old = bytes[at];
         bytes[at] = (uint8_t)espl__rng_u32(&rng);
         write_bytes(bytes, (size_t)length);
-        if (espl_npy_read(ctx, scratch, &t, NULL) == ESPL_OK) {
+        if (espl_npy_read(ctx, in_folder("x.npy"), &t, NULL) == ESPL_OK) {
             assert_true(espl__tensor_bytes(&t) + 80 <= length);
             espl_tensor_free(ctx, &t);
         }
@@ -209,8 +180,8 @@ static void test_write(void **state) {
         uint8_t *ours, *theirs;
         uint64_t our_length, their_length;
         espl_tensor t = read_good(fixture(names[f]));
-        assert_int_equal(espl_npy_write(ctx, scratch, &t, NULL), ESPL_OK);
-        assert_int_equal(espl__file_read(ctx, scratch, 0, &ours, &our_length, NULL), ESPL_OK);
+        assert_int_equal(espl_npy_write(ctx, in_folder("x.npy"), &t, NULL), ESPL_OK);
+        assert_int_equal(espl__file_read(ctx, in_folder("x.npy"), 0, &ours, &our_length, NULL), ESPL_OK);
         assert_int_equal(espl__file_read(ctx, fixture(names[f]), 0, &theirs, &their_length, NULL), ESPL_OK);
         /* Lengths of headers may differ by NumPy's version (room to grow); the text before the spaces and the
          * elements not. */
@@ -220,7 +191,7 @@ static void test_write(void **state) {
         const char *brace = strchr((char *)ours + 10, '}');
         assert_non_null(brace);
         assert_memory_equal(ours + 10, theirs + 10, (size_t)(brace - (char *)ours) - 9);
-        espl_tensor again = read_good(scratch);
+        espl_tensor again = read_good(in_folder("x.npy"));
         assert_true(espl_shape_equal(&again.shape, &t.shape));
         assert_int_equal(again.dtype, t.dtype);
         espl_tensor_free(ctx, &again);
@@ -235,9 +206,9 @@ static void test_write_refused(void **state) {
     float x[4] = {0};
     espl_diag diag = {0};
     espl_tensor bf16 = {ESPL_BF16, {1, {4}}, x}, unknown = {ESPL_F32, {1, {ESPL_DIM_UNKNOWN}}, x};
-    assert_int_equal(espl_npy_write(ctx, scratch, &bf16, &diag), ESPL_UNSUPPORTED);
+    assert_int_equal(espl_npy_write(ctx, in_folder("x.npy"), &bf16, &diag), ESPL_UNSUPPORTED);
     assert_non_null(strstr(diag.message, "bf16"));
-    assert_int_equal(espl_npy_write(ctx, scratch, &unknown, NULL), ESPL_SHAPE);
+    assert_int_equal(espl_npy_write(ctx, in_folder("x.npy"), &unknown, NULL), ESPL_SHAPE);
     espl_tensor good = {ESPL_F32, {1, {4}}, x};
     assert_int_equal(espl_npy_write(ctx, "/nowhere/at/all.npy", &good, NULL), ESPL_IO);
 }

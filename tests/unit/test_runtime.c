@@ -148,17 +148,6 @@ static void all_values_are_outputs(espl_graph *g) {
     assert_true(espl__graph_set_io(g, g->inputs, g->input_count, out, count));
 }
 
-/* Sum of squares of a - b over that of b. */
-static double relative_error(const espl_tensor *a, const espl_tensor *b) {
-    double d = 0, all = 1e-12;
-    for (int64_t i = 0; i < espl_shape_count(&a->shape); i++) {
-        double x = ((const float *)a->data)[i], y = ((const float *)b->data)[i];
-        d += (x - y) * (x - y);
-        all += y * y;
-    }
-    return sqrt(d / all);
-}
-
 static void check_quantized_graph(espl_context *ctx, uint64_t seed, int percent, tally *t) {
     random_graph x;
     random_quantized_graph(&x, ctx, seed, percent);
