@@ -35,13 +35,15 @@ static bool use(const char *name) {
     return false;
 }
 
+/* What comes after the one that is asked for stays closed: oneDNN's setting up does not bear a lack of
+ * memory. */
 static void choose(void) {
     static bool (*const open[])(espl__dense *) = {espl__onednn_open, espl__amx_open};
-    for (size_t i = 0; i < ESPL_COUNT(open); i++) {
+    const char *name = getenv("ESPL_DENSE");
+    for (size_t i = 0; i < ESPL_COUNT(open) && !(name && strcmp(tables[count - 1].name, name) == 0); i++) {
         tables[count] = tables[count - 1];
         if (open[i](&tables[count])) count++;
     }
-    const char *name = getenv("ESPL_DENSE");
     if (!name || !use(name)) atomic_store(&in_use, &tables[count - 1]);
 }
 
