@@ -1,9 +1,11 @@
-/* Five ways to walk the two views, chosen when planned:
+/* Six ways to walk the two views, chosen when planned:
  *  runs:      both are contiguous along the innermost dimension: one kernel call a run;
  *  transpose: they are contiguous along different dimensions: blocks of both are converted and transposed;
- *  gather:    only dst is contiguous: elements are gathered into a small buffer first;
- *  scatter:   only src is: runs go to the small buffer and are spread from there;
- *  planes:    three planes become u8 pixels of four bytes (an image on its way into the first layer). */
+ *  lines:     the same where lines of an image follow each other in src and have a border in dst: several
+ * short lines are converted as one run, and transposed one by one; gather:    only dst is contiguous:
+ * elements are gathered into a small buffer first; scatter:   only src is: runs go to the small buffer and
+ * are spread from there; planes:    three planes become u8 pixels of four bytes (an image on its way into the
+ * first layer). */
 #include "runtime/convert.h"
 
 enum {
@@ -87,7 +89,9 @@ static void choose_transpose(convert *c) {
     if (along_dst > along_src) along_dst--;
     for (int d = along_dst; d < last - 1; d++) swap_dims(c, d, d + 1);
     swap_dims(c, last - 1, last);
-    c->mode = CONVERT_TRANSPOSE;
+    const bool lines = last >= 2 && c->dst_bytes == 1 && c->src_bytes == 4 && 2 * c->dim[last - 1] <= LONG &&
+                       c->src[last - 2] == c->src[last - 1] * c->dim[last - 1];
+    c->mode = lines ? CONVERT_LINES : CONVERT_TRANSPOSE;
 }
 
 bool espl__convert_plan(convert *c, const view *src, const view *dst) {
@@ -195,12 +199,41 @@ static void transpose_block(const convert *c, const espl__kernels *k, const char
     }
 }
 
+/* The same for `lines` runs of src that follow each other in every row, each transposed to its own place. */
+static void transpose_lines(const convert *c, const espl__kernels *k, const char *src, char *dst, int rows,
+                            int lines) {
+    _Alignas(64) char small[SIDE * LONG];
+    const int last = c->rank - 1, columns = (int)c->dim[last - 1];
+    for (int r = 0; r < rows; r++) run(c, k, src + r * c->src[last], small + r * LONG, lines * columns);
+    for (int i = 0; i < lines; i++)
+        k->transpose_8(small + i * columns, LONG, dst + i * c->dst[last - 2], c->dst[last - 1], rows,
+                       columns);
+}
+
+/* Bytes before the first line of memory that a row of dst reaches. */
+static int64_t head_of(const convert *c, const char *dst) {
+    return c->dim[c->rank - 1] < WORTH ? 0 : (int64_t)(-(uintptr_t)dst % LINE) / c->dst_bytes;
+}
+
+/* The last three dimensions: lines, along src, along dst. */
+static void lines(const convert *c, const espl__kernels *k, const char *src, char *dst) {
+    const int last = c->rank - 1;
+    const int64_t at_once = LONG / c->dim[last - 1], head = head_of(c, dst);
+    for (int64_t i = 0; i < c->dim[last - 2]; i += at_once)
+        for (int64_t j = 0, next; j < c->dim[last]; j = next) {
+            next = ESPL_MIN(j == 0 && head ? head : j + SIDE, c->dim[last]);
+            transpose_lines(c, k, src + i * c->src[last - 2] + j * c->src[last],
+                            dst + i * c->dst[last - 2] + j, (int)(next - j),
+                            (int)ESPL_MIN(c->dim[last - 2] - i, at_once));
+        }
+}
+
 /* The last two dimensions: along src, along dst. Blocks begin where a line of dst begins: stores that cross
  * lines cost more than all the rest. */
 static void transpose(const convert *c, const espl__kernels *k, const char *src, char *dst) {
     int last = c->rank - 1;
     int64_t rows = c->op == CONVERT_DEQUANTIZE ? LONG : SIDE, columns = LONG + SIDE - rows;
-    int64_t head = c->dim[last] < WORTH ? 0 : (int64_t)(-(uintptr_t)dst % LINE) / c->dst_bytes;
+    const int64_t head = head_of(c, dst);
     for (int64_t i = 0; i < c->dim[last - 1]; i += columns)
         for (int64_t j = 0, next; j < c->dim[last]; j = next) {
             next = ESPL_MIN(j == 0 && head ? head : j + rows, c->dim[last]);
@@ -240,9 +273,12 @@ void espl__convert_run(const convert *c, const espl__kernels *k, const char *src
             planes(c, k, src, dst);
         else if (c->mode == CONVERT_TRANSPOSE)
             transpose(c, k, src, dst);
+        else if (c->mode == CONVERT_LINES)
+            lines(c, k, src, dst);
         else
             innermost(c, k, src, dst);
         int d = c->rank - (c->mode == CONVERT_PLANES || c->mode == CONVERT_TRANSPOSE ? 3 : 2);
+        if (c->mode == CONVERT_LINES) d = c->rank - 4;
         for (; d >= 0; d--) {
             src += c->src[d];
             dst += c->dst[d];

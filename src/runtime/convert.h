@@ -13,7 +13,7 @@ typedef struct convert {
     int32_t zin, zout;
     int rank; /* after merging dimensions; innermost last */
     int64_t dim[ESPL_MAX_RANK], src[ESPL_MAX_RANK], dst[ESPL_MAX_RANK];
-    enum { CONVERT_RUNS, CONVERT_GATHER, CONVERT_SCATTER, CONVERT_PLANES, CONVERT_TRANSPOSE } mode;
+    enum { CONVERT_RUNS, CONVERT_GATHER, CONVERT_SCATTER, CONVERT_PLANES, CONVERT_TRANSPOSE, CONVERT_LINES } mode;
     int64_t work; /* elements */
 } convert;
 

@@ -1,11 +1,11 @@
 /* Bank-balanced convolution with vpermb and vpdpbusd: one of each makes 64 useful products, wherever the
  * slots of a vector lie, since vpermb picks from 64 bytes. */
+#define ESPL__VBMI
 #include "kernels/bank/bank_conv_32.h"
 
-/* Windows repeat until they fill 64 bytes. */
 #define TABLES
 static INLINE vi table_u8(const char *from, int windows) {
-    if (windows == 2) return _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(const void *)from));
+    if (windows == 2) return _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)(const void *)from));
     return vi_load(from);
 }
 static INLINE vi positions_in_table(vi at, int left, int slots) {

@@ -1,29 +1,51 @@
-/* Transposition in squares that fit the registers: 16 x 16 bytes by four rounds of interleaving, 8 x 8 words
- * by three. What is left at the right and below is moved element by element. */
+/* Transposition in blocks that fit the registers: 16 x 16 bytes by four rounds of interleaving (8 rows by
+ * three), 8 x 8 words by three. The last block of a side begins where it ends with it, so some elements are
+ * moved twice. Sides shorter than a block go element by element. */
 #include <immintrin.h>
 #include <string.h>
 
 #include "kernels/families.h"
 #include "kernels/simd/simd.h"
 
-/* Each round interleaves row i with row i + 8: after four of them element (r, c) has come to (c, r). */
-static INLINE void square_8(const char *in, ptrdiff_t in_step, char *out, ptrdiff_t out_step) {
+/* 16 or 8 rows, 16 or 8 columns. Each round interleaves row i with row i + rows / 2 and so moves the highest
+ * bit of the row behind the bits of the column: after all of them element (r, c) has come to (c, r). Of 8
+ * rows, a register then holds two columns. */
+static INLINE void block_8(const char *in, ptrdiff_t in_step, char *out, ptrdiff_t out_step, int rows,
+                           int columns) {
     __m128i a[16], b[16];
     UNROLL
-    for (int i = 0; i < 16; i++) a[i] = _mm_loadu_si128((const __m128i *)(in + i * in_step));
+    for (int i = 0; i < rows; i++)
+        a[i] = columns == 16 ? _mm_loadu_si128((const __m128i *)(in + i * in_step))
+                             : _mm_loadl_epi64((const __m128i *)(in + i * in_step));
     UNROLL
-    for (int round = 0; round < 4; round++) {
+    for (int bits = rows; bits > 1; bits /= 2) {
         UNROLL
-        for (int i = 0; i < 8; i++) {
-            b[2 * i] = _mm_unpacklo_epi8(a[i], a[i + 8]);
-            b[2 * i + 1] = _mm_unpackhi_epi8(a[i], a[i + 8]);
+        for (int i = 0; i < rows / 2; i++) {
+            b[2 * i] = _mm_unpacklo_epi8(a[i], a[i + rows / 2]);
+            b[2 * i + 1] = _mm_unpackhi_epi8(a[i], a[i + rows / 2]);
         }
         UNROLL
-        for (int i = 0; i < 16; i++) a[i] = b[i];
+        for (int i = 0; i < rows; i++) a[i] = b[i];
     }
     UNROLL
-    for (int i = 0; i < 16; i++) _mm_storeu_si128((__m128i *)(out + i * out_step), a[i]);
+    for (int c = 0; c < columns; c++) {
+        if (rows == 16)
+            _mm_storeu_si128((__m128i *)(out + c * out_step), a[c]);
+        else
+            _mm_storel_epi64((__m128i *)(out + c * out_step),
+                             c % 2 ? _mm_unpackhi_epi64(a[c / 2], a[c / 2]) : a[c / 2]);
+    }
 }
+
+#define BLOCK_8(ROWS, COLUMNS)                                                           \
+    static void block_8_##ROWS##x##COLUMNS(const char *in, ptrdiff_t in_step, char *out, \
+                                           ptrdiff_t out_step) {                         \
+        block_8(in, in_step, out, out_step, ROWS, COLUMNS);                              \
+    }
+BLOCK_8(16, 16)
+BLOCK_8(16, 8)
+BLOCK_8(8, 16)
+BLOCK_8(8, 8)
 
 static INLINE void square_32(const char *in, ptrdiff_t in_step, char *out, ptrdiff_t out_step) {
     __m256 a[8], b[8];
@@ -63,22 +85,40 @@ static INLINE void columns_of_3(const char *in, ptrdiff_t in_step, char *out) {
                       i < 4 ? _mm256_castps256_ps128(x[i % 4]) : _mm256_extractf128_ps(x[i % 4], 1));
 }
 
-typedef void square_fn(const char *in, ptrdiff_t in_step, char *out, ptrdiff_t out_step);
+typedef void block_fn(const char *in, ptrdiff_t in_step, char *out, ptrdiff_t out_step);
 
-static INLINE void squares(square_fn *square, int size, int bytes, const char *in, ptrdiff_t in_step,
-                           char *out, ptrdiff_t out_step, int rows, int columns) {
-    const int whole_rows = rows / size * size, whole_columns = columns / size * size;
-    for (int r = 0; r < whole_rows; r += size)
-        for (int c = 0; c < whole_columns; c += size)
-            square(in + r * in_step + c * bytes, in_step, out + c * out_step + r * bytes, out_step);
+/* Where the block behind the one at i begins; `end` if that is the last one. */
+static INLINE int block_after(int i, int size, int end) {
+    return i + size == end ? end : i + 2 * size <= end ? i + size : end - size;
+}
+
+/* In blocks of `height` x `width`; rows and columns are at least that many. */
+static INLINE void blocks(block_fn *block, int height, int width, int bytes, const char *in,
+                          ptrdiff_t in_step, char *out, ptrdiff_t out_step, int rows, int columns) {
+    for (int r = 0; r < rows; r = block_after(r, height, rows))
+        for (int c = 0; c < columns; c = block_after(c, width, columns))
+            block(in + r * in_step + c * bytes, in_step, out + c * out_step + r * bytes, out_step);
+}
+
+static INLINE void elements(int bytes, const char *in, ptrdiff_t in_step, char *out, ptrdiff_t out_step,
+                            int rows, int columns) {
     for (int r = 0; r < rows; r++)
-        for (int c = r < whole_rows ? whole_columns : 0; c < columns; c++)
+        for (int c = 0; c < columns; c++)
             memcpy(out + c * out_step + r * bytes, in + r * in_step + c * bytes, (size_t)bytes);
 }
 
 static void transpose_8(const void *in, ptrdiff_t in_step, void *out, ptrdiff_t out_step, int rows,
                         int columns) {
-    squares(square_8, 16, 1, in, in_step, out, out_step, rows, columns);
+    if (rows >= 16 && columns >= 16)
+        blocks(block_8_16x16, 16, 16, 1, in, in_step, out, out_step, rows, columns);
+    else if (rows >= 16 && columns >= 8)
+        blocks(block_8_16x8, 16, 8, 1, in, in_step, out, out_step, rows, columns);
+    else if (rows >= 8 && columns >= 16)
+        blocks(block_8_8x16, 8, 16, 1, in, in_step, out, out_step, rows, columns);
+    else if (rows >= 8 && columns >= 8)
+        blocks(block_8_8x8, 8, 8, 1, in, in_step, out, out_step, rows, columns);
+    else
+        elements(1, in, in_step, out, out_step, rows, columns);
 }
 
 static void transpose_32(const void *in, ptrdiff_t in_step, void *out, ptrdiff_t out_step, int rows,
@@ -86,7 +126,10 @@ static void transpose_32(const void *in, ptrdiff_t in_step, void *out, ptrdiff_t
     if (rows == 3 && out_step == 12) /* an image's planes to pixels */
         for (; columns > 8; columns -= 8, in = (const char *)in + 32, out = (char *)out + 96)
             columns_of_3(in, in_step, out);
-    squares(square_32, 8, 4, in, in_step, out, out_step, rows, columns);
+    if (rows >= 8 && columns >= 8)
+        blocks(square_32, 8, 8, 4, in, in_step, out, out_step, rows, columns);
+    else
+        elements(4, in, in_step, out, out_step, rows, columns);
 }
 
 const espl__kernels espl__transpose_avx2 = {.transpose_8 = transpose_8, .transpose_32 = transpose_32};
