@@ -206,7 +206,7 @@ struct espl__op {
 
     /* The reference: computes the outputs (allocated, with the inferred dtypes and static shapes) from the
      * inputs. in[i].data is NULL for an absent input, out[i].data for an absent output. `scratch` has
-     * scratch_bytes(node) bytes, 64-byte aligned. Must not allocate and cannot fail: infer has checked
+     * espl__scratch_bytes(node) bytes, 64-byte aligned. Must not allocate and cannot fail: infer has checked
      * everything. No alias of in and out. NULL: control flow or sequences, which passes/resolve.h takes away. */
     void (*eval)(const espl__node *node, const espl_tensor *in, espl_tensor *out, void *scratch);
     uint64_t (*scratch_bytes)(const espl__node *node); /* NULL: none */
@@ -240,6 +240,13 @@ struct espl__op {
     /* Gives random numbers, which attribute `seed` says: stays a node though its inputs are constant. */
     bool draws;
 };
+
+/* Bytes that eval needs beside inputs and outputs. Never 0 of an operator that may need some, so that eval may step in
+ * `scratch`, which then is not NULL, even over no elements. */
+static inline uint64_t espl__scratch_bytes(const espl__node *node) {
+    const uint64_t bytes = node->op->scratch_bytes ? node->op->scratch_bytes(node) : 0;
+    return bytes || !node->op->scratch_bytes ? bytes : 1;
+}
 
 static inline bool espl__node_is(const espl__node *node, const char *op) {
     return node && strcmp(node->op->name, op) == 0;

@@ -32,7 +32,7 @@ static espl_status run_node(espl_context *ctx, espl_graph *g, const espl__node *
         ESPL_TRY(new_tensor(ctx, v, espl__text_made(n, i, io), &buffers[v->id], diag));
         out[i] = buffers[v->id];
     }
-    uint64_t bytes = n->op->scratch_bytes ? n->op->scratch_bytes(n) : 0;
+    uint64_t bytes = espl__scratch_bytes(n);
     if (bytes && !(scratch = espl__alloc(ctx, bytes))) {
         status = espl__nomem(diag, bytes);
         goto done;

@@ -137,7 +137,7 @@ espl_status espl__fold(espl__node *n, espl__arena *arena, espl_diag *diag) {
         }
         out[i] = *v->constant;
     }
-    uint64_t bytes = n->op->scratch_bytes ? n->op->scratch_bytes(n) : 0;
+    uint64_t bytes = espl__scratch_bytes(n);
     if (bytes && !(scratch = espl__alloc(ctx, bytes))) {
         status = espl__nomem(diag, bytes);
         goto done;

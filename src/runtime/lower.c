@@ -243,7 +243,7 @@ espl_status espl__lower_reference(espl_session *s, espl__node *n, espl_diag *dia
     if (!st) return espl__nomem(diag, sizeof *st);
     *st = (reference_step){st->base, n, n->input_count, n->output_count, views, io, -1};
     st->base.macs = n->op->macs ? n->op->macs(n) : 0;
-    uint64_t scratch = n->op->scratch_bytes ? n->op->scratch_bytes(n) : 0;
+    uint64_t scratch = espl__scratch_bytes(n);
     if (scratch && (st->scratch = espl__plan_buffer(s, BUFFER_WORK, scratch)) < 0)
         return espl__nomem(diag, scratch);
     for (int i = 0; i < total; i++)

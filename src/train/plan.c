@@ -244,7 +244,7 @@ static espl_status make_call(espl__engine *e, int i, espl_diag *diag) {
     if (s->grad && s->grad->prepare)
         status = s->grad->prepare(c, diag);
     else if (!s->grad || !s->grad->forward)
-        c->forward_bytes = n->op->scratch_bytes ? n->op->scratch_bytes(n) : 0;
+        c->forward_bytes = espl__scratch_bytes(n);
     if (status != ESPL_OK) {
         char label[128];
         espl__diag_prefix(diag, "%s: node %s", e->net.graph->file, espl__node_label(n, label, sizeof label));

@@ -11,7 +11,7 @@ static int64_t side(const espl__call *c) {
 
 static espl_status prepare(espl__call *c, espl_diag *diag) {
     (void)diag;
-    uint64_t room = c->node->op->scratch_bytes(c->node);
+    uint64_t room = espl__scratch_bytes(c->node);
     c->forward_bytes = room;
     c->backward_bytes = 3 * room;
     return ESPL_OK;

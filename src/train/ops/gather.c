@@ -96,7 +96,7 @@ static espl_status prepare_line(espl__call *c, int64_t given, espl_diag *diag) {
     k->taken = c->out->shape.dim[axis];
     k->exclusive = espl__attr_int(c->node, "exclusive", 0) != 0;
     k->reverse = espl__attr_int(c->node, "reverse", 0) != 0;
-    if (c->node->op->scratch_bytes) c->forward_bytes = c->node->op->scratch_bytes(c->node);
+    c->forward_bytes = espl__scratch_bytes(c->node);
     return ESPL_OK;
 }
 static espl_status prepare_cumsum(espl__call *c, espl_diag *diag) {

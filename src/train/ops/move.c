@@ -52,7 +52,7 @@ static void run_on_numbers(const espl__call *c, int64_t *numbers, void *scratch)
 }
 
 static uint64_t scratch_of(const espl__node *n) {
-    return (n->op->scratch_bytes ? n->op->scratch_bytes(n) : 0) + 64;
+    return espl__scratch_bytes(n) + 64;
 }
 
 static void keep_map(move *k, const int64_t *numbers, int64_t elements, uint8_t *seen) {

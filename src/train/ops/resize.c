@@ -96,7 +96,7 @@ static espl_status prepare(espl__call *c, espl_diag *diag) {
     if (out->rank < 1 || in->dim[0] != out->dim[0] || espl__is_empty(c->in) || espl__is_empty(c->out))
         return espl__fail(diag, ESPL_UNSUPPORTED, "%s: training does not resize the first axis",
                           c->node->op->name);
-    uint64_t places = 0, scratch_bytes = c->node->op->scratch_bytes(c->node);
+    uint64_t places = 0, scratch_bytes = espl__scratch_bytes(c->node);
     for (int a = 0; a < out->rank; a++) places += (uint64_t)out->dim[a];
     espl__strides(in, k->stride);
     k->all = espl__calloc(c->ctx, places, sizeof *k->all);

@@ -16,8 +16,7 @@ typedef struct place {
 
 static espl_status prepare(espl__call *c, espl_diag *diag) {
     espl__scatter s;
-    uint64_t scratch = c->node->op->scratch_bytes ? c->node->op->scratch_bytes(c->node) : 0;
-    c->forward_bytes = scratch;
+    c->forward_bytes = espl__scratch_bytes(c->node);
     c->backward_bytes = (uint64_t)espl_shape_count(&c->in->shape) * sizeof(place);
     return espl__scatter_begin(c->node, &c->in->shape, &c->in[INDICES], &s, diag);
 }
