@@ -1,6 +1,7 @@
 #!/bin/bash
 # Every figure of docs/benchmarks.md: bench/peers/all.sh [--write] [--quick]. With --write they go into the page; --quick takes
-# short rounds, to see that everything works. Nothing else should run on the machine. ESPL_BUILD names another build folder.
+# short rounds, to see that everything works. Nothing else should run on the machine. ESPL_BUILD names another build folder,
+# ESPL_PAGE the page of another machine, docs/benchmarks-zen4.md say.
 set -eu
 cd "$(dirname "$0")/../.."
 write='' ort='' memory='' onednn='' pruned='' sparse='' csr=''

@@ -29,7 +29,7 @@ def arguments():
     parser.add_argument("--cpu", choices=limit.LEVELS, help="the highest instruction set of ours and oneDNN")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.03, help="least length of a round")
-    parser.add_argument("--write", action="store_true", help="puts the table into docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="puts the table into docs/benchmarks.md (or ESPL_PAGE)")
     return parser.parse_args()
 
 
@@ -143,7 +143,7 @@ def main(args):
          "over XNNPACK", "our kernel"], found, ["---"] + ["---:"] * 7 + ["---"])
     print(text)
     if args.write:
-        common.replace_section(common.ROOT / "docs" / "benchmarks.md", f"csr{'-' + args.cpu if args.cpu else ''}", text)
+        common.replace_section(common.PAGE, f"csr{'-' + args.cpu if args.cpu else ''}", text)
     return 0
 
 

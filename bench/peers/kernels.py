@@ -35,7 +35,7 @@ def page(text):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="puts the table into docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="puts the table into docs/benchmarks.md (or ESPL_PAGE)")
     args = parser.parse_args()
     program = common.BUILD / "tests" / "checkkern" / "checkkern"
     if not program.exists():
@@ -45,7 +45,7 @@ def main():
     text = common.conditions(time.strftime("%Y-%m-%d"), before) + "\n\n" + page(done.stdout)
     print(text)
     if args.write:
-        common.replace_section(common.ROOT / "docs" / "benchmarks.md", "kernels", text)
+        common.replace_section(common.PAGE, "kernels", text)
     return 0
 
 

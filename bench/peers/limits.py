@@ -30,13 +30,13 @@ def page():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="puts the tables into docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="puts the tables into docs/benchmarks.md (or ESPL_PAGE)")
     args = parser.parse_args()
     before = common.load()
     text = common.conditions(time.strftime("%Y-%m-%d"), before) + "\n\n" + page()
     print(text)
     if args.write:
-        common.replace_section(common.ROOT / "docs" / "benchmarks.md", "limits", text)
+        common.replace_section(common.PAGE, "limits", text)
     return 0
 
 

@@ -108,7 +108,7 @@ def main():
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--keep", action="store_true", help="compressed files of an older program are good enough")
-    parser.add_argument("--write", action="store_true", help="puts the table into docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="puts the table into docs/benchmarks.md (or ESPL_PAGE)")
     args = parser.parse_args()
     before, begin = common.load(), time.strftime("%Y-%m-%d")
     results = {}
@@ -119,7 +119,7 @@ def main():
     text = common.conditions(begin, before) + f" {args.rounds} rounds.\n\n" + table(results)
     print(text)
     if args.write:
-        common.replace_section(common.ROOT / "docs" / "benchmarks.md", "memory", text)
+        common.replace_section(common.PAGE, "memory", text)
     return 1 if any(r[ours][0] > r[theirs][0] for r in results.values()
                     for theirs, ours in (PROGRAMS[:2], PROGRAMS[2:])) else 0
 

@@ -32,7 +32,7 @@ def arguments():
     parser.add_argument("--format", choices=("s8", "f32"), help="only this one")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.05, help="least length of a round")
-    parser.add_argument("--write", action="store_true", help="puts the table into docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="puts the table into docs/benchmarks.md (or ESPL_PAGE)")
     return parser.parse_args()
 
 
@@ -296,7 +296,7 @@ def main(args):
          "its kernel"], [row for _, row in found], ["---", "---", "---", "---:", "---:", "---:", ":---:", "---", "---"])
     print(text)
     if args.write:
-        common.replace_section(common.ROOT / "docs" / "benchmarks.md", f"onednn{'-' + args.cpu if args.cpu else ''}", text)
+        common.replace_section(common.PAGE, f"onednn{'-' + args.cpu if args.cpu else ''}", text)
     return 0
 
 

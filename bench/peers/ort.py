@@ -34,7 +34,7 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.3, help="least length of a round")
     parser.add_argument("--keep", action="store_true", help="compressed files of an older program are good enough")
-    parser.add_argument("--write", action="store_true", help="puts the tables into docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="puts the tables into docs/benchmarks.md (or ESPL_PAGE)")
     return parser.parse_args()
 
 
@@ -243,7 +243,7 @@ def main(args):
             continue
         print(f"{text}\n\n{tables}\n")
         if args.write:
-            common.replace_section(common.ROOT / "docs" / "benchmarks.md", section + suffix, f"{text}\n\n{tables}")
+            common.replace_section(common.PAGE, section + suffix, f"{text}\n\n{tables}")
     return 1 if any(r.wrong for found in results.values() for r in found) else 0
 
 

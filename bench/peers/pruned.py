@@ -22,7 +22,7 @@ def arguments():
     parser.add_argument("--cpu", choices=limit.LEVELS, help="the highest instruction set of both sides")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.2, help="least length of a round")
-    parser.add_argument("--write", action="store_true", help="puts the table into docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="puts the table into docs/benchmarks.md (or ESPL_PAGE)")
     return parser.parse_args()
 
 
@@ -145,7 +145,7 @@ def main(args):
     print(text)
     if args.write:
         suffix = f"-{args.cpu}" if args.cpu else ""
-        common.replace_section(common.ROOT / "docs" / "benchmarks.md", "pruned" + suffix, text)
+        common.replace_section(common.PAGE, "pruned" + suffix, text)
     return 1 if any(r.wrong for r in rows) else 0
 
 

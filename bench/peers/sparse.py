@@ -28,7 +28,7 @@ def arguments():
     parser.add_argument("shapes", nargs="*", default=["4096x4096", "6000x1500"], metavar="ROWSxCOLUMNS")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--memory", type=int, default=420, help="MB of copies of a form, for the runs from memory")
-    parser.add_argument("--write", action="store_true", help="puts the tables into docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="puts the tables into docs/benchmarks.md (or ESPL_PAGE)")
     return parser.parse_args()
 
 
@@ -242,7 +242,7 @@ def main(args):
             print(text.rsplit("\n\n**", 1)[1], file=sys.stderr, flush=True)
     print(text)
     if args.write:
-        common.replace_section(common.ROOT / "docs" / "benchmarks.md", "sparse", text)
+        common.replace_section(common.PAGE, "sparse", text)
     return 0
 
 

@@ -22,7 +22,7 @@ def arguments():
     parser.add_argument("shapes", nargs="*", default=["4096x4096"], metavar="ROWSxCOLUMNS")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--memory", type=int, default=300, help="MB of copies of a form: more than the caches have")
-    parser.add_argument("--write", action="store_true", help="puts the table into docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="puts the table into docs/benchmarks.md (or ESPL_PAGE)")
     return parser.parse_args()
 
 
@@ -129,7 +129,7 @@ def main(args):
         text += table(library, tuple(map(int, name.split("x"))), args)
     print(text)
     if args.write:
-        common.replace_section(common.ROOT / "docs" / "benchmarks.md", "weight-only", text)
+        common.replace_section(common.PAGE, "weight-only", text)
     return 0
 
 

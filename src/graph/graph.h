@@ -241,6 +241,13 @@ struct espl__op {
     bool draws;
 };
 
+/* Its outputs, whose shapes are known, have no elements: nothing is to be computed, however many rows of nothing there are. */
+static inline bool espl__makes_nothing(const espl__node *node) {
+    for (int i = 0; i < node->output_count; i++)
+        if (node->outputs[i] && espl_shape_count(&node->outputs[i]->shape) != 0) return false;
+    return node->op->eval && !node->op->bound;
+}
+
 /* Bytes that eval needs beside inputs and outputs. Never 0 of an operator that may need some, so that eval may step in
  * `scratch`, which then is not NULL, even over no elements. */
 static inline uint64_t espl__scratch_bytes(const espl__node *node) {

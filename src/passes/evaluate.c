@@ -37,7 +37,7 @@ static espl_status run_node(espl_context *ctx, espl_graph *g, const espl__node *
         status = espl__nomem(diag, bytes);
         goto done;
     }
-    n->op->eval(n, io, out, scratch);
+    if (!espl__makes_nothing(n)) n->op->eval(n, io, out, scratch);
 done:
     espl__free(ctx, scratch);
     espl__free(ctx, io);

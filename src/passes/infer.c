@@ -142,7 +142,7 @@ espl_status espl__fold(espl__node *n, espl__arena *arena, espl_diag *diag) {
         status = espl__nomem(diag, bytes);
         goto done;
     }
-    n->op->eval(n, io, out, scratch);
+    if (!espl__makes_nothing(n)) n->op->eval(n, io, out, scratch);
     for (int i = 0; i < n->output_count && n->op->bound; i++)
         if (n->outputs[i]) {
             n->outputs[i]->constant->shape = n->outputs[i]->shape = out[i].shape;

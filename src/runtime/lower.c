@@ -266,6 +266,19 @@ done:
     return status;
 }
 
+static espl_status lower_nothing(espl_session *s, const espl__node *n, espl_diag *diag) {
+    espl_status status = ESPL_OK;
+    for (int i = 0; i < n->output_count; i++) {
+        const espl__value *v = n->outputs[i];
+        view o;
+        if (!v) continue;
+        ESPL_TRY(espl__plan_output(s, v, espl__plan_store_type(v), &o, diag));
+        ESPL_TRY(espl__plan_produce(s, v, &o, diag));
+    }
+done:
+    return status;
+}
+
 /* --- the walk ------------------------------------------------------------------------------------------ */
 
 static espl_status lower_inputs(espl_session *s, espl_diag *diag) {
@@ -359,7 +372,8 @@ static espl_status lower_node(espl_session *s, espl__node *n, espl_diag *diag) {
     bool taken = false;
     espl_status status = ESPL_OK;
     lower_fn lower = find_lowering(n);
-    status = espl__lower_rows(s, n, &taken, diag);
+    if ((taken = espl__makes_nothing(n))) status = lower_nothing(s, n, diag);
+    if (status == ESPL_OK && !taken) status = espl__lower_rows(s, n, &taken, diag);
     if (lower && status == ESPL_OK && !taken) status = lower(s, n, &taken, diag);
     if (status == ESPL_OK && !taken) status = espl__lower_reference(s, n, diag);
     for (int i = 0; i < n->output_count && status == ESPL_OK; i++) {
