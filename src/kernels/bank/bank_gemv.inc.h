@@ -9,11 +9,10 @@
 #include "kernels/families.h"
 #include "kernels/gemv/rows.inc.h"
 
-/* The processor's own prefetchers stop at the end of a page, and blocks are short: 12 KB for 4096 inputs that
- * keep 2 of 16. So lines are asked for AHEAD bytes before they are used; behind the end of the blocks of a
- * tile come those of the next. Of a matrix of less than NEAR bytes, which may well be in the second-level
+/* Blocks are short, 12 KB for 4096 inputs that keep 2 of 16, so lines are asked for; behind the end of the blocks of
+ * a tile come those of the next. Of a matrix of less than NEAR bytes, which may well be in the second-level
  * cache, nothing is: it would cost a fifth there. */
-enum { AHEAD = 1536, NEAR = 1 << 20 };
+enum { NEAR = 1 << 20 };
 
 static INLINE bool is_far(const espl__conv *p) {
     return (p->channels + ESPL__NR - 1) / ESPL__NR * p->bank->block >= NEAR;
@@ -37,7 +36,7 @@ static INLINE void fetch_part(fetcher *f, steps w_step, int bytes, int NRB) {
     for (int n = 0; n < NRB; n++) {
         UNROLL
         for (int i = 0; i < bytes; i += 64)
-            _mm_prefetch((const char *)f->at + step_at(w_step, n) + i, _MM_HINT_T0);
+            fetch_line(f->at + step_at(w_step, n) + i);
     }
     f->at += bytes;
 }

@@ -42,8 +42,6 @@ static BODY void tile_u8(const espl__conv *p, const char *in, int block, vi *sum
 #endif
 
 #ifdef GEMV_F32
-enum { AHEAD = 1536 }; /* bytes; of weights of 16 bits */
-
 /* VL weights; those of 16 bits become f32 on the way. */
 static INLINE vf weights_at(const char *w, int values) {
     return values == ESPL_F32   ? vf_load((const float *)(const void *)w)
@@ -69,7 +67,7 @@ static BODY void tile_f32(const espl__conv *p, const char *in, int block, vf *su
         if (values != ESPL_F32 &&
             k % 2) { /* lines hold two steps: too few of them are under way by themselves */
             UNROLL
-            for (int n = 0; n < NRB; n++) _mm_prefetch(w + step_at(w_step, n) + AHEAD, _MM_HINT_T0);
+            for (int n = 0; n < NRB; n++) fetch_line(w + step_at(w_step, n) + AHEAD);
         }
         UNROLL
         for (int n = 0; n < NV; n++) {

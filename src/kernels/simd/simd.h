@@ -35,6 +35,14 @@ static INLINE ptrdiff_t opaque(ptrdiff_t x) {
     return x;
 }
 
+/* Weights that stream from memory in several short runs are asked for so many bytes before they are used, since the
+ * processor's own prefetchers stop at the end of a page. The second-level cache is near enough, and can have more lines
+ * under way: into the first one, Zen 4 reads at 60 % of its bandwidth. */
+enum { AHEAD = 2560 };
+static INLINE void fetch_line(const void *at) {
+    __builtin_prefetch(at, 0, 2);
+}
+
 /* Addresses i steps from a base, i in 0..7, out of one base and four registers: x86 scales an index by 1, 2,
  * 4 or 8. The ones a tile does not use vanish. */
 typedef struct {

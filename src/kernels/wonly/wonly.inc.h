@@ -8,9 +8,7 @@
 #include "kernels/simd/requant.inc.h"
 #include "kernels/wonly/wonly.h"
 
-/* Blocks that are read side by side, each a stream of memory; lines are asked for AHEAD bytes before they are
- * used, as the processor's own prefetchers stop at the end of a page. */
-enum { STREAMS = 8, AHEAD = 1536 };
+enum { STREAMS = 8 }; /* blocks that are read side by side */
 /* The four inputs of 16 rows at `quad`, vector v of the block. */
 static INLINE vi codes_at(const uint8_t *unit, int quad, int v, int bits) {
     const int per = 8 / bits;
@@ -90,7 +88,7 @@ static INLINE void fetch(const uint8_t *at, ptrdiff_t left, ptrdiff_t jump, step
     for (int n = 0; n < NB; n++) {
         UNROLL
         for (int i = 0; i <= bits; i++)
-            _mm_prefetch((const char *)at + step_at(block, n) + i * 64, _MM_HINT_T0);
+            fetch_line(at + step_at(block, n) + i * 64);
     }
 }
 

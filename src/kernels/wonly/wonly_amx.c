@@ -10,7 +10,7 @@
 #include "kernels/simd/requant.inc.h"
 #include "kernels/wonly/wonly.h"
 
-enum { TILE_ROWS = 16, FEW = 4, STREAMS = 8, GROUP = 4, AHEAD = 1536, LINE = 64 };
+enum { TILE_ROWS = 16, FEW = 4, STREAMS = 8, GROUP = 4, LINE = 64 };
 
 /* Tile registers: rows in 0, weights in 1 to 3, sums in 4 to 7. */
 typedef struct tile_config {
@@ -63,7 +63,7 @@ static INLINE void unpack(const uint8_t *unit, int8_t *to, int bits) {
 static INLINE void fetch(const uint8_t *at, ptrdiff_t left, ptrdiff_t jump, int bits) {
     at += AHEAD < left ? AHEAD : AHEAD + jump;
     UNROLL
-    for (int i = 0; i <= bits; i++) _mm_prefetch((const char *)at + i * LINE, _MM_HINT_T0);
+    for (int i = 0; i <= bits; i++) fetch_line(at + i * LINE);
 }
 
 /* The products of `count` blocks, into the registers 4 to 7. */
