@@ -225,6 +225,12 @@ static INLINE void run_pair(tile_fn *const *tiles, finish_fn *finish, const espl
            res ? res + p->res_row : NULL);
 }
 
+/* Pixels that begin a multiple of 4 KB apart fall into the same eight (Intel: twelve) lines of the
+ * first-level cache, so no more of them may be read in turns: tiles of few pixels and more blocks. */
+static INLINE int pixels_in_turns(const espl__conv *p, int pixels) {
+    return p->in_step % 4096 == 0 && MR_4 > 1 && pixels > MR_4 ? MR_4 : pixels;
+}
+
 enum { FEW_PIXELS = 28, FEW_BYTES = 64 << 10 };
 
 /* Weights that stay in the first-level cache: all blocks of a few pixels before the next pixels. So what they
@@ -236,7 +242,7 @@ static INLINE void run_few(const tile_table tiles, const int *mr_max, finish_fn 
         const int end = (int)((int64_t)pixels * (i + 1) / count);
         for (int block = block0, nrb; block < block1; block += nrb) {
             fetch f = {0, 0, 0, 0, first_reader(p, block, block0)};
-            nrb = blocks_per_tile(end - first, block1 - block);
+            nrb = blocks_per_tile(pixels_in_turns(p, end - first), block1 - block);
             run_row(tiles[nrb], mr_max[nrb], finish, p, in + first * p->in_step, out + first * p->out_step,
                     res ? res + first * p->res_step : NULL, end - first, block, nrb, &f);
         }
@@ -249,7 +255,8 @@ static INLINE void run(const tile_table tiles, finish_fn *finish, const espl__co
     static const int mr_max[9] = {[1] = MR_1, [2] = MR_2, [3] = MR_3, [4] = MR_4, [8] = MR_8};
     assert(pixels >= 0 && block0 >= 0 && p->segments >= 0 && p->seg_k >= 0);
     const int width = p->width && p->width < pixels ? p->width : pixels;
-    const bool narrow = width == GROUP && pixels >= 2 * GROUP && MR_2 >= 2 * GROUP;
+    const int in_turns = pixels_in_turns(p, width);
+    const bool narrow = in_turns == GROUP && pixels >= 2 * GROUP && MR_2 >= 2 * GROUP;
     const ptrdiff_t bytes = (ptrdiff_t)(block1 - block0) * p->segments * p->seg_k * ESPL__NR * 4;
     if (!narrow && !finish && block1 - block0 > 2 && bytes <= FEW_BYTES) {
         ptrdiff_t y = 0;
@@ -259,7 +266,7 @@ static INLINE void run(const tile_table tiles, finish_fn *finish, const espl__co
         return;
     }
     for (int block = block0; block < block1;) {
-        const int nrb = narrow ? (block1 - block > 1 ? 2 : 1) : blocks_per_tile(width, block1 - block);
+        const int nrb = narrow ? (block1 - block > 1 ? 2 : 1) : blocks_per_tile(in_turns, block1 - block);
         fetch f = fetch_of(p, block, nrb, block0, block1);
         ptrdiff_t y = 0;
         for (int left = pixels; left > 0; y++, left -= width) {
