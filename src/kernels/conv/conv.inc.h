@@ -227,8 +227,13 @@ static INLINE void run_pair(tile_fn *const *tiles, finish_fn *finish, const espl
 
 /* Pixels that begin a multiple of 4 KB apart fall into the same eight (Intel: twelve) lines of the
  * first-level cache, so no more of them may be read in turns: tiles of few pixels and more blocks. */
-static INLINE int pixels_in_turns(const espl__conv *p, int pixels) {
-    return p->in_step % 4096 == 0 && MR_4 > 1 && pixels > MR_4 ? MR_4 : pixels;
+static INLINE bool pixels_meet(const espl__conv *p) {
+    return p->in_step % 4096 == 0 && MR_4 > 1;
+}
+
+static INLINE int blocks_at_once(const espl__conv *p, int pixels, int blocks) {
+    if (!pixels_meet(p) || pixels <= MR_4) return blocks_per_tile(pixels, blocks);
+    return pixels <= 8 && pixels <= MR_3 && blocks >= 3 ? 3 : blocks_per_tile(MR_4, blocks);
 }
 
 enum { FEW_PIXELS = 28, FEW_BYTES = 64 << 10 };
@@ -242,7 +247,7 @@ static INLINE void run_few(const tile_table tiles, const int *mr_max, finish_fn 
         const int end = (int)((int64_t)pixels * (i + 1) / count);
         for (int block = block0, nrb; block < block1; block += nrb) {
             fetch f = {0, 0, 0, 0, first_reader(p, block, block0)};
-            nrb = blocks_per_tile(pixels_in_turns(p, end - first), block1 - block);
+            nrb = blocks_at_once(p, end - first, block1 - block);
             run_row(tiles[nrb], mr_max[nrb], finish, p, in + first * p->in_step, out + first * p->out_step,
                     res ? res + first * p->res_step : NULL, end - first, block, nrb, &f);
         }
@@ -255,8 +260,7 @@ static INLINE void run(const tile_table tiles, finish_fn *finish, const espl__co
     static const int mr_max[9] = {[1] = MR_1, [2] = MR_2, [3] = MR_3, [4] = MR_4, [8] = MR_8};
     assert(pixels >= 0 && block0 >= 0 && p->segments >= 0 && p->seg_k >= 0);
     const int width = p->width && p->width < pixels ? p->width : pixels;
-    const int in_turns = pixels_in_turns(p, width);
-    const bool narrow = in_turns == GROUP && pixels >= 2 * GROUP && MR_2 >= 2 * GROUP;
+    const bool narrow = width == GROUP && pixels >= 2 * GROUP && MR_2 >= 2 * GROUP && !pixels_meet(p);
     const ptrdiff_t bytes = (ptrdiff_t)(block1 - block0) * p->segments * p->seg_k * ESPL__NR * 4;
     if (!narrow && !finish && block1 - block0 > 2 && bytes <= FEW_BYTES) {
         ptrdiff_t y = 0;
@@ -266,7 +270,7 @@ static INLINE void run(const tile_table tiles, finish_fn *finish, const espl__co
         return;
     }
     for (int block = block0; block < block1;) {
-        const int nrb = narrow ? (block1 - block > 1 ? 2 : 1) : blocks_per_tile(in_turns, block1 - block);
+        const int nrb = narrow ? (block1 - block > 1 ? 2 : 1) : blocks_at_once(p, width, block1 - block);
         fetch f = fetch_of(p, block, nrb, block0, block1);
         ptrdiff_t y = 0;
         for (int left = pixels; left > 0; y++, left -= width) {
