@@ -65,6 +65,7 @@ typedef struct espl__conv {
     int32_t width; /* pixels of a row; 0: all of them, and the next three are not used */
     ptrdiff_t in_row, out_row, res_row;
     const void *w;
+    ptrdiff_t w_block; /* conv_*: bytes from a block of weights to the next, of which these segments are a part; 0: they are all */
     const void *next; /* weights that the next call reads, NULL if not known: a hint, they may be fetched meanwhile */
     const void *const *prepared; /* conv_u8*: NULL, or what prepare made of each block, instead of w */
     const struct espl__bank *bank; /* bank_* kernels: what w is, instead of the segments */
@@ -79,6 +80,10 @@ typedef struct espl__conv {
     float flo, fhi;      /* f32 outputs: clamp after everything else; -inf and +inf for none */
     const espl__narrow *narrow; /* heeded by the kernels of espl__kernels_narrow only; NULL: none */
 } espl__conv;
+
+static inline ptrdiff_t espl__conv_w_block(const espl__conv *p) {
+    return p->w_block ? p->w_block : (ptrdiff_t)p->segments * p->seg_k * 64;
+}
 
 /* Weights of which every row (output channel) keeps `slots` in each bank: a window of `size` consecutive elements of the
  * input, the b-th at in + pixel + off[b], all of it inside the input. Where the inputs of a tap are no multiple of `size`,

@@ -77,10 +77,31 @@ static void convolve_group(const linear_step *l, const espl__kernels *k, const e
                                                  pixels, b0, b1);
 }
 
-/* `next`: the weights that are read afterwards. */
-static void convolve(const linear_step *l, const espl__kernels *k, const char *in, char *out, const char *res,
-                     int pixels, int b0, int b1, const void *next, void *scratch) {
+/* Kernel rows [first, end). */
+typedef struct taps {
+    int64_t first, end;
+} taps;
+
+/* What of the kernel lies inside the image for row y of the output. */
+static taps taps_inside(const linear_step *l, int64_t y) {
+    const int64_t rows = l->border.rows, apart = l->border.dilation;
+    const int64_t above = l->border.top - y * l->border.stride, below = l->border.in_rows + above;
+    const int64_t first = ESPL_MIN(ESPL_MAX((above + apart - 1) / apart, 0), rows);
+    return (taps){first, ESPL_MAX(ESPL_MIN((below + apart - 1) / apart, rows), first)};
+}
+
+/* `next`: the weights that are read afterwards; `part`: of the kernel, NULL: all. */
+static void convolve(const linear_step *l, const espl__kernels *k, const taps *part, const char *in,
+                     char *out, const char *res, int pixels, int b0, int b1, const void *next,
+                     void *scratch) {
     espl__conv p = l->p;
+    if (part && part->end - part->first < l->border.rows) {
+        const int64_t first = part->first * l->border.segments;
+        p.w_block = espl__conv_w_block(&p);
+        p.w = (const char *)p.w + first * p.seg_k * 64;
+        p.seg_off += first;
+        p.segments = (int32_t)((part->end - part->first) * l->border.segments);
+    }
     p.next = next;
     p.scratch = scratch;
     for (int g = 0; g < l->groups; g++) {
@@ -104,12 +125,32 @@ void espl__linear_call(const linear_step *l, const espl__kernels *k, const char 
     if (l->depthwise)
         depthwise(l, k, in, out, res, pixels, 0, l->blocks);
     else
-        convolve(l, k, in, out, res, pixels, 0, l->blocks, NULL, NULL);
+        convolve(l, k, NULL, in, out, res, pixels, 0, l->blocks, NULL, NULL);
 }
 
 static void *scratch_of(const linear_job *j, int thread) {
     const linear_step *l = j->l;
     return l->scratch < 0 ? NULL : (char *)j->s->buffers[l->scratch].data + thread * l->scratch_bytes;
+}
+
+/* Rows from y on, those with the same part of the kernel inside the image together: the others' products with
+ * the border, a seventh of all for 3x3 taps at 7x7, are left out. */
+static void inside(const linear_job *j, int64_t y, int64_t rows, const char *in, char *out, const char *res,
+                   int b0, int b1, const void *next, void *scratch) {
+    const linear_step *l = j->l;
+    while (rows > 0) {
+        const taps part = taps_inside(l, y);
+        int64_t n = 1;
+        for (taps t; n < rows; n++) {
+            t = taps_inside(l, y + n);
+            if (t.first != part.first || t.end != part.end) break;
+        }
+        convolve(l, j->s->kernels, &part, in, out, res, (int)(n * l->pixels), b0, b1, n == rows ? next : NULL,
+                 scratch);
+        y += n, rows -= n;
+        in += n * l->in_row, out += n * l->out_row;
+        if (res) res += n * l->res_row;
+    }
 }
 
 /* Rows [r0, r1) of one image, blocks [b0, b1). */
@@ -122,8 +163,10 @@ static void band(const linear_job *j, int64_t r0, int64_t r1, int b0, int b1, co
     int64_t pixels = (r1 - r0 - 1) * l->pixels + (r1 == l->rows ? l->last_pixels : l->pixels);
     if (l->depthwise)
         depthwise(l, j->s->kernels, in, out, res, (int)pixels, b0, b1);
+    else if (l->border.rows)
+        inside(j, y, r1 - r0, in, out, res, b0, b1, next, scratch_of(j, thread));
     else
-        convolve(l, j->s->kernels, in, out, res, (int)pixels, b0, b1, next, scratch_of(j, thread));
+        convolve(l, j->s->kernels, NULL, in, out, res, (int)pixels, b0, b1, next, scratch_of(j, thread));
 }
 
 /* Bands from the last to the first: what the layer before wrote last is still in the second-level cache, and
@@ -252,8 +295,18 @@ static void choose_sweep(linear_step *l, int64_t channels) {
     l->p.res_row = l->res_row;
 }
 
+/* Tiles of AMX take rows in one go; the others have weights in an order of their own, or look at every sum.
+ */
+static bool takes_parts(const linear_step *l) {
+    const espl__conv *p = &l->p;
+    return !(l->depthwise || p->bank || p->csr || p->prepared || p->narrow) &&
+           !(l->u8_in && espl__cpu_level() >= ESPL__CPU_AMX);
+}
+
 static void finish_way(linear_step *l) {
     l->base.sparse = l->p.bank || l->p.csr;
+    if (!takes_parts(l)) l->border.rows = 0;
+    if (l->border.rows) l->border.segments = l->p.segments / l->border.rows;
     l->base.kernel = kernel_name(l, l->base.sparse, is_gemv(l));
     if (!l->depthwise) choose_sweep(l, l->p.channels);
     l->base.run = is_gemv(l) ? run_gemv : espl__linear_run;

@@ -19,6 +19,10 @@ struct linear_step {
     int64_t band_rows;                   /* of one call of a kernel */
     int64_t in_row, in_image, in_origin; /* bytes */
     int64_t out_row, out_image, res_row, res_image;
+    /* Of a convolution whose border adds nothing (0, the zero point 0): kernel rows, and how they lie. 0 rows: it may add. */
+    struct {
+        int64_t rows, segments, dilation, stride, top, in_rows; /* segments of one; rows above the input; of it */
+    } border;
     int groups, blocks, group_blocks; /* convolution groups; blocks of 16 channels; blocks of one sweep */
     int64_t in_group, out_group, w_group, channels_padded; /* steps from group to group */
     int scratch;                                           /* buffer; -1: none */

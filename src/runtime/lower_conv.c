@@ -7,7 +7,8 @@ enum {
     BAND_LINES = 384,       /* lines of memory in half of the first-level cache */
     BAND_BYTES = 256 << 10, /* of floats in the second-level cache */
     IMAGE_BYTES = 1 << 20,  /* which an image of this size does not leave */
-    MAX_HALO = 512          /* pixels of padding on one side */
+    MAX_HALO = 512,         /* pixels of padding on one side */
+    FEW_ROWS = 64           /* of which the first and the last are worth being computed apart */
 };
 
 static bool gapless(const view *v) {
@@ -111,6 +112,13 @@ static void conv_rows(const espl__window *g, linear_step *l) {
     }
     l->rows_per_image = out->dim[2];
     l->rows = out->dim[0] * out->dim[2];
+    if ((!l->u8_in || in->zero == 0) && g->begin[0] + g->end[0] > 0 && out->dim[2] <= FEW_ROWS) {
+        l->border.rows = g->kernel[0];
+        l->border.dilation = g->dilation[0];
+        l->border.stride = g->stride[0];
+        l->border.top = g->begin[0];
+        l->border.in_rows = in->dim[2];
+    }
     l->pixels = l->last_pixels = out->dim[3];
     l->in_row = g->stride[0] * in->stride[2];
     l->in_image = in->stride[0];

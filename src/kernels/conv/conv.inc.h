@@ -54,7 +54,7 @@ static BODY void tile_u8(const espl__conv *p, const char *in, ptrdiff_t group_st
                          int MR, int NRB) {
     const int NV = NRB * VPB;
     vi acc[32];
-    const ptrdiff_t w_block = (ptrdiff_t)p->segments * p->seg_k * ESPL__NR * 4;
+    const ptrdiff_t w_block = espl__conv_w_block(p);
     const int8_t *w = (const int8_t *)p->w + block * w_block;
     const int32_t *bias = (const int32_t *)p->bias + block * ESPL__NR;
     const steps w_step = steps_of(w_block);
@@ -116,7 +116,7 @@ static BODY void tile_f32(const espl__conv *p, const char *in, ptrdiff_t group_s
                           ptrdiff_t ahead, const target *to, int MR, int NRB) {
     const int NV = NRB * VPB;
     vf acc[32];
-    const ptrdiff_t w_block = (ptrdiff_t)p->segments * p->seg_k * ESPL__NR * 4;
+    const ptrdiff_t w_block = espl__conv_w_block(p);
     const char *w = (const char *)p->w + block * w_block;
     const float *bias = (const float *)p->bias + block * ESPL__NR;
     const steps w_step = steps_of(w_block);
@@ -178,14 +178,13 @@ static INLINE ptrdiff_t fetch_ahead(fetch *f, const char *pixels) {
 
 /* The weights of `block` if the pixels follow each other and this block is the first to read them. */
 static INLINE const char *first_reader(const espl__conv *p, int block, int block0) {
-    const ptrdiff_t bytes = (ptrdiff_t)p->seg_k * ESPL__NR * 4;
     return block == block0 && p->segments == 1 && p->in_step == 4 * (ptrdiff_t)p->seg_k
-               ? (const char *)p->w + block * bytes
+               ? (const char *)p->w + block * espl__conv_w_block(p)
                : NULL;
 }
 
 static INLINE fetch fetch_of(const espl__conv *p, int block, int nrb, int block0, int block1) {
-    const ptrdiff_t bytes = (ptrdiff_t)p->segments * p->seg_k * ESPL__NR * 4;
+    const ptrdiff_t bytes = espl__conv_w_block(p);
     const char *w = first_reader(p, block, block0);
     /* No hint: the weights are in the second-level cache, and fetching would only cost. */
     if (!p->next) return (fetch){0, 0, 0, 0, w};

@@ -4,8 +4,7 @@
 
 /* The accumulators of one pixel and one block of 16 channels. */
 static void accumulate_u8(const espl__conv *p, const uint8_t *in, int block, int32_t acc[ESPL__NR]) {
-    const int8_t *w =
-        (const int8_t *)p->w + (size_t)block * (size_t)p->segments * (size_t)p->seg_k * ESPL__NR * 4;
+    const int8_t *w = (const int8_t *)p->w + block * espl__conv_w_block(p);
     memcpy(acc, (const int32_t *)p->bias + block * ESPL__NR, ESPL__NR * sizeof *acc);
     for (int s = 0; s < p->segments; s++) {
         const uint8_t *x = in + p->seg_off[s];
@@ -31,7 +30,7 @@ static void accumulate_bank(const espl__conv *p, const uint8_t *in, int block, i
 }
 
 static void accumulate_f32(const espl__conv *p, const float *in, int block, float acc[ESPL__NR]) {
-    const float *w = (const float *)p->w + (size_t)block * (size_t)p->segments * (size_t)p->seg_k * ESPL__NR;
+    const float *w = (const float *)(const void *)((const char *)p->w + block * espl__conv_w_block(p));
     memcpy(acc, (const float *)p->bias + block * ESPL__NR, ESPL__NR * sizeof *acc);
     for (int s = 0; s < p->segments; s++) {
         const float *x = (const float *)((const char *)in + p->seg_off[s]);

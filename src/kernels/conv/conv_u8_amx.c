@@ -474,7 +474,7 @@ static void conv_u8(const espl__conv *p, const uint8_t *in, uint8_t *out, const 
                     int block0, int block1) {
     manner m;
     _Alignas(64) int32_t sums[2][2 * ROWS * 2 * ESPL__NR];
-    if (!choose(p, in, pixels, block1 - block0, &m)) {
+    if (p->w_block || !choose(p, in, pixels, block1 - block0, &m)) {
         espl__conv_u8_avx512vnni.conv_u8(p, in, out, res, pixels, block0, block1);
         return;
     }
@@ -487,7 +487,7 @@ static void conv_u8_f32(const espl__conv *p, const uint8_t *in, float *out, int 
                         int block1) {
     manner m;
     _Alignas(64) int32_t sums[2][2 * ROWS * 2 * ESPL__NR];
-    if (!choose(p, in, pixels, block1 - block0, &m)) {
+    if (p->w_block || !choose(p, in, pixels, block1 - block0, &m)) {
         espl__conv_u8_avx512vnni.conv_u8_f32(p, in, out, pixels, block0, block1);
         return;
     }
