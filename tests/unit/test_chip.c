@@ -40,8 +40,7 @@ static espl_chip *load(const char *name) {
 static espl_chip *parse(const char *text) {
     espl_chip *chip = NULL;
     espl_diag diag = {0};
-    if (espl_chip_parse(ctx, "c.yaml", text, strlen(text), &chip, &diag) != ESPL_OK)
-        fail_msg("%s", diag.message);
+    if (espl_chip_parse(ctx, "c.yaml", text, strlen(text), &chip, &diag) != ESPL_OK) fail_msg("%s", diag.message);
     return chip;
 }
 
@@ -73,7 +72,7 @@ static void close_to(double got, double want) {
 
 static void bundled_profiles_load(void **state) {
     (void)state;
-    static const char *const expected[] = {"bbs-arria10", "cortex-a76", "cortex-m7",       "nvidia-a100",
+    static const char *const expected[] = {"bbs-arria10", "cortex-a76", "cortex-m7",      "nvidia-a100",
                                            "x86-amx",     "x86-avx2",   "x86-avx512-vnni", "x86-zen4"};
     int count = 0;
     size_t found = 0;
@@ -136,8 +135,7 @@ static void getters_tell_the_profile(void **state) {
     assert_false(espl_chip_compute_at(chip, -1, &row));
     assert_true(espl_chip_memory_at(chip, 1, &memory));
     assert_string_equal(memory.name, "mid");
-    assert_true(memory.shared && memory.holds_weights && memory.holds_activations &&
-                memory.core_gb_per_s == 4);
+    assert_true(memory.shared && memory.holds_weights && memory.holds_activations && memory.core_gb_per_s == 4);
     assert_false(espl_chip_memory_at(chip, 3, &memory));
     assert_true(espl_chip_find_compute(chip, ESPL_FORMAT_S3, ESPL_FORMAT_U8, &row));
     assert_int_equal(row.weights, ESPL_FORMAT_S8);
@@ -192,14 +190,10 @@ static void roofline_by_hand(void **state) {
     };
     espl_chip *chip = parse(round_chip);
     for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
-        espl_chip_layer layer = {.macs = rows[i].macs,
-                                 .weight_format = rows[i].weights,
-                                 .activation_format = ESPL_FORMAT_U8,
-                                 .weight_bytes = rows[i].weight_bytes,
-                                 .input_bytes = rows[i].input_bytes,
-                                 .output_bytes = rows[i].output_bytes,
-                                 .cores = rows[i].cores,
-                                 .resident_bytes = rows[i].resident_bytes};
+        espl_chip_layer layer = {.macs = rows[i].macs, .weight_format = rows[i].weights,
+                                 .activation_format = ESPL_FORMAT_U8, .weight_bytes = rows[i].weight_bytes,
+                                 .input_bytes = rows[i].input_bytes, .output_bytes = rows[i].output_bytes,
+                                 .cores = rows[i].cores, .resident_bytes = rows[i].resident_bytes};
         close_to(espl_chip_layer_seconds(chip, &layer), rows[i].seconds);
         close_to(espl_chip_layer_joules(chip, &layer), rows[i].joules);
     }
@@ -212,12 +206,8 @@ static void roofline_by_hand(void **state) {
     close_to(compute, 1e-3);
     assert_true(memory == 0);
     /* The row with weights in mid: 10 us for the bytes, 1 us for the products. */
-    espl_chip_layer both = {.macs = 20000,
-                            .weight_format = ESPL_FORMAT_S8,
-                            .activation_format = ESPL_FORMAT_U8,
-                            .weight_bytes = 50000,
-                            .input_bytes = 500,
-                            .output_bytes = 500};
+    espl_chip_layer both = {.macs = 20000, .weight_format = ESPL_FORMAT_S8, .activation_format = ESPL_FORMAT_U8,
+                            .weight_bytes = 50000, .input_bytes = 500, .output_bytes = 500};
     espl_chip_layer_limits(chip, &both, &compute, &memory);
     close_to(compute, 1e-6);
     close_to(memory, 10e-6);
@@ -238,12 +228,8 @@ static void separate_memories(void **state) {
     assert_false(espl_chip_fits(chip, 10, 524289));
     /* Weights pass flash only: 154000 bytes / 1.54 GB/s = 100 us; activations DTCM only: 3840 / 3.84 GB/s = 1
      * us. */
-    espl_chip_layer layer = {.macs = 4800,
-                             .weight_format = ESPL_FORMAT_S8,
-                             .activation_format = ESPL_FORMAT_S8,
-                             .weight_bytes = 154000,
-                             .input_bytes = 3000,
-                             .output_bytes = 840};
+    espl_chip_layer layer = {.macs = 4800, .weight_format = ESPL_FORMAT_S8, .activation_format = ESPL_FORMAT_S8,
+                             .weight_bytes = 154000, .input_bytes = 3000, .output_bytes = 840};
     close_to(espl_chip_layer_seconds(chip, &layer), 105e-6);
     /* 4800 MAC at 1 a cycle and 480 MHz: 10 us. */
     layer.weight_bytes = 1540;
@@ -354,8 +340,7 @@ static void profiles_are_found(void **state) {
     remove(folder);
 }
 
-/* The round chip with each byte replaced in turn: an answer, no crash, no leak; what loads gives finite
- * costs. */
+/* The round chip with each byte replaced in turn: an answer, no crash, no leak; what loads gives finite costs. */
 static void damaged_profiles_are_answered(void **state) {
     (void)state;
     const char bytes[] = {'\0', '\n', '-', '9', 'e', '}'};
@@ -370,13 +355,9 @@ static void damaged_profiles_are_answered(void **state) {
             assert_int_equal(status == ESPL_OK, chip != NULL);
             assert_int_equal(status, diag.status);
             if (!chip) continue;
-            espl_chip_layer layer = {.macs = INT64_MAX,
-                                     .weight_format = ESPL_FORMAT_S8,
-                                     .activation_format = ESPL_FORMAT_U8,
-                                     .weight_bytes = UINT64_MAX,
-                                     .input_bytes = UINT64_MAX,
-                                     .output_bytes = UINT64_MAX,
-                                     .cores = INT32_MAX};
+            espl_chip_layer layer = {.macs = INT64_MAX, .weight_format = ESPL_FORMAT_S8,
+                                     .activation_format = ESPL_FORMAT_U8, .weight_bytes = UINT64_MAX,
+                                     .input_bytes = UINT64_MAX, .output_bytes = UINT64_MAX, .cores = INT32_MAX};
             if (espl_chip_supports(chip, ESPL_FORMAT_S8, ESPL_FORMAT_U8))
                 assert_true(isfinite(espl_chip_layer_seconds(chip, &layer)));
             espl_chip_destroy(&chip);
@@ -437,12 +418,8 @@ static void probe_gives_a_profile_that_loads_again(void **state) {
     assert_string_equal(memory.name, "DRAM");
     espl_chip *again = parse(espl_chip_text(host));
     assert_string_equal(espl_chip_text(again), espl_chip_text(host));
-    espl_chip_layer layer = {.macs = 1000000,
-                             .weight_format = ESPL_FORMAT_S8,
-                             .activation_format = ESPL_FORMAT_U8,
-                             .weight_bytes = 1000000,
-                             .input_bytes = 1000,
-                             .output_bytes = 1000};
+    espl_chip_layer layer = {.macs = 1000000, .weight_format = ESPL_FORMAT_S8, .activation_format = ESPL_FORMAT_U8,
+                             .weight_bytes = 1000000, .input_bytes = 1000, .output_bytes = 1000};
     assert_true(espl_chip_layer_seconds(again, &layer) == espl_chip_layer_seconds(host, &layer));
     assert_true(isnan(espl_chip_layer_joules(host, &layer))); /* nothing here measures energy */
     espl_chip_destroy(&again);
@@ -455,14 +432,11 @@ static void patterns_gain_where_the_weights_satisfy_them(void **state) {
         const char *chip, *pattern;
         double speedup;
     } rows[] = {
-        {"nvidia-a100", "2:4", 2},       {"nvidia-a100", "bank 2:4", 2},
-        {"nvidia-a100", "1:4", 2},       {"nvidia-a100", "1:2", 2},
-        {"nvidia-a100", "3:4", 1},       {"nvidia-a100", "bank 2:8", 1},
-        {"nvidia-a100", "dense", 1},     {"nvidia-a100", "unstructured 99%", 1},
-        {"bbs-arria10", "bank 4:32", 8}, {"bbs-arria10", "bank 2:16", 8},
-        {"bbs-arria10", "bank 4:16", 4}, {"bbs-arria10", "bank 5:32", 4},
-        {"bbs-arria10", "bank 2:24", 1}, {"bbs-arria10", "bank 9:32", 1},
-        {"x86-avx2", "2:4", 1},
+        {"nvidia-a100", "2:4", 2},        {"nvidia-a100", "bank 2:4", 2},      {"nvidia-a100", "1:4", 2},
+        {"nvidia-a100", "1:2", 2},        {"nvidia-a100", "3:4", 1},           {"nvidia-a100", "bank 2:8", 1},
+        {"nvidia-a100", "dense", 1},      {"nvidia-a100", "unstructured 99%", 1}, {"bbs-arria10", "bank 4:32", 8},
+        {"bbs-arria10", "bank 2:16", 8},  {"bbs-arria10", "bank 4:16", 4},     {"bbs-arria10", "bank 5:32", 4},
+        {"bbs-arria10", "bank 2:24", 1},  {"bbs-arria10", "bank 9:32", 1},     {"x86-avx2", "2:4", 1},
     };
     for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
         espl_chip *chip = load(rows[i].chip);
