@@ -74,6 +74,10 @@ static INLINE vf vf_larger(vf a, vf b) {
 static INLINE vf vf_of(vi a) {
     return _mm512_cvtepi32_ps(a);
 }
+/* To the nearest whole number, ties to the even one. */
+static INLINE vf vf_rne(vf a) {
+    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
 static INLINE vi vi_rne(vf a) {
     return _mm512_cvtps_epi32(a);
 } /* INT32_MIN for NaN and what does not fit */

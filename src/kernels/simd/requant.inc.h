@@ -46,7 +46,7 @@ static INLINE residual residual_of(const espl__epilogue_u8 *q) {
 }
 
 static INLINE vf add_residual(vf x, vi res, const residual *r, const bool PLAIN) {
-    const vf own = vf_of(vi_rne(vf_min(vf_max(x, r->lo), r->hi)));
+    const vf own = vf_rne(vf_min(vf_max(x, r->lo), r->hi));
     return vf_fma(own, r->own, vf_mul(vf_of(PLAIN ? res : vi_sub(res, r->zero)), r->scale));
 }
 
