@@ -127,8 +127,8 @@ static void become(const test *t, const words *w, const char *inject) {
     for (int i = 0; i < t->environment.count; i++) putenv(t->environment.word[i]);
     struct rlimit none = {0, 0};
     setrlimit(RLIMIT_CORE, &none);
+    setenv("LD_PRELOAD", library, 1); /* also where nothing fails: its clock runs fast */
     if (inject) {
-        setenv("LD_PRELOAD", library, 1);
         setenv("INJECT", inject, 1);
         setenv("INJECT_COUNT", "../count", 1);
         if (strstr(inject, ":0:")) { /* backtrace() loads a library, and some bytes of that look lost */
