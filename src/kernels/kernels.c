@@ -27,6 +27,7 @@ static void merge(espl__kernels *to, const espl__kernels *from) {
         to->prepare_room = from->prepare_room;
         to->prepare = from->prepare;
     }
+    if (from->gemv_u8) to->sums = from->sums;
 }
 
 static void build(void) {

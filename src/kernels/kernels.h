@@ -68,6 +68,7 @@ typedef struct espl__conv {
     ptrdiff_t w_block; /* conv_*: bytes from a block of weights to the next, of which these segments are a part; 0: they are all */
     const void *next; /* weights that the next call reads, NULL if not known: a hint, they may be fetched meanwhile */
     const void *const *prepared; /* conv_u8*: NULL, or what prepare made of each block, instead of w */
+    const int32_t *sums; /* gemv_u8*: NULL, or 128 times the sum of each channel's weights, padded as bias */
     const struct espl__bank *bank; /* bank_* kernels: what w is, instead of the segments */
     const struct espl__csr *csr;   /* csr_conv_f32: what w is, in the order of the segments */
     const struct espl__wonly *wonly; /* wonly_f32: what w is */
@@ -316,6 +317,7 @@ typedef struct espl__kernels {
      * the bytes that count. */
     size_t (*prepare_room)(const espl__conv *p);
     size_t (*prepare)(const espl__conv *p, int block, void *to);
+    bool sums; /* this set's gemv_u8 and gemv_u8_f32 are faster with espl__conv.sums */
 } espl__kernels;
 
 /* The set for the CPU level in use, and the set of any level the machine has (for checkkern). */
@@ -355,6 +357,8 @@ espl__weight_part espl__weight_all(const espl__weight_order *order);
 void espl__pack_s8_part(const espl__weight_order *order, const void *w, uint8_t flip, const espl__weight_part *part,
                         int8_t *packed);
 void espl__pack_f32_part(const espl__weight_order *order, const float *w, const espl__weight_part *part, float *packed);
+/* espl__conv.sums of `blocks` packed blocks of a matrix of k groups (seg_k). */
+void espl__gemv_sums(const void *packed, int64_t blocks, int64_t k, int32_t *sums);
 /* A matrix (one segment, one tap) of numbers of 16 bits for gemv_f32, [blocks][k][16]. */
 void espl__pack_16(const espl__weight_order *order, const uint16_t *w, uint16_t *packed);
 /* Compressed sparse rows of the channels of blocks [block0, block1), which come in order: count sets their start[c + 1]

@@ -206,3 +206,13 @@ void espl__weight_sums(const espl__weight_order *o, const void *w, uint8_t flip,
                     sums[c] += sum_of(from + c * o->by_channel, n, o->by_input, flip);
         }
 }
+
+void espl__gemv_sums(const void *packed, int64_t blocks, int64_t k, int32_t *sums) {
+    const int8_t *w = packed;
+    for (int64_t b = 0; b < blocks; b++, sums += ESPL__NR) {
+        int32_t sum[ESPL__NR] = {0};
+        for (int64_t i = 0; i < k; i++, w += ESPL__NR * 4)
+            for (int c = 0; c < ESPL__NR; c++) sum[c] += w[4 * c] + w[4 * c + 1] + w[4 * c + 2] + w[4 * c + 3];
+        for (int c = 0; c < ESPL__NR; c++) sums[c] = 128 * sum[c];
+    }
+}

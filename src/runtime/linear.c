@@ -321,6 +321,7 @@ static void finish_other(const linear_step *l) {
     o->base.weight_bytes = own.base.weight_bytes;
     o->p.w = own.p.w;
     o->p.prepared = own.p.prepared;
+    o->p.sums = own.p.sums;
     o->p.bank = own.p.bank;
     o->p.csr = own.p.csr;
     o->p.values = own.p.values;

@@ -212,6 +212,10 @@ static const float *input_bias(espl_session *s, const rnn_step *t, const float *
     return sum;
 }
 
+static espl_status centre(espl_session *s, const rnn_step *t, espl__conv *p, espl_diag *diag) {
+    return t->integer && !p->bank ? espl__weights_centre(s, p->channels / ESPL__NR, 4 * (int64_t)p->seg_k, p, diag) : ESPL_OK;
+}
+
 /* The inputs' matrix. Products of many rows may have the weights in an order of the kernels' own. */
 static espl_status pack_inputs(espl_session *s, const rnn_step *t, const matrix *w, const float *bias,
                                int index, espl__conv *p, espl_diag *diag) {
@@ -223,7 +227,10 @@ static espl_status pack_inputs(espl_session *s, const rnn_step *t, const matrix 
     ESPL_TRY(begin_matrix(s, t, w, t->gates, true, prepare, p, diag));
     pack_gates(s, t, w, x, bias, index, 0, fed, 0, p);
     pack_gates(s, t, w, x, bias, index, fed, rest, t->units * fed, p);
-    if (prepare) ESPL_TRY(espl__weights_prepare(s, t->gates / ESPL__NR, p, diag));
+    if (prepare)
+        ESPL_TRY(espl__weights_prepare(s, t->gates / ESPL__NR, p, diag));
+    else
+        ESPL_TRY(centre(s, t, p, diag));
 done:
     if (prepare) {
         espl__free(s->ctx, (void *)p->w);
@@ -246,6 +253,7 @@ static espl_status pack_direction(espl_session *s, rnn_step *t, const matrix *w,
     d->input.in_step = row_stride(&t->x);
     ESPL_TRY(begin_matrix(s, t, r, t->padded * fed, false, false, &d->recurrent, diag));
     pack_gates(s, t, r, h, NULL, index, 0, fed, 0, &d->recurrent);
+    ESPL_TRY(centre(s, t, &d->recurrent, diag));
     d->recurrent.in_step = state;
     d->input.out_step = d->recurrent.out_step = row;
     d->recurrent.res_step = t->batch_first ? t->steps * row : row;
@@ -254,6 +262,7 @@ static espl_status pack_direction(espl_session *s, rnn_step *t, const matrix *w,
     ESPL_TRY(begin_matrix(s, t, r, t->padded, before, false, &d->candidate, diag));
     pack_gates(s, t, r, h, before && b ? b + (fed + rest) * t->hidden : NULL, index, fed, rest, 0,
                &d->candidate);
+    ESPL_TRY(centre(s, t, &d->candidate, diag));
     d->candidate.in_step = state;
     d->candidate.out_step = before ? t->padded * (int64_t)sizeof(float) : row;
     d->candidate.res_step = d->recurrent.res_step;

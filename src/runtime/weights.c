@@ -148,6 +148,18 @@ done:
     return status;
 }
 
+espl_status espl__weights_centre(espl_session *s, int64_t blocks, int64_t k, espl__conv *p,
+                                 espl_diag *diag) {
+    p->sums = NULL;
+    if (!s->kernels->sums) return ESPL_OK;
+    const uint64_t bytes = (uint64_t)(blocks * ESPL__NR) * sizeof *p->sums;
+    int32_t *sums = espl__plan_weights(s, bytes);
+    if (!sums) return espl__nomem(diag, bytes);
+    espl__gemv_sums(p->w, blocks, (k + 3) / 4, sums);
+    p->sums = sums;
+    return ESPL_OK;
+}
+
 espl_status espl__weights_pack(espl_session *s, weights *w, const espl__weight_order *o, int64_t groups,
                                bool prepare, espl__conv *p, int64_t *group_bytes, espl_diag *diag) {
     int64_t k = o->taps * o->stored;
@@ -167,6 +179,8 @@ espl_status espl__weights_pack(espl_session *s, weights *w, const espl__weight_o
         pack_group(s, w, o, g, to);
         if (w->integer) memset(to + packed - ESPL__PACK_SLACK, 0, ESPL__PACK_SLACK);
     }
+    if (w->integer && !prepare && groups * o->segments == 1)
+        return espl__weights_centre(s, pad16(o->channels) / ESPL__NR, k, p, diag);
     return ESPL_OK;
 }
 

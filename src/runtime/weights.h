@@ -33,6 +33,8 @@ espl_status espl__weights_pack(espl_session *s, weights *w, const espl__weight_o
 /* The same for weights that are packed already, `blocks` blocks at p->w; the kernels must have an order of
  * their own, and segments few enough for it. */
 espl_status espl__weights_prepare(espl_session *s, int64_t blocks, espl__conv *p, espl_diag *diag);
+/* Sets p->sums of a matrix of k inputs that is packed at p->w, if the kernels for few rows gain by them. */
+espl_status espl__weights_centre(espl_session *s, int64_t blocks, int64_t k, espl__conv *p, espl_diag *diag);
 /* Sets w->sums for weights that are packed otherwise. */
 espl_status espl__weights_sum(espl_session *s, weights *w, const espl__weight_order *order, int64_t groups,
                               espl_diag *diag);

@@ -30,6 +30,7 @@ enum {
     SLOT_RES,
     SLOT_W,
     SLOT_PREPARED,
+    SLOT_SUMS,
     SLOT_BANK,
     SLOT_BIAS,
     SLOT_MULT,

@@ -5,6 +5,11 @@
  *                                                 channels
  *   static int blocks_per_tile(int rows, int blocks)
  *
+ * and, where bytes have no instruction of their own, GEMV_CENTRED: one row is multiplied less 128, which p->sums make up for,
+ * in tiles of
+ *
+ *   ROW_TILES(X)   X(NRB)
+ *
  * Every weight is used once a row, so memory is the limit. One stream of loads gets half of what memory can
  * deliver; a tile reads its NRB blocks side by side, each a stream that the processor prefetches by itself.
  * Explicit prefetches gained nothing beside eight streams, and cost where the weights lie in the third-level
@@ -12,6 +17,30 @@
 #include "kernels/families.h"
 #include "kernels/gemv/rows.inc.h"
 #include "tensor/tensor.h"
+
+#ifdef GEMV_CENTRED
+/* One row. More of them share the work of splitting the weights' bytes, and gain nothing by this. */
+static BODY void tile_centred(const espl__conv *p, const char *in, int block, vi *sums, int NRB) {
+    const int NV = NRB * VPB;
+    vi acc[32], rest = vi_set1(0);
+    const ptrdiff_t w_block = (ptrdiff_t)p->seg_k * ESPL__NR * 4;
+    const int8_t *w = (const int8_t *)p->w + block * w_block;
+    const int32_t *bias = (const int32_t *)p->bias + block * ESPL__NR, *sum = p->sums + block * ESPL__NR;
+    const steps w_step = steps_of(w_block);
+    UNROLL
+    for (int n = 0; n < NV; n++) acc[n] = vi_add(vi_load(bias + n * VL), vi_load(sum + n * VL));
+    for (int k = p->seg_k; k > 0; k--, w += ESPL__NR * 4, in += 4) {
+        const centred x = centred_load((const uint8_t *)in);
+        rest = centred_rest(rest, x);
+        UNROLL
+        for (int n = 0; n < NV; n++)
+            acc[n] = centred_dot(acc[n], x, vi_load(w + step_at(w_step, n / VPB) + n % VPB * VL * 4));
+    }
+    rest = centred_total(rest);
+    UNROLL
+    for (int n = 0; n < NV; n++) sums[n] = vi_add(acc[n], rest);
+}
+#endif
 
 #ifdef GEMV_U8
 static BODY void tile_u8(const espl__conv *p, const char *in, int block, vi *sums, int MR, int NRB) {
@@ -99,14 +128,29 @@ TILES(DEFINE)
 static const tile_table u8_tiles = TABLE(ENTRY);
 #undef ENTRY
 
+#ifdef GEMV_CENTRED
+#define DEFINE(NRB)                                                                            \
+    static void centred_##NRB(const espl__conv *p, const char *in, int block, void *sums) { \
+        tile_centred(p, in, block, sums, NRB);                                                 \
+    }
+ROW_TILES(DEFINE)
+#undef DEFINE
+#define ENTRY(NRB) [NRB] = {centred_##NRB},
+static const tile_table centred_tiles = {ROW_TILES(ENTRY)};
+#undef ENTRY
+#define TILES_FOR(p, rows) (*((rows) == 1 && (p)->sums ? &centred_tiles : &u8_tiles))
+#else
+#define TILES_FOR(p, rows) u8_tiles
+#endif
+
 static void gemv_u8(const espl__conv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int rows,
                     int block0, int block1) {
-    run(u8_tiles, finish_u8, p, first_of(p, in), (char *)out, (const char *)res, rows, block0, block1);
+    run(TILES_FOR(p, rows), finish_u8, p, first_of(p, in), (char *)out, (const char *)res, rows, block0, block1);
 }
 
 static void gemv_u8_f32(const espl__conv *p, const uint8_t *in, float *out, const float *res, int rows,
                         int block0, int block1) {
-    run(u8_tiles, finish_u8_f32, p, first_of(p, in), (char *)out, (const char *)res, rows, block0, block1);
+    run(TILES_FOR(p, rows), finish_u8_f32, p, first_of(p, in), (char *)out, (const char *)res, rows, block0, block1);
 }
 #endif
 

@@ -3,6 +3,7 @@
 #include "kernels/gemv/tiles_256.h"
 
 #define GEMV_U8
+#define GEMV_CENTRED
 #include "kernels/gemv/gemv.inc.h"
 
-const espl__kernels espl__gemv_u8_avx2 = {.gemv_u8 = gemv_u8, .gemv_u8_f32 = gemv_u8_f32};
+const espl__kernels espl__gemv_u8_avx2 = {.gemv_u8 = gemv_u8, .gemv_u8_f32 = gemv_u8_f32, .sums = true};

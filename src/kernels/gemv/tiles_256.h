@@ -8,6 +8,7 @@
 #define TILES_2(X) UP_TO_2(X, 2)
 #define TILES_4(X) UP_TO_1(X, 4)
 #define TILES_8(X)
+#define ROW_TILES(X) X(1) X(2) X(4)
 
 static inline int blocks_per_tile(int rows, int blocks) {
     if (rows <= 1 && blocks >= 4) return 4;
