@@ -1,8 +1,9 @@
 /* Makes the libraries of this process believe that the processor lacks vector extensions, for comparisons at
- * a lower instruction set. Linux on x86-64, where the processor can refuse CPUID to user programs
- * ("cpuid_fault" in /proc/cpuinfo): then every CPUID is a fault, and the handler answers it with the bits
- * left out. What a process starts by exec sees the processor as it is. Libraries that have looked already,
- * the C library among them, keep what they saw. */
+ * a lower instruction set. Linux on x86-64. Where the processor can refuse CPUID to user programs
+ * ("cpuid_fault" in /proc/cpuinfo), every CPUID is a fault, and the handler answers it with the bits
+ * left out. Where it cannot (AMD), a library can be had with CLTS in place of CPUID (limit.py makes such a
+ * copy): as long, a fault of the same kind, and in no user program. What a process starts by exec sees the
+ * processor as it is. Libraries that have looked already, the C library among them, keep what they saw. */
 #define _GNU_SOURCE
 #include <cpuid.h>
 #include <errno.h>
@@ -58,11 +59,12 @@ static void answer(greg_t *regs) {
 }
 
 static void on_fault(int signal_number, siginfo_t *info, void *context) {
-    static const uint8_t cpuid[2] = {0x0f, 0xa2};
+    static const uint8_t cpuid[2] = {0x0f, 0xa2}, clts[2] = {0x0f, 0x06};
     greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
     int saved = errno;
-    /* The kernel's own faults carry an address; the one of a refused CPUID does not. */
-    if (info->si_code == SI_KERNEL && memcmp((const void *)regs[REG_RIP], cpuid, sizeof cpuid) == 0)
+    const void *at = (const void *)regs[REG_RIP];
+    /* The kernel's own faults carry an address; that of a refused instruction does not. */
+    if (info->si_code == SI_KERNEL && (memcmp(at, cpuid, sizeof cpuid) == 0 || memcmp(at, clts, sizeof clts) == 0))
         answer(regs);
     else
         signal(signal_number, SIG_DFL); /* it happens again and ends the process */
@@ -70,7 +72,7 @@ static void on_fault(int signal_number, siginfo_t *info, void *context) {
 }
 
 /* 3: as a machine with AVX-512 and VNNI; 2: with AVX-512; 1: with AVX2. Threads that exist already are not
- * reached. Nonzero if the processor or the kernel cannot do it. */
+ * reached. Nonzero: the processor or the kernel cannot refuse CPUID, and only CLTS is answered. */
 int cpumask_limit(int level) {
     struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER};
     lowest = level;
@@ -78,9 +80,12 @@ int cpumask_limit(int level) {
     return set_faulting(1) != 0;
 }
 
-/* What a library sees: a register of leaf 7. */
-uint32_t cpumask_seen(int sub, int reg) {
-    uint32_t r[4];
-    __cpuid_count(7, sub, r[EAX], r[EBX], r[ECX], r[EDX]);
+/* What a library sees, one with CLTS if `replaced`: a register of leaf 7. */
+uint32_t cpumask_seen(int sub, int reg, int replaced) {
+    uint32_t r[4] = {7, 0, (uint32_t)sub, 0};
+    if (replaced)
+        __asm__ volatile("clts" : "+a"(r[EAX]), "=b"(r[EBX]), "+c"(r[ECX]), "=d"(r[EDX]));
+    else
+        __cpuid_count(7, sub, r[EAX], r[EBX], r[ECX], r[EDX]);
     return r[reg];
 }

@@ -168,7 +168,8 @@ void espl__pack_16(const espl__weight_order *o, const uint16_t *w, uint16_t *pac
     for (int64_t c0 = 0; c0 < o->channels; c0 += ESPL__NR)
         for (int64_t i = 0; i < o->stored; i++, packed += ESPL__NR) {
             const int64_t lanes = i < o->real ? least(ESPL__NR, o->channels - c0) : 0;
-            for (int64_t lane = 0; lane < lanes; lane++) packed[lane] = w[(c0 + lane) * o->by_channel + i * o->by_input];
+            for (int64_t lane = 0; lane < lanes; lane++)
+                packed[lane] = w[(c0 + lane) * o->by_channel + i * o->by_input];
             memset(packed + lanes, 0, (size_t)(ESPL__NR - lanes) * sizeof *packed);
         }
 }
@@ -212,7 +213,8 @@ void espl__gemv_sums(const void *packed, int64_t blocks, int64_t k, int32_t *sum
     for (int64_t b = 0; b < blocks; b++, sums += ESPL__NR) {
         int32_t sum[ESPL__NR] = {0};
         for (int64_t i = 0; i < k; i++, w += ESPL__NR * 4)
-            for (int c = 0; c < ESPL__NR; c++) sum[c] += w[4 * c] + w[4 * c + 1] + w[4 * c + 2] + w[4 * c + 3];
+            for (int c = 0; c < ESPL__NR; c++)
+                sum[c] += w[4 * c] + w[4 * c + 1] + w[4 * c + 2] + w[4 * c + 3];
         for (int c = 0; c < ESPL__NR; c++) sums[c] = 128 * sum[c];
     }
 }

@@ -213,7 +213,9 @@ static const float *input_bias(espl_session *s, const rnn_step *t, const float *
 }
 
 static espl_status centre(espl_session *s, const rnn_step *t, espl__conv *p, espl_diag *diag) {
-    return t->integer && !p->bank ? espl__weights_centre(s, p->channels / ESPL__NR, 4 * (int64_t)p->seg_k, p, diag) : ESPL_OK;
+    return t->integer && !p->bank
+               ? espl__weights_centre(s, p->channels / ESPL__NR, 4 * (int64_t)p->seg_k, p, diag)
+               : ESPL_OK;
 }
 
 /* The inputs' matrix. Products of many rows may have the weights in an order of the kernels' own. */

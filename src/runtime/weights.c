@@ -148,8 +148,7 @@ done:
     return status;
 }
 
-espl_status espl__weights_centre(espl_session *s, int64_t blocks, int64_t k, espl__conv *p,
-                                 espl_diag *diag) {
+espl_status espl__weights_centre(espl_session *s, int64_t blocks, int64_t k, espl__conv *p, espl_diag *diag) {
     p->sums = NULL;
     if (!s->kernels->sums) return ESPL_OK;
     const uint64_t bytes = (uint64_t)(blocks * ESPL__NR) * sizeof *p->sums;

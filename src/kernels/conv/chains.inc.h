@@ -21,7 +21,7 @@
  * groups from the pixel's base, filled up to a line, and their weights; chains of CHAIN groups first, alone
  * ones last. */
 
-enum { CHAIN = 4, OPEN = 32, CHAIN_MR = 8, LINE = 64, VECTOR = 4 * VL, LIMIT = 128 };
+enum { CHAIN = 4, OPEN = 32, CHAIN_MR = 8, LINE = 64, VECTOR = 4 * VL, LIMIT = 128, FAR = 1 << 20 };
 
 typedef struct list_head {
     int32_t chains[CHAIN + 1]; /* how many of 1 ... CHAIN groups */
@@ -41,10 +41,14 @@ typedef struct chain_walk {
     const char *w;
 } chain_walk;
 
-static INLINE void add_chains(const int L, int count, chain_walk *at, const char *in, steps step, vi *acc,
-                              const int MR) {
+static INLINE void add_chains(const int L, int count, chain_walk *at, const char *in, steps step,
+                              ptrdiff_t ahead, vi *acc, const int MR) {
     const vi one = v16_set1(1);
     for (; count > 0; count--) {
+        if (ahead) {
+            UNROLL
+            for (int l = 0; l < L; l += LINE / VECTOR) fetch_line(at->w + ahead + l * VECTOR);
+        }
         const char *base[CHAIN];
         vi w[CHAIN];
         UNROLL
@@ -67,7 +71,8 @@ static INLINE void add_chains(const int L, int count, chain_walk *at, const char
 }
 
 /* MR pixels x 1 block, a list after the other; a tile_fn of up to CHAIN_MR pixels of one row. */
-static BODY void tile_chains(const espl__conv *p, const char *in, int block, int32_t *sums, const int MR) {
+static BODY void tile_chains(const espl__conv *p, const char *in, int block, ptrdiff_t ahead, int32_t *sums,
+                             const int MR) {
     const char *list = p->prepared[block];
     const int32_t *bias = (const int32_t *)p->bias + block * ESPL__NR;
     const steps step = steps_of(p->in_step);
@@ -79,10 +84,10 @@ static BODY void tile_chains(const espl__conv *p, const char *in, int block, int
         vi acc[CHAIN_MR];
         UNROLL
         for (int m = 0; m < MR; m++) acc[m] = vi_load(bias + v * VL);
-        add_chains(4, head->chains[4], &at, in, step, acc, MR);
-        add_chains(3, head->chains[3], &at, in, step, acc, MR);
-        add_chains(2, head->chains[2], &at, in, step, acc, MR);
-        add_chains(1, head->chains[1], &at, in, step, acc, MR);
+        add_chains(4, head->chains[4], &at, in, step, ahead, acc, MR);
+        add_chains(3, head->chains[3], &at, in, step, ahead, acc, MR);
+        add_chains(2, head->chains[2], &at, in, step, ahead, acc, MR);
+        add_chains(1, head->chains[1], &at, in, step, ahead, acc, MR);
         UNROLL
         for (int m = 0; m < MR; m++) vi_store(sums + m * ESPL__NR + v * VL, acc[m]);
         list += head->bytes;
@@ -93,8 +98,7 @@ static BODY void tile_chains(const espl__conv *p, const char *in, int block, int
     static void chains_##MR(const espl__conv *p, const char *in, ptrdiff_t group_step, int block, \
                             ptrdiff_t ahead, void *sums) {                                        \
         (void)group_step;                                                                         \
-        (void)ahead;                                                                              \
-        tile_chains(p, in, block, sums, MR);                                                      \
+        tile_chains(p, in, block, ahead, sums, MR);                                               \
     }
 UP_TO_8(DEFINE, 1)
 #undef DEFINE
@@ -102,16 +106,23 @@ UP_TO_8(DEFINE, 1)
 static tile_fn *const chain_tiles[CHAIN_MR] = {UP_TO_8(ENTRY, 1)};
 #undef ENTRY
 
+/* Where the lists of the next block are, from those of this one; 0: there is no next one near by. */
+static INLINE ptrdiff_t next_list(const espl__conv *p, int block, int block1) {
+    if (block + 1 >= block1) return 0;
+    const ptrdiff_t step = (const char *)p->prepared[block + 1] - (const char *)p->prepared[block];
+    return step > 0 && step < FAR ? step : 0;
+}
+
 static INLINE void run_chains(finish_fn *finish, const espl__conv *p, const char *in, char *out,
                               const char *res, int pixels, int block0, int block1) {
     const int width = p->width && p->width < pixels ? p->width : pixels;
-    fetch none = {0, 0, 0, 0, NULL};
     assert(pixels >= 0 && block0 >= 0);
     for (int block = block0; block < block1; block++) {
+        fetch f = {next_list(p, block, block1), 0, 0, 1, NULL};
         ptrdiff_t y = 0;
         for (int left = pixels; left > 0; y++, left -= width)
             run_row(chain_tiles, CHAIN_MR, finish, p, in + y * p->in_row, out + y * p->out_row,
-                    res ? res + y * p->res_row : NULL, left < width ? left : width, block, 1, &none);
+                    res ? res + y * p->res_row : NULL, left < width ? left : width, block, 1, &f);
     }
 }
 

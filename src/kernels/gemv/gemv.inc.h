@@ -5,8 +5,8 @@
  *                                                 channels
  *   static int blocks_per_tile(int rows, int blocks)
  *
- * and, where bytes have no instruction of their own, GEMV_CENTRED: one row is multiplied less 128, which p->sums make up for,
- * in tiles of
+ * and, where bytes have no instruction of their own, GEMV_CENTRED: one row is multiplied less 128, which
+ * p->sums make up for, in tiles of
  *
  *   ROW_TILES(X)   X(NRB)
  *
@@ -129,9 +129,9 @@ static const tile_table u8_tiles = TABLE(ENTRY);
 #undef ENTRY
 
 #ifdef GEMV_CENTRED
-#define DEFINE(NRB)                                                                            \
+#define DEFINE(NRB)                                                                         \
     static void centred_##NRB(const espl__conv *p, const char *in, int block, void *sums) { \
-        tile_centred(p, in, block, sums, NRB);                                                 \
+        tile_centred(p, in, block, sums, NRB);                                              \
     }
 ROW_TILES(DEFINE)
 #undef DEFINE
@@ -145,12 +145,14 @@ static const tile_table centred_tiles = {ROW_TILES(ENTRY)};
 
 static void gemv_u8(const espl__conv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int rows,
                     int block0, int block1) {
-    run(TILES_FOR(p, rows), finish_u8, p, first_of(p, in), (char *)out, (const char *)res, rows, block0, block1);
+    run(TILES_FOR(p, rows), finish_u8, p, first_of(p, in), (char *)out, (const char *)res, rows, block0,
+        block1);
 }
 
 static void gemv_u8_f32(const espl__conv *p, const uint8_t *in, float *out, const float *res, int rows,
                         int block0, int block1) {
-    run(TILES_FOR(p, rows), finish_u8_f32, p, first_of(p, in), (char *)out, (const char *)res, rows, block0, block1);
+    run(TILES_FOR(p, rows), finish_u8_f32, p, first_of(p, in), (char *)out, (const char *)res, rows, block0,
+        block1);
 }
 #endif
 

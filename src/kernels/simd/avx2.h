@@ -120,9 +120,8 @@ static INLINE void vf_quads(const char *const from[VL], ptrdiff_t offset, vf x[4
     vf a[4], b[4];
     UNROLL
     for (int i = 0; i < 4; i++)
-        a[i] =
-            _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps((const float *)(from[i] + offset))),
-                                 _mm_loadu_ps((const float *)(from[4 + i] + offset)), 1);
+        a[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps((const float *)(from[i] + offset))),
+                                    _mm_loadu_ps((const float *)(from[4 + i] + offset)), 1);
     b[0] = _mm256_unpacklo_ps(a[0], a[1]);
     b[1] = _mm256_unpackhi_ps(a[0], a[1]);
     b[2] = _mm256_unpacklo_ps(a[2], a[3]);
@@ -257,7 +256,8 @@ static INLINE x_operand x_load(const uint8_t *from) {
  *
  *     x w = |x| (turned w) + |x|
  *
- * Two of |x| (turned w), at most 128 * 128 each, fit 16 bits, and the |x| of negative x are the same for all channels. */
+ * Two of |x| (turned w), at most 128 * 128 each, fit 16 bits, and the |x| of negative x are the same for all
+ * channels. */
 typedef struct {
     vi size, turn;
 } centred;

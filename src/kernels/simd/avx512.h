@@ -209,8 +209,8 @@ static INLINE vi narrow_lanes(const vi y[4], vi add) {
 }
 
 static INLINE vi lanes_in_order(vi x) {
-    return _mm512_permutexvar_epi32(
-        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), x);
+    return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15),
+                                    x);
 }
 /* The same in the order of the vectors, and where nothing is to be added. */
 static INLINE vi narrow(const vi y[4], vi add) {
@@ -282,7 +282,8 @@ static INLINE x_operand x_load(const uint8_t *from) {
  *
  *     x w = |x| (turned w) + |x|
  *
- * Two of |x| (turned w), at most 128 * 128 each, fit 16 bits, and the |x| of negative x are the same for all channels. */
+ * Two of |x| (turned w), at most 128 * 128 each, fit 16 bits, and the |x| of negative x are the same for all
+ * channels. */
 typedef struct {
     vi size, turn;
 } centred;
