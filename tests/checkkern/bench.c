@@ -77,6 +77,7 @@ static const conv_shape conv_shapes[] = {
     {"1x1 144->24 @56 residual", 1, 1, 144, 24, 56, true},
     {"3x3 64->64 @56", 3, 1, 64, 64, 56, false},
     {"1x1 64->256 @56 residual", 1, 1, 64, 256, 56, true},
+    {"1x1 64->256 @56", 1, 1, 64, 256, 56, false},
     {"1x1 1024->256 @14", 1, 1, 1024, 256, 14, false},
     {"1x1 320->1280 @7", 1, 1, 320, 1280, 7, false},
     {"GEMM 768->768 x128", 1, 1, 768, 768, -128, false},
@@ -115,7 +116,9 @@ static void prepare_conv(const conv_shape *s, int unit, int out_unit) {
                          .channels = s->out_channels,
                          .flo = 0.0f,
                          .fhi = INFINITY};
-    now.p.q = (espl__epilogue_u8){(const float *)now.mult, 3, 0, 255, 0.9f, 0.4f, 7, 2, 0, 255};
+    /* Behind a ReLU codes begin at 0; MobileNet's narrow layers have none. */
+    const int zero = s->out_channels < 64 ? 3 : 0;
+    now.p.q = (espl__epilogue_u8){(const float *)now.mult, zero, 0, 255, 0.9f, 0.4f, zero, zero, 0, 255};
     for (int r = 0; r < s->k; r++) now.off[r] = (int32_t)((ptrdiff_t)r * in_width * s->in_channels * unit);
     now.out_row = (ptrdiff_t)now.pixels * s->out_channels * out_unit;
     now.p.width = now.pixels;
