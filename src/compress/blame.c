@@ -205,6 +205,7 @@ espl_status espl_blame_layers(espl_context *ctx, const espl_graph *graph,
     ESPL_TRY(espl__probe_open(&j.k, samples > 0 ? samples : SAMPLES, &p, diag));
     b->samples = p.count;
     b->data = espl__arena_strdup(&b->own->arena, p.data ? espl_dataset_describe(p.data) : "drawn");
+    if (!b->data) ESPL_TRY(espl__nomem(diag, 0));
     ESPL_TRY(list_layers(&j, &p, b, diag));
     ESPL_TRY(measure_noise(&j, &p, b, diag));
     ESPL_TRY(measure_spared(&j, &p, b, diag));
