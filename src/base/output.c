@@ -85,18 +85,17 @@ static const char *next_entry(DIR *dir) {
     return entry ? entry->d_name : NULL;
 }
 
-/* Removes a folder of plain files. It is read by the system's own call, as opendir needs memory, the want of
- * which may be why the folder goes. */
-void espl__dir_abort(espl_context *ctx, const char *temporary) {
+/* Removes a folder of plain files; true if it is gone. It is read by the system's own call, as opendir needs
+ * memory, the want of which may be why the folder goes. */
+static bool remove_folder(const char *temporary) {
     union {
         struct dirent64 entry;
         char bytes[4096];
     } block;
     long n;
     int fd;
-    (void)ctx;
     RETRY(fd, open(temporary, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-    if (fd < 0) return;
+    if (fd < 0) return errno == ENOENT;
     while ((n = syscall(SYS_getdents64, fd, block.bytes, sizeof block)) > 0)
         for (long at = 0; at < n;) {
             const struct dirent64 *e = (const void *)(block.bytes + at);
@@ -104,7 +103,13 @@ void espl__dir_abort(espl_context *ctx, const char *temporary) {
             at += e->d_reclen;
         }
     close(fd);
-    rmdir(temporary);
+    return rmdir(temporary) == 0;
+}
+
+/* An error of the moment leaves nothing behind. */
+void espl__dir_abort(espl_context *ctx, const char *temporary) {
+    (void)ctx;
+    if (!remove_folder(temporary)) (void)remove_folder(temporary);
 }
 
 /* The number in "base.1234.part"; 0 for any other name. */
