@@ -190,14 +190,20 @@ typedef struct espl__dwconv {
  * The sums of the 16 elements are 16 matrix products, which conv_f32 does. Element (i, j) of the 4 x 4, tile t and
  * channel c of either side lie at (4 i + j) * plane + t * tile + 4 c bytes. An image of odd height or width ends in
  * tiles of which only the first row or column of outputs is there; what nothing depends on is then not read of the
- * input either: its last row or column is taken twice. Steps are bytes. */
+ * input either: its last row or column is taken twice. Steps are bytes.
+ *
+ * Of codes everything is whole: with 2 G instead of G, products are four times what they should be, and Y / 4 is exact.
+ * B' d B of u8 is within 4 * 255, G g G' of s8 within 9 * 128: s16 both (the former at 2 c instead of 4 c bytes), their
+ * sums, which conv_s16 makes, s32, as long as four times a sum of the convolution is within 31 bits. */
 typedef struct espl__winograd {
     int32_t width;         /* output pixels of a row */
     int32_t channels;      /* of the input, or of the output */
     ptrdiff_t step, row;   /* from pixel to pixel and row to row of the input, or of the output */
     ptrdiff_t res_step, res_row;
     ptrdiff_t tile, plane;
-    float flo, fhi;        /* output: clamp after everything else */
+    float flo, fhi;        /* f32 output: clamp after everything else */
+    const int32_t *bias;   /* u8 output: as espl__conv has them */
+    espl__epilogue_u8 q;
 } espl__winograd;
 
 /* y = clamp(rne(fma(f32(a - za), sa, f32(b - zb) * sb)) + zero, lo, hi) */
@@ -224,6 +230,11 @@ typedef struct espl__layernorm {
  *               a + b as B' says, then times B likewise.
  *  winograd_out_f32: out = clamp(A' m A + res, flo, fhi), res may be NULL; first A' m, then times A, both
  *               (m0 + m1) + m2 and (m1 - m2) - m3.
+ *  winograd_in_u8: winograd_in_f32 of codes, to s16.
+ *  winograd_out_u8: out = conv_u8's epilogue of (A' m A) / 4 + bias; m, and what is read of bias and q.mult, has whole
+ *               blocks of 16 channels.
+ *  conv_s16:    s16 x s16 -> s32, sums wrap; seg_k is in pairs of inputs, of p->w [channels / 16][segments][seg_k][16][2].
+ *               Whole blocks are written.
  *  gemv_*:      conv_* with one segment, made for one to four pixels ("rows"): weights are read once for all.
  *               gemv_u8_f32 also adds `res` (may be NULL): out = clamp(f32(acc) * mult + fbias + res, flo, fhi).
  *  bank_gemv_*: gemv_* with the weights of p->bank, for any number of rows; they are read once for up to four.
@@ -305,7 +316,10 @@ typedef struct espl__layernorm {
     X(row_sums_u8, (const uint8_t *in, ptrdiff_t step, int64_t rows, int64_t k, int32_t *sums))                       \
     X(pack_f32, (const float *b, ptrdiff_t by_k, ptrdiff_t by_column, int64_t k, int64_t columns, float *packed)) \
     X(transpose_8, (const void *in, ptrdiff_t in_step, void *out, ptrdiff_t out_step, int rows, int columns)) \
-    X(transpose_32, (const void *in, ptrdiff_t in_step, void *out, ptrdiff_t out_step, int rows, int columns))
+    X(transpose_32, (const void *in, ptrdiff_t in_step, void *out, ptrdiff_t out_step, int rows, int columns)) \
+    X(winograd_in_u8, (const espl__winograd *p, const uint8_t *in, int16_t *v, int rows))                              \
+    X(winograd_out_u8, (const espl__winograd *p, const int32_t *m, uint8_t *out, const uint8_t *res, int rows))       \
+    X(conv_s16, (const espl__conv *p, const int16_t *in, int32_t *out, int pixels, int block0, int block1))
 
 typedef struct espl__kernels {
 #define X(name, args) void(*name) args;

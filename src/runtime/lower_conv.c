@@ -129,11 +129,13 @@ static void conv_rows(const espl__window *g, linear_step *l) {
 }
 
 /* So few weights are left that the direct way, without the others, beats Winograd's. It is a rule on the
- * weights alone: the two ways round differently, and the same input shall give the same bytes everywhere. */
+ * weights alone: in f32 the two ways round differently, and the same input shall give the same bytes
+ * everywhere. */
 static bool mostly_zero(const weights *w, int64_t count) {
     const float *x = w->data;
-    int64_t left = 0, most = count / 7;
-    for (int64_t i = 0; i < count && left <= most; i++) left += x[i] != 0;
+    const uint8_t *code = w->data;
+    int64_t left = 0, most = count / (w->integer ? 2 : 7);
+    for (int64_t i = 0; i < count && left <= most; i++) left += w->integer ? code[i] != w->flip : x[i] != 0;
     return left <= most;
 }
 
@@ -164,7 +166,9 @@ espl_status espl__lower_conv(espl_session *s, espl__node *n, bool *taken, espl_d
             espl__plan_require(s, n, f.residual, integer ? ESPL_U8 : ESPL_F32, WANT_NHWC, 1, &res, diag));
     ESPL_TRY(espl__plan_store(s, f.out, integer, &out, &final, diag));
     if (!integer) ESPL_TRY(espl__weights_float(s, wv, &w, diag));
-    if (!integer && espl__winograd_pays(&g, groups, cg, oc) && !mostly_zero(&w, oc * cg * taps)) {
+    const bool winograd = integer ? out.type == ESPL_U8 && espl__winograd_pays_codes(s, &g, groups, cg, oc)
+                                  : espl__winograd_pays(&g, groups, cg, oc);
+    if (winograd && !mostly_zero(&w, oc * cg * taps)) {
         status = espl__lower_winograd(s, n, &g, &f, &w, &in, &res, &out, &final, diag);
         goto done;
     }

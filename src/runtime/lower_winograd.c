@@ -1,10 +1,12 @@
-/* Convolution by Winograd's F(2x2, 3x3) in f32 (Lavin and Gray, arXiv:1509.09308): 16 products where the
- * direct way has 36. See kernels.h for the formula. A strip of some rows of tiles at a time: its input is
- * transformed (V), then, for some blocks of output channels after the other, 16 matrix products V_k U_k give
- * M, and M is transformed into the output. The strip is as long as keeps V and M in the second-level cache.
+/* Convolution by Winograd's F(2x2, 3x3) (Lavin and Gray, arXiv:1509.09308): 16 products where the direct way
+ * has 36. See kernels.h for the formula. A strip of some rows of tiles at a time: its input is transformed
+ * (V), then, for some blocks of output channels after the other, 16 matrix products V_k U_k give M, and M is
+ * transformed into the output. The strip is as long as keeps V and M in the second-level cache.
  *
- * No threshold here may depend on the machine or the batch: the two ways round differently, and the same
- * input shall give the same output everywhere. */
+ * In f32 no threshold here may depend on the machine or the batch: the two ways round differently, and the
+ * same input shall give the same output everywhere. Of codes both ways give the same integers, so it is the
+ * way of machines without an instruction that multiplies bytes four at a time: their products of 16 bits, two
+ * at a time, are as fast as those of bytes that must not saturate. */
 #include "runtime/winograd.h"
 
 #include <math.h>
@@ -16,6 +18,7 @@ enum {
     LEAST_TILES = 25,        /* of an image; with fewer, reading the weights is the work, */
     FEW_TILES = 16,          /* unless they are few: then so many */
     FEW_PAIRS = 128 * 128,   /* will do */
+    MOST_CODE_INPUTS = 1024, /* four times their sums are within 31 bits: 4 * 9 * 1024 * 255 * 128 < 2^31 */
     STRIP_BYTES = 512 << 10, /* of V in one strip, but at least */
     STRIP_TILES = 49,        /* so many tiles for one reading of the weights */
     GROUP_BLOCKS = 4,        /* blocks of output channels of one M */
@@ -27,7 +30,8 @@ typedef struct winograd_step {
     espl__winograd in_side, out_side;
     espl__conv product;
     view in, out, res;
-    bool has_res, by_blocks;
+    bool has_res, by_blocks, codes;
+    int64_t v_size, out_size; /* bytes of an element of V, and of the output */
     int work;                                 /* buffer: all V, then all M */
     int v_count;                              /* one for each thread, or one for all */
     int64_t v_bytes, m_bytes;                 /* of one */
@@ -35,7 +39,7 @@ typedef struct winograd_step {
     int64_t strip_rows;                       /* of tiles */
     int64_t in_origin;
     int64_t weight_plane; /* bytes of one of the 16 matrices */
-    const float *bias, *no_bias;
+    const void *bias, *no_bias; /* of the products: of element (1, 1) and of the others */
     int channels, blocks;
 } winograd_step;
 
@@ -67,20 +71,41 @@ static char *at_row(const winograd_job *j, const view *v, int64_t tile_row) {
 /* Row r of tiles, of the strip that begins at j->begin. */
 static void transform_in(const winograd_job *j, int64_t r, char *v) {
     const winograd_step *w = j->w;
-    j->s->kernels->winograd_in_f32(
-        &w->in_side, (const float *)(const void *)(at_row(j, &w->in, r) + w->in_origin),
-        (float *)(void *)(v + (r - j->begin) * w->tiles * w->in_side.tile), rows_of(w, r));
+    const char *in = at_row(j, &w->in, r) + w->in_origin;
+    v += (r - j->begin) * w->tiles * w->in_side.tile;
+    if (w->codes)
+        j->s->kernels->winograd_in_u8(&w->in_side, (const uint8_t *)in, (int16_t *)(void *)v, rows_of(w, r));
+    else
+        j->s->kernels->winograd_in_f32(&w->in_side, (const float *)(const void *)in, (float *)(void *)v,
+                                       rows_of(w, r));
 }
 
 static void transform_out(const winograd_job *j, int64_t r, const char *m, int block, int channels) {
     const winograd_step *w = j->w;
+    const espl__kernels *k = j->s->kernels;
     espl__winograd p = w->out_side;
-    int64_t from = (int64_t)block * ESPL__NR * 4;
+    const int64_t first = (int64_t)block * ESPL__NR, from = first * w->out_size;
+    char *out = at_row(j, &w->out, r) + from;
+    const char *res = w->has_res ? at_row(j, &w->res, r) + from : NULL;
+    m += (r - j->begin) * w->tiles * p.tile;
     p.channels = channels;
-    j->s->kernels->winograd_out_f32(
-        &p, (const float *)(const void *)(m + (r - j->begin) * w->tiles * p.tile),
-        (float *)(void *)(at_row(j, &w->out, r) + from),
-        w->has_res ? (const float *)(const void *)(at_row(j, &w->res, r) + from) : NULL, rows_of(w, r));
+    if (w->codes) {
+        p.bias += first;
+        p.q.mult += first;
+        k->winograd_out_u8(&p, (const int32_t *)(const void *)m, (uint8_t *)out, (const uint8_t *)res,
+                           rows_of(w, r));
+    } else {
+        k->winograd_out_f32(&p, (const float *)(const void *)m, (float *)(void *)out,
+                            (const float *)(const void *)res, rows_of(w, r));
+    }
+}
+
+static void product(const winograd_step *w, const espl__kernels *k, const espl__conv *p, const char *v,
+                    char *m, int pixels, int blocks) {
+    if (w->codes)
+        k->conv_s16(p, (const int16_t *)(const void *)v, (int32_t *)(void *)m, pixels, 0, blocks);
+    else
+        k->conv_f32(p, (const float *)(const void *)v, (float *)(void *)m, NULL, pixels, 0, blocks);
 }
 
 /* The strip's outputs of blocks [b0, b1), no more than GROUP_BLOCKS. */
@@ -95,10 +120,9 @@ static void multiply(const winograd_job *j, const char *v, char *m, int b0, int 
         p.next = k + 1 < ELEMENTS ? (const char *)p.w + w->weight_plane
                  : b1 < w->blocks ? first + b1 * block
                                   : NULL;
-        p.bias = (k == 5 ? w->bias : w->no_bias) + b0 * ESPL__NR; /* A' adds element (1, 1) to all outputs */
-        j->s->kernels->conv_f32(&p, (const float *)(const void *)(v + k * w->in_side.plane),
-                                (float *)(void *)(m + k * w->out_side.plane), NULL,
-                                (int)((j->end - j->begin) * w->tiles), 0, b1 - b0);
+        p.bias = (const char *)(k == 5 ? w->bias : w->no_bias) + b0 * ESPL__NR * 4;
+        product(w, j->s->kernels, &p, v + k * w->in_side.plane, m + k * w->out_side.plane,
+                (int)((j->end - j->begin) * w->tiles), b1 - b0);
     }
     for (int64_t r = j->begin; r < j->end; r++) transform_out(j, r, m, b0, p.channels);
 }
@@ -190,16 +214,84 @@ static void transform_weights(const espl_session *s, const float *w, int64_t cha
     }
 }
 
+typedef int16_t code_pairs[2 * ESPL__NR]; /* of codes: those of two inputs for each channel of a block */
+
+/* 2 G times a vector of three. */
+static void transform_codes(code_pairs *const g[3], code_pairs *const u[4]) {
+    for (int c = 0; c < 2 * ESPL__NR; c++) {
+        const int ends = (*g[0])[c] + (*g[2])[c], middle = (*g[1])[c];
+        (*u[0])[c] = (int16_t)(2 * (*g[0])[c]);
+        (*u[1])[c] = (int16_t)(ends + middle);
+        (*u[2])[c] = (int16_t)(ends - middle);
+        (*u[3])[c] = (int16_t)(2 * (*g[2])[c]);
+    }
+}
+
+/* The taps of `count` channels, `by_channel` codes apart, for two inputs; adds them up. */
+static void transform_code_kernels(const uint8_t *taps, uint8_t flip, int64_t by_channel, int64_t count,
+                                   int16_t *to, int64_t plane, int32_t *sums) {
+    code_pairs g[3][3], t[4][3], u[4][4];
+    memset(g, 0, sizeof g);
+    for (int64_t c = 0; c < count; c++)
+        for (int k = 0; k < 18; k++) {
+            const int8_t code = (int8_t)(taps[c * by_channel + k] ^ flip);
+            g[k % 9 / 3][k % 3][2 * c + k / 9] = code;
+            sums[c] += code;
+        }
+    for (int j = 0; j < 3; j++)
+        transform_codes((code_pairs *const[3]){&g[0][j], &g[1][j], &g[2][j]},
+                        (code_pairs *const[4]){&t[0][j], &t[1][j], &t[2][j], &t[3][j]});
+    for (int i = 0; i < 4; i++)
+        transform_codes((code_pairs *const[3]){&t[i][0], &t[i][1], &t[i][2]},
+                        (code_pairs *const[4]){&u[i][0], &u[i][1], &u[i][2], &u[i][3]});
+    for (int k = 0; k < ELEMENTS; k++) memcpy(to + k * plane, u[k / 4][k % 4], sizeof(code_pairs));
+}
+
+/* To [16][channels / 16][inputs / 2][16][2]; sets w->sums. */
+static espl_status transform_code_weights(const espl_session *s, weights *w, int64_t channels, int64_t inputs,
+                                          int16_t *to, int64_t plane, espl_diag *diag) {
+    const uint8_t *from = w->data;
+    w->sums = espl__calloc(s->ctx, (uint64_t)channels, sizeof *w->sums);
+    if (!w->sums) return espl__nomem(diag, (uint64_t)channels * sizeof *w->sums);
+    for (int64_t c = 0; c < channels; c += ESPL__NR, from += ESPL__NR * inputs * 9) {
+        const int64_t count = ESPL_MIN(channels - c, ESPL__NR);
+        for (int64_t i = 0; i < inputs; i += 2, to += 2 * ESPL__NR)
+            transform_code_kernels(from + i * 9, w->flip, inputs * 9, count, to, plane, w->sums + c);
+        espl__graph_drop(s->graph, from, (uint64_t)(count * inputs) * 9);
+    }
+    return ESPL_OK;
+}
+
 /* --- planning ---------------------------------------------------------------------------------------- */
 
-/* Counted in doubles: shapes are numbers from a file. */
-bool espl__winograd_pays(const espl__window *g, int64_t groups, int64_t inputs, int64_t channels) {
-    if (groups != 1 || ESPL_MIN(inputs, channels) < LEAST_CHANNELS) return false;
+static bool is_plain_3x3(const espl__window *g, int64_t groups) {
     for (int d = 0; d < 2; d++)
         if (g->kernel[d] != 3 || g->stride[d] != 1 || g->dilation[d] != 1) return false;
-    double pairs = (double)inputs * (double)channels,
-           tiles = ceil((double)g->out[0] / 2) * ceil((double)g->out[1] / 2);
-    return pairs >= LEAST_PAIRS && tiles >= (pairs <= FEW_PAIRS ? FEW_TILES : LEAST_TILES);
+    return groups == 1;
+}
+
+/* Counted in doubles: shapes are numbers from a file. */
+static double tiles_of(const espl__window *g) {
+    return ceil((double)g->out[0] / 2) * ceil((double)g->out[1] / 2);
+}
+
+/* Enough tiles for the weights that are read. */
+static bool enough_tiles(const espl__window *g, double pairs) {
+    return tiles_of(g) >= (pairs <= FEW_PAIRS ? FEW_TILES : LEAST_TILES);
+}
+
+bool espl__winograd_pays(const espl__window *g, int64_t groups, int64_t inputs, int64_t channels) {
+    const double pairs = (double)inputs * (double)channels;
+    return is_plain_3x3(g, groups) && ESPL_MIN(inputs, channels) >= LEAST_CHANNELS && pairs >= LEAST_PAIRS &&
+           enough_tiles(g, pairs);
+}
+
+/* Kernels that prepare weights have no better instruction. */
+bool espl__winograd_pays_codes(const espl_session *s, const espl__window *g, int64_t groups, int64_t inputs,
+                               int64_t channels) {
+    return s->kernels->prepare && !s->arithmetic.accumulator_bits && is_plain_3x3(g, groups) &&
+           inputs % 2 == 0 && inputs <= MOST_CODE_INPUTS && ESPL_MIN(inputs, channels) >= LEAST_CHANNELS &&
+           enough_tiles(g, (double)inputs * (double)channels);
 }
 
 /* An odd number of lines: equal places of neighbours share no set of the cache. */
@@ -209,10 +301,10 @@ static int64_t odd_lines(int64_t bytes) {
 
 /* Strips, and which way threads share the work: like run_linear, by what is larger. */
 static void choose_strips(winograd_step *w, int64_t inputs, int threads) {
-    int64_t rows = w->images * w->tile_rows, tile = odd_lines(inputs * 4);
+    int64_t rows = w->images * w->tile_rows, tile = odd_lines(inputs * w->v_size);
     int64_t least = ESPL_MAX(STRIP_TILES / w->tiles, 1);
     w->strip_rows = ESPL_MAX(STRIP_BYTES / (ELEMENTS * tile * w->tiles), least);
-    int64_t input_bytes = rows * w->tiles * 4 * inputs * 4;
+    int64_t input_bytes = rows * w->tiles * 4 * inputs * w->v_size;
     int64_t groups = (w->blocks + GROUP_BLOCKS - 1) / GROUP_BLOCKS;
     w->by_blocks =
         threads > 1 && groups >= threads &&
@@ -249,7 +341,7 @@ static void set_geometry(winograd_step *w, const espl__window *g) {
 static void set_product(winograd_step *w, int64_t inputs, const void *packed) {
     static const int32_t one_segment[1];
     w->product = (espl__conv){.segments = 1,
-                              .seg_k = (int32_t)inputs,
+                              .seg_k = (int32_t)(w->codes ? inputs / 2 : inputs),
                               .seg_off = one_segment,
                               .in_step = w->in_side.tile,
                               .out_step = w->out_side.tile,
@@ -258,37 +350,62 @@ static void set_product(winograd_step *w, int64_t inputs, const void *packed) {
                               .fhi = INFINITY};
 }
 
-espl_status espl__lower_winograd(espl_session *s, const espl__node *n, const espl__window *g, const fusion *f,
-                                 const weights *read, const view *in, const view *res, const view *out,
-                                 const view *final, espl_diag *diag) {
+/* U, and what is done to the sums. A' adds element (1, 1) to all outputs, so it may bring the bias. */
+static espl_status set_weights(espl_session *s, winograd_step *w, const fusion *f, weights *read,
+                               int64_t inputs, espl_diag *diag) {
     espl_status status = ESPL_OK;
     espl__conv side = {0};
-    int64_t channels = out->dim[1], inputs = in->dim[1];
-    winograd_step *w = espl__plan_step(s, sizeof *w, n, "winograd_f32", run_winograd);
+    void *packed = espl__plan_packed(s, ELEMENTS * (uint64_t)w->weight_plane);
+    w->no_bias = espl__plan_weights(s, (uint64_t)(w->blocks * ESPL__NR) * 4);
+    if (!packed || !w->no_bias) return espl__nomem(diag, ELEMENTS * (uint64_t)w->weight_plane);
+    set_product(w, inputs, packed);
+    if (w->codes) {
+        ESPL_TRY(transform_code_weights(s, read, w->channels, inputs, packed, w->weight_plane / 2, diag));
+        ESPL_TRY(
+            espl__weights_scale(s, read, &w->in, f, 1, w->channels, true, &w->res, &side, diag));
+        w->out_side.bias = side.bias;
+        w->out_side.q = side.q;
+        w->bias = w->no_bias;
+    } else {
+        transform_weights(s, read->data, w->channels, inputs, packed, w->weight_plane / 4);
+        ESPL_TRY(espl__weights_bias(s, f, 1, w->channels, &side, diag));
+        w->bias = side.bias;
+        w->out_side.flo = side.flo;
+        w->out_side.fhi = side.fhi;
+    }
+done:
+    return status;
+}
+
+espl_status espl__lower_winograd(espl_session *s, const espl__node *n, const espl__window *g, const fusion *f,
+                                 weights *read, const view *in, const view *res, const view *out,
+                                 const view *final, espl_diag *diag) {
+    espl_status status = ESPL_OK;
+    const int64_t channels = out->dim[1], inputs = in->dim[1];
+    const bool codes = read->integer;
+    winograd_step *w =
+        espl__plan_step(s, sizeof *w, n, codes ? "winograd_u8" : "winograd_f32", run_winograd);
     if (!w) return espl__nomem(diag, sizeof *w);
-    w->base.core = "conv_f32";
+    w->base.core = codes ? "conv_s16" : "conv_f32";
+    w->base.format = codes ? "s8" : "f32";
+    w->codes = codes;
+    w->v_size = codes ? 2 : 4;
+    w->out_size = codes ? 1 : 4;
     w->in = *in;
     w->out = *out;
     w->res = *res;
     w->has_res = f->residual != NULL;
     w->channels = (int)channels;
     w->blocks = (int)(pad16(channels) / ESPL__NR);
-    w->weight_plane = (int64_t)espl__pack_f32_bytes(channels, 1, inputs);
+    w->weight_plane = pad16(channels) * inputs * w->v_size;
     set_geometry(w, g);
     choose_strips(w, inputs, s->threads);
     w->work =
         espl__plan_buffer(s, BUFFER_WORK, (uint64_t)(w->v_count * w->v_bytes + s->threads * w->m_bytes));
-    float *packed = espl__plan_packed(s, ELEMENTS * (uint64_t)w->weight_plane);
-    w->no_bias = espl__plan_weights(s, (uint64_t)(w->blocks * ESPL__NR) * 4);
-    if (w->work < 0 || !packed || !w->no_bias) return espl__nomem(diag, ELEMENTS * (uint64_t)w->weight_plane);
-    transform_weights(s, read->data, channels, inputs, packed, w->weight_plane / 4);
-    ESPL_TRY(espl__weights_bias(s, f, 1, channels, &side, diag));
-    w->bias = side.bias;
-    w->out_side.flo = side.flo;
-    w->out_side.fhi = side.fhi;
-    set_product(w, inputs, packed);
+    if (w->work < 0) return espl__nomem(diag, (uint64_t)w->v_bytes);
+    ESPL_TRY(set_weights(s, w, f, read, inputs, diag));
     w->base.macs = n->op->macs(n);
-    w->base.weight_bytes = ELEMENTS * (uint64_t)(inputs * channels) * 4;
+    w->base.weight_bytes = ELEMENTS * (uint64_t)(inputs * channels * w->v_size);
     const int used[] = {in->buffer, out->buffer, w->work, w->has_res ? res->buffer : in->buffer};
     for (size_t i = 0; i < ESPL_COUNT(used); i++) espl__plan_use(s, used[i]);
     status = espl__plan_finish(s, n, f->out, out, final, diag);

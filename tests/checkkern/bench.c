@@ -206,6 +206,25 @@ BENCH_CONV(conv_u8, 1, 1, peak_u8)
 BENCH_CONV(conv_u8_f32, 1, 4, peak_u8)
 BENCH_CONV(conv_f32, 4, 4, peak_f32)
 
+/* Of products of 16 bits: those of a strip of Winograd's tiles. */
+static const conv_shape s16_shapes[] = {{"84 tiles, 128->64", 1, 1, 128, 64, -84, false},
+                                        {"49 tiles, 512->64", 1, 1, 512, 64, -49, false}};
+
+static void run_conv_s16(const bench_args *a) {
+    a->set->conv_s16(&now.p, (const int16_t *)now.in, (int32_t *)now.out, now.pixels, 0, now.blocks);
+}
+
+static void bench_conv_s16(int level) {
+    for (size_t i = 0; i < ESPL_COUNT(s16_shapes); i++) {
+        const conv_shape *s = &s16_shapes[i];
+        bench_args args = {espl__kernels_at((espl__cpu)level), s};
+        prepare_conv(s, 2, 4);
+        now.p.seg_k /= 2;
+        const double rate = conv_operations(s) / seconds(run_conv_s16, &args, level ? 0.05 : 0.0) * 1e-9;
+        print_rate("conv_s16", level, s->name, rate, "GOP/s", 0.0);
+    }
+}
+
 /* --- convolution with compressed sparse rows ---------------------------------------------------------- */
 
 static const conv_shape csr_shapes[] = {
@@ -599,6 +618,22 @@ static const espl__winograd winograd = {.width = WINO_WIDTH,
     }
 BENCH_WINOGRAD(winograd_in_f32, 4 * (16 + 8), (&winograd, F32(now.in), F32(now.out), 2))
 BENCH_WINOGRAD(winograd_out_f32, 4 * (16 + 4), (&winograd, F32(now.in), F32(now.out), NULL, 2))
+
+/* The same of codes. */
+static espl__winograd winograd_u8;
+
+static const espl__winograd *codes_of(ptrdiff_t element) {
+    winograd_u8 = winograd;
+    winograd_u8.step = winograd.step / 4;
+    winograd_u8.row = winograd.row / 4;
+    winograd_u8.tile = element * WINO_CHANNELS + 64;
+    winograd_u8.plane = winograd_u8.tile * (WINO_WIDTH / 2) + 64;
+    winograd_u8.bias = (const int32_t *)now.bias;
+    winograd_u8.q = (espl__epilogue_u8){.mult = (const float *)now.mult, .hi = 255};
+    return &winograd_u8;
+}
+BENCH_WINOGRAD(winograd_in_u8, 2 * 16 + 8, (codes_of(2), now.in, (int16_t *)now.out, 2))
+BENCH_WINOGRAD(winograd_out_u8, 4 * 16 + 4, (codes_of(4), (const int32_t *)now.in, now.out, NULL, 2))
 
 /* --- elementwise ------------------------------------------------------------------------------------- */
 

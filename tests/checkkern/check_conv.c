@@ -318,6 +318,47 @@ void check_gemv_f32(void) {
     compare_f32("gemv_f32", true);
 }
 
+/* The exact sum of pixel i and channel c, as 32 bits hold it. */
+static int32_t exact_sum_s16(const conv_case *c, int pixel, int channel) {
+    const espl__conv *p = &c->p;
+    const int16_t *w = (const int16_t *)p->w + channel / 16 * espl__conv_w_block(p) / 2 + channel % 16 * 2;
+    int64_t sum = ((const int32_t *)p->bias)[channel];
+    for (int s = 0; s < p->segments; s++)
+        for (int k = 0; k < p->seg_k * 2; k++) {
+            int16_t x;
+            memcpy(&x, (const char *)c->in + at(c, pixel, p->in_step, p->in_row) + c->seg_off[s] + k * 2, 2);
+            sum += x * w[(s * p->seg_k + k / 2) * 32 + k % 2];
+        }
+    return (int32_t)(uint32_t)sum;
+}
+
+void check_conv_s16(void) {
+    for (int i = 0; i < cases(1500); i++) {
+        conv_case c = {0};
+        random_shape(&c, 4, i % 50 == 0, false);
+        if (i % 2) memset((char *)c.in + c.seg_off[0], i % 4 == 1 ? 0x80 : 0x7f, 4); /* large ones */
+        const size_t blocks = (size_t)round16(c.p.channels) / 16;
+        c.p.channels = (int)blocks * 16;
+        c.p.w = take(SLOT_W, blocks * (size_t)c.p.segments * (size_t)c.p.seg_k * 64);
+        c.p.bias = take(SLOT_BIAS, blocks * 16 * sizeof(int32_t));
+        random_outputs(&c, 4, false);
+        espl__kernels_own(ESPL__CPU_REF)->conv_s16(&c.p, c.in, c.out.want, c.pixels, c.block0, c.block1);
+        expect(wrote_its_own(&c, 4), "conv_s16", 0, CASE_FORMAT ": wrote elsewhere", CASE_ARGS(c));
+        for (int n = 0, pixel, channel; n < 8; n++) {
+            random_output(&c, &pixel, &channel);
+            const int32_t sum = exact_sum_s16(&c, pixel, channel),
+                          got = ((const int32_t *)c.out.want)[at(&c, pixel, c.p.out_step, c.p.out_row) / 4 +
+                                                              channel];
+            expect(got == sum, "conv_s16", 0, CASE_FORMAT ": %d, not %d", CASE_ARGS(c), got, sum);
+        }
+        FOR_LEVELS(level, conv_s16) {
+            int32_t *got = take_again(&c.out);
+            espl__kernels_own((espl__cpu)level)->conv_s16(&c.p, c.in, got, c.pixels, c.block0, c.block1);
+            expect(same_bytes(&c.out, got), "conv_s16", level, CASE_FORMAT, CASE_ARGS(c));
+        }
+    }
+}
+
 /* --- depthwise ------------------------------------------------------------------------------------------ */
 
 typedef struct {

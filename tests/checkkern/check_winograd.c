@@ -1,6 +1,6 @@
 /* The transforms of Winograd's convolution: every set against the reference, and the reference, with products
  * in double between its two halves, against plain convolution. */
-#include "checkkern.h"
+#include "conv_case.h"
 
 typedef struct {
     espl__winograd p;
@@ -8,28 +8,30 @@ typedef struct {
     bool hostile;
 } row_case;
 
-static row_case random_row(void) {
+/* Elements of `element` bytes, of whole units of channels. */
+static row_case random_row(int element, int unit) {
     row_case c = {.rows = between(1, 2), .hostile = one_in(4)};
     c.p.width = between(1, 19);
     c.p.channels = one_in(2) ? between(1, 40) : between(1, 150);
     c.height = c.rows + 2;
     c.tiles = (c.p.width + 1) / 2;
-    c.p.tile = 4 * (c.p.channels + (one_in(2) ? 0 : between(0, 20)));
-    c.p.plane = c.tiles * c.p.tile + (one_in(2) ? 0 : 4 * between(0, 20));
+    c.p.tile = element * ((c.p.channels + unit - 1) / unit * unit + (one_in(2) ? 0 : between(0, 20)));
+    c.p.plane = c.tiles * c.p.tile + (one_in(2) ? 0 : element * between(0, 20));
     c.p.flo = one_in(2) ? -INFINITY : -1.0f;
     c.p.fhi = one_in(2) ? INFINITY : 0.5f;
     return c;
 }
 
 /* Steps of an image of so many pixels a row; bytes up to its last channel. */
-static size_t random_image(const row_case *c, int width, int height, ptrdiff_t *step, ptrdiff_t *row) {
-    *step = 4 * (c->p.channels + (one_in(2) ? 0 : between(0, 20)));
+static size_t random_image(const row_case *c, int element, int width, int height, ptrdiff_t *step,
+                           ptrdiff_t *row) {
+    *step = element * (c->p.channels + (one_in(2) ? 0 : between(0, 20)));
     *row = *step * (width + (one_in(2) ? 0 : between(0, 3)));
-    return (size_t)(*row * (height - 1) + *step * (width - 1) + 4 * c->p.channels);
+    return (size_t)(*row * (height - 1) + *step * (width - 1) + element * c->p.channels);
 }
 
-static size_t planes_bytes(const row_case *c) {
-    return (size_t)(15 * c->p.plane + (c->tiles - 1) * c->p.tile + 4 * c->p.channels);
+static size_t planes_bytes(const row_case *c, int element, int channels) {
+    return (size_t)(15 * c->p.plane + (c->tiles - 1) * c->p.tile + element * channels);
 }
 
 static float *random_floats(int slot, size_t bytes, bool hostile) {
@@ -43,10 +45,10 @@ static float *random_floats(int slot, size_t bytes, bool hostile) {
 
 void check_winograd_in_f32(void) {
     for (int i = 0; i < cases(2000); i++) {
-        row_case c = random_row();
-        size_t bytes = random_image(&c, c.p.width + 2, c.height, &c.p.step, &c.p.row);
+        row_case c = random_row(4, 1);
+        size_t bytes = random_image(&c, 4, c.p.width + 2, c.height, &c.p.step, &c.p.row);
         const float *in = random_floats(SLOT_IN, bytes, c.hostile);
-        outputs o = take_outputs(planes_bytes(&c));
+        outputs o = take_outputs(planes_bytes(&c, 4, c.p.channels));
         espl__kernels_own(ESPL__CPU_REF)->winograd_in_f32(&c.p, in, o.want, c.rows);
         FOR_LEVELS(level, winograd_in_f32) {
             float *got = take_again(&o);
@@ -74,11 +76,11 @@ static void transform_taps(const double g[3][3], double u[4][4]) {
 /* One channel each way: the elements times the transformed taps, transformed back, are the convolution. */
 static void check_formula(void) {
     for (int n = 0; n < 200; n++) {
-        row_case c = random_row();
+        row_case c = random_row(4, 1);
         espl__winograd to = c.p;
-        size_t bytes = random_image(&c, c.p.width + 2, c.height, &c.p.step, &c.p.row);
+        size_t bytes = random_image(&c, 4, c.p.width + 2, c.height, &c.p.step, &c.p.row);
         const float *in = random_floats(SLOT_IN, bytes, false);
-        float *v = take(SLOT_B, planes_bytes(&c));
+        float *v = take(SLOT_B, planes_bytes(&c, 4, c.p.channels));
         double g[3][3], u[4][4], size = 0;
         for (int a = 0; a < 9; a++) size += fabs(g[a / 3][a % 3] = espl__rng_float(&rng) - 0.5);
         transform_taps((const double(*)[3])g, u);
@@ -89,7 +91,7 @@ static void check_formula(void) {
                     float *x = (float *)(void *)((char *)v + k * c.p.plane + t * c.p.tile) + ch;
                     *x = (float)(*x * u[k / 4][k % 4]);
                 }
-        outputs o = take_outputs(random_image(&c, c.p.width, c.rows, &to.step, &to.row));
+        outputs o = take_outputs(random_image(&c, 4, c.p.width, c.rows, &to.step, &to.row));
         espl__kernels_own(ESPL__CPU_REF)->winograd_out_f32(&to, v, o.want, NULL, c.rows);
         for (int i = 0; i < c.rows * c.p.width; i++) {
             int y = i / c.p.width, x = i % c.p.width, ch = between(0, c.p.channels - 1);
@@ -106,17 +108,100 @@ static void check_formula(void) {
 void check_winograd_out_f32(void) {
     check_formula();
     for (int i = 0; i < cases(2000); i++) {
-        row_case c = random_row();
-        const float *m = random_floats(SLOT_IN, planes_bytes(&c), c.hostile), *res = NULL;
+        row_case c = random_row(4, 1);
+        const float *m = random_floats(SLOT_IN, planes_bytes(&c, 4, c.p.channels), c.hostile), *res = NULL;
         if (one_in(2))
-            res = random_floats(SLOT_RES, random_image(&c, c.p.width, c.rows, &c.p.res_step, &c.p.res_row),
+            res = random_floats(SLOT_RES, random_image(&c, 4, c.p.width, c.rows, &c.p.res_step, &c.p.res_row),
                                 c.hostile);
-        outputs o = take_outputs(random_image(&c, c.p.width, c.rows, &c.p.step, &c.p.row));
+        outputs o = take_outputs(random_image(&c, 4, c.p.width, c.rows, &c.p.step, &c.p.row));
         espl__kernels_own(ESPL__CPU_REF)->winograd_out_f32(&c.p, m, o.want, res, c.rows);
         FOR_LEVELS(level, winograd_out_f32) {
             float *got = take_again(&o);
             espl__kernels_own((espl__cpu)level)->winograd_out_f32(&c.p, m, got, res, c.rows);
             expect(same_floats(&o, got), "winograd_out_f32", level, ROW_FORMAT "%s", ROW_ARGS(c),
+                   res ? ", residual" : "");
+        }
+    }
+}
+
+/* --- codes ---------------------------------------------------------------------------------------------- */
+
+void check_winograd_in_u8(void) {
+    for (int i = 0; i < cases(2000); i++) {
+        row_case c = random_row(2, 1);
+        const uint8_t *in =
+            take(SLOT_IN, random_image(&c, 1, c.p.width + 2, c.height, &c.p.step, &c.p.row));
+        outputs o = take_outputs(planes_bytes(&c, 2, c.p.channels));
+        espl__kernels_own(ESPL__CPU_REF)->winograd_in_u8(&c.p, in, o.want, c.rows);
+        FOR_LEVELS(level, winograd_in_u8) {
+            int16_t *got = take_again(&o);
+            espl__kernels_own((espl__cpu)level)->winograd_in_u8(&c.p, in, got, c.rows);
+            expect(same_bytes(&o, got), "winograd_in_u8", level, ROW_FORMAT, ROW_ARGS(c));
+        }
+    }
+}
+
+static const int32_t *random_bias(int channels) {
+    int32_t *bias = take(SLOT_BIAS, (size_t)round16(channels) * sizeof *bias);
+    for (int i = 0; i < round16(channels); i++) bias[i] = between(-(1 << 12), 1 << 12);
+    return bias;
+}
+
+/* As check_formula, exactly: weights are four times as large, sums are rounded once. */
+static void check_code_formula(void) {
+    for (int n = 0; n < 200; n++) {
+        row_case c = random_row(4, 16);
+        espl__winograd to = c.p, from = c.p;
+        from.tile = c.p.tile / 4 * 2;
+        from.plane = c.p.plane / 4 * 2;
+        const uint8_t *in =
+            take(SLOT_IN, random_image(&c, 1, c.p.width + 2, c.height, &from.step, &from.row));
+        int16_t *v = take(SLOT_B, planes_bytes(&c, 4, round16(c.p.channels)) / 2);
+        int32_t *m = take(SLOT_PREPARED, planes_bytes(&c, 4, round16(c.p.channels)));
+        double g[3][3], u[4][4];
+        for (int a = 0; a < 9; a++) g[a / 3][a % 3] = one_in(4) ? -128 : between(-128, 127);
+        transform_taps((const double(*)[3])g, u);
+        espl__kernels_own(ESPL__CPU_REF)->winograd_in_u8(&from, in, v, c.rows);
+        for (int k = 0; k < 16; k++)
+            for (int t = 0; t < c.tiles; t++)
+                for (int ch = 0; ch < c.p.channels; ch++) {
+                    const ptrdiff_t element = (k * c.p.plane + t * c.p.tile) / 4 + ch;
+                    m[element] = v[element] * (int)(4 * u[k / 4][k % 4]);
+                }
+        float *mults = take(SLOT_MULT, (size_t)round16(c.p.channels) * sizeof *mults);
+        for (int ch = 0; ch < round16(c.p.channels); ch++) mults[ch] = 0x1p-10f;
+        to.bias = random_bias(c.p.channels);
+        to.q = (espl__epilogue_u8){.mult = mults, .zero = 100, .hi = 255};
+        outputs o = take_outputs(random_image(&c, 1, c.p.width, c.rows, &to.step, &to.row));
+        espl__kernels_own(ESPL__CPU_REF)->winograd_out_u8(&to, m, o.want, NULL, c.rows);
+        for (int i = 0; i < c.rows * c.p.width; i++) {
+            const int y = i / c.p.width, x = i % c.p.width, ch = between(0, c.p.channels - 1);
+            double sum = to.bias[ch];
+            for (int a = 0; a < 9; a++)
+                sum += g[a / 3][a % 3] * in[(y + a / 3) * from.row + (x + a % 3) * from.step + ch];
+            const double want = fmin(fmax(nearbyint(sum * 0x1p-10) + 100, 0), 255);
+            const int got = ((const uint8_t *)o.want)[y * to.row + x * to.step + ch];
+            expect(want == got, "winograd_out_u8", 0, ROW_FORMAT ": %d, not %g", ROW_ARGS(c), got, want);
+        }
+    }
+}
+
+void check_winograd_out_u8(void) {
+    check_code_formula();
+    for (int i = 0; i < cases(2000); i++) {
+        row_case c = random_row(4, 16);
+        const int32_t *m = take(SLOT_IN, planes_bytes(&c, 4, round16(c.p.channels)));
+        const uint8_t *res = NULL;
+        c.p.bias = random_bias(c.p.channels);
+        c.p.q = random_epilogue(c.p.channels, c.hostile);
+        if (one_in(2))
+            res = take(SLOT_RES, random_image(&c, 1, c.p.width, c.rows, &c.p.res_step, &c.p.res_row));
+        outputs o = take_outputs(random_image(&c, 1, c.p.width, c.rows, &c.p.step, &c.p.row));
+        espl__kernels_own(ESPL__CPU_REF)->winograd_out_u8(&c.p, m, o.want, res, c.rows);
+        FOR_LEVELS(level, winograd_out_u8) {
+            uint8_t *got = take_again(&o);
+            espl__kernels_own((espl__cpu)level)->winograd_out_u8(&c.p, m, got, res, c.rows);
+            expect(same_bytes(&o, got), "winograd_out_u8", level, ROW_FORMAT "%s", ROW_ARGS(c),
                    res ? ", residual" : "");
         }
     }

@@ -210,12 +210,88 @@ static void what_stays_direct(void **state) {
     espl_context_destroy(&ctx);
 }
 
+/* --- codes ------------------------------------------------------------------------------------ */
+
+/* The layer with weights of codes, between values of codes. */
+static void build_codes(rig *r, layer l) {
+    l.codes = true;
+    (void)build(r, &l);
+    for (int i = 0; i < r->g->value_count; i++) {
+        espl__value *v = r->g->values[i];
+        if (!v->constant && v->producer) quantize_value(r, v, ESPL_FORMAT_U8, 0.02f, (int32_t)pick(r, 0, 1) * 120);
+        if (!v->constant && !v->producer) quantize_value(r, v, ESPL_FORMAT_U8, 1 / 127.0f, 128);
+    }
+}
+
+static const char *way_at(espl__cpu level) {
+    return level == ESPL__CPU_AVX2 || level == ESPL__CPU_AVX512 ? "winograd_u8" : "conv_u8";
+}
+
+static void codes_agree(espl_context *ctx, const espl_graph *g, float fill) {
+    for (int level = 0; level <= (int)espl__cpu_level(); level = level_after(level))
+        for (int threads = 1; threads <= 2; threads++) {
+            espl_context *own = new_context(threads);
+            espl_session *direct = session_at(ctx, g, ESPL__CPU_REF), *s = session_at(own, g, (espl__cpu)level);
+            assert_string_equal(kernel_of(direct), "conv_u8");
+            assert_string_equal(kernel_of(s), way_at((espl__cpu)level));
+            run_io x = io_of(direct, 3), y = io_of(s, 3);
+            for (size_t i = 0; fill != 0 && i < bytes_of(&x.in[0]) / sizeof fill; i++)
+                ((float *)x.in[0].data)[i] = ((float *)y.in[0].data)[i] = fill;
+            run_session(direct, &x);
+            run_session(s, &y);
+            assert_memory_equal(y.out[0].data, x.out[0].data, bytes_of(&x.out[0]));
+            io_free(&x);
+            io_free(&y);
+            espl_session_destroy(&s);
+            espl_session_destroy(&direct);
+            espl_context_destroy(&own);
+        }
+}
+
+/* Both ways give the same codes, so each machine takes the faster one. */
+static void codes_are_those_of_the_direct_way(void **state) {
+    (void)state;
+    espl_context *ctx = new_context(1);
+    for (uint64_t seed = 0; seed < CASES(20); seed++) {
+        rig r;
+        rig_begin(&r, ctx, seed);
+        layer l = random_layer(&r);
+        l.inputs += l.inputs % 2;
+        build_codes(&r, l);
+        codes_agree(ctx, r.g, 0);
+        espl_graph_destroy(&r.g);
+    }
+    espl_context_destroy(&ctx);
+}
+
+/* Four times the largest sums there are. */
+static void codes_of_the_largest_sums_agree(void **state) {
+    (void)state;
+    espl_context *ctx = new_context(1);
+    for (int sign = -1; sign <= 1; sign += 2) {
+        rig r;
+        rig_begin(&r, ctx, 1);
+        espl__value *x = input_of(&r, "x", ESPL_F32, SHAPE(1, 1024, 10, 10)), *w = random_of(&r, SHAPE(16, 1024, 3, 3), 1);
+        for (int64_t i = 0; i < 16 * 1024 * 9; i++) ((float *)w->constant->data)[i] = (float)sign;
+        quantize_constant_of(&r, w, 0, ESPL_FORMAT_S8);
+        espl__value *y = APPLY(&r, "Conv", x, w);
+        quantize_value(&r, x, ESPL_FORMAT_U8, 1, 0);
+        quantize_value(&r, y, ESPL_FORMAT_U8, 10000, sign < 0 ? 255 : 0);
+        IO(&r, x, y);
+        codes_agree(ctx, r.g, 255);
+        espl_graph_destroy(&r.g);
+    }
+    espl_context_destroy(&ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_layers),
         cmocka_unit_test(every_cpu_and_thread_count_agrees),
         cmocka_unit_test(the_batch_does_not_matter),
         cmocka_unit_test(what_stays_direct),
+        cmocka_unit_test(codes_are_those_of_the_direct_way),
+        cmocka_unit_test(codes_of_the_largest_sums_agree),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -149,6 +149,46 @@ static BODY void tile_f32(const espl__conv *p, const char *in, ptrdiff_t group_s
 }
 #endif
 
+#ifdef CONV_S16
+/* Two products a lane: x has the same pair of inputs in all. */
+static BODY void tile_s16(const espl__conv *p, const char *in, ptrdiff_t group_step, int block,
+                          ptrdiff_t ahead, const target *to, int MR, int NRB) {
+    const int NV = NRB * VPB;
+    vi acc[32];
+    const ptrdiff_t w_block = espl__conv_w_block(p);
+    const char *w = (const char *)p->w + block * w_block;
+    const int32_t *bias = (const int32_t *)p->bias + block * ESPL__NR;
+    const steps w_step = steps_of(w_block);
+    pixels_at at = {.step = steps_of(p->in_step)};
+    UNROLL
+    for (int i = 0; i < MR * NV; i++) acc[i] = vi_load(bias + i % NV * VL);
+    for (int s = 0; s < p->segments; s++) {
+        pixels_start(&at, in + p->seg_off[s], group_step, MR);
+        for (int k = p->seg_k; k > 0; k--) {
+            vi wv[8 * VPB];
+            if (MR * NV > 8 && ahead) __builtin_prefetch(w + ahead, 0, 2);
+            UNROLL
+            for (int n = 0; n < NV; n++) wv[n] = vi_load(w + step_at(w_step, n / VPB) + n % VPB * VL * 4);
+            UNROLL
+            for (int m = 0; m < MR; m++) {
+                const vi x = vi_set1(load4((const uint8_t *)pixel(&at, m)));
+                UNROLL
+                for (int n = 0; n < NV; n++) acc[m * NV + n] = vi_madd(acc[m * NV + n], x, wv[n]);
+            }
+            w += ESPL__NR * 4;
+            pixels_next(&at, MR);
+        }
+    }
+    UNROLL
+    for (int m = 0; m < MR; m++) {
+        char *o = to->out + m / GROUP * to->out_group + m % GROUP * p->out_step +
+                  block * (ptrdiff_t)(ESPL__NR * sizeof(int32_t));
+        UNROLL
+        for (int n = 0; n < NV; n++) vi_store((int32_t *)(void *)o + n * VL, acc[m * NV + n]);
+    }
+}
+#endif
+
 /* --- one row -------------------------------------------------------------------------------------- */
 
 #define TILES(X) TILES_1(X) TILES_2(X) TILES_3(X) TILES_4(X) TILES_8(X)
@@ -327,5 +367,23 @@ static const tile_table f32_tiles = TABLE(ENTRY);
 static void conv_f32(const espl__conv *p, const float *in, float *out, const float *res, int pixels,
                      int block0, int block1) {
     run(f32_tiles, NULL, p, (const char *)in, (char *)out, (const char *)res, pixels, block0, block1);
+}
+#endif
+
+#ifdef CONV_S16
+#define DEFINE(MR, NRB)                                                                                \
+    static void s16_##MR##x##NRB(const espl__conv *p, const char *in, ptrdiff_t group_step, int block, \
+                                 ptrdiff_t ahead, void *to) {                                          \
+        tile_s16(p, in, group_step, block, ahead, to, MR, NRB);                                        \
+    }
+TILES(DEFINE)
+#undef DEFINE
+#define ENTRY(MR, NRB) s16_##MR##x##NRB,
+static const tile_table s16_tiles = TABLE(ENTRY);
+#undef ENTRY
+
+static void conv_s16(const espl__conv *p, const int16_t *in, int32_t *out, int pixels, int block0,
+                     int block1) {
+    run(s16_tiles, NULL, p, (const char *)in, (char *)out, NULL, pixels, block0, block1);
 }
 #endif

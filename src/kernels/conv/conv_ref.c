@@ -29,6 +29,17 @@ static void accumulate_bank(const espl__conv *p, const uint8_t *in, int block, i
     }
 }
 
+static void accumulate_s16(const espl__conv *p, const char *in, int block, int32_t acc[ESPL__NR]) {
+    const int16_t *w = (const int16_t *)(const void *)((const char *)p->w + block * espl__conv_w_block(p));
+    memcpy(acc, (const int32_t *)p->bias + block * ESPL__NR, ESPL__NR * sizeof *acc);
+    for (int s = 0; s < p->segments; s++) {
+        const int16_t *x = (const int16_t *)(const void *)(in + p->seg_off[s]);
+        for (int k = 0; k < p->seg_k; k++, x += 2, w += ESPL__NR * 2)
+            for (int i = 0; i < ESPL__NR * 2; i++)
+                acc[i / 2] = multiply_add(acc[i / 2], x[i % 2], w[i]);
+    }
+}
+
 static void accumulate_f32(const espl__conv *p, const float *in, int block, float acc[ESPL__NR]) {
     const float *w = (const float *)(const void *)((const char *)p->w + block * espl__conv_w_block(p));
     memcpy(acc, (const float *)p->bias + block * ESPL__NR, ESPL__NR * sizeof *acc);
@@ -114,10 +125,23 @@ static void conv_f32(const espl__conv *p, const float *in, float *out, const flo
         }
 }
 
+static void conv_s16(const espl__conv *p, const int16_t *in, int32_t *out, int pixels, int block0,
+                     int block1) {
+    for (int i = 0; i < pixels; i++)
+        for (int b = block0; b < block1; b++) {
+            const char *x = (const char *)in + espl__pixel_at(p->width, i, p->in_step, p->in_row);
+            int32_t *o = (int32_t *)(void *)((char *)out +
+                                             espl__pixel_at(p->width, i, p->out_step, p->out_row)) +
+                         b * ESPL__NR;
+            accumulate_s16(p, x, b, o);
+        }
+}
+
 const espl__kernels espl__conv_ref = {
     .conv_u8 = conv_u8,
     .conv_u8_f32 = conv_u8_f32,
     .conv_f32 = conv_f32,
+    .conv_s16 = conv_s16,
     .bank_conv_u8 = bank_conv_u8,
     .bank_conv_u8_f32 = bank_conv_u8_f32,
 };

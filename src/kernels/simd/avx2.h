@@ -148,6 +148,10 @@ static INLINE vi vi_load_u8_part(const uint8_t *from, int valid) {
     for (int i = valid - 1; i >= 0; i--) bytes = bytes << 8 | from[i];
     return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((int64_t)bytes));
 }
+/* A quarter of what is a multiple of 4. */
+static INLINE vi vi_quarter(vi a) {
+    return _mm256_srai_epi32(a, 2);
+}
 /* Both operands hold one element a lane, within 16 bits. */
 static INLINE vi vi_madd(vi acc, vi x, vi w) {
     return vi_add(acc, _mm256_madd_epi16(x, w));
@@ -183,6 +187,25 @@ static INLINE vi v8_pairs(vi x, vi w) {
 }
 static INLINE vi v16_add(vi a, vi b) {
     return _mm256_add_epi16(a, b);
+}
+static INLINE vi v16_sub(vi a, vi b) {
+    return _mm256_sub_epi16(a, b);
+}
+/* 2 * VL bytes as 16 bits each, and as many numbers of 16 bits, or the first `valid` of them. */
+static INLINE vi v16_load_u8_part(const uint8_t *from, int valid) {
+    uint8_t bytes[16] = {0};
+    if (valid >= 16) return _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)from));
+    for (int i = 0; i < valid; i++) bytes[i] = from[i];
+    return _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)bytes));
+}
+static INLINE void v16_store_part(int16_t *to, vi x, int valid) {
+    int16_t some[16];
+    if (valid >= 16) {
+        vi_store(to, x);
+        return;
+    }
+    vi_store(some, x);
+    for (int i = 0; i < valid; i++) to[i] = some[i];
 }
 /* Of each pair of s8 the sum of the positive ones and the negated sum of the negative ones, 255 at most, as
  * bytes: of every 16, eight of the former and the eight of the latter. */

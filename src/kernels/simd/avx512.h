@@ -150,6 +150,10 @@ static INLINE vi vi_load_u8_part(const uint8_t *from, int valid) {
     return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(lanes(valid), from));
 }
 
+/* A quarter of what is a multiple of 4. */
+static INLINE vi vi_quarter(vi a) {
+    return _mm512_srai_epi32(a, 2);
+}
 /* Both operands hold one element a lane, within 16 bits. */
 #ifdef ESPL__VNNI
 static INLINE vi vi_madd(vi acc, vi x, vi w) {
@@ -191,6 +195,16 @@ static INLINE vi v8_pairs(vi x, vi w) {
 }
 static INLINE vi v16_add(vi a, vi b) {
     return _mm512_add_epi16(a, b);
+}
+static INLINE vi v16_sub(vi a, vi b) {
+    return _mm512_sub_epi16(a, b);
+}
+/* 2 * VL bytes as 16 bits each, and as many numbers of 16 bits, or the first `valid` of them. */
+static INLINE vi v16_load_u8_part(const uint8_t *from, int valid) {
+    return _mm512_cvtepu8_epi16(_mm256_maskz_loadu_epi8((__mmask32)mask(valid), from));
+}
+static INLINE void v16_store_part(int16_t *to, vi x, int valid) {
+    _mm512_mask_storeu_epi16(to, (__mmask32)mask(valid), x);
 }
 /* Of each pair of s8 the sum of the positive ones and the negated sum of the negative ones, 255 at most, as
  * bytes: of every 16, eight of the former and the eight of the latter. */

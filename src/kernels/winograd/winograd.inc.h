@@ -1,85 +1,53 @@
 /* The transforms of Winograd's convolution, a vector of channels at a time: one body for every instruction
  * set, whose vector words the including file has; it says what SET is named. */
-#include <assert.h>
-
 #include "kernels/families.h"
+#include "kernels/simd/requant.inc.h"
 
-/* B' times a vector of four. */
-static INLINE void transform_in(const vf d[4], vf t[4]) {
-    t[0] = vf_sub(d[0], d[2]);
-    t[1] = vf_add(d[1], d[2]);
-    t[2] = vf_sub(d[2], d[1]);
-    t[3] = vf_sub(d[1], d[3]);
-}
+/* --- f32 ------------------------------------------------------------------------------------------------ */
 
-static INLINE void column_in(const char *in, ptrdiff_t row, ptrdiff_t last_row, int valid, vf t[4]) {
-    const vf d[4] = {vf_load_part((const float *)in, valid), vf_load_part((const float *)(in + row), valid),
-                     vf_load_part((const float *)(in + 2 * row), valid),
-                     vf_load_part((const float *)(in + last_row), valid)};
-    transform_in(d, t);
-}
-
-/* One vector of channels, tile after tile: the last two columns of a tile are the first two of the next. */
-static INLINE void tiles_in(const espl__winograd *p, const char *in, char *v, int rows, int valid) {
-    const ptrdiff_t row = p->row, last_row = (rows + 1) * row, plane = p->plane;
-    vf t[4][4]; /* [column][row] */
-    column_in(in, row, last_row, valid, t[0]);
-    column_in(in + p->step, row, last_row, valid, t[1]);
-    for (int left = p->width; left > 0; left -= 2, v += p->tile) {
-        in += 2 * p->step;
-        column_in(in, row, last_row, valid, t[2]);
-        column_in(left > 1 ? in + p->step : in, row, last_row, valid, t[3]);
-        UNROLL
-        for (int i = 0; i < 4; i++) {
-            const vf d[4] = {t[0][i], t[1][i], t[2][i], t[3][i]};
-            vf x[4];
-            transform_in(d, x);
-            UNROLL
-            for (int j = 0; j < 4; j++) vf_store_part((float *)(v + (4 * i + j) * plane), x[j], valid);
-            t[0][i] = t[2][i];
-            t[1][i] = t[3][i];
-        }
-    }
-}
+#define NAME(x) x##_f32
+#define word vf
+#define add vf_add
+#define sub vf_sub
+#define IN float
+#define OUT float
+#define LANES VL
+#define load_part vf_load_part
+#define store_part vf_store_part
+#define sum_t float
+#define load_sums vf_load_part
+#include "kernels/winograd/in.inc.h"
+#include "kernels/winograd/out.inc.h"
+#undef NAME
+#undef word
+#undef add
+#undef sub
+#undef IN
+#undef OUT
+#undef LANES
+#undef load_part
+#undef store_part
+#undef sum_t
+#undef load_sums
 
 static void winograd_in_f32(const espl__winograd *p, const float *in, float *v, int rows) {
-    assert(p->width > 0 && (rows == 1 || rows == 2));
-    int c = 0;
-    for (; c + VL <= p->channels; c += VL) tiles_in(p, (const char *)(in + c), (char *)(v + c), rows, VL);
-    if (c < p->channels) tiles_in(p, (const char *)(in + c), (char *)(v + c), rows, p->channels - c);
+    row_in_f32(p, in, v, rows);
 }
 
-/* A' times a vector of four. */
-static INLINE void transform_out(const vf m[4], vf y[2]) {
-    y[0] = vf_add(vf_add(m[0], m[1]), m[2]);
-    y[1] = vf_sub(vf_sub(m[1], m[2]), m[3]);
-}
-
-/* NaN passes: min and max return their second operand then. */
 static INLINE void pixel_out(const espl__winograd *p, vf x, char *out, const char *res, int valid) {
     if (res) x = vf_add(x, vf_load_part((const float *)res, valid));
-    vf_store_part((float *)out, vf_min(vf_set1(p->fhi), vf_max(vf_set1(p->flo), x)), valid);
+    vf_store_part((float *)out, clamp(x, vf_set1(p->flo), vf_set1(p->fhi)), valid);
 }
 
-static INLINE void tile_out(const espl__winograd *p, const char *m, char *out, const char *res, int rows,
-                            int columns, int valid) {
-    const ptrdiff_t plane = p->plane;
-    vf t[4][2];
-    UNROLL
-    for (int j = 0; j < 4; j++) {
-        vf column[4];
-        UNROLL
-        for (int i = 0; i < 4; i++) column[i] = vf_load_part((const float *)(m + (4 * i + j) * plane), valid);
-        transform_out(column, t[j]);
-    }
+static INLINE void store_tile_f32(const espl__winograd *p, const char *m, char *out, const char *res,
+                                  int rows, int columns, int valid) {
+    vf y[2][2];
+    tile_out_f32(m, p->plane, valid, y);
     UNROLL
     for (int i = 0; i < 2; i++) {
-        const vf d[4] = {t[0][i], t[1][i], t[2][i], t[3][i]};
-        vf y[2];
         if (i == rows) break;
-        transform_out(d, y);
-        pixel_out(p, y[0], out, res, valid);
-        if (columns == 2) pixel_out(p, y[1], out + p->step, res ? res + p->res_step : NULL, valid);
+        pixel_out(p, y[i][0], out, res, valid);
+        if (columns == 2) pixel_out(p, y[i][1], out + p->step, res ? res + p->res_step : NULL, valid);
         out += p->row;
         if (res) res += p->res_row;
     }
@@ -94,11 +62,101 @@ static void winograd_out_f32(const espl__winograd *p, const float *m, float *out
         const int columns = left > 1 ? 2 : 1;
         int c = 0;
         for (; c + VL <= p->channels; c += VL)
-            tile_out(p, from + 4 * c, to + 4 * c, r ? r + 4 * c : NULL, rows, columns, VL);
+            store_tile_f32(p, from + 4 * c, to + 4 * c, r ? r + 4 * c : NULL, rows, columns, VL);
         if (c < p->channels)
-            tile_out(p, from + 4 * c, to + 4 * c, r ? r + 4 * c : NULL, rows, columns, p->channels - c);
+            store_tile_f32(p, from + 4 * c, to + 4 * c, r ? r + 4 * c : NULL, rows, columns, p->channels - c);
         if (r) r += 2 * p->res_step;
     }
 }
 
-const espl__kernels SET = {.winograd_in_f32 = winograd_in_f32, .winograd_out_f32 = winograd_out_f32};
+/* --- codes ---------------------------------------------------------------------------------------------- */
+
+#define NAME(x) x##_u8
+#define word vi
+#define add v16_add
+#define sub v16_sub
+#define IN uint8_t
+#define OUT int16_t
+#define LANES (2 * VL)
+#define load_part v16_load_u8_part
+#define store_part v16_store_part
+#include "kernels/winograd/in.inc.h"
+#undef add
+#undef sub
+#define add vi_add
+#define sub vi_sub
+#define sum_t int32_t
+#define load_sums(from, valid) ((void)(valid), vi_load(from))
+#include "kernels/winograd/out.inc.h"
+#undef NAME
+#undef word
+#undef add
+#undef sub
+#undef IN
+#undef OUT
+#undef LANES
+#undef load_part
+#undef store_part
+#undef sum_t
+#undef load_sums
+
+static void winograd_in_u8(const espl__winograd *p, const uint8_t *in, int16_t *v, int rows) {
+    row_in_u8(p, in, v, rows);
+}
+
+/* The sums of so many tiles are collected, in two blocks of channels at most: codes are then stored pixel by
+ * pixel, 32 channels each. */
+enum { TILES_AT_ONCE = 8, BLOCKS_AT_ONCE = 2 };
+typedef int32_t row_sums[2 * TILES_AT_ONCE * BLOCKS_AT_ONCE * ESPL__NR];
+
+static INLINE void collect(const espl__winograd *p, const char *m, int c, int tiles, const int NRB,
+                           row_sums sums[2]) {
+    const int pixel = NRB * ESPL__NR;
+    for (int v = 0; v < NRB * VPB; v++) {
+        const vi bias = vi_load(p->bias + c + v * VL);
+        const char *from = m + 4 * (c + v * VL);
+        for (int t = 0; t < tiles; t++, from += p->tile) {
+            vi y[2][2];
+            tile_out_u8(from, p->plane, VL, y);
+            UNROLL
+            for (int i = 0; i < 4; i++)
+                vi_store(sums[i / 2] + (2 * t + i % 2) * pixel + v * VL,
+                         vi_add(vi_quarter(y[i / 2][i % 2]), bias));
+        }
+    }
+}
+
+/* Some tiles of a row, one channel after the other. */
+static INLINE void tiles_out_u8(const espl__winograd *p, const char *m, char *out, const char *res, int rows,
+                                int pixels) {
+    _Alignas(64) row_sums sums[2];
+    const int tiles = (pixels + 1) / 2;
+    for (int c = 0, nrb; c < p->channels; c += nrb * ESPL__NR) {
+        nrb = p->channels - c > ESPL__NR ? BLOCKS_AT_ONCE : 1;
+        if (nrb == 1)
+            collect(p, m, c, tiles, 1, sums);
+        else
+            collect(p, m, c, tiles, BLOCKS_AT_ONCE, sums);
+        for (int i = 0; i < rows; i++)
+            store_u8(&p->q, sums[i], nrb, pixels,
+                     (place){c, p->channels, out + i * p->row, p->step,
+                             res ? res + i * p->res_row : NULL, p->res_step});
+    }
+}
+
+static void winograd_out_u8(const espl__winograd *p, const int32_t *m, uint8_t *out, const uint8_t *res,
+                            int rows) {
+    const int most = 2 * TILES_AT_ONCE;
+    assert(p->width > 0 && (rows == 1 || rows == 2));
+    for (int x = 0; x < p->width; x += most)
+        tiles_out_u8(p, (const char *)m + x / 2 * p->tile, (char *)out + x * p->step,
+                     res ? (const char *)res + x * p->res_step : NULL, rows,
+                     p->width - x < most ? p->width - x : most);
+}
+
+const espl__kernels SET = {
+    .winograd_in_f32 = winograd_in_f32,
+    .winograd_out_f32 = winograd_out_f32,
+    .winograd_in_u8 = winograd_in_u8,
+    .winograd_out_u8 = winograd_out_u8,
+};

@@ -66,5 +66,73 @@ static void winograd_out_f32(const espl__winograd *p, const float *m, float *out
                      res ? (const char *)(res + c) + x * p->res_step : NULL, rows, ESPL_MIN(p->width - x, 2));
 }
 
-const espl__kernels espl__winograd_ref = {.winograd_in_f32 = winograd_in_f32,
-                                          .winograd_out_f32 = winograd_out_f32};
+/* --- codes -------------------------------------------------------------------------------------------- */
+
+static void transform_codes(const int d[4], int t[4]) {
+    t[0] = d[0] - d[2];
+    t[1] = d[1] + d[2];
+    t[2] = d[2] - d[1];
+    t[3] = d[1] - d[3];
+}
+
+/* Sums wrap, as those of the products do. */
+static void transform_sums(const uint32_t m[4], uint32_t y[2]) {
+    y[0] = m[0] + m[1] + m[2];
+    y[1] = m[1] - m[2] - m[3];
+}
+
+static void tile_in_u8(const espl__winograd *p, const uint8_t *in, char *v, int rows, int columns) {
+    int t[4][4]; /* [column][row] */
+    for (int j = 0; j < 4; j++) {
+        int d[4];
+        for (int i = 0; i < 4; i++)
+            d[i] = in[ESPL_MIN(i, rows + 1) * p->row + ESPL_MIN(j, columns + 1) * p->step];
+        transform_codes(d, t[j]);
+    }
+    for (int i = 0; i < 4; i++) {
+        int row[4];
+        transform_codes((const int[4]){t[0][i], t[1][i], t[2][i], t[3][i]}, row);
+        for (int j = 0; j < 4; j++)
+            memcpy(v + (4 * i + j) * p->plane, &(int16_t){(int16_t)row[j]}, sizeof(int16_t));
+    }
+}
+
+static void winograd_in_u8(const espl__winograd *p, const uint8_t *in, int16_t *v, int rows) {
+    for (int x = 0; x < p->width; x += 2)
+        for (int c = 0; c < p->channels; c++)
+            tile_in_u8(p, in + c + x * p->step, (char *)(v + c) + x / 2 * p->tile, rows,
+                       ESPL_MIN(p->width - x, 2));
+}
+
+static void tile_out_u8(const espl__winograd *p, const char *m, int c, uint8_t *out, const uint8_t *res,
+                        int rows, int columns) {
+    uint32_t t[4][2], y[2]; /* [column][row] */
+    for (int j = 0; j < 4; j++) {
+        uint32_t column[4];
+        for (int i = 0; i < 4; i++) memcpy(&column[i], m + (4 * i + j) * p->plane, sizeof column[i]);
+        transform_sums(column, t[j]);
+    }
+    for (int i = 0; i < rows; i++) {
+        transform_sums((const uint32_t[4]){t[0][i], t[1][i], t[2][i], t[3][i]}, y);
+        for (int j = 0; j < columns; j++) {
+            const int32_t sum = (int32_t)((uint32_t)((int32_t)y[j] >> 2) + (uint32_t)p->bias[c]);
+            out[i * p->row + j * p->step] =
+                epilogue_u8(&p->q, c, sum, res ? res + i * p->res_row + j * p->res_step : NULL);
+        }
+    }
+}
+
+static void winograd_out_u8(const espl__winograd *p, const int32_t *m, uint8_t *out, const uint8_t *res,
+                            int rows) {
+    for (int x = 0; x < p->width; x += 2)
+        for (int c = 0; c < p->channels; c++)
+            tile_out_u8(p, (const char *)(m + c) + x / 2 * p->tile, c, out + c + x * p->step,
+                        res ? res + c + x * p->res_step : NULL, rows, ESPL_MIN(p->width - x, 2));
+}
+
+const espl__kernels espl__winograd_ref = {
+    .winograd_in_f32 = winograd_in_f32,
+    .winograd_out_f32 = winograd_out_f32,
+    .winograd_in_u8 = winograd_in_u8,
+    .winograd_out_u8 = winograd_out_u8,
+};
