@@ -19,26 +19,47 @@
 #include "tensor/tensor.h"
 
 #ifdef GEMV_CENTRED
-/* One row. More of them share the work of splitting the weights' bytes, and gain nothing by this. */
-static BODY void tile_centred(const espl__conv *p, const char *in, int block, vi *sums, int NRB) {
+/* One row less 128, split once for all tiles: its groups of four, the bytes' sizes and then their signs. More
+ * rows share the work of splitting the weights' bytes, and gain nothing by this. */
+enum { MOST_GROUPS = 8192 };
+typedef struct {
+    int32_t rest; /* the |x| of the negative x */
+    uint32_t group[MOST_GROUPS][2];
+} split_row;
+
+/* Four bytes at a time: those that are negative are turned, and get 1 more. */
+static INLINE void split(const char *in, int groups, split_row *to) {
+    const uint32_t each = 0x01010101, half = 0x00FF00FF;
+    to->rest = 0;
+    for (int g = 0; g < groups; g++, in += 4) {
+        const uint32_t x = (uint32_t)load4((const uint8_t *)in) ^ (each * 128), sign = x >> 7 & each,
+                       turn = sign * 255, size = (x ^ turn) + sign;
+        const uint32_t pairs = (size & turn & half) + ((size & turn) >> 8 & half);
+        to->rest += (int32_t)((pairs & 0xFFFF) + (pairs >> 16));
+        to->group[g][0] = size;
+        to->group[g][1] = turn;
+    }
+}
+
+static BODY void tile_centred(const espl__conv *p, const split_row *in, int block, vi *sums, int NRB) {
     const int NV = NRB * VPB;
-    vi acc[32], rest = vi_set1(0);
+    vi acc[32];
     const ptrdiff_t w_block = (ptrdiff_t)p->seg_k * ESPL__NR * 4;
     const int8_t *w = (const int8_t *)p->w + block * w_block;
     const int32_t *bias = (const int32_t *)p->bias + block * ESPL__NR, *sum = p->sums + block * ESPL__NR;
+    const uint32_t(*x)[2] = in->group;
     const steps w_step = steps_of(w_block);
+    const vi rest = vi_set1(in->rest);
     UNROLL
-    for (int n = 0; n < NV; n++) acc[n] = vi_add(vi_load(bias + n * VL), vi_load(sum + n * VL));
-    for (int k = p->seg_k; k > 0; k--, w += ESPL__NR * 4, in += 4) {
-        const centred x = centred_load((const uint8_t *)in);
-        rest = centred_rest(rest, x);
+    for (int n = 0; n < NV; n++) acc[n] = vi_add(vi_add(vi_load(bias + n * VL), vi_load(sum + n * VL)), rest);
+    for (int k = p->seg_k; k > 0; k--, w += ESPL__NR * 4, x++) {
+        const vi size = vi_set1((int32_t)(*x)[0]), turn = vi_set1((int32_t)(*x)[1]);
         UNROLL
         for (int n = 0; n < NV; n++)
-            acc[n] = centred_dot(acc[n], x, vi_load(w + step_at(w_step, n / VPB) + n % VPB * VL * 4));
+            acc[n] = centred_dot(acc[n], size, turn, vi_load(w + step_at(w_step, n / VPB) + n % VPB * VL * 4));
     }
-    rest = centred_total(rest);
     UNROLL
-    for (int n = 0; n < NV; n++) sums[n] = vi_add(acc[n], rest);
+    for (int n = 0; n < NV; n++) sums[n] = acc[n];
 }
 #endif
 
@@ -131,28 +152,36 @@ static const tile_table u8_tiles = TABLE(ENTRY);
 #ifdef GEMV_CENTRED
 #define DEFINE(NRB)                                                                         \
     static void centred_##NRB(const espl__conv *p, const char *in, int block, void *sums) { \
-        tile_centred(p, in, block, sums, NRB);                                              \
+        tile_centred(p, (const split_row *)(const void *)in, block, sums, NRB);             \
     }
 ROW_TILES(DEFINE)
 #undef DEFINE
 #define ENTRY(NRB) [NRB] = {centred_##NRB},
 static const tile_table centred_tiles = {ROW_TILES(ENTRY)};
 #undef ENTRY
-#define TILES_FOR(p, rows) (*((rows) == 1 && (p)->sums ? &centred_tiles : &u8_tiles))
-#else
-#define TILES_FOR(p, rows) u8_tiles
 #endif
+
+static INLINE void run_u8(finish_fn *finish, const espl__conv *p, const uint8_t *in, char *out,
+                          const char *res, int rows, int block0, int block1) {
+#ifdef GEMV_CENTRED
+    if (rows == 1 && p->sums && p->seg_k <= MOST_GROUPS) {
+        split_row row;
+        split(first_of(p, in), p->seg_k, &row);
+        run(centred_tiles, finish, p, (const char *)&row, out, res, rows, block0, block1);
+        return;
+    }
+#endif
+    run(u8_tiles, finish, p, first_of(p, in), out, res, rows, block0, block1);
+}
 
 static void gemv_u8(const espl__conv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int rows,
                     int block0, int block1) {
-    run(TILES_FOR(p, rows), finish_u8, p, first_of(p, in), (char *)out, (const char *)res, rows, block0,
-        block1);
+    run_u8(finish_u8, p, in, (char *)out, (const char *)res, rows, block0, block1);
 }
 
 static void gemv_u8_f32(const espl__conv *p, const uint8_t *in, float *out, const float *res, int rows,
                         int block0, int block1) {
-    run(TILES_FOR(p, rows), finish_u8_f32, p, first_of(p, in), (char *)out, (const char *)res, rows, block0,
-        block1);
+    run_u8(finish_u8_f32, p, in, (char *)out, (const char *)res, rows, block0, block1);
 }
 #endif
 

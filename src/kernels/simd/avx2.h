@@ -281,24 +281,8 @@ static INLINE x_operand x_load(const uint8_t *from) {
  *
  * Two of |x| (turned w), at most 128 * 128 each, fit 16 bits, and the |x| of negative x are the same for all
  * channels. */
-typedef struct {
-    vi size, turn;
-} centred;
-static INLINE centred centred_load(const uint8_t *from) {
-    const vi x = _mm256_xor_si256(vi_set1(load4(from)), v8_set1(-128));
-    return (centred){_mm256_abs_epi8(x), _mm256_cmpgt_epi8(vi_set1(0), x)};
-}
-static INLINE vi centred_dot(vi acc, centred x, vi w) {
-    return vi_madd(acc, v8_pairs(x.size, _mm256_xor_si256(w, x.turn)), v16_set1(1));
-}
-/* Adds twice the |x| of those that were negative to each 64 bits. */
-static INLINE vi centred_rest(vi acc, centred x) {
-    return _mm256_add_epi64(acc, _mm256_sad_epu8(_mm256_and_si256(x.size, x.turn), vi_set1(0)));
-}
-/* What centred_rest has added, in each lane. */
-static INLINE vi centred_total(vi acc) {
-    const vi half = _mm256_srli_epi64(acc, 1);
-    return vi_add(half, _mm256_slli_epi64(half, 32));
+static INLINE vi centred_dot(vi acc, vi size, vi turn, vi w) {
+    return vi_madd(acc, v8_pairs(size, _mm256_xor_si256(w, turn)), v16_set1(1));
 }
 
 #endif

@@ -298,24 +298,8 @@ static INLINE x_operand x_load(const uint8_t *from) {
  *
  * Two of |x| (turned w), at most 128 * 128 each, fit 16 bits, and the |x| of negative x are the same for all
  * channels. */
-typedef struct {
-    vi size, turn;
-} centred;
-static INLINE centred centred_load(const uint8_t *from) {
-    const vi x = _mm512_xor_si512(vi_set1(load4(from)), v8_set1(-128));
-    return (centred){_mm512_abs_epi8(x), _mm512_movm_epi8(_mm512_movepi8_mask(x))};
-}
-static INLINE vi centred_dot(vi acc, centred x, vi w) {
-    return vi_madd(acc, v8_pairs(x.size, _mm512_xor_si512(w, x.turn)), v16_set1(1));
-}
-/* Adds twice the |x| of those that were negative to each 64 bits. */
-static INLINE vi centred_rest(vi acc, centred x) {
-    return _mm512_add_epi64(acc, _mm512_sad_epu8(_mm512_and_si512(x.size, x.turn), vi_set1(0)));
-}
-/* What centred_rest has added, in each lane. */
-static INLINE vi centred_total(vi acc) {
-    const vi half = _mm512_srli_epi64(acc, 1);
-    return vi_add(half, _mm512_slli_epi64(half, 32));
+static INLINE vi centred_dot(vi acc, vi size, vi turn, vi w) {
+    return vi_madd(acc, v8_pairs(size, _mm512_xor_si512(w, turn)), v16_set1(1));
 }
 #endif
 
