@@ -1,4 +1,4 @@
-/* ONNX in and out: models of opset 7 to 21, written back as standard ONNX that other tools load and accelerate. */
+/* ONNX in and out: models of opset 1 to 21, written back as standard ONNX that other tools load and accelerate. */
 #ifndef ESPALIER_ONNX_H
 #define ESPALIER_ONNX_H
 

@@ -61,6 +61,8 @@ static _Thread_local struct {
 espl_status espl_context_create(const espl_config *config, espl_context **out, espl_diag *diag) {
     espl_config c = config ? *config : (espl_config){0};
     *out = NULL;
+    const espl_status known = espl__cpu_check(diag);
+    if (known != ESPL_OK) return known;
     if (!c.alloc) {
         c.alloc = libc_alloc;
         c.free = libc_free;

@@ -1,6 +1,8 @@
 #define _GNU_SOURCE /* syscall */
 #include "base/cpu.h"
 
+#include "base/base.h"
+
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -19,6 +21,23 @@ static const char *const names[] = {
 
 const char *espl__cpu_level_name(espl__cpu level) {
     return names[level];
+}
+
+/* The cap of the environment; NULL: none. */
+static const char *cap_of(void) {
+    const char *cap = getenv("ESPL_CPU");
+    return cap && *cap ? cap : NULL;
+}
+
+espl_status espl__cpu_check(espl_diag *diag) {
+    char known[128] = "";
+    const char *cap = cap_of();
+    if (!cap) return ESPL_OK;
+    for (int i = 0; i < ESPL__CPU_COUNT; i++) {
+        if (strcmp(cap, names[i]) == 0) return ESPL_OK;
+        strcat(strcat(known, i ? ", " : ""), names[i]);
+    }
+    return espl__fail(diag, ESPL_INVALID, "ESPL_CPU: '%s' is no instruction set; there are %s", cap, known);
 }
 
 #if defined(__x86_64__)
@@ -63,7 +82,7 @@ espl__cpu espl__cpu_level(void) {
     int level = atomic_load(&cached);
     if (level >= 0) return (espl__cpu)level;
     level = (int)espl__cpu_machine();
-    const char *cap = getenv("ESPL_CPU");
+    const char *cap = cap_of();
     for (int i = 0; cap && i < ESPL__CPU_COUNT; i++)
         if (strcmp(cap, names[i]) == 0 && i < level) level = i;
     atomic_store(&cached, level);

@@ -2,6 +2,8 @@
 #ifndef ESPL_CPU_H
 #define ESPL_CPU_H
 
+#include "espalier/context.h"
+
 /* X(NAME, name). Rising order: each level runs everything below it. The one list of instruction sets. */
 #define ESPL__CPU_LIST(X) \
     X(REF, "ref")         \
@@ -18,8 +20,10 @@ typedef enum espl__cpu {
         ESPL__CPU_COUNT
 } espl__cpu;
 
-/* The level in use: what the machine has, capped by ESPL_CPU. An unknown ESPL_CPU is ignored. */
+/* The level in use: what the machine has, capped by ESPL_CPU. */
 espl__cpu espl__cpu_level(void);
+/* Fails if ESPL_CPU is none of the names; contexts ask. */
+ESPL_NODISCARD espl_status espl__cpu_check(espl_diag *diag);
 /* For tests: sessions from now on use this level, which the machine must have. */
 void espl__cpu_use(espl__cpu level);
 /* What the machine has, whatever ESPL_CPU says. */

@@ -28,6 +28,8 @@ static espl_status open_file(const char *path, uint64_t max, int *fd, uint64_t *
     if (*fd < 0) return espl__io_fail(diag, path, "cannot be opened");
     if (fstat(*fd, &st) != 0)
         status = espl__io_fail(diag, path, "cannot be read");
+    else if (S_ISDIR(st.st_mode))
+        status = espl__fail(diag, ESPL_IO, "%s: is a folder; give a file in it", path);
     else if (!S_ISREG(st.st_mode))
         status = espl__fail(diag, ESPL_IO, "%s: is not a file", path);
     else if (max && (uint64_t)st.st_size > max)

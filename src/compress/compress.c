@@ -62,6 +62,21 @@ static void decide(job *j) {
     }
 }
 
+/* A row for layers that the network does not have is probably a mistyped name; ready recipes have rows for operators that
+ * not every network has. */
+static void warn_of_rows(const job *j) {
+    const espl_graph *g = j->k.graph;
+    for (uint32_t i = 0; j->recipe && i < j->recipe->layer_count; i++) {
+        const espl__recipe_layer *row = &j->recipe->layers[i];
+        bool found = !strncmp(row->match, "op:", 3) || !strcmp(row->match, "*");
+        for (int n = 0; n < g->node_count && !found; n++)
+            found = espl__recipe_row_matches(row, g->nodes[n]->name, g->nodes[n]->op->name);
+        if (!found)
+            espl__log(j->k.ctx, ESPL_LOG_WARN,
+                      "recipe: '%s' matches no layer; espalier inspect lists their names", row->match);
+    }
+}
+
 static void to_float(job *j, int node, const char *why) {
     j->decisions[node].weights = ESPL_FORMAT_F32;
     j->decisions[node].integer = false;
@@ -370,6 +385,7 @@ espl_status espl__job_open(job *j, espl_context *ctx, const espl_graph *graph,
     espl_status status = begin(j, diag);
     if (status != ESPL_OK) return status;
     decide(j);
+    warn_of_rows(j);
     status = leave_late(j, diag);
     return status == ESPL_OK ? calibrate(j, diag) : status;
 }

@@ -269,14 +269,15 @@ static bool matches(const char *pattern, const char *text) {
     return !*pattern;
 }
 
+bool espl__recipe_row_matches(const espl__recipe_layer *row, const char *layer_name, const char *op_name) {
+    if (!strncmp(row->match, "op:", 3)) return op_name && matches(row->match + 3, op_name);
+    return layer_name && matches(row->match, layer_name);
+}
+
 const espl__recipe_layer *espl__recipe_lookup(const espl__recipe *recipe, const char *layer_name,
                                               const char *op_name) {
-    for (uint32_t i = recipe->layer_count; i-- > 0;) {
-        const char *match = recipe->layers[i].match;
-        bool by_op = !strncmp(match, "op:", 3);
-        if (by_op ? op_name && matches(match + 3, op_name) : layer_name && matches(match, layer_name))
-            return &recipe->layers[i];
-    }
+    for (uint32_t i = recipe->layer_count; i-- > 0;)
+        if (espl__recipe_row_matches(&recipe->layers[i], layer_name, op_name)) return &recipe->layers[i];
     return NULL;
 }
 

@@ -81,6 +81,7 @@ ESPL_NODISCARD espl_status espl__recipe_parse(espl_context *ctx, const char *lab
                                               size_t length, espl__recipe **out, espl_diag *diag);
 void espl__recipe_destroy(espl_context *ctx, espl__recipe **recipe);
 
+bool espl__recipe_row_matches(const espl__recipe_layer *row, const char *layer_name, const char *op_name);
 /* The row that decides for a layer of this name and operator ("Conv"), or NULL. Borrowed. */
 const espl__recipe_layer *espl__recipe_lookup(const espl__recipe *recipe, const char *layer_name,
                                               const char *op_name);

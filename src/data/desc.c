@@ -2,9 +2,11 @@
 #include "data/data.h"
 #include "yaml/yaml.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #define FIELD(type, name) CYAML_FIELD_##type(#name, CYAML_FLAG_OPTIONAL, espl__data_desc, name)
 #define TEXT(name) \
@@ -227,14 +229,41 @@ static espl_status split_path(espl_dataset *d, const char *spec, espl_diag *diag
     return d->file && d->folder ? ESPL_OK : espl__nomem(diag, strlen(spec));
 }
 
+/* For who names the data itself, or misspells a generator. */
+static espl_status no_description(const char *spec, const char *why, espl_diag *diag) {
+    return espl__fail(diag, ESPL_INVALID,
+                      "%s: %s; a data set is named by its description, a YAML file (docs/data.md), or is digits or "
+                      "digits:train", spec, why);
+}
+
+/* Text has no other control characters than these. */
+static bool is_binary(const uint8_t *text, uint64_t length) {
+    for (uint64_t i = 0; i < length && i < 64; i++)
+        if (text[i] < ' ' && !strchr("\t\n\r", text[i] ? text[i] : 1)) return true;
+    return false;
+}
+
+static espl_status read_text(espl_dataset *d, const char *spec, espl_diag *diag) {
+    uint8_t *text = NULL;
+    struct stat st;
+    const bool there = stat(spec, &st) == 0;
+    if (!there && errno == ENOENT && !strpbrk(spec, "./"))
+        return no_description(spec, "there is no such file", diag);
+    if (there && S_ISREG(st.st_mode) && (uint64_t)st.st_size > ESPL__YAML_MAX)
+        return no_description(spec, "is too large to be a description", diag);
+    const espl_status status = espl__file_read(d->ctx, spec, ESPL__YAML_MAX, &text, &d->text_length, diag);
+    d->text = (char *)text;
+    if (status == ESPL_OK && is_binary(text, d->text_length))
+        return no_description(spec, "is no text", diag);
+    return status;
+}
+
 espl_status espl__desc_read(espl_dataset *d, const char *spec, espl_diag *diag) {
     espl_status status = ESPL_OK;
-    uint8_t *text = NULL;
     void *desc = NULL;
     if (is_bare_word(spec)) return builtin(d, spec, diag);
     ESPL_TRY(split_path(d, spec, diag));
-    ESPL_TRY(espl__file_read(d->ctx, spec, ESPL__YAML_MAX, &text, &d->text_length, diag));
-    d->text = (char *)text;
+    ESPL_TRY(read_text(d, spec, diag));
     ESPL_TRY(espl__yaml_parse(d->ctx, spec, d->text, (size_t)d->text_length, &desc_schema, &desc, diag));
     d->desc = desc;
     ESPL_TRY(find_kind(d, diag));

@@ -331,6 +331,7 @@ typedef struct espl__kernels {
      * the bytes that count. */
     size_t (*prepare_room)(const espl__conv *p);
     size_t (*prepare)(const espl__conv *p, int block, void *to);
+    bool winograd; /* 3x3 convolutions of codes are faster by winograd_*_u8 and conv_s16 than by this set's conv_u8 */
     bool sums; /* this set's gemv_u8 and gemv_u8_f32 are faster with espl__conv.sums */
 } espl__kernels;
 

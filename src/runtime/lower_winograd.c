@@ -14,11 +14,11 @@
 enum {
     ELEMENTS = 16,           /* of a transformed tile */
     LEAST_CHANNELS = 16,     /* of either side; with fewer, or */
-    LEAST_PAIRS = 512,       /* fewer products of both, the transforms cost more than the products saved */
+    LEAST_PAIRS = 512,       /* fewer products of both, the transforms of f32 cost more than the products saved */
     LEAST_TILES = 25,        /* of an image; with fewer, reading the weights is the work, */
     FEW_TILES = 16,          /* unless they are few: then so many */
     FEW_PAIRS = 128 * 128,   /* will do */
-    MOST_CODE_INPUTS = 1024, /* four times their sums are within 31 bits: 4 * 9 * 1024 * 255 * 128 < 2^31 */
+    MOST_CODE_INPUTS = 1024, /* four times their sums are well within 31 bits: 4 * 9 * 1826 * 255 * 128 < 2^31 */
     STRIP_BYTES = 512 << 10, /* of V in one strip, but at least */
     STRIP_TILES = 49,        /* so many tiles for one reading of the weights */
     GROUP_BLOCKS = 4,        /* blocks of output channels of one M */
@@ -157,7 +157,7 @@ static void job_groups(void *arg, int64_t begin, int64_t end, int thread) {
 static void run_winograd(const step *st, espl_session *s) {
     winograd_job j = {(const winograd_step *)st, s, 0, 0};
     const winograd_step *w = j.w;
-    espl__pool *pool = espl__context_pool(s->ctx);
+    espl__pool *pool = pool_for(s, w->base.macs, w->codes);
     int64_t rows = w->images * w->tile_rows;
     if (!w->by_blocks) {
         espl__parallel_for(pool, rows, job_strips, &j);
@@ -286,10 +286,9 @@ bool espl__winograd_pays(const espl__window *g, int64_t groups, int64_t inputs, 
            enough_tiles(g, pairs);
 }
 
-/* Kernels that prepare weights have no better instruction. */
 bool espl__winograd_pays_codes(const espl_session *s, const espl__window *g, int64_t groups, int64_t inputs,
                                int64_t channels) {
-    return s->kernels->prepare && !s->arithmetic.accumulator_bits && is_plain_3x3(g, groups) &&
+    return s->kernels->winograd && !s->arithmetic.accumulator_bits && is_plain_3x3(g, groups) &&
            inputs % 2 == 0 && inputs <= MOST_CODE_INPUTS && ESPL_MIN(inputs, channels) >= LEAST_CHANNELS &&
            enough_tiles(g, (double)inputs * (double)channels);
 }

@@ -40,6 +40,15 @@ needed() { readelf -d "$1" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p'; }
 needs_only() { ! needed "$1" | grep -vE "^($2|libc|libm|libpthread|ld-linux.*)\\.so"; }
 check "consumer of espalier-rt by pkg-config" by_pkg_config espalier-rt -DRUNTIME_ONLY
 check "consumer of espalier by pkg-config" by_pkg_config espalier -DTOOLKIT
+# The example: zeros give the scores that the program gives.
+example() {
+    # shellcheck disable=SC2046
+    "$compiler" -std=c17 -Wall -Wextra -Wpedantic -Werror "$source/examples/run.c" -o "$folder/run" \
+        $(pkg-config --cflags --libs espalier-rt) &&
+        "$prefix/bin/espalier" export "$source/examples/digits.onnx" -o "$folder/digits.espl" &&
+        "$folder/run" "$folder/digits.espl" | grep -E '^scores:( -?[0-9.]+){10}$' && ! "$folder/run" "$folder/none.espl"
+}
+check "examples/run.c with the runtime alone" example
 check "a program needs the runtime alone" needs_only "$folder/espalier-rt" libespalier-rt
 check "a program needs the toolkit alone" needs_only "$folder/espalier" libespalier
 check "the runtime brings no library along" needs_only "$LD_LIBRARY_PATH/libespalier-rt.so" none

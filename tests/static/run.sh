@@ -18,7 +18,7 @@ done
 # Pictures, archives and compressed files go through the static libraries; training through our own products.
 check "data sets" "$source/tests/cli/run.sh" "$program" "$source/tests/cli/data.test"
 check "a step of training" bash -c "cd '$folder' && printf 'kind: digits\nsplit: train\ncount: 200\n' >few.yaml &&
-    '$program' train lenet5 --data few.yaml --epochs 1 -o trained --quiet"
+    '$program' train lenet5 --data few.yaml --epochs 1 -o trained.onnx --quiet"
 # In a folder of its own, where nothing else is.
 if [ "$(id -u)" -eq 0 ] && command -v chroot >/dev/null; then
     mkdir "$folder/bare"

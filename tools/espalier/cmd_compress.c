@@ -148,7 +148,7 @@ static void job_free(job *j) {
 static espl_status open_all(cli *c, const compress_options *o, job *j) {
     /* The model first: a mistake in its name should not wait for a measurement of the machine. */
     espl_status status = ESPL_OK;
-    if (!o->recipe && !o->chip) return usage_fail(c, "--chip NAME|FILE is missing");
+    if (!o->recipe && !o->chip) return usage_fail(c, "--chip NAME|FILE is missing: host is this machine, and espalier chip lists others");
     if (!o->recipe && !o->data)
         return usage_fail(c, "--data DATA is missing; only with --recipe can there be none");
     if (!o->formats && (o->size > 0 || o->curves.count))
@@ -202,6 +202,7 @@ static espl_status run(cli *c, const void *given) {
     espl_status status = open_all(c, o, &j);
     if (status == ESPL_OK) status = compress(c, o, &j);
     if (status != ESPL_OK) goto done;
+    settings.chip = j.chip;
     json_t *report = report_value(j.result, &settings);
     text = json_text(report);
     json_decref(report);

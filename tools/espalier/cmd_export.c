@@ -31,11 +31,6 @@ static const option options[] = {
     {0},
 };
 
-static bool ends_with(const char *text, const char *end) {
-    size_t n = strlen(text), m = strlen(end);
-    return n > m && strcmp(text + n - m, end) == 0;
-}
-
 static espl_status run(cli *c, const void *given) {
     const export_options *o = given;
     bool onnx = ends_with(o->file, ".onnx");

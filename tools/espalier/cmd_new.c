@@ -143,7 +143,9 @@ static espl_status run(cli *c, const void *given) {
     if (o->input && (!espl_shape_parse(o->input, &network.input) || network.input.rank == 0))
         return usage_fail(c, "--input: '%s' is not a shape such as 3x32x32", o->input);
     network.seed = (uint64_t)o->seed;
-    espl_status status = espl_zoo_build(c->ctx, c->operands[0], &network, &graph, &c->diag);
+    espl_status status = o->file ? check_ending(c, "--output", o->file, ".onnx") : ESPL_OK;
+    if (status == ESPL_OK)
+        status = espl_zoo_build(c->ctx, c->operands[0], &network, &graph, &c->diag);
     if (status == ESPL_OK) status = espl_onnx_write(c->ctx, graph, NULL, o->file, &c->diag);
     espl_graph_destroy(&graph);
     return status == ESPL_OK ? report(c, o->file) : status;

@@ -258,7 +258,7 @@ static void draw(FILE *out, const train_log *logs, int count) {
 static espl_status run(cli *c, const void *given) {
     const plot_options *o = given;
     train_log logs[MOST_LOGS] = {0};
-    espl_status status = ESPL_OK;
+    espl_status status = check_ending(c, "--output", o->output, ".svg");
     for (int i = 0; i < c->operand_count && status == ESPL_OK; i++) {
         status = read_log(c, c->operands[i], &logs[i]);
         thin(&logs[i].s[TRAIN_LOSS]);

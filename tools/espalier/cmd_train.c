@@ -7,6 +7,7 @@
 #include "espalier/train.h"
 #include "espalier/zoo.h"
 #include "cli.h"
+#include "files.h"
 #include "text.h"
 
 typedef struct train_options {
@@ -141,9 +142,12 @@ static espl_status open_all(job *j, const train_options *o) {
     const bool file = access(model, F_OK) == 0 || strpbrk(model, "./");
     const espl_zoo_network *network = file ? NULL : espl_zoo_find(model);
     if (o->resume && o->restart) return usage_fail(c, "--resume and --restart exclude each other");
-    espl_status status = ESPL_OK;
-    if (file) status = espl_train_read(c->ctx, model, &j->graph, &c->diag);
-    if (!file && !network) status = espl_zoo_build(c->ctx, model, NULL, &j->graph, &c->diag); /* which says what there is */
+    espl_status status = check_ending(c, "--output", o->output, ".onnx");
+    if (status == ESPL_OK) status = check_place(c, o->output, "");
+    if (status == ESPL_OK && o->log) status = check_place(c, o->log, "");
+    if (status == ESPL_OK && file) status = espl_train_read(c->ctx, model, &j->graph, &c->diag);
+    if (status == ESPL_OK && !file && !network)
+        status = espl_zoo_build(c->ctx, model, NULL, &j->graph, &c->diag); /* which says what there is */
     if (status == ESPL_OK) status = espl_dataset_open(c->ctx, o->data, &j->data, &c->diag);
     if (status == ESPL_OK && o->eval) status = espl_dataset_open(c->ctx, o->eval, &j->eval, &c->diag);
     if (status == ESPL_OK && network) status = build(j, network, o->seed);
@@ -293,8 +297,8 @@ const command command_train = {
              "best.ckpt after the "
              "epoch of the least loss. They appear whole or not at all. --resume goes on at the last one, "
              "and with the same "
-             "threads ends with the same weights to the bit. Ctrl-C, SIGTERM and SIGHUP finish the step, save and "
-             "end with exit code 3; "
+             "threads ends with the same weights to the bit. Ctrl-C, SIGTERM and SIGHUP finish the step and save (exit "
+             "code 130, 143 or 129); "
              "a second one ends at once. A loss that is no number stops training, and the layer where it "
              "began is named.\n\n"
              "Under mpirun the processes share each batch, and the first one writes (if the program was "

@@ -52,6 +52,16 @@ static bool same_folder(const char *a, const char *b) {
     return n == trimmed_length(b) && memcmp(a, b, n) == 0;
 }
 
+bool ends_with(const char *path, const char *ending) {
+    const size_t n = strlen(path), m = strlen(ending);
+    return n > m && strcmp(path + n - m, ending) == 0;
+}
+
+espl_status check_ending(cli *c, const char *what, const char *path, const char *ending) {
+    if (ends_with(path, ending)) return ESPL_OK;
+    return usage_fail(c, "%s: '%s' does not end in %s", what, path, ending);
+}
+
 espl_status check_place(cli *c, const char *path, const char *later) {
     const char *slash = strrchr(path, '/');
     if (is_folder(path)) return fail(c, ESPL_IO, "%s: is a folder where a file is to be written", path);

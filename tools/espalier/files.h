@@ -14,6 +14,9 @@ char *join(const char *folder, const char *name);
 const char *base_name(const char *path);
 
 ESPL_NODISCARD espl_status write_text(cli *c, const char *path, const char *text);
+/* Whether a path ends like this, as ".onnx"; and the failure of the option `what` where it has to. */
+bool ends_with(const char *path, const char *ending);
+ESPL_NODISCARD espl_status check_ending(cli *c, const char *what, const char *path, const char *ending);
 /* Asked before long work: can a file be put at `path`? Into `later` it can, a folder that will be there. */
 ESPL_NODISCARD espl_status check_place(cli *c, const char *path, const char *later);
 

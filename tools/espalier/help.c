@@ -20,7 +20,7 @@ static const struct {
     {"1", "a check failed: a tolerance or the accuracy budget was not kept"},
     {"2", "bad input: the command line, a file or its contents"},
     {"3", "an internal error, or out of memory"},
-    {"130", "stopped by Ctrl-C (129 by SIGHUP, 143 by SIGTERM); nothing was written"},
+    {"130", "stopped by Ctrl-C (129 by SIGHUP, 143 by SIGTERM); nothing was written, of training a checkpoint"},
 };
 
 static const struct {

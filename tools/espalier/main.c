@@ -132,17 +132,18 @@ static bool hold_streams(void) {
 static int report(cli *c, espl_status status) {
     progress_clear(&c->progress);
     if (status == ESPL_OK) return 0;
-    if (c->kept && !c->diag.message[0]) return espl_status_exit_code(status); /* another process says it */
+    const int code = progress_interrupted() ? 128 + progress_interrupted() : espl_status_exit_code(status);
+    if (c->kept && !c->diag.message[0]) return code; /* another process says it */
     if (progress_interrupted() && !c->kept) {
         if (!c->common.quiet) fprintf(stderr, "espalier: stopped; nothing was written\n");
-        return 128 + progress_interrupted();
+        return code;
     }
     if (c->diag.message[0])
         fprintf(stderr, "espalier: %s\n", c->diag.message);
     else if (status != ESPL_CHECK_FAILED)
         fprintf(stderr, "espalier: %s\n", espl_status_message(status));
     if (c->usage) fprintf(stderr, "espalier %s --help explains the command\n", c->row->name);
-    return espl_status_exit_code(status);
+    return code;
 }
 
 static int run_command(const command_row *row, int count, char **words) {

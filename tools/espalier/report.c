@@ -94,6 +94,27 @@ static json_t *search_value(const espl_result *r) {
     return root;
 }
 
+/* Weights, which must have room in some memory of the chip, even without activations beside them. */
+static uint64_t weights_after(const espl_result *r) {
+    uint64_t bytes = 0;
+    for (int i = 0; i < r->layer_count; i++) bytes += r->layers[i].bytes_after;
+    return bytes;
+}
+
+static bool fits(const espl_result *r, const report_settings *s) {
+    return !s->chip || espl_chip_fits(s->chip, weights_after(r), 1);
+}
+
+/* With the memories where weights may be. */
+static void print_no_room(const espl_result *r, const espl_chip *chip, FILE *out) {
+    espl_chip_memory m;
+    fprintf(out, "%-16s NOT on %s: %s of weights for", "room", espl_chip_name(chip),
+            cell_bytes(weights_after(r)).text);
+    for (int i = 0, shown = 0; espl_chip_memory_at(chip, i, &m); i++)
+        if (m.holds_weights) fprintf(out, "%s %s of %s", shown++ ? "," : "", cell_bytes(m.bytes).text, m.name);
+    fputs("; fewer bits (--formats) or pruning help\n", out);
+}
+
 json_t *report_value(const espl_result *r, const report_settings *s) {
     json_t *root = json_object(), *layers = json_array();
     for (int i = 0; i < r->layer_count; i++) push(layers, layer_value(&r->layers[i]));
@@ -116,6 +137,7 @@ json_t *report_value(const espl_result *r, const report_settings *s) {
     put(root, "bytes", json_integer((json_int_t)r->bytes_after));
     if (r->onnx_bytes)
         put(root, "onnx_bytes", json_integer((json_int_t)r->onnx_bytes)); /* once it is written */
+    put(root, "fits", s->chip ? json_boolean(fits(r, s)) : json_null());
     put(root, "median_ms", known(r->ms_after));
     put(root, "macs", json_integer(r->macs));
     put(root, "params", json_integer(r->params));
@@ -272,6 +294,7 @@ bool report_print(const espl_result *r, const report_settings *s, FILE *out) {
     table_free(t);
     if (!good) return false;
     print_totals(r, s->threads, out);
+    if (!fits(r, s)) print_no_room(r, s->chip, out);
     if (r->search_samples) print_search(r, out);
     fprintf(out, "%s: model.espl, model.onnx, recipe.yaml, report.json\n", s->folder);
     if (r->eval_samples == 0) return true;

@@ -6,12 +6,14 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#include "espalier/chip.h"
 #include "espalier/compress.h"
 
 /* What the result does not say itself; borrowed. */
 typedef struct report_settings {
     const char *model, *folder;
     int threads;
+    const espl_chip *chip; /* NULL: none was named */
 } report_settings;
 
 /* The points of the curve of a search. */

@@ -11,9 +11,9 @@
 #include "kernels/conv/finish.inc.h"
 
 /* MR pixels x NRB blocks from `block` on. Every GROUP pixels of the input start `group_step` bytes after the
- * ones before. Meanwhile the weights `ahead` bytes behind the ones in use may be fetched. Of integers the
- * sums are left at `to`, [pixel][block][16], for a finish_fn; floats are stored from the registers, and `to`
- * is a target. */
+ * ones before. Meanwhile the weights `ahead` bytes behind the ones in use may be fetched. Of bytes the
+ * sums are left at `to`, [pixel][block][16], for a finish_fn; floats and the sums of 16 bits are stored from
+ * the registers, and `to` is a target. */
 typedef void tile_fn(const espl__conv *p, const char *in, ptrdiff_t group_step, int block, ptrdiff_t ahead,
                      void *to);
 

@@ -20,7 +20,8 @@
 
 #ifdef GEMV_CENTRED
 /* One row less 128, split once for all tiles: its groups of four, the bytes' sizes and then their signs. More
- * rows share the work of splitting the weights' bytes, and gain nothing by this. */
+ * rows share the work of splitting the weights' bytes, and gain nothing by this. Longer ones, which are rare,
+ * are multiplied as several are. */
 enum { MOST_GROUPS = 8192 };
 typedef struct {
     int32_t rest; /* the |x| of the negative x */
