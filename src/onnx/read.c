@@ -198,7 +198,8 @@ static espl_status find_op(const reader *r, const pb_node *n, const espl__op **o
     *op = espl__op_find(domain, type);
     if (!*op)
         return espl__fail(r->diag, ESPL_UNSUPPORTED,
-                          "operator '%.60s' of domain '%.60s' (operator set %" PRId64 ") is not supported", type,
+                          "operator '%.60s' of domain '%.60s' (operator set %" PRId64
+                          ") is not supported; docs/operators.md lists those that are", type,
                           shown, version);
     int lifted = version < ESPL__OPSET_OLDEST && !*domain ? ESPL__OPSET_OLDEST : (int)ESPL_MIN(version, INT32_MAX);
     if (lifted < (*op)->since || lifted > (*op)->until)

@@ -228,6 +228,41 @@ static void pages_name_every_row(void **state) {
     page_close(&kernels);
 }
 
+/* Every operator, what runs it and whether a gradient passes it. */
+static void operators_have_rows(void **state) {
+    static const struct {
+        const char *name;
+    } kernels[] = {
+#define X(op, lower) {op},
+        LOWER_LIST(X)
+#undef X
+    }, stopped[] = {
+#define X(name, why) {#name},
+#include "train/no_gradient.list"
+#undef X
+    }, operators[] = {
+#define X(name) {#name},
+#include "ops/ops.list"
+#undef X
+    };
+    (void)state;
+    page p = page_open("docs/operators.md");
+    size_t rows = 0;
+    for (size_t i = 0; i < ESPL_COUNT(operators); i++) {
+        const char *name = operators[i].name, *by = "reference", *gradient = " yes";
+        char row[160];
+        for (size_t k = 0; k < ESPL_COUNT(kernels); k++)
+            if (strcmp(kernels[k].name, name) == 0) by = "kernels";
+        for (size_t k = 0; k < ESPL_COUNT(stopped); k++)
+            if (strcmp(stopped[k].name, name) == 0) gradient = "";
+        snprintf(row, sizeof row, "\n| `%s` | %s |%s |", name, by, gradient);
+        (void)expect_text(p.text, row);
+    }
+    for (const char *at = p.text; (at = strstr(at, "\n| `")); at++) rows++;
+    assert_int_equal(rows, ESPL_COUNT(operators));
+    page_close(&p);
+}
+
 /* Every key and every choice of recipes of training. */
 static void training_names_every_row(void **state) {
     (void)state;
@@ -278,6 +313,7 @@ int main(void) {
         cmocka_unit_test(format_numbers),
         cmocka_unit_test(format_example),
         cmocka_unit_test(pages_name_every_row),
+        cmocka_unit_test(operators_have_rows),
         cmocka_unit_test(training_names_every_row),
         cmocka_unit_test(floors),
     };

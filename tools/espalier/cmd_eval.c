@@ -1,5 +1,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "inputs.h"
 
@@ -62,6 +63,17 @@ static espl_arithmetic arithmetic_of(const eval_options *o) {
                              .fixed = o->requant == 1};
 }
 
+/* Emulating nothing would look as if narrow accumulators did no harm. */
+static espl_status check_emulation(cli *c, const espl_session *session, int bits) {
+    int layers = 0;
+    for (int i = 0; bits && i < espl_session_layer_count(session); i++)
+        layers += strcmp(espl_session_layer(session, i).format, "s8") == 0;
+    if (!bits || layers) return ESPL_OK;
+    return fail(c, ESPL_INVALID,
+                "%s: has no layer that is computed in integers, so --accumulator and --requant would change nothing; give "
+                "a quantized model (espalier compress)", c->operands[0]);
+}
+
 static json_t *scores_value(cli *c, const espl_dataset *data, const espl_scores *s, double seconds) {
     json_t *root = json_object();
     put(root, "file", text_value(c->operands[0]));
@@ -96,6 +108,7 @@ static espl_status run(cli *c, const void *given) {
     progress_catch_interrupt();
     espl_status status = espl_dataset_open(c->ctx, o->data, &data, &c->diag);
     if (status == ESPL_OK) status = open_session(c, c->operands[0], &o->shapes, data, settings, &session);
+    if (status == ESPL_OK) status = check_emulation(c, session, settings.arithmetic.accumulator_bits);
     if (status != ESPL_OK) goto done;
     int64_t count = espl_dataset_count(data);
     if (o->count > count) {
