@@ -69,7 +69,8 @@ espl_status check_place(cli *c, const char *path, const char *later) {
     char *itself = parent ? join(parent, ".") : NULL; /* which a file that is no folder does not have */
     espl_status status = itself ? ESPL_OK : nomem(c);
     if (status == ESPL_OK && !same_folder(parent, later) && access(itself, W_OK | X_OK) != 0)
-        status = fail(c, ESPL_IO, "%s: cannot be written: %s", path, strerror(errno));
+        status = fail(c, ESPL_IO, "%s: cannot be written: %s%s", path, strerror(errno),
+                      errno == EROFS || errno == EACCES ? "; give a place that can be written" : "");
     free(itself);
     free(parent);
     return status;
