@@ -271,7 +271,9 @@ static void check(judge *j, int rc) {
     const char *path;
     int before = failed;
     if ((rc == 1 || rc == 86) && is_foreign(j)) {
-        if ((path = partial(j, &is)) != NULL) complain(j, rc, "neither as before nor as wanted", path);
+        /* Who is ended so cannot take its temporary folder away. */
+        if ((path = partial(j, &is)) != NULL && !strstr(path, ".part"))
+            complain(j, rc, "neither as before nor as wanted", path);
     } else if (rc < 0) {
         complain(j, rc, rc == -1000 ? "does not end" : "ended by a signal", NULL);
     } else if (rc == j->code) {
