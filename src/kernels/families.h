@@ -22,7 +22,6 @@
     ESPL__KERNEL_FAMILIES_REF(X)       \
     X(conv_u8, avx2, AVX2)             \
     X(conv_f32, avx2, AVX2)            \
-    X(conv_s16, avx2, AVX2)            \
     X(bank_conv, avx2, AVX2)           \
     X(csr, avx2, AVX2)                 \
     X(dwconv, avx2, AVX2)              \
@@ -36,7 +35,6 @@
     X(transpose, avx2, AVX2)           \
     X(conv_u8, avx512, AVX512)         \
     X(conv_f32, avx512, AVX512)        \
-    X(conv_s16, avx512, AVX512)        \
     X(bank_conv, avx512, AVX512)       \
     X(csr, avx512, AVX512)             \
     X(dwconv, avx512, AVX512)          \

@@ -1,4 +1,5 @@
-/* Float convolution in 256 bits: 6 pixels x 1 block are 12 sums, enough for two fma a cycle. */
+/* Float convolution in 256 bits: 6 pixels x 1 block are 12 sums, enough for two fma a cycle. Products of 16 bits take the
+ * same tiles, with vpmaddwd and an addition for the fma. */
 #include "kernels/simd/avx2.h"
 #include "kernels/conv/tiles.h"
 
@@ -15,6 +16,7 @@ static inline int blocks_per_tile(int pixels, int blocks) {
 }
 
 #define CONV_F32
+#define CONV_S16
 #include "kernels/conv/conv.inc.h"
 
-const espl__kernels espl__conv_f32_avx2 = {.conv_f32 = conv_f32};
+const espl__kernels espl__conv_f32_avx2 = {.conv_f32 = conv_f32, .conv_s16 = conv_s16};

@@ -4,7 +4,8 @@
  *   word, add, sub          a vector, and what is done to it
  *   IN, OUT, LANES          an element of the image and of the planes; elements of a vector
  *   load_part, store_part   of which only the first `valid` may be there
- */
+ *
+ * and gets all but NAME and word back undefined. */
 
 /* B' times a vector of four. */
 static INLINE void NAME(transform_in)(const word d[4], word t[4]) {
@@ -51,3 +52,11 @@ static INLINE void NAME(row_in)(const espl__winograd *p, const IN *in, OUT *v, i
         NAME(tiles_in)(p, (const char *)(in + c), (char *)(v + c), rows, LANES);
     if (c < p->channels) NAME(tiles_in)(p, (const char *)(in + c), (char *)(v + c), rows, p->channels - c);
 }
+
+#undef add
+#undef sub
+#undef IN
+#undef OUT
+#undef LANES
+#undef load_part
+#undef store_part

@@ -1,5 +1,5 @@
 /* The transform of the sums for one type of numbers, once for each: NAME, word, add and sub as in in.inc.h;
- * sum_t is an element and load_sums its load_part. */
+ * sum_t is an element and load_sums its load_part. All are undefined behind it. */
 
 /* A' times a vector of four. */
 static INLINE void NAME(transform_out)(const word m[4], word y[2]) {
@@ -24,3 +24,10 @@ static INLINE void NAME(tile_out)(const char *m, ptrdiff_t plane, int valid, wor
         NAME(transform_out)(d, y[i]);
     }
 }
+
+#undef NAME
+#undef word
+#undef add
+#undef sub
+#undef sum_t
+#undef load_sums

@@ -14,21 +14,12 @@
 #define LANES VL
 #define load_part vf_load_part
 #define store_part vf_store_part
+#include "kernels/winograd/in.inc.h"
+#define add vf_add
+#define sub vf_sub
 #define sum_t float
 #define load_sums vf_load_part
-#include "kernels/winograd/in.inc.h"
 #include "kernels/winograd/out.inc.h"
-#undef NAME
-#undef word
-#undef add
-#undef sub
-#undef IN
-#undef OUT
-#undef LANES
-#undef load_part
-#undef store_part
-#undef sum_t
-#undef load_sums
 
 static void winograd_in_f32(const espl__winograd *p, const float *in, float *v, int rows) {
     row_in_f32(p, in, v, rows);
@@ -81,24 +72,11 @@ static void winograd_out_f32(const espl__winograd *p, const float *m, float *out
 #define load_part v16_load_u8_part
 #define store_part v16_store_part
 #include "kernels/winograd/in.inc.h"
-#undef add
-#undef sub
 #define add vi_add
 #define sub vi_sub
 #define sum_t int32_t
 #define load_sums(from, valid) ((void)(valid), vi_load(from))
 #include "kernels/winograd/out.inc.h"
-#undef NAME
-#undef word
-#undef add
-#undef sub
-#undef IN
-#undef OUT
-#undef LANES
-#undef load_part
-#undef store_part
-#undef sum_t
-#undef load_sums
 
 static void winograd_in_u8(const espl__winograd *p, const uint8_t *in, int16_t *v, int rows) {
     row_in_u8(p, in, v, rows);
