@@ -116,12 +116,13 @@ static INLINE ptrdiff_t next_list(const espl__conv *p, int block, int block1) {
 static INLINE void run_chains(finish_fn *finish, const espl__conv *p, const char *in, char *out,
                               const char *res, int pixels, int block0, int block1) {
     const int width = p->width && p->width < pixels ? p->width : pixels;
+    const int most = pixels_meet(p) ? CHAIN_MR / 2 : CHAIN_MR;
     assert(pixels >= 0 && block0 >= 0);
     for (int block = block0; block < block1; block++) {
         fetch f = {next_list(p, block, block1), 0, 0, 1, NULL};
         ptrdiff_t y = 0;
         for (int left = pixels; left > 0; y++, left -= width)
-            run_row(chain_tiles, CHAIN_MR, finish, p, in + y * p->in_row, out + y * p->out_row,
+            run_row(chain_tiles, most, finish, p, in + y * p->in_row, out + y * p->out_row,
                     res ? res + y * p->res_row : NULL, left < width ? left : width, block, 1, &f);
     }
 }

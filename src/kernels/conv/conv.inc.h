@@ -267,11 +267,11 @@ static INLINE void run_pair(tile_fn *const *tiles, finish_fn *finish, const espl
 /* Pixels that begin a multiple of 4 KB apart fall into the same eight (Intel: twelve) lines of the
  * first-level cache, so no more of them may be read in turns: tiles of few pixels and more blocks. */
 static INLINE bool pixels_meet(const espl__conv *p) {
-    return p->in_step % 4096 == 0 && MR_4 > 1;
+    return p->in_step % 4096 == 0;
 }
 
 static INLINE int blocks_at_once(const espl__conv *p, int pixels, int blocks) {
-    if (!pixels_meet(p) || pixels <= MR_4) return blocks_per_tile(pixels, blocks);
+    if (!pixels_meet(p) || MR_4 <= 1 || pixels <= MR_4) return blocks_per_tile(pixels, blocks);
     return pixels <= 8 && pixels <= MR_3 && blocks >= 3 ? 3 : blocks_per_tile(MR_4, blocks);
 }
 
