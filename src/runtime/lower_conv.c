@@ -97,6 +97,16 @@ static espl_status conv_segments(espl_session *s, const espl__window *g, bool by
     return ESPL_OK;
 }
 
+/* What the first and the last pixel of a row meet of a border of zeros (dilation 1). */
+static void conv_edges(const espl__window *g, linear_step *l) {
+    const int64_t kernel = g->kernel[1], tap = l->p.seg_k / kernel;
+    const int64_t end = g->in[1] + g->begin[1] - (g->out[1] - 1) * g->stride[1]; /* of the image, for the last pixel */
+    const int64_t left = ESPL_MIN(g->begin[1], kernel), right = ESPL_MIN(ESPL_MAX(kernel - end, 0), kernel);
+    if (!l->u8_in || l->in.zero != 0 || !l->rows_per_image || left + right > kernel) return;
+    l->p.edge[0] = (int32_t)(left * tap);
+    l->p.edge[1] = (int32_t)(right * tap);
+}
+
 static void conv_rows(const espl__window *g, linear_step *l) {
     const view *in = &l->in, *out = &l->out;
     l->p.in_step = g->stride[1] * in->stride[3];
@@ -201,6 +211,7 @@ espl_status espl__lower_conv(espl_session *s, espl__node *n, bool *taken, espl_d
                                     .by_input = taps};
         l->p.channels = (int32_t)channels;
         ESPL_TRY(conv_segments(s, &g, by_row, order.taps * order.stored, l, diag));
+        if (by_row) conv_edges(&g, l);
         ESPL_TRY(espl__linear_pack(s, &w, &order, groups, l, diag));
         l->in_group = cg * in.stride[1];
         l->out_group = channels * out.stride[1];

@@ -175,10 +175,30 @@ static void random_rows(conv_case *c, bool wide) {
     place_input(c, 1);
 }
 
+/* Whole rows between borders of zeros, which a kernel may leave out: of the widths that it cuts into tiles in its own way, and
+ * others. */
+static void random_edges(conv_case *c) {
+    static const int widths[] = {7, 14, 28};
+    espl__conv *p = &c->p;
+    p->width = one_in(4) ? between(1, 40) : widths[between(0, 2)];
+    p->in_row = p->in_step * (p->width + between(0, 3));
+    c->pixels = p->width * between(1, 5);
+    place_input(c, 1);
+    for (int side = 0; side < 2; side++) p->edge[side] = one_in(3) ? 0 : between(1, ESPL_MIN(p->seg_k / 2, 16));
+    for (int y = 0; y < c->pixels / p->width; y++)
+        for (int s = 0; s < p->segments; s++) {
+            uint8_t *first = (uint8_t *)c->in + y * p->in_row + c->seg_off[s];
+            uint8_t *end = first + (p->width - 1) * p->in_step + 4 * p->seg_k;
+            memset(first, 0, 4 * (size_t)p->edge[0]);
+            memset(end - 4 * p->edge[1], 0, 4 * (size_t)p->edge[1]);
+        }
+}
+
 void check_conv_rows(void) {
-    for (int i = 0; i < cases(500); i++) {
+    for (int i = 0; i < cases(700); i++) {
         conv_case c = {0};
-        random_rows(&c, i % 5 == 0);
+        random_rows(&c, i % 7 == 0);
+        if (i % 7 > 4) random_edges(&c);
         random_weights_u8(&c);
         c.p.q = random_epilogue(c.p.channels, c.hostile);
         if (one_in(2)) { /* codes that are rounded sums */

@@ -122,7 +122,7 @@ static INLINE void run_chains(finish_fn *finish, const espl__conv *p, const char
         fetch f = {next_list(p, block, block1), 0, 0, 1, NULL};
         ptrdiff_t y = 0;
         for (int left = pixels; left > 0; y++, left -= width)
-            run_row(chain_tiles, most, finish, p, in + y * p->in_row, out + y * p->out_row,
+            run_row(chain_tiles, NULL, most, finish, p, in + y * p->in_row, out + y * p->out_row,
                     res ? res + y * p->res_row : NULL, left < width ? left : width, block, 1, &f);
     }
 }

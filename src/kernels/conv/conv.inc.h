@@ -50,20 +50,17 @@ static INLINE void pixels_next(pixels_at *at, int MR) {
 /* --- one tile ----------------------------------------------------------------------------------- */
 
 #ifdef CONV_U8
-static BODY void tile_u8(const espl__conv *p, const char *in, ptrdiff_t group_step, int block, vi *sums,
-                         int MR, int NRB) {
+/* The products of `count` groups of each segment from the group `begin` on. Of every `row` pixels the first may be left out,
+ * or the last. */
+static INLINE void add_groups(const espl__conv *p, const char *in, ptrdiff_t group_step, const int8_t *w, steps w_step,
+                              int begin, int count, vi *acc, const int row, const bool no_first,
+                              const bool no_last, const int MR, const int NRB) {
     const int NV = NRB * VPB;
-    vi acc[32];
-    const ptrdiff_t w_block = espl__conv_w_block(p);
-    const int8_t *w = (const int8_t *)p->w + block * w_block;
-    const int32_t *bias = (const int32_t *)p->bias + block * ESPL__NR;
-    const steps w_step = steps_of(w_block);
     pixels_at at = {.step = steps_of(p->in_step)};
-    UNROLL
-    for (int i = 0; i < MR * NV; i++) acc[i] = vi_load(bias + i % NV * VL);
+    w += (ptrdiff_t)begin * ESPL__NR * 4;
     for (int s = 0; s < p->segments; s++) {
-        pixels_start(&at, in + p->seg_off[s], group_step, MR);
-        for (int k = p->seg_k; k > 0; k--) {
+        pixels_start(&at, in + p->seg_off[s] + 4 * begin, group_step, MR);
+        for (int k = count; k > 0; k--) {
             w_operand wv[8 * VPB];
             const x_operand only = x_load((const uint8_t *)pixel(&at, 0));
             UNROLL
@@ -73,6 +70,7 @@ static BODY void tile_u8(const espl__conv *p, const char *in, ptrdiff_t group_st
             }
             UNROLL
             for (int m = 0; MR > 1 && m < MR; m++) {
+                if ((no_first && m % row == 0) || (no_last && m % row == row - 1)) continue;
                 const x_operand x = m ? x_load((const uint8_t *)pixel(&at, m)) : only;
                 UNROLL
                 for (int n = 0; n < NV; n++) acc[m * NV + n] = dot(acc[m * NV + n], x, wv[n]);
@@ -80,7 +78,25 @@ static BODY void tile_u8(const espl__conv *p, const char *in, ptrdiff_t group_st
             w += ESPL__NR * 4;
             pixels_next(&at, MR);
         }
+        w += (ptrdiff_t)(p->seg_k - count) * ESPL__NR * 4;
     }
+}
+
+/* `left`, `right`: the tile begins, or ends, every `row` pixels where the border of zeros is (espl__conv.edge). */
+static BODY void tile_u8(const espl__conv *p, const char *in, ptrdiff_t group_step, int block, vi *sums,
+                         const int row, const bool left, const bool right, const int MR, const int NRB) {
+    const int NV = NRB * VPB;
+    vi acc[32];
+    const ptrdiff_t w_block = espl__conv_w_block(p);
+    const int8_t *w = (const int8_t *)p->w + block * w_block;
+    const int32_t *bias = (const int32_t *)p->bias + block * ESPL__NR;
+    const steps w_step = steps_of(w_block);
+    const int first = left ? p->edge[0] : 0, last = right ? p->edge[1] : 0, end = p->seg_k - last;
+    UNROLL
+    for (int i = 0; i < MR * NV; i++) acc[i] = vi_load(bias + i % NV * VL);
+    if (left) add_groups(p, in, group_step, w, w_step, 0, first, acc, row, true, false, MR, NRB);
+    add_groups(p, in, group_step, w, w_step, first, end - first, acc, row, false, false, MR, NRB);
+    if (right) add_groups(p, in, group_step, w, w_step, end, last, acc, row, false, true, MR, NRB);
     UNROLL
     for (int i = 0; i < MR * NV; i++) sums[i] = acc[i];
 }
@@ -200,6 +216,17 @@ static BODY void tile_s16(const espl__conv *p, const char *in, ptrdiff_t group_s
     }
 typedef tile_fn *tile_table[9][MR_1];
 
+/* Tiles that leave out products with the border (espl__conv.edge), of 2 blocks: [shape][those of the left border + 2 * of
+ * the right one]; NULL: there is none. A row of an image is one tile or more. */
+enum { ONE_NARROW_ROW, TWO_NARROW_ROWS, WIDE_ROW, SHAPES };
+typedef tile_fn *edge_table[SHAPES][4];
+
+/* The tile of these edges, or the one that heeds none. */
+static INLINE tile_fn *edge_tile(tile_fn *const *edges, tile_fn *plain, const espl__conv *p, bool left, bool right) {
+    tile_fn *tile = edges[(left && p->edge[0]) + 2 * (right && p->edge[1])];
+    return tile ? tile : plain;
+}
+
 /* While tiles are computed, the weights that are read next go to the second-level cache, a line for each k:
  * memory is too slow to deliver them in the time of the first tile alone. The tiles that share the weights in
  * use take turns, for one block of the next ones each. */
@@ -233,9 +260,9 @@ static INLINE fetch fetch_of(const espl__conv *p, int block, int nrb, int block0
 }
 
 /* The blocks from `block` on, for one row: tiles of nearly equal width, no ragged last one. */
-static INLINE void run_row(tile_fn *const *tiles, int mr_max, finish_fn *finish, const espl__conv *p,
-                           const char *in, char *out, const char *res, int pixels, int block, int nrb,
-                           fetch *f) {
+static INLINE void run_row(tile_fn *const *tiles, const edge_table *edges, int mr_max, finish_fn *finish,
+                           const espl__conv *p, const char *in, char *out, const char *res, int pixels, int block,
+                           int nrb, fetch *f) {
     _Alignas(64) int32_t sums[32 * VL];
     const int count = (pixels + mr_max - 1) / mr_max;
     const int width = count ? pixels / count : 0, wider = pixels - width * count;
@@ -244,20 +271,24 @@ static INLINE void run_row(tile_fn *const *tiles, int mr_max, finish_fn *finish,
         const int mr = width + (t < wider);
         target to = {out + first * p->out_step, res ? res + first * p->res_step : NULL, GROUP * p->out_step,
                      GROUP * p->res_step};
-        tiles[mr - 1](p, in + first * p->in_step, GROUP * p->in_step, block,
-                      fetch_ahead(f, in + (first + mr) * p->in_step), finish ? (void *)sums : &to);
+        tile_fn *tile = tiles[mr - 1];
+        if (edges && nrb == 2 && (mr == GROUP || mr == 2 * GROUP))
+            tile = edge_tile((*edges)[mr == GROUP ? ONE_NARROW_ROW : WIDE_ROW], tile, p, t == 0, t == count - 1);
+        tile(p, in + first * p->in_step, GROUP * p->in_step, block,
+             fetch_ahead(f, in + (first + mr) * p->in_step), finish ? (void *)sums : &to);
         if (finish) finish(p, sums, block, nrb, mr, to.out, to.res);
         first += mr;
     }
 }
 
 /* Two rows of GROUP pixels in one tile: what a narrow image needs to keep the units busy. */
-static INLINE void run_pair(tile_fn *const *tiles, finish_fn *finish, const espl__conv *p, const char *in,
-                            char *out, const char *res, int block, int nrb, fetch *f) {
+static INLINE void run_pair(tile_fn *const *tiles, const edge_table *edges, finish_fn *finish, const espl__conv *p,
+                            const char *in, char *out, const char *res, int block, int nrb, fetch *f) {
     _Alignas(64) int32_t sums[32 * VL];
     target to = {out, res, p->out_row, p->res_row};
-    tiles[2 * GROUP - 1](p, in, p->in_row, block, fetch_ahead(f, in + 2 * p->in_row),
-                         finish ? (void *)sums : &to);
+    tile_fn *tile = tiles[2 * GROUP - 1];
+    if (edges && nrb == 2) tile = edge_tile((*edges)[TWO_NARROW_ROWS], tile, p, true, true);
+    tile(p, in, p->in_row, block, fetch_ahead(f, in + 2 * p->in_row), finish ? (void *)sums : &to);
     if (!finish) return;
     finish(p, sums, block, nrb, GROUP, out, res);
     finish(p, sums + GROUP * nrb * ESPL__NR, block, nrb, GROUP, out + p->out_row,
@@ -287,15 +318,16 @@ static INLINE void run_few(const tile_table tiles, const int *mr_max, finish_fn 
         for (int block = block0, nrb; block < block1; block += nrb) {
             fetch f = {0, 0, 0, 0, first_reader(p, block, block0)};
             nrb = blocks_at_once(p, end - first, block1 - block);
-            run_row(tiles[nrb], mr_max[nrb], finish, p, in + first * p->in_step, out + first * p->out_step,
+            run_row(tiles[nrb], NULL, mr_max[nrb], finish, p, in + first * p->in_step, out + first * p->out_step,
                     res ? res + first * p->res_step : NULL, end - first, block, nrb, &f);
         }
         first = end;
     }
 }
 
-static INLINE void run(const tile_table tiles, finish_fn *finish, const espl__conv *p, const char *in,
-                       char *out, const char *res, int pixels, int block0, int block1) {
+/* `edges`: NULL, or the tiles that leave out borders. */
+static INLINE void run(const tile_table tiles, const edge_table *edges, finish_fn *finish, const espl__conv *p,
+                       const char *in, char *out, const char *res, int pixels, int block0, int block1) {
     static const int mr_max[9] = {[1] = MR_1, [2] = MR_2, [3] = MR_3, [4] = MR_4, [8] = MR_8};
     assert(pixels >= 0 && block0 >= 0 && p->segments >= 0 && p->seg_k >= 0);
     const int width = p->width && p->width < pixels ? p->width : pixels;
@@ -316,12 +348,12 @@ static INLINE void run(const tile_table tiles, finish_fn *finish, const espl__co
             const char *x = in + y * p->in_row, *r = res ? res + y * p->res_row : NULL;
             char *o = out + y * p->out_row;
             if (narrow && left >= 2 * GROUP) {
-                run_pair(tiles[nrb], finish, p, x, o, r, block, nrb, &f);
+                run_pair(tiles[nrb], edges, finish, p, x, o, r, block, nrb, &f);
                 y++;
                 left -= GROUP;
             } else {
-                run_row(tiles[nrb], mr_max[nrb], finish, p, x, o, r, left < width ? left : width, block, nrb,
-                        &f);
+                run_row(tiles[nrb], edges, mr_max[nrb], finish, p, x, o, r, left < width ? left : width, block,
+                        nrb, &f);
             }
         }
         block += nrb;
@@ -333,7 +365,7 @@ static INLINE void run(const tile_table tiles, finish_fn *finish, const espl__co
     static void u8_##MR##x##NRB(const espl__conv *p, const char *in, ptrdiff_t group_step, int block, \
                                 ptrdiff_t ahead, void *sums) {                                        \
         (void)ahead;                                                                                  \
-        tile_u8(p, in, group_step, block, sums, MR, NRB);                                             \
+        tile_u8(p, in, group_step, block, sums, MR, false, false, MR, NRB);                           \
     }
 TILES(DEFINE)
 #undef DEFINE
@@ -341,14 +373,37 @@ TILES(DEFINE)
 static const tile_table u8_tiles = TABLE(ENTRY);
 #undef ENTRY
 
+#ifdef CONV_EDGES
+#define DEFINE(name, MR, row, left, right)                                                               \
+    static void name(const espl__conv *p, const char *in, ptrdiff_t group_step, int block, ptrdiff_t ahead, \
+                     void *sums) {                                                                       \
+        (void)ahead;                                                                                     \
+        tile_u8(p, in, group_step, block, sums, row, left, right, MR, 2);                                \
+    }
+DEFINE(left_7, GROUP, GROUP, true, false)
+DEFINE(both_7, GROUP, GROUP, true, true)
+DEFINE(left_7_7, 2 * GROUP, GROUP, true, false)
+DEFINE(both_7_7, 2 * GROUP, GROUP, true, true)
+DEFINE(left_14, 2 * GROUP, 2 * GROUP, true, false)
+DEFINE(right_14, 2 * GROUP, 2 * GROUP, false, true)
+DEFINE(both_14, 2 * GROUP, 2 * GROUP, true, true)
+#undef DEFINE
+static const edge_table edge_tiles = {[ONE_NARROW_ROW] = {NULL, left_7, NULL, both_7},
+                                      [TWO_NARROW_ROWS] = {NULL, left_7_7, NULL, both_7_7},
+                                      [WIDE_ROW] = {NULL, left_14, right_14, both_14}};
+#define EDGES &edge_tiles
+#else
+#define EDGES NULL
+#endif
+
 static void conv_u8(const espl__conv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int pixels,
                     int block0, int block1) {
-    run(u8_tiles, finish_u8, p, (const char *)in, (char *)out, (const char *)res, pixels, block0, block1);
+    run(u8_tiles, EDGES, finish_u8, p, (const char *)in, (char *)out, (const char *)res, pixels, block0, block1);
 }
 
 static void conv_u8_f32(const espl__conv *p, const uint8_t *in, float *out, int pixels, int block0,
                         int block1) {
-    run(u8_tiles, finish_u8_f32, p, (const char *)in, (char *)out, NULL, pixels, block0, block1);
+    run(u8_tiles, EDGES, finish_u8_f32, p, (const char *)in, (char *)out, NULL, pixels, block0, block1);
 }
 #endif
 
@@ -366,7 +421,7 @@ static const tile_table f32_tiles = TABLE(ENTRY);
 
 static void conv_f32(const espl__conv *p, const float *in, float *out, const float *res, int pixels,
                      int block0, int block1) {
-    run(f32_tiles, NULL, p, (const char *)in, (char *)out, (const char *)res, pixels, block0, block1);
+    run(f32_tiles, NULL, NULL, p, (const char *)in, (char *)out, (const char *)res, pixels, block0, block1);
 }
 #endif
 
@@ -384,6 +439,6 @@ static const tile_table s16_tiles = TABLE(ENTRY);
 
 static void conv_s16(const espl__conv *p, const int16_t *in, int32_t *out, int pixels, int block0,
                      int block1) {
-    run(s16_tiles, NULL, p, (const char *)in, (char *)out, NULL, pixels, block0, block1);
+    run(s16_tiles, NULL, NULL, p, (const char *)in, (char *)out, NULL, pixels, block0, block1);
 }
 #endif

@@ -19,6 +19,7 @@ static inline int blocks_per_tile(int pixels, int blocks) {
 }
 
 #define CONV_U8
+#define CONV_EDGES
 #include "kernels/conv/conv.inc.h"
 
 const espl__kernels espl__conv_u8_avx512vnni = {.conv_u8 = conv_u8, .conv_u8_f32 = conv_u8_f32};
