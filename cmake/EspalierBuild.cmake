@@ -163,6 +163,14 @@ endfunction()
 
 # espl_kernels(NAME USES ...): like espl_folder; the end of a file's name says which instruction set it may use.
 set(ESPL_FLAGS_avx2 -mavx2 -mfma -mf16c -mbmi2)
+# AVX-VNNI. Machines with 512 bits have the same instruction written in another way: with ESPL_EVEX_VNNI, for tests and
+# measurements there, these files are built for it (and do not run where they are meant to).
+option(ESPL_EVEX_VNNI "Test the kernels of AVX-VNNI on a machine with AVX-512 VNNI instead" OFF)
+set(ESPL_FLAGS_avxvnni ${ESPL_FLAGS_avx2} -mavxvnni)
+if(ESPL_EVEX_VNNI)
+  set(ESPL_FLAGS_avxvnni ${ESPL_FLAGS_avx2} -mavx512vl -mavx512vnni)
+  target_compile_definitions(espl_options INTERFACE ESPL_EVEX_VNNI)
+endif()
 set(ESPL_FLAGS_avx512 ${ESPL_FLAGS_avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512)
 set(ESPL_FLAGS_avx512vnni ${ESPL_FLAGS_avx512} -mavx512vnni)
 set(ESPL_FLAGS_avx512vbmi ${ESPL_FLAGS_avx512vnni} -mavx512vbmi)
@@ -173,7 +181,7 @@ if(ESPL_COVERAGE)
 endif()
 function(espl_kernels name)
   espl_folder(${name} ${ARGN})
-  foreach(isa avx2 avx512 avx512vnni avx512vbmi amx)
+  foreach(isa avx2 avxvnni avx512 avx512vnni avx512vbmi amx)
     file(GLOB_RECURSE files CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${name}/*_${isa}.c)
     if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
       set_source_files_properties(${files} PROPERTIES COMPILE_OPTIONS "${ESPL_FLAGS_${isa}};${uncounted}")

@@ -55,7 +55,7 @@ int espl_tune_count(const espl_context *ctx);
 
 /* Library version, "MAJOR.MINOR.PATCH". */
 const char *espl_version(void);
-/* Name of the instruction set in use: "ref", "avx2", "avx512", "avx512vnni", "avx512vbmi" or "amx". The environment
+/* Name of the instruction set in use: "ref", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512vbmi" or "amx". The environment
  * variable ESPL_CPU caps it. */
 const char *espl_cpu_name(void);
 

@@ -4,20 +4,31 @@
 #include "base/base.h"
 
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#if defined(__x86_64__) && defined(__linux__)
+#if defined(__x86_64__)
 #include <cpuid.h>
+#endif
+#if defined(__x86_64__) && defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
 
 static const char *const names[] = {
-#define NAME(NAME, name) name,
+#define NAME(NAME, name, BELOW) name,
     ESPL__CPU_LIST(NAME)
 #undef NAME
 };
+
+static const espl__cpu below[] = {
+#define BELOW(NAME, name, BELOW) ESPL__CPU_##BELOW,
+    ESPL__CPU_LIST(BELOW)
+#undef BELOW
+};
+
+espl__cpu espl__cpu_below(espl__cpu level) {
+    return below[level];
+}
 
 const char *espl__cpu_level_name(espl__cpu level) {
     return names[level];
@@ -55,6 +66,17 @@ static bool has_tiles(void) {
     return false;
 #endif
 }
+
+/* CPUID 7, second page: EAX bit 4. With ESPL_EVEX_VNNI, for tests on machines with 512 bits, these kernels are written in the
+ * other way that the same instruction has there (cmake/EspalierBuild.cmake). */
+static bool has_vnni_256(void) {
+#ifdef ESPL_EVEX_VNNI
+    return __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+#else
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+#endif
+}
 #endif
 
 espl__cpu espl__cpu_machine(void) {
@@ -63,13 +85,27 @@ espl__cpu espl__cpu_machine(void) {
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return ESPL__CPU_REF;
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
         !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
-        return ESPL__CPU_AVX2;
+        return has_vnni_256() ? ESPL__CPU_AVXVNNI : ESPL__CPU_AVX2;
     if (!__builtin_cpu_supports("avx512vnni")) return ESPL__CPU_AVX512;
     if (!__builtin_cpu_supports("avx512vbmi")) return ESPL__CPU_AVX512VNNI;
     return has_tiles() ? ESPL__CPU_AMX : ESPL__CPU_AVX512VBMI;
 #else
     return ESPL__CPU_REF;
 #endif
+}
+
+/* Found once: in a virtual machine it takes microseconds to ask the processor. */
+bool espl__cpu_has(espl__cpu level) {
+    static atomic_int levels = 0;
+    int found = atomic_load(&levels);
+    if (found == 0) {
+        found = (2 << (int)espl__cpu_machine()) - 1;
+#if defined(__x86_64__)
+        if (!has_vnni_256()) found &= ~(1 << ESPL__CPU_AVXVNNI);
+#endif
+        atomic_store(&levels, found);
+    }
+    return found >> (int)level & 1;
 }
 
 static atomic_int cached = -1;
@@ -85,6 +121,7 @@ espl__cpu espl__cpu_level(void) {
     const char *cap = cap_of();
     for (int i = 0; cap && i < ESPL__CPU_COUNT; i++)
         if (strcmp(cap, names[i]) == 0 && i < level) level = i;
+    while (!espl__cpu_has((espl__cpu)level)) level--;
     atomic_store(&cached, level);
     return (espl__cpu)level;
 }

@@ -314,8 +314,8 @@ double espl_chip_layer_start_us(const espl_chip *chip) { return chip->profile->l
 bool espl_chip_is_host(const espl_chip *chip) {
     const profile *p = chip->profile;
     if (p->backend != ESPL_BACKEND_HOST) return false;
-    for (int i = 0; i <= (int)espl__cpu_machine(); i++)
-        if (!strcmp(p->isa, espl__cpu_level_name((espl__cpu)i))) return true;
+    for (int i = 0; i < ESPL__CPU_COUNT; i++)
+        if (!strcmp(p->isa, espl__cpu_level_name((espl__cpu)i))) return espl__cpu_has((espl__cpu)i);
     return false;
 }
 

@@ -33,6 +33,11 @@
     X(eltwise, avx2, AVX2)             \
     X(right, avx2, AVX2)               \
     X(transpose, avx2, AVX2)           \
+    X(conv_u8, avxvnni, AVXVNNI)       \
+    X(gemv_u8, avxvnni, AVXVNNI)       \
+    X(bank, avxvnni, AVXVNNI)          \
+    X(bank_conv, avxvnni, AVXVNNI)     \
+    X(wonly, avxvnni, AVXVNNI)         \
     X(conv_u8, avx512, AVX512)         \
     X(conv_f32, avx512, AVX512)        \
     X(bank_conv, avx512, AVX512)       \

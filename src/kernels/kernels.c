@@ -34,7 +34,7 @@ static void merge(espl__kernels *to, const espl__kernels *from) {
 static void build(void) {
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) merge(&own[rows[i].level], rows[i].family);
     for (int level = 0; level < ESPL__CPU_COUNT; level++) {
-        if (level) complete[level] = complete[level - 1];
+        if (level) complete[level] = complete[espl__cpu_below((espl__cpu)level)];
         merge(&complete[level], &own[level]);
     }
 }
@@ -50,14 +50,14 @@ const espl__kernels *espl__kernels_at(espl__cpu level) {
 }
 
 espl__cpu espl__kernels_origin(espl__cpu level, const char *name) {
-    for (int l = (int)level; l >= 0; l--) {
-        const espl__kernels *set = espl__kernels_own((espl__cpu)l);
+    for (;; level = espl__cpu_below(level)) {
+        const espl__kernels *set = espl__kernels_own(level);
 #define X(kernel, args) \
-    if (set->kernel && !strcmp(name, #kernel)) return (espl__cpu)l;
+    if (set->kernel && !strcmp(name, #kernel)) return level;
         ESPL__KERNEL_LIST(X)
 #undef X
+        if (level == ESPL__CPU_REF) return ESPL__CPU_COUNT;
     }
-    return ESPL__CPU_COUNT;
 }
 
 const espl__kernels *espl__kernels_get(void) {

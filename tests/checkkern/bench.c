@@ -694,6 +694,7 @@ void bench_all(const char *only) {
     layernorm = (espl__layernorm){F32(now.w), F32(now.bias), 1e-5f};
     for (int i = 0; i < POOL; i++) rows_u8[i] = now.in + i * 64, rows_f32[i] = F32(now.in) + i * 64;
     for (int level = (int)espl__cpu_machine(); level >= 0; level--) {
+        if (!espl__cpu_has((espl__cpu)level)) continue;
 #define X(name, args) \
     if (espl__kernels_own((espl__cpu)level)->name && (!only || strcmp(only, #name) == 0)) bench_##name(level);
         ESPL__KERNEL_LIST(X)

@@ -95,7 +95,7 @@ void check_bank_conv_u8(void) {
         random_outputs(&c, 1, one_in(2));
         const espl__conv p = banked(&c, &bank, real);
         dense()->conv_u8(&c.p, c.in, c.out.want, c.res, c.pixels, c.block0, c.block1);
-        for (int level = 0; level <= (int)espl__cpu_level(); level++) {
+        ESPL__CPU_LEVELS(level, 0) {
             const espl__kernels *own = espl__kernels_own((espl__cpu)level);
             if (!own->bank_conv_u8) continue;
             uint8_t *got = take_again(&c.out);
@@ -120,7 +120,7 @@ void check_bank_conv_u8_f32(void) {
         random_outputs(&c, 4, false);
         const espl__conv p = banked(&c, &bank, real);
         dense()->conv_u8_f32(&c.p, c.in, c.out.want, c.pixels, c.block0, c.block1);
-        for (int level = 0; level <= (int)espl__cpu_level(); level++) {
+        ESPL__CPU_LEVELS(level, 0) {
             const espl__kernels *own = espl__kernels_own((espl__cpu)level);
             if (!own->bank_conv_u8_f32) continue;
             float *got = take_again(&c.out);

@@ -140,7 +140,7 @@ static void compare_u8(const char *kernel, bool gemv) {
             int code = ((const uint8_t *)c.out.want)[at(&c, pixel, c.p.out_step, c.p.out_row) + channel];
             expect(is_code(&c.p.q, x, res, code), kernel, 0, CASE_FORMAT ": code %d", CASE_ARGS(c), code);
         }
-        for (int level = 1; level <= (int)espl__cpu_level(); level++) {
+        ESPL__CPU_LEVELS(level, 1) {
             uint8_t *got = take_again(&c.out);
             if (run_u8(&c, gemv, level, got))
                 expect(same_bytes(&c.out, got), kernel, level, CASE_FORMAT, CASE_ARGS(c));
@@ -245,7 +245,7 @@ static void compare_u8_f32(const char *kernel, bool gemv) {
             expect(is_close(x + offset + r, size, 4, c.p.flo, c.p.fhi, y), kernel, 0,
                    CASE_FORMAT ": %g, not %g", CASE_ARGS(c), (double)y, x + offset + r);
         }
-        for (int level = 1; level <= (int)espl__cpu_level(); level++) {
+        ESPL__CPU_LEVELS(level, 1) {
             float *got = take_again(&c.out);
             if (run_u8_f32(&c, gemv, level, got))
                 expect(same_floats(&c.out, got), kernel, level, CASE_FORMAT, CASE_ARGS(c));
@@ -323,7 +323,7 @@ static void compare_f32(const char *kernel, bool gemv) {
             expect(is_close(x + r, size + fabs(r), c.p.segments * c.p.seg_k + 2, c.p.flo, c.p.fhi, y), kernel,
                    0, CASE_FORMAT ": %g, not %g", CASE_ARGS(c), (double)y, x + r);
         }
-        for (int level = 1; level <= (int)espl__cpu_level(); level++) {
+        ESPL__CPU_LEVELS(level, 1) {
             float *got = take_again(&c.out);
             if (run_f32(&c, gemv, level, got))
                 expect(same_floats(&c.out, got), kernel, level, CASE_FORMAT, CASE_ARGS(c));

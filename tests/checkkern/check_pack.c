@@ -170,7 +170,7 @@ void check_pack_u8(void) {
                 ((int8_t *)o.want)[((c / 16 * groups + k / 4) * 16 + c % 16) * 4 + k % 4] = (int8_t)code;
                 want[c] += code;
             }
-        for (int level = 0; level <= (int)espl__cpu_level(); level++) {
+        ESPL__CPU_LEVELS(level, 0) {
             const espl__kernels *set = espl__kernels_own((espl__cpu)level);
             if (!set->pack_u8) continue;
             int8_t *got = take_again(&o);
@@ -193,7 +193,7 @@ void check_pack_f32(void) {
             for (int64_t k = 0; k < m.k; k++)
                 memcpy((float *)o.want + (c / 16 * m.k + k) * 16 + c % 16, b + k * m.by_k + c * m.by_column,
                        4);
-        for (int level = 0; level <= (int)espl__cpu_level(); level++) {
+        ESPL__CPU_LEVELS(level, 0) {
             const espl__kernels *set = espl__kernels_own((espl__cpu)level);
             if (!set->pack_f32) continue;
             float *got = take_again(&o);
@@ -216,7 +216,7 @@ static void check_transpose(const char *kernel, int bytes) {
             for (int c = 0; c < columns; c++)
                 for (int b = 0; b < bytes; b++)
                     ((uint8_t *)o.want)[c * out_step + r * bytes + b] = in[r * in_step + c * bytes + b];
-        for (int level = 0; level <= (int)espl__cpu_level(); level++) {
+        ESPL__CPU_LEVELS(level, 0) {
             const espl__kernels *set = espl__kernels_own((espl__cpu)level);
             if (bytes == 1 ? !set->transpose_8 : !set->transpose_32) continue;
             uint8_t *got = take_again(&o);
@@ -244,7 +244,7 @@ void check_row_sums_u8(void) {
             ((int32_t *)o.want)[r] = 0;
             for (int64_t c = 0; c < k; c++) ((int32_t *)o.want)[r] += in[r * step + c];
         }
-        for (int level = 0; level <= (int)espl__cpu_level(); level++) {
+        ESPL__CPU_LEVELS(level, 0) {
             const espl__kernels *set = espl__kernels_own((espl__cpu)level);
             if (!set->row_sums_u8) continue;
             int32_t *got = take_again(&o);

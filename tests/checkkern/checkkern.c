@@ -155,10 +155,10 @@ static void on_fault(int number) {
 
 /* Every entry of the complete sets is there, and a level's own entry wins. */
 static void check_sets(void) {
-    for (int level = 0; level <= (int)espl__cpu_level(); level++) {
+    ESPL__CPU_LEVELS(level, 0) {
         const espl__kernels *own = espl__kernels_own((espl__cpu)level),
                             *at = espl__kernels_at((espl__cpu)level);
-        const espl__kernels *below = level ? espl__kernels_at((espl__cpu)(level - 1)) : NULL;
+        const espl__kernels *below = level ? espl__kernels_at(espl__cpu_below((espl__cpu)level)) : NULL;
 #define X(name, args)                                        \
     expect(at->name != NULL, #name, level, "has no kernel"); \
     expect(at->name == (own->name ? own->name                \
@@ -173,7 +173,7 @@ static void check_sets(void) {
 }
 
 static void print_peaks(void) {
-    for (int level = 1; level <= (int)espl__cpu_level(); level++)
+    ESPL__CPU_LEVELS(level, 1)
         printf("%s %.1f %.1f\n", espl__cpu_level_name((espl__cpu)level), peak_u8((espl__cpu)level),
                peak_f32((espl__cpu)level));
 }

@@ -57,7 +57,7 @@ float hostile_float(void);
 
 /* Levels above ref that define this kernel themselves; up to ESPL_CPU. */
 #define FOR_LEVELS(level, name)                                     \
-    for (int level = 1; level <= (int)espl__cpu_level(); level++) \
+    ESPL__CPU_LEVELS(level, 1) \
         if (espl__kernels_own((espl__cpu)level)->name)
 
 /* One check. `what` describes the case. */

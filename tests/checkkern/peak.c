@@ -22,11 +22,17 @@ enum { CHAINS = 12, ROUNDS = 20000 };
     }
 
 typedef __m512i vnni512;
+typedef __m256i vnni256;
 typedef __m512i madd512;
 typedef __m256i madd256;
 typedef __m512 fma512;
 typedef __m256 fma256;
 LOOP("avx512vnni", vnni512, _mm512_setzero_si512(), acc[i] = _mm512_dpbusd_epi32(acc[i], x, w))
+#ifdef ESPL_EVEX_VNNI
+LOOP("avx512vnni,avx512vl", vnni256, _mm256_setzero_si256(), acc[i] = _mm256_dpbusd_epi32(acc[i], x, w))
+#else
+LOOP("avxvnni", vnni256, _mm256_setzero_si256(), acc[i] = _mm256_dpbusd_avx_epi32(acc[i], x, w))
+#endif
 LOOP("avx512bw", madd512, _mm512_setzero_si512(), acc[i] = _mm512_add_epi32(acc[i], _mm512_madd_epi16(x, w)))
 LOOP("avx2", madd256, _mm256_setzero_si256(), acc[i] = _mm256_add_epi32(acc[i], _mm256_madd_epi16(x, w)))
 LOOP("avx512f", fma512, _mm512_setzero_ps(), acc[i] = _mm512_fmadd_ps(x, w, acc[i]))
@@ -71,6 +77,8 @@ double peak_u8(espl__cpu level) {
             return rate(loop_vnni512, 128);
         case ESPL__CPU_AVX512:
             return rate(loop_madd512, 64);
+        case ESPL__CPU_AVXVNNI:
+            return rate(loop_vnni256, 64);
         case ESPL__CPU_AVX2:
             return rate(loop_madd256, 32);
         default:
@@ -80,7 +88,7 @@ double peak_u8(espl__cpu level) {
 
 double peak_f32(espl__cpu level) {
     if (level >= ESPL__CPU_AVX512) return rate(loop_fma512, 32);
-    return level == ESPL__CPU_AVX2 ? rate(loop_fma256, 16) : 0.0;
+    return level >= ESPL__CPU_AVX2 ? rate(loop_fma256, 16) : 0.0;
 }
 #else
 double peak_u8(espl__cpu level) {

@@ -86,6 +86,7 @@ static uint64_t sum_of_run(espl_context *ctx, const espl_graph *g, espl__cpu lev
 /* One row for every instruction set; when the list is made, of the best only. */
 static void run_rows(const char *name, const espl_graph *g) {
     for (int level = expected ? 0 : (int)espl__cpu_level(); level <= (int)espl__cpu_level(); level++) {
+        if (!espl__cpu_has((espl__cpu)level)) continue;
         espl_context *ctx = new_context(1 + level % 2);
         espl_graph *own = NULL;
         espl_diag diag = {0};
@@ -225,6 +226,7 @@ static void graphs(espl_context *ctx) {
     enum { GROUPS = 8, EACH = 12 };
     for (int group = 0; group < GROUPS; group++)
         for (int level = expected ? 0 : (int)espl__cpu_level(); level <= (int)espl__cpu_level(); level++) {
+            if (!espl__cpu_has((espl__cpu)level)) continue;
             char name[32];
             uint64_t h = none;
             for (int i = 0; i < EACH; i++) {

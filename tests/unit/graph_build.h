@@ -232,7 +232,10 @@ static inline espl_session *session_at(espl_context *ctx, const espl_graph *g, e
  * checkkern and test_runtime walk them all everywhere. */
 static inline int level_after(int level) {
     const int best = (int)espl__cpu_level();
-    return SHARE > 1 && level < best ? best : level + 1;
+    if (SHARE > 1 && level < best) return best;
+    do level++;
+    while (level < best && !espl__cpu_has((espl__cpu)level));
+    return level;
 }
 
 static inline void run_session(espl_session *s, run_io *x) {

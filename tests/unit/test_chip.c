@@ -72,8 +72,8 @@ static void close_to(double got, double want) {
 
 static void bundled_profiles_load(void **state) {
     (void)state;
-    static const char *const expected[] = {"bbs-arria10", "cortex-a76", "cortex-m7",      "nvidia-a100",
-                                           "x86-amx",     "x86-avx2",   "x86-avx512-vnni", "x86-zen4"};
+    static const char *const expected[] = {"bbs-arria10", "cortex-a76",   "cortex-m7", "nvidia-a100",     "x86-amx",
+                                           "x86-avx-vnni", "x86-avx2", "x86-avx512-vnni", "x86-zen4"};
     int count = 0;
     size_t found = 0;
     for (const char *name; (name = espl_chip_list(count)); count++) {

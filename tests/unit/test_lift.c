@@ -179,7 +179,7 @@ static void integers_equal_two_dimensions(void **state) {
     espl_context *ctx = new_context(1);
     run_io first = {0};
     for (int flat = 0; flat < 2; flat++)
-        for (int level = 0; level < ESPL__CPU_COUNT && level <= (int)espl__cpu_level(); level++) {
+        ESPL__CPU_LEVELS(level, 0) {
             rig r;
             rig_begin(&r, ctx, 5);
             (void)quantized_net(&r, flat);

@@ -82,7 +82,7 @@ static void every_cpu_and_thread_count_agrees(void **state) {
     (void)state;
     for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
         run_io expected = {0};
-        for (int level = 0; level < ESPL__CPU_COUNT && level <= (int)espl__cpu_level(); level++)
+        ESPL__CPU_LEVELS(level, 0)
             for (int threads = 1; threads <= 3; threads++) {
                 espl_context *ctx = new_context(threads);
                 espl_graph *g = fixture_graph(ctx, true, "rounded/%s.onnx", rows[i].name);

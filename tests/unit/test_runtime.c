@@ -311,7 +311,7 @@ static void compare_levels(const char *what) {
     char first[64] = "", hash[64];
     for (espl__cpu level = ESPL__CPU_REF; level < ESPL__CPU_COUNT; level++) {
         const char *name = espl__cpu_level_name(level);
-        if (level > espl__cpu_machine()) {
+        if (!espl__cpu_has(level)) {
             printf("this machine has no %s\n", name);
             continue;
         }

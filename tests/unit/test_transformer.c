@@ -407,7 +407,7 @@ static void quantized_attention(void **state) {
     (void)state;
     for (uint64_t seed = 0; seed < CASES(40); seed++) {
         run_io first = {0};
-        for (int level = 0; level < ESPL__CPU_COUNT && level <= (int)espl__cpu_level(); level++)
+        ESPL__CPU_LEVELS(level, 0)
             for (int wide = 0; wide < 2; wide++) {
                 espl_context *ctx = new_context(1 + level % 3);
                 rig r;

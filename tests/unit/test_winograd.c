@@ -228,7 +228,7 @@ static const char *way_at(espl__cpu level) {
 }
 
 static void codes_agree(espl_context *ctx, const espl_graph *g, float fill) {
-    for (int level = 0; level <= (int)espl__cpu_level(); level++) /* each: the best one is seldom the one meant */
+    ESPL__CPU_LEVELS(level, 0) /* each: the best one is seldom the one meant */
         for (int threads = 1; threads <= 2; threads++) {
             espl_context *own = new_context(threads);
             espl_session *direct = session_at(ctx, g, ESPL__CPU_REF), *s = session_at(own, g, (espl__cpu)level);

@@ -195,7 +195,7 @@ static void every_cpu_and_thread_count_agrees(void **state) {
         wonly_net n = rows[i].net;
         n.channels *= 40; /* enough for threads to share */
         run_io expected = {0};
-        for (int level = 0; level < ESPL__CPU_COUNT && level <= (int)espl__cpu_level(); level++)
+        ESPL__CPU_LEVELS(level, 0)
             for (int threads = 1; threads <= 2; threads++) {
                 espl_context *ctx = new_context(threads);
                 made m = made_of(ctx, &n, i);

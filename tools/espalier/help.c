@@ -27,7 +27,7 @@ static const struct {
     const char *name, *meaning;
 } variables[] = {
     {"ESPL_CPU",
-     "the best instruction set that may be used: ref, avx2, avx512, avx512vnni, avx512vbmi or amx"},
+     "the best instruction set that may be used: ref, avx2, avxvnni, avx512, avx512vnni, avx512vbmi or amx"},
     {"ESPL_CHIPS", "a folder of chip profiles of your own: --chip NAME finds NAME.yaml there first"},
     {"ESPL_ASSETS", "replaces `${ESPL_ASSETS}` in the paths of data descriptions (../shared without it)"},
     {"ESPL_TUNE",

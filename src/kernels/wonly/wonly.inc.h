@@ -21,7 +21,7 @@ static INLINE vi codes_at(const uint8_t *unit, int quad, int v, int bits) {
 static INLINE vi add_quad(vi sum, vi codes, vi x, int bits) {
 #ifdef ESPL__VNNI
     (void)bits;
-    return _mm512_dpbusd_epi32(sum, codes, x);
+    return dot(sum, codes, x);
 #else
     return bits < 8 ? v16_add(sum, v8_pairs(codes, x)) : dot(sum, x_of(codes), w_of(x));
 #endif

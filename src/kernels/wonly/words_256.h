@@ -48,7 +48,11 @@ static INLINE vi v16_pairs(vi x) {
     return _mm256_madd_epi16(x, v16_set1(1));
 }
 static INLINE w_operand w_of(vi x) {
+#ifdef ESPL__VNNI
+    return x;
+#else
     return (w_operand){_mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8), _mm256_srai_epi16(x, 8)};
+#endif
 }
 
 #endif
