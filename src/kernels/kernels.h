@@ -64,9 +64,11 @@ typedef struct espl__conv {
     ptrdiff_t in_step, out_step, res_step;
     int32_t width; /* pixels of a row; 0: all of them, and the next three are not used */
     ptrdiff_t in_row, out_row, res_row;
-    /* conv_u8*: groups at the begin of each segment that the first pixel of a row reads from a border of zeros, and at its
-     * end that the last one does: their products may be left out. 0 where rows are not whole. */
+    /* conv_u8*: groups at the begin of each segment that the first pixel of a row reads from the border, and at its end that
+     * the last one does. 0 where rows are not whole. Their products may be left out, if the pixel's sums begin with this
+     * instead of bias: NULL if that is the same, for borders of zeros. */
     int32_t edge[2];
+    const int32_t *edge_bias[2];
     const void *w;
     ptrdiff_t w_block; /* conv_*: bytes from a block of weights to the next, of which these segments are a part; 0: they are all */
     const void *next; /* weights that the next call reads, NULL if not known: a hint, they may be fetched meanwhile */

@@ -95,6 +95,11 @@ static void convolve(const linear_step *l, const espl__kernels *k, const taps *p
                      char *out, const char *res, int pixels, int b0, int b1, const void *next,
                      void *scratch) {
     espl__conv p = l->p;
+    if (part && l->border.bias) {
+        const border_bias *b = &l->border.bias[part->first * (l->border.rows + 1) + part->end];
+        p.bias = b->inner;
+        memcpy(p.edge_bias, b->edge, sizeof p.edge_bias);
+    }
     if (part && part->end - part->first < l->border.rows) {
         const int64_t first = part->first * l->border.segments;
         p.w_block = espl__conv_w_block(&p);
@@ -301,6 +306,57 @@ static bool takes_parts(const linear_step *l) {
     const espl__conv *p = &l->p;
     return !(l->depthwise || p->bank || p->csr || p->prepared || p->narrow) &&
            !(l->u8_in && espl__cpu_level() >= ESPL__CPU_AMX);
+}
+
+/* The sum of the weights of groups [begin, end) of each of a channel's segments [first, last). */
+static int64_t sum_of_weights(const espl__conv *p, int64_t c, int64_t first, int64_t last, int64_t begin, int64_t end) {
+    const int8_t *block = (const int8_t *)p->w + c / ESPL__NR * espl__conv_w_block(p) + c % ESPL__NR * 4;
+    int64_t sum = 0;
+    for (int64_t s = first; s < last; s++)
+        for (int64_t k = s * p->seg_k + begin; k < s * p->seg_k + end; k++)
+            for (int i = 0; i < 4; i++) sum += block[k * ESPL__NR * 4 + i];
+    return sum;
+}
+
+/* p.bias has -zero * (sum of all weights) in it; of those whose products are left out it is taken back. It wraps as sums do. */
+static espl_status bias_of_part(espl_session *s, const linear_step *l, taps part, border_bias *to, espl_diag *diag) {
+    const espl__conv *p = &l->p;
+    const int64_t padded = l->channels_padded, all = p->segments, k = p->seg_k;
+    int32_t *b = espl__plan_weights(s, 3 * sizeof *b * (uint64_t)padded);
+    if (!b) return espl__nomem(diag, 3 * sizeof *b * (uint64_t)padded);
+    *to = (border_bias){b, {b + padded, b + 2 * padded}};
+    for (int64_t c = 0; c < padded; c++) {
+        const int64_t rows = sum_of_weights(p, c, 0, part.first, 0, k) + sum_of_weights(p, c, part.end, all, 0, k),
+                      left = sum_of_weights(p, c, part.first, part.end, 0, p->edge[0]),
+                      right = sum_of_weights(p, c, part.first, part.end, k - p->edge[1], k);
+        const uint32_t own = (uint32_t)((const int32_t *)p->bias)[c], zero = (uint32_t)l->in.zero;
+        b[c] = (int32_t)(own + zero * (uint32_t)rows);
+        b[c + padded] = (int32_t)(own + zero * (uint32_t)(rows + left));
+        b[c + 2 * padded] = (int32_t)(own + zero * (uint32_t)(rows + right));
+    }
+    return ESPL_OK;
+}
+
+espl_status espl__linear_border(espl_session *s, bool row_segments, linear_step *l, espl_diag *diag) {
+    if (!l->u8_in || l->in.zero == 0) return ESPL_OK;
+    const int64_t rows = l->border.rows;
+    l->border.rows = 0;
+    if (!rows || !row_segments || l->groups != 1 || !takes_parts(l)) {
+        memset(l->p.edge, 0, sizeof l->p.edge);
+        return ESPL_OK;
+    }
+    border_bias *table = espl__arena_alloc(&s->arena, sizeof *table * (uint64_t)((rows + 1) * (rows + 1)));
+    if (!table) return espl__nomem(diag, sizeof *table * (uint64_t)((rows + 1) * (rows + 1)));
+    memset(table, 0, sizeof *table * (size_t)((rows + 1) * (rows + 1)));
+    l->border.rows = rows;
+    espl_status status = ESPL_OK;
+    for (int64_t y = 0; y < l->rows_per_image && status == ESPL_OK; y++) {
+        const taps part = taps_inside(l, y);
+        border_bias *to = &table[part.first * (rows + 1) + part.end];
+        if (!to->inner) status = bias_of_part(s, l, part, to, diag);
+    }
+    l->border.bias = table;
+    return status;
 }
 
 static void finish_way(linear_step *l) {

@@ -5,6 +5,11 @@
 
 #include "runtime/weights.h"
 
+/* What sums begin with where the products with the border are left out: of all pixels, of the first and the last of a row. */
+typedef struct border_bias {
+    const int32_t *inner, *edge[2];
+} border_bias;
+
 typedef struct linear_step linear_step;
 struct linear_step {
     step base;
@@ -19,9 +24,10 @@ struct linear_step {
     int64_t band_rows;                   /* of one call of a kernel */
     int64_t in_row, in_image, in_origin; /* bytes */
     int64_t out_row, out_image, res_row, res_image;
-    /* Of a convolution whose border adds nothing (0, the zero point 0): kernel rows, and how they lie. 0 rows: it may add. */
+    /* Of a convolution whose products with the border may be left out: kernel rows, and how they lie. 0 rows: they may not. */
     struct {
         int64_t rows, segments, dilation, stride, top, in_rows; /* segments of one; rows above the input; of it */
+        const border_bias *bias; /* of kernel rows [first, end) at first * (rows + 1) + end; NULL: always p.bias */
     } border;
     int groups, blocks, group_blocks; /* convolution groups; blocks of 16 channels; blocks of one sweep */
     int64_t in_group, out_group, w_group, channels_padded; /* steps from group to group */
@@ -42,6 +48,9 @@ void espl__linear_flatten(linear_step *l, int64_t pixels, ptrdiff_t in_step, ptr
  * or both ways to be compared when the session is complete. */
 espl_status espl__linear_pack(espl_session *s, weights *w, const espl__weight_order *order, int64_t groups,
                               linear_step *l, espl_diag *diag);
+/* Whether products with the border may be left out, which for zero points other than 0 takes biases of its own; after the
+ * weights are packed and scaled. `row_segments`: each kernel row is one segment. */
+espl_status espl__linear_border(espl_session *s, bool row_segments, linear_step *l, espl_diag *diag);
 /* The last word on a step: its kernel, the buffers it uses, the value it makes. */
 espl_status espl__linear_finish(espl_session *s, const espl__node *n, const fusion *f, linear_step *l,
                                 const view *final, espl_diag *diag);

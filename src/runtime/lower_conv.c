@@ -97,12 +97,12 @@ static espl_status conv_segments(espl_session *s, const espl__window *g, bool by
     return ESPL_OK;
 }
 
-/* What the first and the last pixel of a row meet of a border of zeros (dilation 1). */
+/* What the first and the last pixel of a row meet of the border (dilation 1). */
 static void conv_edges(const espl__window *g, linear_step *l) {
     const int64_t kernel = g->kernel[1], tap = l->p.seg_k / kernel;
     const int64_t end = g->in[1] + g->begin[1] - (g->out[1] - 1) * g->stride[1]; /* of the image, for the last pixel */
     const int64_t left = ESPL_MIN(g->begin[1], kernel), right = ESPL_MIN(ESPL_MAX(kernel - end, 0), kernel);
-    if (!l->u8_in || l->in.zero != 0 || !l->rows_per_image || left + right > kernel) return;
+    if (!l->u8_in || !l->rows_per_image || l->pixels < 2 || left + right > kernel) return;
     l->p.edge[0] = (int32_t)(left * tap);
     l->p.edge[1] = (int32_t)(right * tap);
 }
@@ -122,7 +122,7 @@ static void conv_rows(const espl__window *g, linear_step *l) {
     }
     l->rows_per_image = out->dim[2];
     l->rows = out->dim[0] * out->dim[2];
-    if ((!l->u8_in || in->zero == 0) && g->begin[0] + g->end[0] > 0 && out->dim[2] <= FEW_ROWS) {
+    if (g->begin[0] + g->end[0] + g->begin[1] + g->end[1] > 0 && out->dim[2] <= FEW_ROWS) {
         l->border.rows = g->kernel[0];
         l->border.dilation = g->dilation[0];
         l->border.stride = g->stride[0];
@@ -221,6 +221,7 @@ espl_status espl__lower_conv(espl_session *s, espl__node *n, bool *taken, espl_d
         ESPL_TRY(espl__weights_scale(s, &w, &in, &f, l->groups, channels, l->u8_out, &l->res, &l->p, diag));
     else
         ESPL_TRY(espl__weights_bias(s, &f, l->groups, channels, &l->p, diag));
+    if (!depthwise) ESPL_TRY(espl__linear_border(s, groups == 1 && g.dilation[1] == 1, l, diag));
     if (depthwise) ESPL_TRY(depthwise_taps(s, n, &g, taps_packed, l, diag));
     if (depthwise) l->base.weight_bytes = (uint64_t)(oc * taps) * (integer ? 1 : 4);
     ESPL_TRY(espl__linear_finish(s, n, &f, l, &final, diag));

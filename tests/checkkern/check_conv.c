@@ -175,12 +175,29 @@ static void random_rows(conv_case *c, bool wide) {
     place_input(c, 1);
 }
 
-/* Whole rows between borders of zeros, which a kernel may leave out: of the widths that it cuts into tiles in its own way, and
+/* The bias of the pixels whose products with the border, of the code `zero`, are left out. */
+static void take_edge_bias(conv_case *c, int side, int zero) {
+    espl__conv *p = &c->p;
+    const int channels = round16(p->channels), from = side ? p->seg_k - p->edge[1] : 0;
+    int32_t *bias = take(side ? SLOT_SUMS : SLOT_FBIAS, (size_t)channels * sizeof *bias);
+    for (int ch = 0; ch < channels; ch++) {
+        uint32_t sum = (uint32_t)((const int32_t *)p->bias)[ch];
+        for (int s = 0; s < p->segments; s++)
+            for (int k = 4 * from; k < 4 * (from + p->edge[side]); k++) {
+                const int8_t *w = (const int8_t *)p->w + ch / 16 * espl__conv_w_block(p) + ch % 16 * 4;
+                sum += (uint32_t)(zero * w[(s * p->seg_k + k / 4) * 64 + k % 4]);
+            }
+        bias[ch] = (int32_t)sum;
+    }
+    p->edge_bias[side] = bias;
+}
+
+/* Whole rows between borders, which a kernel may leave out: of the widths that it cuts into tiles in its own way, and
  * others. */
-static void random_edges(conv_case *c) {
+static void random_edges(conv_case *c, int zero) {
     static const int widths[] = {7, 14, 28};
     espl__conv *p = &c->p;
-    p->width = one_in(4) ? between(1, 40) : widths[between(0, 2)];
+    p->width = one_in(4) ? between(2, 40) : widths[between(0, 2)];
     p->in_row = p->in_step * (p->width + between(0, 3));
     c->pixels = p->width * between(1, 5);
     place_input(c, 1);
@@ -189,8 +206,8 @@ static void random_edges(conv_case *c) {
         for (int s = 0; s < p->segments; s++) {
             uint8_t *first = (uint8_t *)c->in + y * p->in_row + c->seg_off[s];
             uint8_t *end = first + (p->width - 1) * p->in_step + 4 * p->seg_k;
-            memset(first, 0, 4 * (size_t)p->edge[0]);
-            memset(end - 4 * p->edge[1], 0, 4 * (size_t)p->edge[1]);
+            memset(first, zero, 4 * (size_t)p->edge[0]);
+            memset(end - 4 * p->edge[1], zero, 4 * (size_t)p->edge[1]);
         }
 }
 
@@ -198,8 +215,10 @@ void check_conv_rows(void) {
     for (int i = 0; i < cases(700); i++) {
         conv_case c = {0};
         random_rows(&c, i % 7 == 0);
-        if (i % 7 > 4) random_edges(&c);
+        const int zero = one_in(2) ? 0 : between(1, 255);
         random_weights_u8(&c);
+        if (i % 7 > 4) random_edges(&c, zero);
+        for (int side = 0; side < 2 && i % 7 > 4 && zero; side++) take_edge_bias(&c, side, zero);
         c.p.q = random_epilogue(c.p.channels, c.hostile);
         if (one_in(2)) { /* codes that are rounded sums */
             c.p.q.zero = c.p.q.lo = 0;

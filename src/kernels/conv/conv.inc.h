@@ -82,7 +82,7 @@ static INLINE void add_groups(const espl__conv *p, const char *in, ptrdiff_t gro
     }
 }
 
-/* `left`, `right`: the tile begins, or ends, every `row` pixels where the border of zeros is (espl__conv.edge). */
+/* `left`, `right`: the tile begins, or ends, every `row` pixels where the border is (espl__conv.edge). */
 static BODY void tile_u8(const espl__conv *p, const char *in, ptrdiff_t group_step, int block, vi *sums,
                          const int row, const bool left, const bool right, const int MR, const int NRB) {
     const int NV = NRB * VPB;
@@ -92,8 +92,13 @@ static BODY void tile_u8(const espl__conv *p, const char *in, ptrdiff_t group_st
     const int32_t *bias = (const int32_t *)p->bias + block * ESPL__NR;
     const steps w_step = steps_of(w_block);
     const int first = left ? p->edge[0] : 0, last = right ? p->edge[1] : 0, end = p->seg_k - last;
+    const int32_t *left_bias = left && p->edge_bias[0] ? p->edge_bias[0] + block * ESPL__NR : bias;
+    const int32_t *right_bias = right && p->edge_bias[1] ? p->edge_bias[1] + block * ESPL__NR : bias;
     UNROLL
-    for (int i = 0; i < MR * NV; i++) acc[i] = vi_load(bias + i % NV * VL);
+    for (int i = 0; i < MR * NV; i++) {
+        const int x = i / NV % row;
+        acc[i] = vi_load((x == 0 ? left_bias : x == row - 1 ? right_bias : bias) + i % NV * VL);
+    }
     if (left) add_groups(p, in, group_step, w, w_step, 0, first, acc, row, true, false, MR, NRB);
     add_groups(p, in, group_step, w, w_step, first, end - first, acc, row, false, false, MR, NRB);
     if (right) add_groups(p, in, group_step, w, w_step, end, last, acc, row, false, true, MR, NRB);
