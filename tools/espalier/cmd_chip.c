@@ -1,3 +1,4 @@
+#include <stdlib.h>
 #include <string.h>
 
 #include "espalier/chip.h"
@@ -129,6 +130,40 @@ static espl_status print_chip(cli *c, const espl_chip *chip, bool yaml) {
 
 /* --- actions ----------------------------------------------------------------------------------------- */
 
+static espl_status list_chip(cli *c, const char *name, table *t, json_t *chips) {
+    espl_chip *chip = NULL;
+    espl_status status = espl_chip_load(c->ctx, name, &chip, &c->diag);
+    if (status != ESPL_OK) return status;
+    push(chips, chip_value(chip));
+    table_add(t, name);
+    table_add(t, backend_name(espl_chip_backend(chip)));
+    table_cell(t, cell_format("%d", espl_chip_cores(chip)));
+    table_add(t, espl_chip_description(chip));
+    espl_chip_destroy(&chip);
+    return ESPL_OK;
+}
+
+static bool is_bundled(const char *name) {
+    for (int i = 0; espl_chip_list(i); i++)
+        if (!strcmp(espl_chip_list(i), name)) return true;
+    return false;
+}
+
+/* The profiles of $ESPL_CHIPS, less those that stand in for a bundled one. */
+static espl_status list_own(cli *c, table *t, json_t *chips) {
+    const char *folder = getenv("ESPL_CHIPS"), *ending = ".yaml";
+    char **names = NULL;
+    int count = 0;
+    if (!folder || !*folder) return ESPL_OK;
+    espl_status status = list_folder(c, folder, "", ending, &names, &count);
+    for (int i = 0; status == ESPL_OK && i < count; i++) {
+        names[i][strlen(names[i]) - strlen(ending)] = 0;
+        if (!is_bundled(names[i])) status = list_chip(c, names[i], t, chips);
+    }
+    free_names(names, count);
+    return status;
+}
+
 static espl_status list(cli *c, const chip_options *o) {
     static const column columns[] = {{"chip", COLUMN_TEXT},
                                      {"backend", COLUMN_TEXT},
@@ -137,18 +172,8 @@ static espl_status list(cli *c, const chip_options *o) {
     (void)o;
     table *t = table_new(columns, COUNT(columns));
     json_t *chips = json_array(), *root = json_object();
-    espl_status status = ESPL_OK;
-    for (int i = 0; status == ESPL_OK && espl_chip_list(i); i++) {
-        espl_chip *chip = NULL;
-        status = espl_chip_load(c->ctx, espl_chip_list(i), &chip, &c->diag);
-        if (status != ESPL_OK) break;
-        push(chips, chip_value(chip));
-        table_add(t, espl_chip_name(chip));
-        table_add(t, backend_name(espl_chip_backend(chip)));
-        table_cell(t, cell_format("%d", espl_chip_cores(chip)));
-        table_add(t, espl_chip_description(chip));
-        espl_chip_destroy(&chip);
-    }
+    espl_status status = list_own(c, t, chips);
+    for (int i = 0; status == ESPL_OK && espl_chip_list(i); i++) status = list_chip(c, espl_chip_list(i), t, chips);
     table_add(t, "host");
     table_add(t, "host");
     table_add(t, "");
@@ -231,7 +256,7 @@ const command command_chip = {
     .size = sizeof(chip_options),
     .run = run,
     .about = "A chip profile is a YAML file that says what a chip can run and what it costs. `list` names "
-             "those built in, "
+             "those built in and those of the folder $ESPL_CHIPS, "
              "`show` prints one, `check` reads a file of your own and points at the line of a mistake, and "
              "`probe` "
              "measures this machine: rates per format and bandwidth per memory.",

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "files.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -124,4 +125,45 @@ espl_status output_commit(cli *c, output_folder *folder) {
 
 void output_end(output_folder *folder) {
     espl_folder_end(folder->ctx, &folder->temporary);
+}
+
+/* Numbers at the ends of names count: set 2 comes before set 10. */
+static int compare_names(const void *a, const void *b) {
+    const char *x = *(char *const *)a, *y = *(char *const *)b;
+    size_t n = strlen(x), m = strlen(y);
+    return n != m ? (n < m ? -1 : 1) : strcmp(x, y);
+}
+
+void free_names(char **names, int count) {
+    for (int i = 0; i < count; i++) free(names[i]);
+    free(names);
+}
+
+espl_status list_folder(cli *c, const char *folder, const char *prefix, const char *ending, char ***out, int *count) {
+    espl_status status = ESPL_OK;
+    char **names = NULL;
+    int n = 0;
+    DIR *dir = opendir(folder);
+    *out = NULL;
+    *count = 0;
+    if (!dir)
+        return errno == ENOMEM ? nomem(c)
+                               : fail(c, ESPL_IO, "%s: cannot be opened as a folder: %s", folder, strerror(errno));
+    for (struct dirent *entry; status == ESPL_OK && (errno = 0, entry = readdir(dir)) != NULL;) {
+        size_t length = strlen(entry->d_name), end = strlen(ending);
+        if (entry->d_name[0] == '.' || strncmp(entry->d_name, prefix, strlen(prefix)) != 0) continue;
+        if (length < end || strcmp(entry->d_name + length - end, ending) != 0) continue;
+        char **grown = realloc(names, sizeof *grown * (size_t)(n + 1));
+        if (grown) names = grown;
+        if (grown && (names[n] = strdup(entry->d_name)) != NULL)
+            n++;
+        else
+            status = nomem(c);
+    }
+    if (status == ESPL_OK && errno) status = fail(c, ESPL_IO, "%s: cannot be read: %s", folder, strerror(errno));
+    closedir(dir);
+    if (n) qsort(names, (size_t)n, sizeof *names, compare_names);
+    *out = names;
+    *count = n;
+    return status;
 }

@@ -13,6 +13,12 @@ char *join(const char *folder, const char *name);
 /* Last part of a path, borrowed. */
 const char *base_name(const char *path);
 
+/* Entries of a folder that begin with `prefix` and end with `ending`, sorted, shorter names first: set 2 comes before set 10.
+ * *out is for free_names, whatever comes back. */
+ESPL_NODISCARD espl_status list_folder(cli *c, const char *folder, const char *prefix, const char *ending, char ***out,
+                                       int *count);
+void free_names(char **names, int count);
+
 ESPL_NODISCARD espl_status write_text(cli *c, const char *path, const char *text);
 /* Whether a path ends like this, as ".onnx"; and the failure of the option `what` where it has to. */
 bool ends_with(const char *path, const char *ending);
