@@ -34,6 +34,7 @@
     X(right, avx2, AVX2)               \
     X(transpose, avx2, AVX2)           \
     X(conv_u8, avxvnni, AVXVNNI)       \
+    X(dwconv, avxvnni, AVXVNNI)        \
     X(gemv_u8, avxvnni, AVXVNNI)       \
     X(bank, avxvnni, AVXVNNI)          \
     X(bank_conv, avxvnni, AVXVNNI)     \
