@@ -1,7 +1,6 @@
 /* Units of two slots for bank_conv.inc.h, where bytes are multiplied in 16 bits: a position with its top bit
  * set picks 0, so one shuffle picks two inputs of each channel and widens them. The including file has
- * words_<width>.h and vi_and, v16_right_4 and v16_high, each 16 bits shifted by 4, and by 8 with sign. */
-#include "kernels/conv/tiles.h"
+ * bank_conv_<width>.h. */
 
 enum { UNIT = 2 };
 

@@ -1,9 +1,7 @@
 /* Units of four slots for bank_conv.inc.h, where vpdpbusd multiplies bytes and sums in 32 bits. The including file has
- * words_<width>.h with ESPL__VNNI, and vi_and and v16_right_4, each 16 bits shifted by 4. */
+ * bank_conv_<width>.h with ESPL__VNNI. */
 #ifndef ESPL_BANK_CONV_32_H
 #define ESPL_BANK_CONV_32_H
-
-#include "kernels/conv/tiles.h"
 
 enum { UNIT = 4 };
 

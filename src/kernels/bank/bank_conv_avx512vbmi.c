@@ -2,20 +2,8 @@
  * slots of a vector lie, since vpermb picks from 64 bytes. */
 #define ESPL__VBMI
 #define ESPL__VNNI
-#include "kernels/bank/bank.h"
-#include "kernels/bank/words_512.h"
-
-static INLINE vi vi_and(vi a, vi b) {
-    return _mm512_and_si512(a, b);
-}
-static INLINE vi v16_right_4(vi x) {
-    return _mm512_srli_epi16(x, 4);
-}
-
+#include "kernels/bank/bank_conv_512.h"
 #include "kernels/bank/bank_conv_32.h"
-
-enum { MR_MAX = 28 };
-#define TILES(X) UP_TO_28(X, 1)
 
 #define TABLES
 static INLINE vi table_u8(const char *from, int windows) {

@@ -1,20 +1,7 @@
-/* Integer convolution in 256 bits with vpdpbusd, two a cycle as the fma of floats, and so in the tiles of floats: 6 pixels x 1
- * block are 12 sums. */
+/* Integer convolution in 256 bits with vpdpbusd, two a cycle as the fma of floats, and so in the tiles of floats. */
 #define ESPL__VNNI
 #include "kernels/simd/avx2.h"
-#include "kernels/conv/tiles.h"
-
-#define TILES_1(X) UP_TO_6(X, 1)
-#define TILES_2(X) UP_TO_3(X, 2)
-#define TILES_3(X)
-#define TILES_4(X) UP_TO_1(X, 4)
-#define TILES_8(X)
-enum { MR_1 = 6, MR_2 = 3, MR_3 = 0, MR_4 = 1, MR_8 = 0 };
-
-static inline int blocks_per_tile(int pixels, int blocks) {
-    if (pixels <= MR_4 && blocks >= 4) return 4;
-    return pixels <= MR_2 && blocks >= 2 ? 2 : 1;
-}
+#include "kernels/conv/tiles_256.h"
 
 #define CONV_U8
 #include "kernels/conv/conv.inc.h"
