@@ -46,6 +46,19 @@ static espl_status split_input(cli *c, const espl_graph *graph, const char *text
                 input_names(graph, names, sizeof names));
 }
 
+/* The array has the shape of the input, but where that has a '?'. (None may mean that the model does not say its rank; then
+ * the session looks.) */
+static espl_status check_shape(cli *c, const espl_graph *graph, int input, const char *file, const espl_shape *got) {
+    const espl_shape want = espl_graph_input_shape(graph, input);
+    char wants[160], has[160];
+    bool good = got->rank == want.rank || want.rank == 0;
+    for (int d = 0; good && d < want.rank; d++) good = want.dim[d] < 0 || want.dim[d] == got->dim[d];
+    if (good) return ESPL_OK;
+    return fail(c, ESPL_INVALID, "%s: has the shape %s, and the model's input '%s' has %s", file,
+                espl_shape_text(got, has, sizeof has), espl_graph_input_name(graph, input),
+                espl_shape_text(&want, wants, sizeof wants));
+}
+
 static espl_status read_inputs(cli *c, const espl_graph *graph, const text_list *given, espl_tensor *inputs) {
     char names[512];
     for (int i = 0; i < given->count; i++) {
@@ -60,6 +73,7 @@ static espl_status read_inputs(cli *c, const espl_graph *graph, const text_list 
             status = espl_onnx_read_tensor(c->ctx, file, &inputs[input], &c->diag);
         else
             status = espl_npy_read(c->ctx, file, &inputs[input], &c->diag);
+        if (status == ESPL_OK) status = check_shape(c, graph, input, file, &inputs[input].shape);
         if (status == ESPL_OK && espl_graph_input_dtype(graph, input) == ESPL_F32)
             status = to_f32(c, &inputs[input]);
         if (status != ESPL_OK) return status;
