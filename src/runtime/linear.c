@@ -77,9 +77,10 @@ static void convolve_group(const linear_step *l, const espl__kernels *k, const e
                                                  pixels, b0, b1);
 }
 
-/* Kernel rows [first, end). */
+/* Kernel rows [first, end), and what sums of them begin with: NULL: p.bias. */
 typedef struct taps {
     int64_t first, end;
+    const border_bias *bias;
 } taps;
 
 /* What of the kernel lies inside the image for row y of the output. */
@@ -87,7 +88,8 @@ static taps taps_inside(const linear_step *l, int64_t y) {
     const int64_t rows = l->border.rows, apart = l->border.dilation;
     const int64_t above = l->border.top - y * l->border.stride, below = l->border.in_rows + above;
     const int64_t first = ESPL_MIN(ESPL_MAX((above + apart - 1) / apart, 0), rows);
-    return (taps){first, ESPL_MAX(ESPL_MIN((below + apart - 1) / apart, rows), first)};
+    return (taps){first, ESPL_MAX(ESPL_MIN((below + apart - 1) / apart, rows), first),
+                  l->border.bias ? &l->border.bias[y] : NULL};
 }
 
 /* `next`: the weights that are read afterwards; `part`: of the kernel, NULL: all. */
@@ -95,10 +97,9 @@ static void convolve(const linear_step *l, const espl__kernels *k, const taps *p
                      char *out, const char *res, int pixels, int b0, int b1, const void *next,
                      void *scratch) {
     espl__conv p = l->p;
-    if (part && l->border.bias) {
-        const border_bias *b = &l->border.bias[part->first * (l->border.rows + 1) + part->end];
-        p.bias = b->inner;
-        memcpy(p.edge_bias, b->edge, sizeof p.edge_bias);
+    if (part && part->bias) {
+        p.bias = part->bias->inner;
+        memcpy(p.edge_bias, part->bias->edge, sizeof p.edge_bias);
     }
     if (part && part->end - part->first < l->border.rows) {
         const int64_t first = part->first * l->border.segments;
@@ -308,54 +309,78 @@ static bool takes_parts(const linear_step *l) {
            !(l->u8_in && espl__cpu_level() >= ESPL__CPU_AMX);
 }
 
-/* The sum of the weights of groups [begin, end) of each of a channel's segments [first, last). */
-static int64_t sum_of_weights(const espl__conv *p, int64_t c, int64_t first, int64_t last, int64_t begin, int64_t end) {
-    const int8_t *block = (const int8_t *)p->w + c / ESPL__NR * espl__conv_w_block(p) + c % ESPL__NR * 4;
-    int64_t sum = 0;
-    for (int64_t s = first; s < last; s++)
-        for (int64_t k = s * p->seg_k + begin; k < s * p->seg_k + end; k++)
-            for (int i = 0; i < 4; i++) sum += block[k * ESPL__NR * 4 + i];
-    return sum;
+/* Sums of the weights of a block's segments before the s-th: of the groups that the first pixel of a row reads from the border,
+ * that the last one does, and of all. */
+typedef struct segment_sums {
+    int64_t edge[2][ESPL__NR], all[ESPL__NR];
+} segment_sums;
+
+static void add_weights(const int8_t *w, int64_t groups, int64_t sums[ESPL__NR]) {
+    int32_t lanes[ESPL__NR * 4] = {0}; /* a loop that compilers make vectors of */
+    for (int64_t k = 0; k < groups; k++, w += ESPL__NR * 4)
+        for (int i = 0; i < ESPL__NR * 4; i++) lanes[i] += w[i];
+    for (int i = 0; i < ESPL__NR * 4; i++) sums[i / 4] += lanes[i];
+}
+
+static void sum_segments(const espl__conv *p, int64_t block, segment_sums *to) {
+    const int8_t *w = (const int8_t *)p->w + block * espl__conv_w_block(p);
+    to[0] = (segment_sums){0};
+    for (int64_t s = 0; s < p->segments; s++, w += (int64_t)p->seg_k * ESPL__NR * 4) {
+        to[s + 1] = to[s];
+        add_weights(w, p->edge[0], to[s + 1].edge[0]);
+        add_weights(w + (int64_t)(p->seg_k - p->edge[1]) * ESPL__NR * 4, p->edge[1], to[s + 1].edge[1]);
+        add_weights(w, p->seg_k, to[s + 1].all);
+    }
 }
 
 /* p.bias has -zero * (sum of all weights) in it; of those whose products are left out it is taken back. It wraps as sums do. */
-static espl_status bias_of_part(espl_session *s, const linear_step *l, taps part, border_bias *to, espl_diag *diag) {
-    const espl__conv *p = &l->p;
-    const int64_t padded = l->channels_padded, all = p->segments, k = p->seg_k;
-    int32_t *b = espl__plan_weights(s, 3 * sizeof *b * (uint64_t)padded);
-    if (!b) return espl__nomem(diag, 3 * sizeof *b * (uint64_t)padded);
-    *to = (border_bias){b, {b + padded, b + 2 * padded}};
-    for (int64_t c = 0; c < padded; c++) {
-        const int64_t rows = sum_of_weights(p, c, 0, part.first, 0, k) + sum_of_weights(p, c, part.end, all, 0, k),
-                      left = sum_of_weights(p, c, part.first, part.end, 0, p->edge[0]),
-                      right = sum_of_weights(p, c, part.first, part.end, k - p->edge[1], k);
-        const uint32_t own = (uint32_t)((const int32_t *)p->bias)[c], zero = (uint32_t)l->in.zero;
-        b[c] = (int32_t)(own + zero * (uint32_t)rows);
-        b[c + padded] = (int32_t)(own + zero * (uint32_t)(rows + left));
-        b[c + 2 * padded] = (int32_t)(own + zero * (uint32_t)(rows + right));
+static void bias_of_row(const linear_step *l, taps part, int64_t block, const segment_sums *sums, const border_bias *to) {
+    const segment_sums *first = &sums[part.first], *end = &sums[part.end], *last = &sums[l->p.segments];
+    for (int c = 0; c < ESPL__NR; c++) {
+        const int64_t at = block * ESPL__NR + c, rows = last->all[c] - (end->all[c] - first->all[c]);
+        const uint32_t own = (uint32_t)((const int32_t *)l->p.bias)[at], zero = (uint32_t)l->in.zero;
+        ((int32_t *)to->inner)[at] = (int32_t)(own + zero * (uint32_t)rows);
+        for (int e = 0; e < 2; e++)
+            ((int32_t *)to->edge[e])[at] = (int32_t)(own + zero * (uint32_t)(rows + end->edge[e][c] - first->edge[e][c]));
     }
+}
+
+/* A bias for every row of the output; rows that meet the same part of the kernel share theirs. */
+static espl_status make_border_biases(espl_session *s, linear_step *l, segment_sums *sums, espl_diag *diag) {
+    const int64_t rows = l->rows_per_image, padded = l->channels_padded;
+    border_bias *table = espl__arena_alloc(&s->arena, sizeof *table * (uint64_t)rows);
+    if (!table) return espl__nomem(diag, sizeof *table * (uint64_t)rows);
+    for (int64_t y = 0; y < rows; y++) {
+        const taps part = taps_inside(l, y), above = y ? taps_inside(l, y - 1) : part;
+        if (y && part.first == above.first && part.end == above.end) {
+            table[y] = table[y - 1];
+            continue;
+        }
+        int32_t *b = espl__plan_weights(s, 3 * sizeof *b * (uint64_t)padded);
+        if (!b) return espl__nomem(diag, 3 * sizeof *b * (uint64_t)padded);
+        table[y] = (border_bias){b, {b + padded, b + 2 * padded}};
+    }
+    for (int64_t block = 0; block < padded / ESPL__NR; block++) {
+        sum_segments(&l->p, block, sums);
+        for (int64_t y = 0; y < rows; y++)
+            if (!y || table[y].inner != table[y - 1].inner) bias_of_row(l, taps_inside(l, y), block, sums, &table[y]);
+    }
+    l->border.bias = table;
     return ESPL_OK;
 }
 
 espl_status espl__linear_border(espl_session *s, bool row_segments, linear_step *l, espl_diag *diag) {
     if (!l->u8_in || l->in.zero == 0) return ESPL_OK;
-    const int64_t rows = l->border.rows;
-    l->border.rows = 0;
-    if (!rows || !row_segments || l->groups != 1 || !takes_parts(l)) {
+    if (!row_segments || l->groups != 1 || !takes_parts(l)) l->border.rows = 0;
+    if (!l->border.rows) {
         memset(l->p.edge, 0, sizeof l->p.edge);
         return ESPL_OK;
     }
-    border_bias *table = espl__arena_alloc(&s->arena, sizeof *table * (uint64_t)((rows + 1) * (rows + 1)));
-    if (!table) return espl__nomem(diag, sizeof *table * (uint64_t)((rows + 1) * (rows + 1)));
-    memset(table, 0, sizeof *table * (size_t)((rows + 1) * (rows + 1)));
-    l->border.rows = rows;
-    espl_status status = ESPL_OK;
-    for (int64_t y = 0; y < l->rows_per_image && status == ESPL_OK; y++) {
-        const taps part = taps_inside(l, y);
-        border_bias *to = &table[part.first * (rows + 1) + part.end];
-        if (!to->inner) status = bias_of_part(s, l, part, to, diag);
-    }
-    l->border.bias = table;
+    const uint64_t bytes = sizeof(segment_sums) * (uint64_t)(l->p.segments + 1);
+    segment_sums *sums = espl__alloc(s->ctx, bytes);
+    if (!sums) return espl__nomem(diag, bytes);
+    espl_status status = make_border_biases(s, l, sums, diag);
+    espl__free(s->ctx, sums);
     return status;
 }
 

@@ -27,7 +27,7 @@ struct linear_step {
     /* Of a convolution whose products with the border may be left out: kernel rows, and how they lie. 0 rows: they may not. */
     struct {
         int64_t rows, segments, dilation, stride, top, in_rows; /* segments of one; rows above the input; of it */
-        const border_bias *bias; /* of kernel rows [first, end) at first * (rows + 1) + end; NULL: always p.bias */
+        const border_bias *bias; /* of each row of the output; NULL: always p.bias */
     } border;
     int groups, blocks, group_blocks; /* convolution groups; blocks of 16 channels; blocks of one sweep */
     int64_t in_group, out_group, w_group, channels_padded; /* steps from group to group */
