@@ -97,6 +97,7 @@ static void convolve(const linear_step *l, const espl__kernels *k, const taps *p
                      char *out, const char *res, int pixels, int b0, int b1, const void *next,
                      void *scratch) {
     espl__conv p = l->p;
+    if (!part && l->border.bias) memset(p.edge, 0, sizeof p.edge); /* the bias is that of all products */
     if (part && part->bias) {
         p.bias = part->bias->inner;
         memcpy(p.edge_bias, part->bias->edge, sizeof p.edge_bias);
@@ -169,7 +170,7 @@ static void band(const linear_job *j, int64_t r0, int64_t r1, int b0, int b1, co
     int64_t pixels = (r1 - r0 - 1) * l->pixels + (r1 == l->rows ? l->last_pixels : l->pixels);
     if (l->depthwise)
         depthwise(l, j->s->kernels, in, out, res, (int)pixels, b0, b1);
-    else if (l->border.rows)
+    else if (l->border.left_out)
         inside(j, y, r1 - r0, in, out, res, b0, b1, next, scratch_of(j, thread));
     else
         convolve(l, j->s->kernels, NULL, in, out, res, (int)pixels, b0, b1, next, scratch_of(j, thread));
@@ -303,8 +304,7 @@ static void choose_sweep(linear_step *l, int64_t channels) {
 
 /* Tiles of AMX take rows in one go; the others have weights in an order of their own, or look at every sum.
  */
-static bool takes_parts(const linear_step *l) {
-    const espl__conv *p = &l->p;
+static bool takes_parts(const linear_step *l, const espl__conv *p) {
     return !(l->depthwise || p->bank || p->csr || p->prepared || p->narrow) &&
            !(l->u8_in && espl__cpu_level() >= ESPL__CPU_AMX);
 }
@@ -346,7 +346,8 @@ static void bias_of_row(const linear_step *l, taps part, int64_t block, const se
 }
 
 /* A bias for every row of the output; rows that meet the same part of the kernel share theirs. */
-static espl_status make_border_biases(espl_session *s, linear_step *l, segment_sums *sums, espl_diag *diag) {
+static espl_status make_border_biases(espl_session *s, linear_step *l, const espl__conv *dense, segment_sums *sums,
+                                      espl_diag *diag) {
     const int64_t rows = l->rows_per_image, padded = l->channels_padded;
     border_bias *table = espl__arena_alloc(&s->arena, sizeof *table * (uint64_t)rows);
     if (!table) return espl__nomem(diag, sizeof *table * (uint64_t)rows);
@@ -361,7 +362,7 @@ static espl_status make_border_biases(espl_session *s, linear_step *l, segment_s
         table[y] = (border_bias){b, {b + padded, b + 2 * padded}};
     }
     for (int64_t block = 0; block < padded / ESPL__NR; block++) {
-        sum_segments(&l->p, block, sums);
+        sum_segments(dense, block, sums);
         for (int64_t y = 0; y < rows; y++)
             if (!y || table[y].inner != table[y - 1].inner) bias_of_row(l, taps_inside(l, y), block, sums, &table[y]);
     }
@@ -371,7 +372,12 @@ static espl_status make_border_biases(espl_session *s, linear_step *l, segment_s
 
 espl_status espl__linear_border(espl_session *s, bool row_segments, linear_step *l, espl_diag *diag) {
     if (!l->u8_in || l->in.zero == 0) return ESPL_OK;
-    if (!row_segments || l->groups != 1 || !takes_parts(l)) l->border.rows = 0;
+    espl__conv dense = l->p; /* or the other way of the step */
+    if (!takes_parts(l, &dense) && l->base.other) {
+        const espl__conv *other = &((const linear_step *)l->base.other)->p;
+        dense.w = other->w, dense.prepared = other->prepared, dense.bank = other->bank, dense.csr = other->csr;
+    }
+    if (!row_segments || l->groups != 1 || s->arithmetic.accumulator_bits || !takes_parts(l, &dense)) l->border.rows = 0;
     if (!l->border.rows) {
         memset(l->p.edge, 0, sizeof l->p.edge);
         return ESPL_OK;
@@ -379,14 +385,14 @@ espl_status espl__linear_border(espl_session *s, bool row_segments, linear_step 
     const uint64_t bytes = sizeof(segment_sums) * (uint64_t)(l->p.segments + 1);
     segment_sums *sums = espl__alloc(s->ctx, bytes);
     if (!sums) return espl__nomem(diag, bytes);
-    espl_status status = make_border_biases(s, l, sums, diag);
+    espl_status status = make_border_biases(s, l, &dense, sums, diag);
     espl__free(s->ctx, sums);
     return status;
 }
 
 static void finish_way(linear_step *l) {
     l->base.sparse = l->p.bank || l->p.csr;
-    if (!takes_parts(l)) l->border.rows = 0;
+    l->border.left_out = l->border.rows && takes_parts(l, &l->p);
     if (l->border.rows) l->border.segments = l->p.segments / l->border.rows;
     l->base.kernel = kernel_name(l, l->base.sparse, is_gemv(l));
     if (!l->depthwise) choose_sweep(l, l->p.channels);

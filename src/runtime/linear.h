@@ -24,8 +24,10 @@ struct linear_step {
     int64_t band_rows;                   /* of one call of a kernel */
     int64_t in_row, in_image, in_origin; /* bytes */
     int64_t out_row, out_image, res_row, res_image;
-    /* Of a convolution whose products with the border may be left out: kernel rows, and how they lie. 0 rows: they may not. */
+    /* Of a convolution whose products with the border may be left out: kernel rows, and how they lie. 0 rows: they may not.
+     * left_out: its kernel does so. */
     struct {
+        bool left_out;
         int64_t rows, segments, dilation, stride, top, in_rows; /* segments of one; rows above the input; of it */
         const border_bias *bias; /* of each row of the output; NULL: always p.bias */
     } border;

@@ -149,7 +149,8 @@ static bool is_bundled(const char *name) {
     return false;
 }
 
-/* The profiles of $ESPL_CHIPS, less those that stand in for a bundled one. */
+/* The profiles of $ESPL_CHIPS, less those that stand in for a bundled one and one that nobody finds under this name. A bad
+ * one ends the list: it is told with its line. */
 static espl_status list_own(cli *c, table *t, json_t *chips) {
     const char *folder = getenv("ESPL_CHIPS"), *ending = ".yaml";
     char **names = NULL;
@@ -158,7 +159,7 @@ static espl_status list_own(cli *c, table *t, json_t *chips) {
     espl_status status = list_folder(c, folder, "", ending, &names, &count);
     for (int i = 0; status == ESPL_OK && i < count; i++) {
         names[i][strlen(names[i]) - strlen(ending)] = 0;
-        if (!is_bundled(names[i])) status = list_chip(c, names[i], t, chips);
+        if (!is_bundled(names[i]) && strcmp(names[i], "host") != 0) status = list_chip(c, names[i], t, chips);
     }
     free_names(names, count);
     return status;

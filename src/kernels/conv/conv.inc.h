@@ -335,6 +335,7 @@ static INLINE void run(const tile_table tiles, const edge_table *edges, finish_f
                        const char *in, char *out, const char *res, int pixels, int block0, int block1) {
     static const int mr_max[9] = {[1] = MR_1, [2] = MR_2, [3] = MR_3, [4] = MR_4, [8] = MR_8};
     assert(pixels >= 0 && block0 >= 0 && p->segments >= 0 && p->seg_k >= 0);
+    assert((!p->edge[0] && !p->edge[1]) || (p->width && pixels % p->width == 0));
     const int width = p->width && p->width < pixels ? p->width : pixels;
     const bool narrow = width == GROUP && pixels >= 2 * GROUP && MR_2 >= 2 * GROUP && !pixels_meet(p);
     const ptrdiff_t bytes = (ptrdiff_t)(block1 - block0) * p->segments * p->seg_k * ESPL__NR * 4;
