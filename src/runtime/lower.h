@@ -34,11 +34,9 @@ enum {
  * of integers that use each weight for many pixels, which run many times faster than any others. */
 static inline espl__pool *pool_for(const espl_session *s, int64_t macs, bool dense) {
     enum { LEAST = 150000 }; /* about 3 us */
-    const espl__cpu level = espl__cpu_level();
-    int faster = !dense || level < ESPL__CPU_AVXVNNI || level == ESPL__CPU_AVX512 ? 1
-                 : level == ESPL__CPU_AVXVNNI                                     ? 2
-                 : level < ESPL__CPU_AMX                                          ? 4
-                                                                                  : 12;
+    static const signed char times[ESPL__CPU_COUNT] = {
+        [ESPL__CPU_AVXVNNI] = 2, [ESPL__CPU_AVX512VNNI] = 4, [ESPL__CPU_AVX512VBMI] = 4, [ESPL__CPU_AMX] = 12};
+    const int faster = dense && times[espl__cpu_level()] ? times[espl__cpu_level()] : 1;
     return macs >= (int64_t)LEAST * faster ? espl__context_pool(s->ctx) : NULL;
 }
 /* Channels as kernels see them: whole blocks. */

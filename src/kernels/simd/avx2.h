@@ -161,12 +161,10 @@ static INLINE vi vi_quarter(vi a) {
 #define ESPL__VNNI_WORDS _mm256_dpwssd_epi32
 #endif
 
-/* Both operands hold one element a lane, within 16 bits. */
 #ifdef ESPL__VNNI
-static INLINE vi vi_madd(vi acc, vi x, vi w) {
-    return ESPL__VNNI_WORDS(acc, x, w);
-}
+#include "kernels/simd/vnni.h"
 #else
+/* Both operands hold one element a lane, within 16 bits. */
 static INLINE vi vi_madd(vi acc, vi x, vi w) {
     return vi_add(acc, _mm256_madd_epi16(x, w));
 }
@@ -267,19 +265,7 @@ static INLINE void store_parts(uint8_t *to, ptrdiff_t step, vi x, int H, int cou
 
 /* --- four u8 times four s8 a lane -------------------------------------------------------------------- */
 
-#ifdef ESPL__VNNI
-typedef vi x_operand;
-typedef vi w_operand;
-static INLINE x_operand x_of(vi x) {
-    return x;
-}
-static INLINE w_operand w_load(const int8_t *from) {
-    return vi_load(from);
-}
-static INLINE vi dot(vi acc, x_operand x, w_operand w) {
-    return ESPL__VNNI_BYTES(acc, x, w);
-}
-#else
+#ifndef ESPL__VNNI
 /* vpmaddubsw could saturate, so the bytes are widened: even and odd ones apart. (conv/chains.inc.h sorts
  * weights so that it does not.) */
 typedef struct {

@@ -154,12 +154,12 @@ static INLINE vi vi_load_u8_part(const uint8_t *from, int valid) {
 static INLINE vi vi_quarter(vi a) {
     return _mm512_srai_epi32(a, 2);
 }
-/* Both operands hold one element a lane, within 16 bits. */
 #ifdef ESPL__VNNI
-static INLINE vi vi_madd(vi acc, vi x, vi w) {
-    return _mm512_dpwssd_epi32(acc, x, w);
-}
+#define ESPL__VNNI_BYTES _mm512_dpbusd_epi32
+#define ESPL__VNNI_WORDS _mm512_dpwssd_epi32
+#include "kernels/simd/vnni.h"
 #else
+/* Both operands hold one element a lane, within 16 bits. */
 static INLINE vi vi_madd(vi acc, vi x, vi w) {
     return _mm512_add_epi32(acc, _mm512_madd_epi16(x, w));
 }
@@ -257,19 +257,7 @@ static INLINE void store_parts(uint8_t *to, ptrdiff_t step, vi x, int H, int cou
 
 /* --- four u8 times four s8 a lane -------------------------------------------------------------------- */
 
-#ifdef ESPL__VNNI
-typedef vi x_operand;
-typedef vi w_operand;
-static INLINE x_operand x_of(vi x) {
-    return x;
-}
-static INLINE w_operand w_load(const int8_t *from) {
-    return vi_load(from);
-}
-static INLINE vi dot(vi acc, x_operand x, w_operand w) {
-    return _mm512_dpbusd_epi32(acc, x, w);
-}
-#else
+#ifndef ESPL__VNNI
 typedef struct {
     vi even, odd;
 } x_operand;
