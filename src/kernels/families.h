@@ -34,6 +34,7 @@
     X(right, avx2, AVX2)               \
     X(transpose, avx2, AVX2)           \
     X(conv_u8, avxvnni, AVXVNNI)       \
+    X(conv_s16, avxvnni, AVXVNNI)      \
     X(dwconv, avxvnni, AVXVNNI)        \
     X(gemv_u8, avxvnni, AVXVNNI)       \
     X(bank, avxvnni, AVXVNNI)          \
@@ -51,6 +52,7 @@
     X(winograd, avx512, AVX512)        \
     X(eltwise, avx512, AVX512)         \
     X(conv_u8, avx512vnni, AVX512VNNI) \
+    X(conv_s16, avx512vnni, AVX512VNNI) \
     X(dwconv, avx512vnni, AVX512VNNI)  \
     X(gemv_u8, avx512vnni, AVX512VNNI) \
     X(bank, avx512vnni, AVX512VNNI)    \

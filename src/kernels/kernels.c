@@ -26,7 +26,7 @@ static void merge(espl__kernels *to, const espl__kernels *from) {
     if (from->conv_u8) { /* they belong together */
         to->prepare_room = from->prepare_room;
         to->prepare = from->prepare;
-        to->winograd = from->winograd;
+        to->s16_rate = from->s16_rate;
     }
     if (from->gemv_u8) to->sums = from->sums;
 }

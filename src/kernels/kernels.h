@@ -199,8 +199,23 @@ typedef struct espl__dwconv {
  *
  * Of codes everything is whole: with 2 G instead of G, products are four times what they should be, and Y / 4 is exact.
  * B' d B of u8 is within 4 * 255, G g G' of s8 within 9 * 128: s16 both (the former at 2 c instead of 4 c bytes), their
- * sums, which conv_s16 makes, s32, as long as four times a sum of the convolution is within 31 bits. */
+ * sums, which conv_s16 makes, s32, as long as four times a sum of the convolution is within 31 bits.
+ *
+ * Codes may also go by F(4x4, 3x3): tiles of 4 x 4 outputs, 6 x 6 inputs and 36 elements, where the direct way has 144
+ * products.
+ *
+ *        4  0 -5  0  1  0            6  0  0
+ *        0 -4 -4  1  1  0           -4 -4 -4           1  1  1  1  1  0
+ *   B' = 0  4 -4 -1  1  0      G =  -4  4 -4      A' = 0  1 -1  2 -2  0
+ *        0 -2 -1  2  1  0            1  2  4           0  1  1  4  4  0
+ *        0  2 -1 -2  1  0            1 -2  4           0  1 -1  8 -8  2
+ *        0  4  0 -5  0  1            0  0 12
+ *
+ * G here is 24 times the usual one, but 12 times in its last row, which A' makes up for: the products are 576 times what they
+ * should be, and B' d B is within 50 * 255, G g G' within 144 * 128. Sums may pass 32 bits and wrap: modulo 2^32 they can be
+ * divided by 9 (times 954437177, as 9 * 954437177 = 2^33 + 1), and where Y is within 26 bits a shift by 6 finds it. */
 typedef struct espl__winograd {
+    int32_t side;          /* outputs of a tile each way: 2, or of codes 4 */
     int32_t width;         /* output pixels of a row */
     int32_t channels;      /* of the input, or of the output */
     ptrdiff_t step, row;   /* from pixel to pixel and row to row of the input, or of the output */
@@ -231,12 +246,12 @@ typedef struct espl__layernorm {
  *  csr_conv_f32: conv_f32 with the weights of p->csr.
  *  bank_conv_*: conv_* with bank-balanced weights: p->bank says what p->w is, segments are not used.
  *  dwconv_*:    the same for depthwise.
- *  winograd_in_f32: B' d B of a row of tiles with `rows` rows of outputs, 1 or 2; first B' d, element (i, j) = a - b or
+ *  winograd_in_f32: B' d B of a row of tiles with `rows` rows of outputs, 1 to p->side; first B' d, element (i, j) = a - b or
  *               a + b as B' says, then times B likewise.
  *  winograd_out_f32: out = clamp(A' m A + res, flo, fhi), res may be NULL; first A' m, then times A, both
  *               (m0 + m1) + m2 and (m1 - m2) - m3.
  *  winograd_in_u8: winograd_in_f32 of codes, to s16.
- *  winograd_out_u8: out = conv_u8's epilogue of (A' m A) / 4 + bias; m, and what is read of bias and q.mult, has whole
+ *  winograd_out_u8: out = conv_u8's epilogue of (A' m A) / 4, or / 576, + bias; m, and what is read of bias and q.mult, has whole
  *               blocks of 16 channels.
  *  conv_s16:    s16 x s16 -> s32, sums wrap; seg_k is in pairs of inputs, of p->w [channels / 16][segments][seg_k][16][2].
  *               Whole blocks are written.
@@ -336,7 +351,7 @@ typedef struct espl__kernels {
      * the bytes that count. */
     size_t (*prepare_room)(const espl__conv *p);
     size_t (*prepare)(const espl__conv *p, int block, void *to);
-    bool winograd; /* 3x3 convolutions of codes are faster by winograd_*_u8 and conv_s16 than by this set's conv_u8 */
+    int s16_rate; /* products of conv_s16 in the time of 100 of conv_u8; 0: 3x3 convolutions of codes never go by them */
     bool sums; /* this set's gemv_u8 and gemv_u8_f32 are faster with espl__conv.sums */
 } espl__kernels;
 

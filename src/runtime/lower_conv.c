@@ -176,10 +176,11 @@ espl_status espl__lower_conv(espl_session *s, espl__node *n, bool *taken, espl_d
             espl__plan_require(s, n, f.residual, integer ? ESPL_U8 : ESPL_F32, WANT_NHWC, 1, &res, diag));
     ESPL_TRY(espl__plan_store(s, f.out, integer, &out, &final, diag));
     if (!integer) ESPL_TRY(espl__weights_float(s, wv, &w, diag));
-    const bool winograd = integer ? out.type == ESPL_U8 && espl__winograd_pays_codes(s, &g, groups, cg, oc)
-                                  : espl__winograd_pays(&g, groups, cg, oc);
-    if (winograd && !mostly_zero(&w, oc * cg * taps)) {
-        status = espl__lower_winograd(s, n, &g, &f, &w, &in, &res, &out, &final, diag);
+    int side = 0; /* of Winograd's tiles */
+    if (!integer && espl__winograd_pays(&g, groups, cg, oc)) side = 2;
+    if (integer && out.type == ESPL_U8) side = espl__winograd_pays_codes(s, &g, groups, &w, cg, oc);
+    if (side && !mostly_zero(&w, oc * cg * taps)) {
+        status = espl__lower_winograd(s, n, &g, side, &f, &w, &in, &res, &out, &final, diag);
         goto done;
     }
     linear_step *l = espl__plan_step(s, sizeof *l, n, "conv", espl__linear_run);

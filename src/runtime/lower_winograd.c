@@ -1,24 +1,27 @@
-/* Convolution by Winograd's F(2x2, 3x3) (Lavin and Gray, arXiv:1509.09308): 16 products where the direct way
- * has 36. See kernels.h for the formula. A strip of some rows of tiles at a time: its input is transformed
- * (V), then, for some blocks of output channels after the other, 16 matrix products V_k U_k give M, and M is
- * transformed into the output. The strip is as long as keeps V and M in the second-level cache.
+/* Convolution by Winograd's F(2x2, 3x3) (Lavin and Gray, arXiv:1509.09308), 16 products where the direct way
+ * has 36, and of codes by F(4x4, 3x3) too, 36 where it has 144. See kernels.h for the formulas. A strip of some
+ * rows of tiles at a time: its input is transformed (V), then, for some blocks of output channels after the
+ * other, 16 or 36 matrix products V_k U_k give M, and M is transformed into the output. The strip is as long as
+ * keeps V and M in the second-level cache.
  *
  * In f32 no threshold here may depend on the machine or the batch: the two ways round differently, and the
- * same input shall give the same output everywhere. Of codes both ways give the same integers, so it is the
- * way of machines without an instruction that multiplies bytes four at a time: their products of 16 bits, two
- * at a time, are as fast as those of bytes that must not saturate. */
+ * same input shall give the same output everywhere. Of codes all ways give the same integers, so the machine
+ * decides: products of 16 bits, two a lane, are half as fast as those of bytes by VNNI, and as fast as those of
+ * bytes that must not saturate without it. */
 #include "runtime/winograd.h"
 
 #include <math.h>
 
 enum {
-    ELEMENTS = 16,           /* of a transformed tile */
+    MOST_ELEMENTS = 36,      /* of a transformed tile */
     LEAST_CHANNELS = 16,     /* of either side; with fewer, or */
     LEAST_PAIRS = 512,       /* fewer products of both, the transforms of f32 cost more than the products saved */
     LEAST_TILES = 25,        /* of an image; with fewer, reading the weights is the work, */
     FEW_TILES = 16,          /* unless they are few: then so many */
     FEW_PAIRS = 128 * 128,   /* will do */
     MOST_CODE_INPUTS = 1024, /* four times their sums are well within 31 bits: 4 * 9 * 1826 * 255 * 128 < 2^31 */
+    MOST_BYTES = 5 << 20,    /* of the weights of large tiles, eight times what they were */
+    FEW_BYTES = 512 << 10,   /* of weights that stay in the caches */
     STRIP_BYTES = 512 << 10, /* of V in one strip, but at least */
     STRIP_TILES = 49,        /* so many tiles for one reading of the weights */
     GROUP_BLOCKS = 4,        /* blocks of output channels of one M */
@@ -31,6 +34,7 @@ typedef struct winograd_step {
     espl__conv product;
     view in, out, res;
     bool has_res, by_blocks, codes;
+    int side, elements; /* outputs of a tile each way; elements of a transformed tile */
     int64_t v_size, out_size; /* bytes of an element of V, and of the output */
     int work;                                 /* buffer: all V, then all M */
     int v_count;                              /* one for each thread, or one for all */
@@ -38,7 +42,7 @@ typedef struct winograd_step {
     int64_t tiles, tile_rows, images, height; /* tiles of a row, rows of them in an image; rows of outputs */
     int64_t strip_rows;                       /* of tiles */
     int64_t in_origin;
-    int64_t weight_plane; /* bytes of one of the 16 matrices */
+    int64_t weight_plane; /* bytes of one of the matrices */
     const void *bias, *no_bias; /* of the products: of element (1, 1) and of the others */
     int channels, blocks;
 } winograd_step;
@@ -59,13 +63,13 @@ static char *m_of(const winograd_job *j, int thread) {
 
 /* Rows of outputs that a row of tiles has. */
 static int rows_of(const winograd_step *w, int64_t tile_row) {
-    return (int)ESPL_MIN(w->height - tile_row % w->tile_rows * 2, 2);
+    return (int)ESPL_MIN(w->height - tile_row % w->tile_rows * w->side, w->side);
 }
 
 /* Where a row of tiles begins in a view. */
 static char *at_row(const winograd_job *j, const view *v, int64_t tile_row) {
     return buffer_at(j->s, v) + tile_row / j->w->tile_rows * v->stride[0] +
-           tile_row % j->w->tile_rows * 2 * v->stride[2];
+           tile_row % j->w->tile_rows * j->w->side * v->stride[2];
 }
 
 /* Row r of tiles, of the strip that begins at j->begin. */
@@ -115,9 +119,9 @@ static void multiply(const winograd_job *j, const char *v, char *m, int b0, int 
     p.channels = ESPL_MIN(w->channels, b1 * ESPL__NR) - b0 * ESPL__NR;
     const int64_t block = w->weight_plane / w->blocks;
     const char *first = w->product.w;
-    for (int k = 0; k < ELEMENTS; k++) {
+    for (int k = 0; k < w->elements; k++) {
         p.w = first + k * w->weight_plane + b0 * block;
-        p.next = k + 1 < ELEMENTS ? (const char *)p.w + w->weight_plane
+        p.next = k + 1 < w->elements ? (const char *)p.w + w->weight_plane
                  : b1 < w->blocks ? first + b1 * block
                                   : NULL;
         p.bias = (const char *)(k == 5 ? w->bias : w->no_bias) + b0 * ESPL__NR * 4;
@@ -198,7 +202,7 @@ static void transform_kernels(const float *taps, int64_t by_channel, int64_t cou
     for (int i = 0; i < 4; i++)
         transform_taps((lanes *const[3]){&t[i][0], &t[i][1], &t[i][2]},
                        (lanes *const[4]){&u[i][0], &u[i][1], &u[i][2], &u[i][3]});
-    for (int k = 0; k < ELEMENTS; k++)
+    for (int k = 0; k < 16; k++)
         for (int c = 0; c < ESPL__NR; c++) to[k * plane + c] = (float)u[k / 4][k % 4][c];
 }
 
@@ -216,47 +220,56 @@ static void transform_weights(const espl_session *s, const float *w, int64_t cha
 
 typedef int16_t code_pairs[2 * ESPL__NR]; /* of codes: those of two inputs for each channel of a block */
 
-/* 2 G times a vector of three. */
-static void transform_codes(code_pairs *const g[3], code_pairs *const u[4]) {
+/* G for codes times a vector of three, which lie `by` apart: 2 G where side is 2. */
+static void transform_codes(const code_pairs *g, int by, int side, code_pairs *u) {
     for (int c = 0; c < 2 * ESPL__NR; c++) {
-        const int ends = (*g[0])[c] + (*g[2])[c], middle = (*g[1])[c];
-        (*u[0])[c] = (int16_t)(2 * (*g[0])[c]);
-        (*u[1])[c] = (int16_t)(ends + middle);
-        (*u[2])[c] = (int16_t)(ends - middle);
-        (*u[3])[c] = (int16_t)(2 * (*g[2])[c]);
+        const int first = g[0][c], middle = g[by][c], third = g[2 * by][c], ends = first + third;
+        if (side == 2) {
+            u[0][c] = (int16_t)(2 * first);
+            u[1][c] = (int16_t)(ends + middle);
+            u[2][c] = (int16_t)(ends - middle);
+            u[3][c] = (int16_t)(2 * third);
+        } else {
+            const int weighted = first + 4 * third;
+            u[0][c] = (int16_t)(6 * first);
+            u[1][c] = (int16_t)(-4 * (ends + middle));
+            u[2][c] = (int16_t)(-4 * (ends - middle));
+            u[3][c] = (int16_t)(weighted + 2 * middle);
+            u[4][c] = (int16_t)(weighted - 2 * middle);
+            u[5][c] = (int16_t)(12 * third);
+        }
     }
 }
 
 /* The taps of `count` channels, `by_channel` codes apart, for two inputs; adds them up. */
 static void transform_code_kernels(const uint8_t *taps, uint8_t flip, int64_t by_channel, int64_t count,
-                                   int16_t *to, int64_t plane, int32_t *sums) {
-    code_pairs g[3][3], t[4][3], u[4][4];
+                                   int side, int16_t *to, int64_t plane, int32_t *sums) {
+    const int size = side + 2;
+    code_pairs g[9], t[3][6], u[6];
     memset(g, 0, sizeof g);
     for (int64_t c = 0; c < count; c++)
         for (int k = 0; k < 18; k++) {
             const int8_t code = (int8_t)(taps[c * by_channel + k] ^ flip);
-            g[k % 9 / 3][k % 3][2 * c + k / 9] = code;
+            g[k % 9][2 * c + k / 9] = code;
             sums[c] += code;
         }
-    for (int j = 0; j < 3; j++)
-        transform_codes((code_pairs *const[3]){&g[0][j], &g[1][j], &g[2][j]},
-                        (code_pairs *const[4]){&t[0][j], &t[1][j], &t[2][j], &t[3][j]});
-    for (int i = 0; i < 4; i++)
-        transform_codes((code_pairs *const[3]){&t[i][0], &t[i][1], &t[i][2]},
-                        (code_pairs *const[4]){&u[i][0], &u[i][1], &u[i][2], &u[i][3]});
-    for (int k = 0; k < ELEMENTS; k++) memcpy(to + k * plane, u[k / 4][k % 4], sizeof(code_pairs));
+    for (int j = 0; j < 3; j++) transform_codes((const code_pairs *)(g + j), 3, side, t[j]);
+    for (int i = 0; i < size; i++) {
+        transform_codes((const code_pairs *)(t[0] + i), 6, side, u);
+        for (int j = 0; j < size; j++) memcpy(to + (i * size + j) * plane, u[j], sizeof u[j]);
+    }
 }
 
-/* To [16][channels / 16][inputs / 2][16][2]; sets w->sums. */
+/* To [elements][channels / 16][inputs / 2][16][2]; sets w->sums. */
 static espl_status transform_code_weights(const espl_session *s, weights *w, int64_t channels, int64_t inputs,
-                                          int16_t *to, int64_t plane, espl_diag *diag) {
+                                          int side, int16_t *to, int64_t plane, espl_diag *diag) {
     const uint8_t *from = w->data;
     w->sums = espl__calloc(s->ctx, (uint64_t)channels, sizeof *w->sums);
     if (!w->sums) return espl__nomem(diag, (uint64_t)channels * sizeof *w->sums);
     for (int64_t c = 0; c < channels; c += ESPL__NR, from += ESPL__NR * inputs * 9) {
         const int64_t count = ESPL_MIN(channels - c, ESPL__NR);
         for (int64_t i = 0; i < inputs; i += 2, to += 2 * ESPL__NR)
-            transform_code_kernels(from + i * 9, w->flip, inputs * 9, count, to, plane, w->sums + c);
+            transform_code_kernels(from + i * 9, w->flip, inputs * 9, count, side, to, plane, w->sums + c);
         espl__graph_drop(s->graph, from, (uint64_t)(count * inputs) * 9);
     }
     return ESPL_OK;
@@ -271,13 +284,13 @@ static bool is_plain_3x3(const espl__window *g, int64_t groups) {
 }
 
 /* Counted in doubles: shapes are numbers from a file. */
-static double tiles_of(const espl__window *g) {
-    return ceil((double)g->out[0] / 2) * ceil((double)g->out[1] / 2);
+static double tiles_of(const espl__window *g, int side) {
+    return ceil((double)g->out[0] / side) * ceil((double)g->out[1] / side);
 }
 
 /* Enough tiles for the weights that are read. */
 static bool enough_tiles(const espl__window *g, double pairs) {
-    return tiles_of(g) >= (pairs <= FEW_PAIRS ? FEW_TILES : LEAST_TILES);
+    return tiles_of(g, 2) >= (pairs <= FEW_PAIRS ? FEW_TILES : LEAST_TILES);
 }
 
 bool espl__winograd_pays(const espl__window *g, int64_t groups, int64_t inputs, int64_t channels) {
@@ -286,11 +299,43 @@ bool espl__winograd_pays(const espl__window *g, int64_t groups, int64_t inputs, 
            enough_tiles(g, pairs);
 }
 
-bool espl__winograd_pays_codes(const espl_session *s, const espl__window *g, int64_t groups, int64_t inputs,
-                               int64_t channels) {
-    return s->kernels->winograd && !s->arithmetic.accumulator_bits && is_plain_3x3(g, groups) &&
-           inputs % 2 == 0 && inputs <= MOST_CODE_INPUTS && ESPL_MIN(inputs, channels) >= LEAST_CHANNELS &&
-           enough_tiles(g, (double)inputs * (double)channels);
+/* What a layer of codes takes by tiles of so many outputs each way (1: the direct way), in the time of one product of bytes by
+ * VNNI. A tile's transforms take as long as 6 products an element and input, and 20 an element and channel, more than a
+ * direct sum's way to its code. A byte of weights takes as long as 1.2 where few of them stay in the caches from run to run, or 16
+ * where they come from memory. Measured on Zen 4. */
+static double cost_of_codes(const espl_session *s, const espl__window *g, int side, double inputs, double channels) {
+    const double pairs = inputs * channels, size = side + 2, elements = size * size, tiles = tiles_of(g, side);
+    const double byte = 2 * elements * pairs <= FEW_BYTES ? 1.2 : 16;
+    if (side == 1) return pairs * 9 * (tiles + byte);
+    return elements * (pairs * (tiles * 100 / s->kernels->s16_rate + 2 * byte) + tiles * (6 * inputs + 20 * channels));
+}
+
+/* Y of kernels.h is within 26 bits, whatever the input is. */
+static bool sums_fit(const weights *w, int64_t channels, int64_t taps) {
+    const uint8_t *code = w->data;
+    for (int64_t c = 0; c < channels; c++, code += taps) {
+        int64_t positive = 0, negative = 0;
+        for (int64_t i = 0; i < taps; i++) {
+            const int8_t x = (int8_t)(code[i] ^ w->flip);
+            *(x < 0 ? &negative : &positive) += x;
+        }
+        if (255 * ESPL_MAX(positive, -negative) >= 1 << 25) return false;
+    }
+    return true;
+}
+
+int espl__winograd_pays_codes(const espl_session *s, const espl__window *g, int64_t groups, const weights *w,
+                              int64_t inputs, int64_t channels) {
+    const double ins = (double)inputs, outs = (double)channels;
+    int side = 1;
+    if (!s->kernels->s16_rate || s->arithmetic.accumulator_bits || !is_plain_3x3(g, groups) || inputs % 2 != 0 ||
+        inputs > MOST_CODE_INPUTS || ESPL_MIN(inputs, channels) < LEAST_CHANNELS)
+        return 0;
+    if (s->kernels->s16_rate * 36 > 120 * 16 && enough_tiles(g, ins * outs)) side = 2;
+    if (2 * MOST_ELEMENTS * ins * outs <= MOST_BYTES &&
+        1.1 * cost_of_codes(s, g, 4, ins, outs) < cost_of_codes(s, g, side, ins, outs) && sums_fit(w, channels, inputs * 9))
+        side = 4;
+    return side == 1 ? 0 : side;
 }
 
 /* An odd number of lines: equal places of neighbours share no set of the cache. */
@@ -302,12 +347,12 @@ static int64_t odd_lines(int64_t bytes) {
 static void choose_strips(winograd_step *w, int64_t inputs, int threads) {
     int64_t rows = w->images * w->tile_rows, tile = odd_lines(inputs * w->v_size);
     int64_t least = ESPL_MAX(STRIP_TILES / w->tiles, 1);
-    w->strip_rows = ESPL_MAX(STRIP_BYTES / (ELEMENTS * tile * w->tiles), least);
-    int64_t input_bytes = rows * w->tiles * 4 * inputs * w->v_size;
+    w->strip_rows = ESPL_MAX(STRIP_BYTES / (w->elements * tile * w->tiles), least);
+    int64_t input_bytes = rows * w->tiles * w->side * w->side * inputs * w->v_size;
     int64_t groups = (w->blocks + GROUP_BLOCKS - 1) / GROUP_BLOCKS;
     w->by_blocks =
         threads > 1 && groups >= threads &&
-        (rows < 2 * threads || (groups >= 2 * threads && ELEMENTS * w->weight_plane > input_bytes));
+        (rows < 2 * threads || (groups >= 2 * threads && w->elements * w->weight_plane > input_bytes));
     w->v_count = w->by_blocks ? 1 : threads;
     int64_t share = w->by_blocks ? rows : (rows + threads - 1) / threads;
     int64_t strips = ESPL_MAX((share + w->strip_rows - 1) / w->strip_rows, 1);
@@ -317,16 +362,17 @@ static void choose_strips(winograd_step *w, int64_t inputs, int threads) {
     w->in_side.plane = odd_lines(in_strip * tile);
     w->out_side.tile = odd_lines(ESPL_MIN(w->blocks, GROUP_BLOCKS) * ESPL__NR * 4);
     w->out_side.plane = odd_lines(in_strip * w->out_side.tile);
-    w->v_bytes = ELEMENTS * w->in_side.plane;
-    w->m_bytes = ELEMENTS * w->out_side.plane;
+    w->v_bytes = w->elements * w->in_side.plane;
+    w->m_bytes = w->elements * w->out_side.plane;
 }
 
 static void set_geometry(winograd_step *w, const espl__window *g) {
     w->images = w->out.dim[0];
     w->height = g->out[0];
-    w->tiles = (g->out[1] + 1) / 2;
-    w->tile_rows = (g->out[0] + 1) / 2;
+    w->tiles = (g->out[1] + w->side - 1) / w->side;
+    w->tile_rows = (g->out[0] + w->side - 1) / w->side;
     w->in_origin = -(g->begin[0] * w->in.stride[2] + g->begin[1] * w->in.stride[3]);
+    w->in_side.side = w->out_side.side = w->side;
     w->in_side.width = w->out_side.width = (int32_t)g->out[1];
     w->in_side.channels = (int32_t)w->in.dim[1];
     w->in_side.step = w->in.stride[3];
@@ -354,12 +400,14 @@ static espl_status set_weights(espl_session *s, winograd_step *w, const fusion *
                                int64_t inputs, espl_diag *diag) {
     espl_status status = ESPL_OK;
     espl__conv side = {0};
-    void *packed = espl__plan_packed(s, ELEMENTS * (uint64_t)w->weight_plane);
+    const uint64_t bytes = (uint64_t)w->elements * (uint64_t)w->weight_plane;
+    void *packed = espl__plan_packed(s, bytes);
     w->no_bias = espl__plan_weights(s, (uint64_t)(w->blocks * ESPL__NR) * 4);
-    if (!packed || !w->no_bias) return espl__nomem(diag, ELEMENTS * (uint64_t)w->weight_plane);
+    if (!packed || !w->no_bias) return espl__nomem(diag, bytes);
     set_product(w, inputs, packed);
     if (w->codes) {
-        ESPL_TRY(transform_code_weights(s, read, w->channels, inputs, packed, w->weight_plane / 2, diag));
+        ESPL_TRY(
+            transform_code_weights(s, read, w->channels, inputs, w->side, packed, w->weight_plane / 2, diag));
         ESPL_TRY(
             espl__weights_scale(s, read, &w->in, f, 1, w->channels, true, &w->res, &side, diag));
         w->out_side.bias = side.bias;
@@ -376,18 +424,20 @@ done:
     return status;
 }
 
-espl_status espl__lower_winograd(espl_session *s, const espl__node *n, const espl__window *g, const fusion *f,
-                                 weights *read, const view *in, const view *res, const view *out,
+espl_status espl__lower_winograd(espl_session *s, const espl__node *n, const espl__window *g, int side,
+                                 const fusion *f, weights *read, const view *in, const view *res, const view *out,
                                  const view *final, espl_diag *diag) {
     espl_status status = ESPL_OK;
     const int64_t channels = out->dim[1], inputs = in->dim[1];
     const bool codes = read->integer;
     winograd_step *w =
-        espl__plan_step(s, sizeof *w, n, codes ? "winograd_u8" : "winograd_f32", run_winograd);
+        espl__plan_step(s, sizeof *w, n, !codes ? "winograd_f32" : side == 2 ? "winograd_u8" : "winograd4_u8", run_winograd);
     if (!w) return espl__nomem(diag, sizeof *w);
     w->base.core = codes ? "conv_s16" : "conv_f32";
     w->base.format = codes ? "s8" : "f32";
     w->codes = codes;
+    w->side = side;
+    w->elements = (side + 2) * (side + 2);
     w->v_size = codes ? 2 : 4;
     w->out_size = codes ? 1 : 4;
     w->in = *in;
@@ -404,7 +454,7 @@ espl_status espl__lower_winograd(espl_session *s, const espl__node *n, const esp
     if (w->work < 0) return espl__nomem(diag, (uint64_t)w->v_bytes);
     ESPL_TRY(set_weights(s, w, f, read, inputs, diag));
     w->base.macs = n->op->macs(n);
-    w->base.weight_bytes = ELEMENTS * (uint64_t)(inputs * channels * w->v_size);
+    w->base.weight_bytes = (uint64_t)w->elements * (uint64_t)(inputs * channels * w->v_size);
     const int used[] = {in->buffer, out->buffer, w->work, w->has_res ? res->buffer : in->buffer};
     for (size_t i = 0; i < ESPL_COUNT(used); i++) espl__plan_use(s, used[i]);
     status = espl__plan_finish(s, n, f->out, out, final, diag);

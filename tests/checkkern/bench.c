@@ -594,7 +594,8 @@ BENCH_DW(dwconv_f32, 4)
 
 /* A row of 28 tiles of 64 channels: 4 x 58 pixels and 16 planes, 61 and 115 KB. */
 enum { WINO_WIDTH = 56, WINO_CHANNELS = 64 };
-static const espl__winograd winograd = {.width = WINO_WIDTH,
+static const espl__winograd winograd = {.side = 2,
+                                        .width = WINO_WIDTH,
                                         .channels = WINO_CHANNELS,
                                         .step = 4 * WINO_CHANNELS,
                                         .row = 4 * WINO_CHANNELS * (WINO_WIDTH + 2),
@@ -604,36 +605,55 @@ static const espl__winograd winograd = {.width = WINO_WIDTH,
                                         .plane = (4 * WINO_CHANNELS + 64) * (WINO_WIDTH / 2) + 64,
                                         .fhi = 6.0f};
 
-/* Bytes moved: 16 elements a tile and channel on one side; 8 read (the rest the tile before has) or 4
- * written. */
-#define BENCH_WINOGRAD(kernel, bytes, args)                                                      \
-    static void run_##kernel(const bench_args *a) {                                              \
-        a->set->kernel args;                                                                     \
-    }                                                                                            \
-    static void bench_##kernel(int level) {                                                      \
-        bench_args a = {espl__kernels_at((espl__cpu)level), NULL};                               \
-        double moved = (double)WINO_CHANNELS * (WINO_WIDTH / 2) * (bytes);                       \
-        print_rate(#kernel, level, "28 tiles of 64 channels",                                    \
-                   moved / seconds(run_##kernel, &a, level ? 0.05 : 0.01) * 1e-9, "GB/s ", 0.0); \
+/* Bytes moved: 16 elements a tile and channel on one side, or 36; 8 read (the rest the tile before has), or 24, or 4 written, or
+ * 16. */
+#define BENCH_TILES(kernel, name, shape, tiles, bytes, args)                                \
+    static void run_##name(const bench_args *a) {                                           \
+        a->set->kernel args;                                                                \
+    }                                                                                       \
+    static void bench_##name(int level) {                                                   \
+        bench_args a = {espl__kernels_at((espl__cpu)level), NULL};                          \
+        double moved = (double)WINO_CHANNELS * (tiles) * (bytes);                           \
+        print_rate(#kernel, level, shape,                                                   \
+                   moved / seconds(run_##name, &a, level ? 0.05 : 0.01) * 1e-9, "GB/s ", 0.0); \
     }
-BENCH_WINOGRAD(winograd_in_f32, 4 * (16 + 8), (&winograd, F32(now.in), F32(now.out), 2))
-BENCH_WINOGRAD(winograd_out_f32, 4 * (16 + 4), (&winograd, F32(now.in), F32(now.out), NULL, 2))
+#define BENCH_F32_TILES(kernel, bytes, args) \
+    BENCH_TILES(kernel, kernel, "28 tiles of 64 channels", WINO_WIDTH / 2, bytes, args)
+BENCH_F32_TILES(winograd_in_f32, 4 * (16 + 8), (&winograd, F32(now.in), F32(now.out), 2))
+BENCH_F32_TILES(winograd_out_f32, 4 * (16 + 4), (&winograd, F32(now.in), F32(now.out), NULL, 2))
 
-/* The same of codes. */
+/* The same of codes, by tiles of either size. */
 static espl__winograd winograd_u8;
 
-static const espl__winograd *codes_of(ptrdiff_t element) {
+static const espl__winograd *codes_of(int side, ptrdiff_t element) {
     winograd_u8 = winograd;
+    winograd_u8.side = side;
     winograd_u8.step = winograd.step / 4;
     winograd_u8.row = winograd.row / 4;
     winograd_u8.tile = element * WINO_CHANNELS + 64;
-    winograd_u8.plane = winograd_u8.tile * (WINO_WIDTH / 2) + 64;
+    winograd_u8.plane = winograd_u8.tile * (WINO_WIDTH / side) + 64;
     winograd_u8.bias = (const int32_t *)now.bias;
     winograd_u8.q = (espl__epilogue_u8){.mult = (const float *)now.mult, .hi = 255};
     return &winograd_u8;
 }
-BENCH_WINOGRAD(winograd_in_u8, 2 * 16 + 8, (codes_of(2), now.in, (int16_t *)now.out, 2))
-BENCH_WINOGRAD(winograd_out_u8, 4 * 16 + 4, (codes_of(4), (const int32_t *)now.in, now.out, NULL, 2))
+BENCH_TILES(winograd_in_u8, in_2x2, "28 tiles of 64 channels", WINO_WIDTH / 2, 2 * 16 + 8,
+            (codes_of(2, 2), now.in, (int16_t *)now.out, 2))
+BENCH_TILES(winograd_in_u8, in_4x4, "14 tiles of 64 channels", WINO_WIDTH / 4, 2 * 36 + 24,
+            (codes_of(4, 2), now.in, (int16_t *)now.out, 4))
+BENCH_TILES(winograd_out_u8, out_2x2, "28 tiles of 64 channels", WINO_WIDTH / 2, 4 * 16 + 4,
+            (codes_of(2, 4), (const int32_t *)now.in, now.out, NULL, 2))
+BENCH_TILES(winograd_out_u8, out_4x4, "14 tiles of 64 channels", WINO_WIDTH / 4, 4 * 36 + 16,
+            (codes_of(4, 4), (const int32_t *)now.in, now.out, NULL, 4))
+
+static void bench_winograd_in_u8(int level) {
+    bench_in_2x2(level);
+    bench_in_4x4(level);
+}
+
+static void bench_winograd_out_u8(int level) {
+    bench_out_2x2(level);
+    bench_out_4x4(level);
+}
 
 /* --- elementwise ------------------------------------------------------------------------------------- */
 

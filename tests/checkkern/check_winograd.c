@@ -8,13 +8,13 @@ typedef struct {
     bool hostile;
 } row_case;
 
-/* Elements of `element` bytes, of whole units of channels. */
-static row_case random_row(int element, int unit) {
-    row_case c = {.rows = between(1, 2), .hostile = one_in(4)};
+/* Tiles of side x side outputs. Elements of `element` bytes, of whole units of channels. */
+static row_case random_row(int side, int element, int unit) {
+    row_case c = {.p.side = side, .rows = between(1, side), .hostile = one_in(4)};
     c.p.width = between(1, 19);
     c.p.channels = one_in(2) ? between(1, 40) : between(1, 150);
     c.height = c.rows + 2;
-    c.tiles = (c.p.width + 1) / 2;
+    c.tiles = (c.p.width + side - 1) / side;
     c.p.tile = element * ((c.p.channels + unit - 1) / unit * unit + (one_in(2) ? 0 : between(0, 20)));
     c.p.plane = c.tiles * c.p.tile + (one_in(2) ? 0 : element * between(0, 20));
     c.p.flo = one_in(2) ? -INFINITY : -1.0f;
@@ -31,7 +31,7 @@ static size_t random_image(const row_case *c, int element, int width, int height
 }
 
 static size_t planes_bytes(const row_case *c, int element, int channels) {
-    return (size_t)(15 * c->p.plane + (c->tiles - 1) * c->p.tile + element * channels);
+    return (size_t)(((c->p.side + 2) * (c->p.side + 2) - 1) * c->p.plane + (c->tiles - 1) * c->p.tile + element * channels);
 }
 
 static float *random_floats(int slot, size_t bytes, bool hostile) {
@@ -40,12 +40,12 @@ static float *random_floats(int slot, size_t bytes, bool hostile) {
     return x;
 }
 
-#define ROW_FORMAT "%d rows of %d pixels, %d channels%s"
-#define ROW_ARGS(c) (c).rows, (c).p.width, (c).p.channels, (c).hostile ? ", hostile" : ""
+#define ROW_FORMAT "tiles of %d, %d rows of %d pixels, %d channels%s"
+#define ROW_ARGS(c) (c).p.side, (c).rows, (c).p.width, (c).p.channels, (c).hostile ? ", hostile" : ""
 
 void check_winograd_in_f32(void) {
     for (int i = 0; i < cases(2000); i++) {
-        row_case c = random_row(4, 1);
+        row_case c = random_row(2, 4, 1);
         size_t bytes = random_image(&c, 4, c.p.width + 2, c.height, &c.p.step, &c.p.row);
         const float *in = random_floats(SLOT_IN, bytes, c.hostile);
         outputs o = take_outputs(planes_bytes(&c, 4, c.p.channels));
@@ -62,34 +62,35 @@ static double element(const float *from, ptrdiff_t bytes) {
     return (double)*(const float *)(const void *)((const char *)from + bytes);
 }
 
-/* G g G' as the formula says it. */
-static void transform_taps(const double g[3][3], double u[4][4]) {
-    static const double G[4][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}};
-    for (int i = 0; i < 4; i++)
-        for (int j = 0; j < 4; j++) {
-            u[i][j] = 0;
-            for (int a = 0; a < 3; a++)
-                for (int b = 0; b < 3; b++) u[i][j] += G[i][a] * g[a][b] * G[j][b];
-        }
+typedef const double rows_of_three[][3];
+static rows_of_three halves = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}}, /* F(2x2, 3x3) */
+    wholes = {{2, 0, 0}, {1, 1, 1}, {1, -1, 1}, {0, 0, 2}},                              /* of codes */
+    large = {{6, 0, 0}, {-4, -4, -4}, {-4, 4, -4}, {1, 2, 4}, {1, -2, 4}, {0, 0, 12}};   /* F(4x4, 3x3) of codes */
+
+/* (G g G')[i][j] as the formula says it. */
+static double transformed(rows_of_three G, const double g[3][3], int i, int j) {
+    double sum = 0;
+    for (int a = 0; a < 3; a++)
+        for (int b = 0; b < 3; b++) sum += G[i][a] * g[a][b] * G[j][b];
+    return sum;
 }
 
 /* One channel each way: the elements times the transformed taps, transformed back, are the convolution. */
 static void check_formula(void) {
     for (int n = 0; n < 200; n++) {
-        row_case c = random_row(4, 1);
+        row_case c = random_row(2, 4, 1);
         espl__winograd to = c.p;
         size_t bytes = random_image(&c, 4, c.p.width + 2, c.height, &c.p.step, &c.p.row);
         const float *in = random_floats(SLOT_IN, bytes, false);
         float *v = take(SLOT_B, planes_bytes(&c, 4, c.p.channels));
-        double g[3][3], u[4][4], size = 0;
+        double g[3][3], size = 0;
         for (int a = 0; a < 9; a++) size += fabs(g[a / 3][a % 3] = espl__rng_float(&rng) - 0.5);
-        transform_taps((const double(*)[3])g, u);
         espl__kernels_own(ESPL__CPU_REF)->winograd_in_f32(&c.p, in, v, c.rows);
         for (int k = 0; k < 16; k++)
             for (int t = 0; t < c.tiles; t++)
                 for (int ch = 0; ch < c.p.channels; ch++) {
                     float *x = (float *)(void *)((char *)v + k * c.p.plane + t * c.p.tile) + ch;
-                    *x = (float)(*x * u[k / 4][k % 4]);
+                    *x = (float)(*x * transformed(halves, (const double(*)[3])g, k / 4, k % 4));
                 }
         outputs o = take_outputs(random_image(&c, 4, c.p.width, c.rows, &to.step, &to.row));
         espl__kernels_own(ESPL__CPU_REF)->winograd_out_f32(&to, v, o.want, NULL, c.rows);
@@ -108,7 +109,7 @@ static void check_formula(void) {
 void check_winograd_out_f32(void) {
     check_formula();
     for (int i = 0; i < cases(2000); i++) {
-        row_case c = random_row(4, 1);
+        row_case c = random_row(2, 4, 1);
         const float *m = random_floats(SLOT_IN, planes_bytes(&c, 4, c.p.channels), c.hostile), *res = NULL;
         if (one_in(2))
             res = random_floats(SLOT_RES, random_image(&c, 4, c.p.width, c.rows, &c.p.res_step, &c.p.res_row),
@@ -128,7 +129,7 @@ void check_winograd_out_f32(void) {
 
 void check_winograd_in_u8(void) {
     for (int i = 0; i < cases(2000); i++) {
-        row_case c = random_row(2, 1);
+        row_case c = random_row(one_in(2) ? 4 : 2, 2, 1);
         const uint8_t *in =
             take(SLOT_IN, random_image(&c, 1, c.p.width + 2, c.height, &c.p.step, &c.p.row));
         outputs o = take_outputs(planes_bytes(&c, 2, c.p.channels));
@@ -147,10 +148,11 @@ static const int32_t *random_bias(int channels) {
     return bias;
 }
 
-/* As check_formula, exactly: weights are four times as large, sums are rounded once. */
+/* As check_formula, exactly: weights are 4 or 576 times as large, sums are rounded once. */
 static void check_code_formula(void) {
     for (int n = 0; n < 200; n++) {
-        row_case c = random_row(4, 16);
+        row_case c = random_row(one_in(2) ? 4 : 2, 4, 16);
+        const int size = c.p.side + 2;
         espl__winograd to = c.p, from = c.p;
         from.tile = c.p.tile / 4 * 2;
         from.plane = c.p.plane / 4 * 2;
@@ -158,16 +160,17 @@ static void check_code_formula(void) {
             take(SLOT_IN, random_image(&c, 1, c.p.width + 2, c.height, &from.step, &from.row));
         int16_t *v = take(SLOT_B, planes_bytes(&c, 4, round16(c.p.channels)) / 2);
         int32_t *m = take(SLOT_PREPARED, planes_bytes(&c, 4, round16(c.p.channels)));
-        double g[3][3], u[4][4];
+        double g[3][3];
         for (int a = 0; a < 9; a++) g[a / 3][a % 3] = one_in(4) ? -128 : between(-128, 127);
-        transform_taps((const double(*)[3])g, u);
         espl__kernels_own(ESPL__CPU_REF)->winograd_in_u8(&from, in, v, c.rows);
-        for (int k = 0; k < 16; k++)
+        for (int k = 0; k < size * size; k++) {
+            const int u = (int)transformed(size == 4 ? wholes : large, (const double(*)[3])g, k / size, k % size);
             for (int t = 0; t < c.tiles; t++)
                 for (int ch = 0; ch < c.p.channels; ch++) {
                     const ptrdiff_t element = (k * c.p.plane + t * c.p.tile) / 4 + ch;
-                    m[element] = v[element] * (int)(4 * u[k / 4][k % 4]);
+                    m[element] = v[element] * u;
                 }
+        }
         float *mults = take(SLOT_MULT, (size_t)round16(c.p.channels) * sizeof *mults);
         for (int ch = 0; ch < round16(c.p.channels); ch++) mults[ch] = 0x1p-10f;
         to.bias = random_bias(c.p.channels);
@@ -189,7 +192,7 @@ static void check_code_formula(void) {
 void check_winograd_out_u8(void) {
     check_code_formula();
     for (int i = 0; i < cases(2000); i++) {
-        row_case c = random_row(4, 16);
+        row_case c = random_row(one_in(2) ? 4 : 2, 4, 16);
         const int32_t *m = take(SLOT_IN, planes_bytes(&c, 4, round16(c.p.channels)));
         const uint8_t *res = NULL;
         c.p.bias = random_bias(c.p.channels);

@@ -223,8 +223,14 @@ static void build_codes(rig *r, layer l) {
     }
 }
 
-static const char *way_at(espl__cpu level) {
-    return level == ESPL__CPU_AVX2 || level == ESPL__CPU_AVX512 ? "winograd_u8" : "conv_u8";
+static bool by_winograd(const espl_session *s) {
+    return strstr(kernel_of(s), "winograd") != NULL;
+}
+
+/* Sets without VNNI always, those with it where tiles of 4 x 4 pay. */
+static bool may_take(espl__cpu level, bool winograd) {
+    if (level == ESPL__CPU_AVX2 || level == ESPL__CPU_AVX512) return winograd;
+    return !winograd || level == ESPL__CPU_AVXVNNI || level == ESPL__CPU_AVX512VNNI || level == ESPL__CPU_AVX512VBMI;
 }
 
 static void codes_agree(espl_context *ctx, const espl_graph *g, float fill) {
@@ -233,7 +239,7 @@ static void codes_agree(espl_context *ctx, const espl_graph *g, float fill) {
             espl_context *own = new_context(threads);
             espl_session *direct = session_at(ctx, g, ESPL__CPU_REF), *s = session_at(own, g, (espl__cpu)level);
             assert_string_equal(kernel_of(direct), "conv_u8");
-            assert_string_equal(kernel_of(s), way_at((espl__cpu)level));
+            assert_true(may_take((espl__cpu)level, by_winograd(s)));
             run_io x = io_of(direct, 3), y = io_of(s, 3);
             for (size_t i = 0; fill != 0 && i < bytes_of(&x.in[0]) / sizeof fill; i++)
                 ((float *)x.in[0].data)[i] = ((float *)y.in[0].data)[i] = fill;
@@ -308,20 +314,54 @@ static void codes_of_the_largest_sums_agree(void **state) {
     espl_context_destroy(&ctx);
 }
 
-/* Too many inputs for the sums, pairs that are not there, few channels, tiny images, floats as the result, and weights of
- * which banks may leave out more. */
-static void which_codes_stay_direct(void **state) {
+/* The sums next to 26 bits, which wrapped sums and the division modulo 2^32 must find, and those that go beyond. */
+static void codes_next_to_the_limit_agree(void **state) {
     (void)state;
+    espl_context *ctx = new_context(1);
+    for (int k = 0; k < 4; k++) {
+        rig r;
+        rig_begin(&r, ctx, 1);
+        espl__value *w = plain_codes(&r, 128, 16, 18, 1, 0);
+        const float unit = w->quant.scale[0];
+        const int sign = k % 2 ? -1 : 1;
+        for (int64_t c = 0; c < 16; c++) {
+            int left = ((1 << 25) - 1) / 255 + k / 2; /* the sum of a channel's codes */
+            for (int64_t i = 0; i < 128 * 9; i++) {
+                const int code = ESPL_MIN(left, 127);
+                ((int8_t *)w->constant->data)[c * 128 * 9 + i] = (int8_t)(sign * code);
+                left -= code;
+            }
+        }
+        quantize_value(&r, r.g->outputs[0], ESPL_FORMAT_U8, unit * (1 << 18), sign < 0 ? 200 : 50);
+        codes_agree(ctx, r.g, 255);
+        ESPL__CPU_LEVELS(level, 0) {
+            espl_session *s = session_at(ctx, r.g, (espl__cpu)level);
+            const bool large = strcmp(kernel_of(s), "winograd4_u8") == 0;
+            assert_true(large == (k < 2 && may_take((espl__cpu)level, true)));
+            espl_session_destroy(&s);
+        }
+        espl_graph_destroy(&r.g);
+    }
+    espl_context_destroy(&ctx);
+}
+
+/* Too many inputs for the sums, pairs that are not there, few channels, tiny images, floats as the result, and weights of
+ * which banks may leave out more; too many weights for large tiles. */
+static void which_codes_go_which_way(void **state) {
+    (void)state;
+#define DIRECT "conv_u8" /* or a sparse one */
+#define SMALL "winograd_u8"
+#define LARGE "winograd4_u8"
     static const struct {
         int64_t inputs, channels, size;
         float scale;
         int zeros; /* every so many weights are */
-        bool direct;
-    } rows[] = {{32, 32, 16, 1, 0, false},  {1024, 16, 12, 1, 0, false}, {1026, 16, 12, 1, 0, true},
-                {33, 32, 16, 1, 0, true},   {14, 32, 16, 1, 0, true},    {32, 8, 16, 1, 0, true},
-                {256, 256, 9, 1, 0, true},  {32, 32, 8, 1, 0, true},     {32, 32, 16, 0, 0, true},
-                {32, 32, 16, 1, 3, false},  {32, 32, 16, 1, 2, true}};
-    const espl__cpu levels[] = {ESPL__CPU_AVX2, ESPL__CPU_AVX512};
+        const char *plain, *vnni;
+    } rows[] = {{32, 32, 18, 1, 0, LARGE, LARGE},    {32, 32, 15, 1, 0, LARGE, DIRECT},    {16, 16, 18, 1, 0, LARGE, DIRECT},
+                {1024, 16, 12, 1, 0, SMALL, DIRECT}, {1026, 16, 12, 1, 0, DIRECT, DIRECT}, {33, 32, 18, 1, 0, DIRECT, DIRECT},
+                {14, 32, 18, 1, 0, DIRECT, DIRECT},  {32, 8, 18, 1, 0, DIRECT, DIRECT},    {256, 256, 9, 1, 0, DIRECT, DIRECT},
+                {32, 32, 8, 1, 0, DIRECT, DIRECT},   {32, 32, 18, 0, 0, DIRECT, DIRECT},   {32, 32, 18, 1, 3, LARGE, LARGE},
+                {32, 32, 18, 1, 2, DIRECT, DIRECT},  {256, 256, 30, 1, 0, LARGE, LARGE},   {256, 512, 30, 1, 0, SMALL, DIRECT}};
     espl_context *ctx = new_context(1);
     for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
         rig r;
@@ -331,9 +371,13 @@ static void which_codes_stay_direct(void **state) {
             int8_t *code = (int8_t *)w->constant->data + k;
             *code = (int8_t)(rows[i].zeros && k % rows[i].zeros == 0 ? 0 : *code ? *code : 1);
         }
-        for (size_t l = 0; l < ESPL_COUNT(levels) && levels[l] <= espl__cpu_level(); l++) {
-            espl_session *s = session_at(ctx, r.g, levels[l]);
-            if ((strcmp(kernel_of(s), "winograd_u8") != 0) != rows[i].direct) fail_msg("row %d: %s", (int)i, kernel_of(s));
+        ESPL__CPU_LEVELS(level, 0) {
+            espl_session *s = session_at(ctx, r.g, (espl__cpu)level);
+            const char *way = !may_take((espl__cpu)level, true)   ? DIRECT
+                               : may_take((espl__cpu)level, false) ? rows[i].vnni
+                                                                   : rows[i].plain;
+            if (by_winograd(s) ? strcmp(kernel_of(s), way) != 0 : strcmp(way, DIRECT) != 0)
+                fail_msg("row %d, %s: %s, not %s", (int)i, espl__cpu_level_name((espl__cpu)level), kernel_of(s), way);
             espl_session_destroy(&s);
         }
         espl_graph_destroy(&r.g);
@@ -349,7 +393,8 @@ int main(void) {
         cmocka_unit_test(what_stays_direct),
         cmocka_unit_test(codes_are_those_of_the_direct_way),
         cmocka_unit_test(codes_of_the_largest_sums_agree),
-        cmocka_unit_test(which_codes_stay_direct),
+        cmocka_unit_test(codes_next_to_the_limit_agree),
+        cmocka_unit_test(which_codes_go_which_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

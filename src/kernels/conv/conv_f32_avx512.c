@@ -1,20 +1,7 @@
-/* Float convolution in 512 bits: two fma a cycle, the tiles of the VNNI kernels. Products of 16 bits take the same, with
- * vpmaddwd and an addition for the fma. */
+/* Float convolution in 512 bits: two fma a cycle. Products of 16 bits take the same tiles, with vpmaddwd and an addition for the
+ * fma. */
 #include "kernels/simd/avx512.h"
-#include "kernels/conv/tiles.h"
-
-#define TILES_1(X) UP_TO_16(X, 1)
-#define TILES_2(X) UP_TO_14(X, 2)
-#define TILES_3(X) UP_TO_9(X, 3)
-#define TILES_4(X) UP_TO_6(X, 4)
-#define TILES_8(X) UP_TO_2(X, 8)
-enum { MR_1 = 16, MR_2 = 14, MR_3 = 9, MR_4 = 6, MR_8 = 2 };
-
-static inline int blocks_per_tile(int pixels, int blocks) {
-    if (pixels <= MR_8 && blocks >= 8) return 8;
-    if (pixels <= MR_4 && blocks >= 4) return 4;
-    return blocks == 3 ? 3 : blocks >= 2 ? 2 : 1;
-}
+#include "kernels/conv/tiles_512.h"
 
 #define CONV_F32
 #define CONV_S16

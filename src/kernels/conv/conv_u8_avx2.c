@@ -24,5 +24,5 @@ const espl__kernels espl__conv_u8_avx2 = {
     .conv_u8_f32 = conv_chains_f32,
     .prepare_room = prepare_room,
     .prepare = prepare,
-    .winograd = true,
+    .s16_rate = 64,
 };

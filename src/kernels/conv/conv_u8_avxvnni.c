@@ -6,4 +6,4 @@
 #define CONV_U8
 #include "kernels/conv/conv.inc.h"
 
-const espl__kernels espl__conv_u8_avxvnni = {.conv_u8 = conv_u8, .conv_u8_f32 = conv_u8_f32};
+const espl__kernels espl__conv_u8_avxvnni = {.conv_u8 = conv_u8, .conv_u8_f32 = conv_u8_f32, .s16_rate = 50};

@@ -149,9 +149,16 @@ static INLINE vi vi_load_u8_part(const uint8_t *from, int valid) {
     for (int i = valid - 1; i >= 0; i--) bytes = bytes << 8 | from[i];
     return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((int64_t)bytes));
 }
-/* A quarter of what is a multiple of 4. */
+/* A quarter of what is a multiple of 4, and four times what has room for it. */
 static INLINE vi vi_quarter(vi a) {
     return _mm256_srai_epi32(a, 2);
+}
+static INLINE vi vi_times4(vi a) {
+    return _mm256_slli_epi32(a, 2);
+}
+/* The product modulo 2^32, shifted right as a signed number. */
+static INLINE vi vi_mul_shift(vi a, vi b, int bits) {
+    return _mm256_srai_epi32(_mm256_mullo_epi32(a, b), bits);
 }
 #if defined(ESPL__VNNI) && !defined(ESPL_EVEX_VNNI)
 #define ESPL__VNNI_BYTES _mm256_dpbusd_avx_epi32
@@ -203,6 +210,9 @@ static INLINE vi v16_add(vi a, vi b) {
 }
 static INLINE vi v16_sub(vi a, vi b) {
     return _mm256_sub_epi16(a, b);
+}
+static INLINE vi v16_times4(vi a) {
+    return _mm256_slli_epi16(a, 2);
 }
 /* 2 * VL bytes as 16 bits each, and as many numbers of 16 bits, or the first `valid` of them. */
 static INLINE vi v16_load_u8_part(const uint8_t *from, int valid) {
