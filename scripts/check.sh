@@ -7,6 +7,10 @@
 # (default ../shared); tests that need it are skipped without it. Logs of every step stay in build/check/.
 set -u
 export LC_ALL=C.UTF-8
+case "${1:-}" in
+    '' | --long | --cross) ;;
+    *) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+esac
 cd "$(dirname "$0")/.." || exit 1
 werror=${WERROR:-OFF}
 jobs=$(getconf _NPROCESSORS_ONLN)

@@ -138,13 +138,14 @@ static void conv_rows(const espl__window *g, linear_step *l) {
     l->res_image = l->has_res ? l->res.stride[0] : 0;
 }
 
-/* So few weights are left that the direct way, without the others, beats Winograd's: a seventh of floats, and
- * of codes what banks may hold. In f32 it is a rule on the weights alone: the two ways round differently, and
+/* So few weights are left that the direct way, without the others, beats Winograd's with tiles of `side`: a seventh of floats,
+ * and of codes what banks were as fast with (Zen 4). In f32 it is a rule on the weights alone: the two ways round differently, and
  * the same input shall give the same bytes everywhere. */
-static bool mostly_zero(const weights *w, int64_t count) {
+static bool mostly_zero(const espl_session *s, const weights *w, int64_t count, int side) {
     const float *x = w->data;
     const uint8_t *code = w->data;
-    int64_t left = 0, most = count / (w->integer ? 2 : 7);
+    const bool vnni = s->kernels->s16_rate <= 50;
+    int64_t left = 0, most = !w->integer ? count / 7 : side == 2 ? count / 4 : vnni ? count / 8 * 3 : count / 8;
     for (int64_t i = 0; i < count && left <= most; i++) left += w->integer ? code[i] != w->flip : x[i] != 0;
     return left <= most;
 }
@@ -179,7 +180,7 @@ espl_status espl__lower_conv(espl_session *s, espl__node *n, bool *taken, espl_d
     int side = 0; /* of Winograd's tiles */
     if (!integer && espl__winograd_pays(&g, groups, cg, oc)) side = 2;
     if (integer && out.type == ESPL_U8) side = espl__winograd_pays_codes(s, &g, groups, &w, cg, oc);
-    if (side && !mostly_zero(&w, oc * cg * taps)) {
+    if (side && !mostly_zero(s, &w, oc * cg * taps, side)) {
         status = espl__lower_winograd(s, n, &g, side, &f, &w, &in, &res, &out, &final, diag);
         goto done;
     }
