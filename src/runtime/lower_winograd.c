@@ -1,13 +1,13 @@
 /* Convolution by Winograd's F(2x2, 3x3) (Lavin and Gray, arXiv:1509.09308), 16 products where the direct way
- * has 36, and of codes by F(4x4, 3x3) too, 36 where it has 144. See kernels.h for the formulas. A strip of some
- * rows of tiles at a time: its input is transformed (V), then, for some blocks of output channels after the
- * other, 16 or 36 matrix products V_k U_k give M, and M is transformed into the output. The strip is as long as
- * keeps V and M in the second-level cache.
+ * has 36, and of codes by F(4x4, 3x3) too, 36 where it has 144. See kernels.h for the formulas. A strip of
+ * some rows of tiles at a time: its input is transformed (V), then, for some blocks of output channels after
+ * the other, 16 or 36 matrix products V_k U_k give M, and M is transformed into the output. The strip is as
+ * long as keeps V and M in the second-level cache.
  *
  * In f32 no threshold here may depend on the machine or the batch: the two ways round differently, and the
  * same input shall give the same output everywhere. Of codes all ways give the same integers, so the machine
- * decides: products of 16 bits, two a lane, are half as fast as those of bytes by VNNI, and as fast as those of
- * bytes that must not saturate without it. */
+ * decides: products of 16 bits, two a lane, are half as fast as those of bytes by VNNI, and as fast as those
+ * of bytes that must not saturate without it. */
 #include "runtime/winograd.h"
 
 #include <math.h>
@@ -15,11 +15,11 @@
 enum {
     MOST_ELEMENTS = 36,      /* of a transformed tile */
     LEAST_CHANNELS = 16,     /* of either side; with fewer, or */
-    LEAST_PAIRS = 512,       /* fewer products of both, the transforms of f32 cost more than the products saved */
+    LEAST_PAIRS = 512,       /* fewer products of both, the transforms of f32 cost more than they save */
     LEAST_TILES = 25,        /* of an image; with fewer, reading the weights is the work, */
     FEW_TILES = 16,          /* unless they are few: then so many */
     FEW_PAIRS = 128 * 128,   /* will do */
-    MOST_CODE_INPUTS = 1024, /* four times their sums are well within 31 bits: 4 * 9 * 1826 * 255 * 128 < 2^31 */
+    MOST_CODE_INPUTS = 1024, /* four times their sums are within 31 bits: 4 * 9 * 1826 * 255 * 128 < 2^31 */
     MOST_BYTES = 5 << 20,    /* of the weights of large tiles, eight times what they were */
     FEW_BYTES = 512 << 10,   /* of weights that stay in the caches */
     STRIP_BYTES = 512 << 10, /* of V in one strip, but at least */
@@ -34,7 +34,7 @@ typedef struct winograd_step {
     espl__conv product;
     view in, out, res;
     bool has_res, by_blocks, codes;
-    int side, elements; /* outputs of a tile each way; elements of a transformed tile */
+    int side, elements;       /* outputs of a tile each way; elements of a transformed tile */
     int64_t v_size, out_size; /* bytes of an element of V, and of the output */
     int work;                                 /* buffer: all V, then all M */
     int v_count;                              /* one for each thread, or one for all */
@@ -42,7 +42,7 @@ typedef struct winograd_step {
     int64_t tiles, tile_rows, images, height; /* tiles of a row, rows of them in an image; rows of outputs */
     int64_t strip_rows;                       /* of tiles */
     int64_t in_origin;
-    int64_t weight_plane; /* bytes of one of the matrices */
+    int64_t weight_plane;       /* bytes of one of the matrices */
     const void *bias, *no_bias; /* of the products: of element (1, 1) and of the others */
     int channels, blocks;
 } winograd_step;
@@ -122,8 +122,8 @@ static void multiply(const winograd_job *j, const char *v, char *m, int b0, int 
     for (int k = 0; k < w->elements; k++) {
         p.w = first + k * w->weight_plane + b0 * block;
         p.next = k + 1 < w->elements ? (const char *)p.w + w->weight_plane
-                 : b1 < w->blocks ? first + b1 * block
-                                  : NULL;
+                 : b1 < w->blocks    ? first + b1 * block
+                                     : NULL;
         p.bias = (const char *)(k == 5 ? w->bias : w->no_bias) + b0 * ESPL__NR * 4;
         product(w, j->s->kernels, &p, v + k * w->in_side.plane, m + k * w->out_side.plane,
                 (int)((j->end - j->begin) * w->tiles), b1 - b0);
@@ -221,7 +221,7 @@ static void transform_weights(const espl_session *s, const float *w, int64_t cha
 typedef int16_t code_pairs[2 * ESPL__NR]; /* of codes: those of two inputs for each channel of a block */
 
 /* G for codes times a vector of three, which lie `by` apart: 2 G where side is 2. */
-static void transform_codes(const code_pairs *g, int by, int side, code_pairs *u) {
+static void transform_codes(const code_pairs *restrict g, int by, int side, code_pairs *restrict u) {
     for (int c = 0; c < 2 * ESPL__NR; c++) {
         const int first = g[0][c], middle = g[by][c], third = g[2 * by][c], ends = first + third;
         if (side == 2) {
@@ -247,12 +247,16 @@ static void transform_code_kernels(const uint8_t *taps, uint8_t flip, int64_t by
     const int size = side + 2;
     code_pairs g[9], t[3][6], u[6];
     memset(g, 0, sizeof g);
-    for (int64_t c = 0; c < count; c++)
-        for (int k = 0; k < 18; k++) {
-            const int8_t code = (int8_t)(taps[c * by_channel + k] ^ flip);
-            g[k % 9][2 * c + k / 9] = code;
-            sums[c] += code;
-        }
+    for (int64_t c = 0; c < count; c++) {
+        int32_t sum = 0;
+        for (int input = 0; input < 2; input++)
+            for (int k = 0; k < 9; k++) {
+                const int8_t code = (int8_t)(taps[c * by_channel + 9 * input + k] ^ flip);
+                g[k][2 * c + input] = code;
+                sum += code;
+            }
+        sums[c] += sum;
+    }
     for (int j = 0; j < 3; j++) transform_codes((const code_pairs *)(g + j), 3, side, t[j]);
     for (int i = 0; i < size; i++) {
         transform_codes((const code_pairs *)(t[0] + i), 6, side, u);
@@ -299,27 +303,31 @@ bool espl__winograd_pays(const espl__window *g, int64_t groups, int64_t inputs, 
            enough_tiles(g, pairs);
 }
 
-/* What a layer of codes takes by tiles of so many outputs each way (1: the direct way), in the time of one product of bytes by
- * VNNI. A tile's transforms take as long as 6 products an element and input, and 20 an element and channel, more than a
- * direct sum's way to its code. A byte of weights takes as long as 1.2 where few of them stay in the caches from run to run, or 16
- * where they come from memory. Measured on Zen 4. */
-static double cost_of_codes(const espl_session *s, const espl__window *g, int side, double inputs, double channels) {
-    const double pairs = inputs * channels, size = side + 2, elements = size * size, tiles = tiles_of(g, side);
+/* What a layer of codes takes by tiles of so many outputs each way (1: the direct way), in the time of one
+ * product of bytes by VNNI. A tile's transforms take as long as 6 products an element and input, and 20 an
+ * element and channel, more than a direct sum's way to its code. A byte of weights takes as long as 1.2 where
+ * few of them stay in the caches from run to run, or 16 where they come from memory. Measured on Zen 4. */
+static double cost_of_codes(const espl_session *s, const espl__window *g, int side, double inputs,
+                            double channels) {
+    const double pairs = inputs * channels, size = side + 2, elements = size * size,
+                 tiles = tiles_of(g, side);
     const double byte = 2 * elements * pairs <= FEW_BYTES ? 1.2 : 16;
     if (side == 1) return pairs * 9 * (tiles + byte);
-    return elements * (pairs * (tiles * 100 / s->kernels->s16_rate + 2 * byte) + tiles * (6 * inputs + 20 * channels));
+    return elements *
+           (pairs * (tiles * 100 / s->kernels->s16_rate + 2 * byte) + tiles * (6 * inputs + 20 * channels));
 }
 
-/* Y of kernels.h is within 26 bits, whatever the input is. */
+/* Y of kernels.h is within 26 bits, whatever the input is. No more than 9 * MOST_CODE_INPUTS taps. */
 static bool sums_fit(const weights *w, int64_t channels, int64_t taps) {
     const uint8_t *code = w->data;
     for (int64_t c = 0; c < channels; c++, code += taps) {
-        int64_t positive = 0, negative = 0;
+        int32_t positive = 0, negative = 0;
         for (int64_t i = 0; i < taps; i++) {
             const int8_t x = (int8_t)(code[i] ^ w->flip);
-            *(x < 0 ? &negative : &positive) += x;
+            positive += ESPL_MAX(x, 0);
+            negative += ESPL_MIN(x, 0);
         }
-        if (255 * ESPL_MAX(positive, -negative) >= 1 << 25) return false;
+        if (ESPL_MAX(positive, -negative) > ((1 << 25) - 1) / 255) return false;
     }
     return true;
 }
@@ -328,12 +336,13 @@ int espl__winograd_pays_codes(const espl_session *s, const espl__window *g, int6
                               int64_t inputs, int64_t channels) {
     const double ins = (double)inputs, outs = (double)channels;
     int side = 1;
-    if (!s->kernels->s16_rate || s->arithmetic.accumulator_bits || !is_plain_3x3(g, groups) || inputs % 2 != 0 ||
-        inputs > MOST_CODE_INPUTS || ESPL_MIN(inputs, channels) < LEAST_CHANNELS)
+    if (!s->kernels->s16_rate || s->arithmetic.accumulator_bits || !is_plain_3x3(g, groups) ||
+        inputs % 2 != 0 || inputs > MOST_CODE_INPUTS || ESPL_MIN(inputs, channels) < LEAST_CHANNELS)
         return 0;
     if (s->kernels->s16_rate * 36 > 120 * 16 && enough_tiles(g, ins * outs)) side = 2;
     if (2 * MOST_ELEMENTS * ins * outs <= MOST_BYTES &&
-        1.1 * cost_of_codes(s, g, 4, ins, outs) < cost_of_codes(s, g, side, ins, outs) && sums_fit(w, channels, inputs * 9))
+        1.1 * cost_of_codes(s, g, 4, ins, outs) < cost_of_codes(s, g, side, ins, outs) &&
+        sums_fit(w, channels, inputs * 9))
         side = 4;
     return side == 1 ? 0 : side;
 }
@@ -425,13 +434,16 @@ done:
 }
 
 espl_status espl__lower_winograd(espl_session *s, const espl__node *n, const espl__window *g, int side,
-                                 const fusion *f, weights *read, const view *in, const view *res, const view *out,
-                                 const view *final, espl_diag *diag) {
+                                 const fusion *f, weights *read, const view *in, const view *res,
+                                 const view *out, const view *final, espl_diag *diag) {
     espl_status status = ESPL_OK;
     const int64_t channels = out->dim[1], inputs = in->dim[1];
     const bool codes = read->integer;
-    winograd_step *w =
-        espl__plan_step(s, sizeof *w, n, !codes ? "winograd_f32" : side == 2 ? "winograd_u8" : "winograd4_u8", run_winograd);
+    winograd_step *w = espl__plan_step(s, sizeof *w, n,
+                                       !codes      ? "winograd_f32"
+                                       : side == 2 ? "winograd_u8"
+                                                   : "winograd4_u8",
+                                       run_winograd);
     if (!w) return espl__nomem(diag, sizeof *w);
     w->base.core = codes ? "conv_s16" : "conv_f32";
     w->base.format = codes ? "s8" : "f32";

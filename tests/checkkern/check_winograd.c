@@ -31,7 +31,8 @@ static size_t random_image(const row_case *c, int element, int width, int height
 }
 
 static size_t planes_bytes(const row_case *c, int element, int channels) {
-    return (size_t)(((c->p.side + 2) * (c->p.side + 2) - 1) * c->p.plane + (c->tiles - 1) * c->p.tile + element * channels);
+    return (size_t)(((c->p.side + 2) * (c->p.side + 2) - 1) * c->p.plane + (c->tiles - 1) * c->p.tile +
+                    element * channels);
 }
 
 static float *random_floats(int slot, size_t bytes, bool hostile) {
@@ -65,7 +66,8 @@ static double element(const float *from, ptrdiff_t bytes) {
 typedef const double rows_of_three[][3];
 static rows_of_three halves = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}}, /* F(2x2, 3x3) */
     wholes = {{2, 0, 0}, {1, 1, 1}, {1, -1, 1}, {0, 0, 2}},                              /* of codes */
-    large = {{6, 0, 0}, {-4, -4, -4}, {-4, 4, -4}, {1, 2, 4}, {1, -2, 4}, {0, 0, 12}};   /* F(4x4, 3x3) of codes */
+    large = {{6, 0, 0}, {-4, -4, -4}, {-4, 4, -4},
+             {1, 2, 4}, {1, -2, 4},   {0, 0, 12}}; /* F(4x4, 3x3) of codes */
 
 /* (G g G')[i][j] as the formula says it. */
 static double transformed(rows_of_three G, const double g[3][3], int i, int j) {
@@ -164,7 +166,8 @@ static void check_code_formula(void) {
         for (int a = 0; a < 9; a++) g[a / 3][a % 3] = one_in(4) ? -128 : between(-128, 127);
         espl__kernels_own(ESPL__CPU_REF)->winograd_in_u8(&from, in, v, c.rows);
         for (int k = 0; k < size * size; k++) {
-            const int u = (int)transformed(size == 4 ? wholes : large, (const double(*)[3])g, k / size, k % size);
+            const int u =
+                (int)transformed(size == 4 ? wholes : large, (const double(*)[3])g, k / size, k % size);
             for (int t = 0; t < c.tiles; t++)
                 for (int ch = 0; ch < c.p.channels; ch++) {
                     const ptrdiff_t element = (k * c.p.plane + t * c.p.tile) / 4 + ch;

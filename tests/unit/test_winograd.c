@@ -230,7 +230,8 @@ static bool by_winograd(const espl_session *s) {
 /* Sets without VNNI always, those with it where tiles of 4 x 4 pay. */
 static bool may_take(espl__cpu level, bool winograd) {
     if (level == ESPL__CPU_AVX2 || level == ESPL__CPU_AVX512) return winograd;
-    return !winograd || level == ESPL__CPU_AVXVNNI || level == ESPL__CPU_AVX512VNNI || level == ESPL__CPU_AVX512VBMI;
+    return !winograd || level == ESPL__CPU_AVXVNNI || level == ESPL__CPU_AVX512VNNI ||
+           level == ESPL__CPU_AVX512VBMI;
 }
 
 static void codes_agree(espl_context *ctx, const espl_graph *g, float fill) {
@@ -314,7 +315,8 @@ static void codes_of_the_largest_sums_agree(void **state) {
     espl_context_destroy(&ctx);
 }
 
-/* The sums next to 26 bits, which wrapped sums and the division modulo 2^32 must find, and those that go beyond. */
+/* The sums next to 26 bits, which wrapped sums and the division modulo 2^32 must find, and those that go
+ * beyond. */
 static void codes_next_to_the_limit_agree(void **state) {
     (void)state;
     espl_context *ctx = new_context(1);
@@ -345,8 +347,8 @@ static void codes_next_to_the_limit_agree(void **state) {
     espl_context_destroy(&ctx);
 }
 
-/* Too many inputs for the sums, pairs that are not there, few channels, tiny images, floats as the result, and weights of
- * which banks may leave out more; too many weights for large tiles. */
+/* Too many inputs for the sums, pairs that are not there, few channels, tiny images, floats as the result,
+ * and weights of which banks may leave out more; too many weights for large tiles. */
 static void which_codes_go_which_way(void **state) {
     (void)state;
 #define DIRECT "conv_u8" /* or a sparse one */
@@ -357,11 +359,14 @@ static void which_codes_go_which_way(void **state) {
         float scale;
         int left; /* every so many weights are, and the others 0 */
         const char *plain, *vnni;
-    } rows[] = {{32, 32, 18, 1, 0, LARGE, LARGE},    {32, 32, 15, 1, 0, LARGE, DIRECT},    {16, 16, 18, 1, 0, LARGE, DIRECT},
-                {1024, 16, 12, 1, 0, SMALL, DIRECT}, {1026, 16, 12, 1, 0, DIRECT, DIRECT}, {33, 32, 18, 1, 0, DIRECT, DIRECT},
-                {14, 32, 18, 1, 0, DIRECT, DIRECT},  {32, 8, 18, 1, 0, DIRECT, DIRECT},    {256, 256, 9, 1, 0, DIRECT, DIRECT},
-                {32, 32, 8, 1, 0, DIRECT, DIRECT},   {32, 32, 18, 0, 0, DIRECT, DIRECT},   {32, 32, 18, 1, 2, LARGE, LARGE},
-                {32, 32, 18, 1, 4, LARGE, DIRECT},   {32, 32, 18, 1, 9, DIRECT, DIRECT},  {256, 256, 30, 1, 0, LARGE, LARGE},   {256, 512, 30, 1, 0, SMALL, DIRECT}};
+    } rows[] = {{32, 32, 18, 1, 0, LARGE, LARGE},     {32, 32, 15, 1, 0, LARGE, DIRECT},
+                {16, 16, 18, 1, 0, LARGE, DIRECT},    {1024, 16, 12, 1, 0, SMALL, DIRECT},
+                {1026, 16, 12, 1, 0, DIRECT, DIRECT}, {33, 32, 18, 1, 0, DIRECT, DIRECT},
+                {14, 32, 18, 1, 0, DIRECT, DIRECT},   {32, 8, 18, 1, 0, DIRECT, DIRECT},
+                {256, 256, 9, 1, 0, DIRECT, DIRECT},  {32, 32, 8, 1, 0, DIRECT, DIRECT},
+                {32, 32, 18, 0, 0, DIRECT, DIRECT},   {32, 32, 18, 1, 2, LARGE, LARGE},
+                {32, 32, 18, 1, 4, LARGE, DIRECT},    {32, 32, 18, 1, 9, DIRECT, DIRECT},
+                {256, 256, 30, 1, 0, LARGE, LARGE},   {256, 512, 30, 1, 0, SMALL, DIRECT}};
     espl_context *ctx = new_context(1);
     for (size_t i = 0; i < ESPL_COUNT(rows); i++) {
         rig r;
@@ -374,10 +379,11 @@ static void which_codes_go_which_way(void **state) {
         ESPL__CPU_LEVELS(level, 0) {
             espl_session *s = session_at(ctx, r.g, (espl__cpu)level);
             const char *way = !may_take((espl__cpu)level, true)   ? DIRECT
-                               : may_take((espl__cpu)level, false) ? rows[i].vnni
-                                                                   : rows[i].plain;
+                              : may_take((espl__cpu)level, false) ? rows[i].vnni
+                                                                  : rows[i].plain;
             if (by_winograd(s) ? strcmp(kernel_of(s), way) != 0 : strcmp(way, DIRECT) != 0)
-                fail_msg("row %d, %s: %s, not %s", (int)i, espl__cpu_level_name((espl__cpu)level), kernel_of(s), way);
+                fail_msg("row %d, %s: %s, not %s", (int)i, espl__cpu_level_name((espl__cpu)level),
+                         kernel_of(s), way);
             espl_session_destroy(&s);
         }
         espl_graph_destroy(&r.g);

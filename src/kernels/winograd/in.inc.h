@@ -1,4 +1,4 @@
-/* The transform of the input for one type of numbers and one size of tiles, once for each. The including file says
+/* The transform of the input for one type of numbers and one size of tiles. The including file says
  *
  *   NAME(x), SIDE           what x is called here; outputs of a tile each way, 2 or 4
  *   word, add, sub          a vector, and what is done to it
@@ -18,8 +18,8 @@ static INLINE void NAME(transform_in)(const word d[SIZE], word t[SIZE]) {
     t[2] = sub(d[2], d[1]);
     t[3] = sub(d[1], d[3]);
 #else
-    const word a = sub(d[4], times4(d[2])), b = sub(d[3], times4(d[1])), c = sub(d[4], d[2]), half = sub(d[3], d[1]),
-               e = add(half, half);
+    const word a = sub(d[4], times4(d[2])), b = sub(d[3], times4(d[1])), c = sub(d[4], d[2]),
+               half = sub(d[3], d[1]), e = add(half, half);
     t[0] = add(times4(sub(d[0], d[2])), c);
     t[1] = add(a, b);
     t[2] = sub(a, b);
@@ -47,7 +47,8 @@ static INLINE void NAME(tiles_in)(const espl__winograd *p, const char *in, char 
         const int last = (left < SIDE ? left : SIDE) + 1;
         char *to = v;
         UNROLL
-        for (int j = 2; j < SIZE; j++) NAME(column_in)(in + (j < last ? j : last) * p->step, row, valid, t[j]);
+        for (int j = 2; j < SIZE; j++)
+            NAME(column_in)(in + (j < last ? j : last) * p->step, row, valid, t[j]);
         UNROLL
         for (int i = 0; i < SIZE; i++) {
             word d[SIZE], x[SIZE];

@@ -1,5 +1,6 @@
-/* The transform of the sums for one type of numbers and one size of tiles, once for each: NAME, SIDE, word, add, sub and times4
- * as in in.inc.h; sum_t is an element and load_sums its load_part. All are undefined behind it. */
+/* The transform of the sums for one type of numbers and one size of tiles, once for each: NAME, SIDE, word,
+ * add, sub and times4 as in in.inc.h; sum_t is an element and load_sums its load_part. All are undefined
+ * behind it. */
 
 #define SIZE (SIDE + 2)
 

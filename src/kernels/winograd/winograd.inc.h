@@ -77,8 +77,8 @@ static void winograd_in_u8(const espl__winograd *p, const uint8_t *in, int16_t *
         row_in_4x4(p, in, v, rows);
 }
 
-/* The outputs of so many pixels of each row of a tile are collected, in two blocks of channels at most: codes are then
- * stored pixel by pixel, 32 channels each. */
+/* The outputs of so many pixels of each row of a tile are collected, in two blocks of channels at most: codes
+ * are then stored pixel by pixel, 32 channels each. */
 enum { PIXELS_AT_ONCE = 16, BLOCKS_AT_ONCE = 2 };
 typedef int32_t row_sums[PIXELS_AT_ONCE * BLOCKS_AT_ONCE * ESPL__NR];
 
@@ -93,8 +93,8 @@ static INLINE void whole_tile_out(const char *m, ptrdiff_t plane, vi *y, const i
     for (int i = 0; i < side * side; i++) y[i] = side == 2 ? vi_quarter(y[i]) : vi_mul_shift(y[i], ninth, 6);
 }
 
-static INLINE void collect(const espl__winograd *p, const char *m, int c, int tiles, const int NRB, row_sums *sums,
-                           const int side) {
+static INLINE void collect(const espl__winograd *p, const char *m, int c, int tiles, const int NRB,
+                           row_sums *sums, const int side) {
     const int pixel = NRB * ESPL__NR;
     for (int v = 0; v < NRB * VPB; v++) {
         const vi bias = vi_load(p->bias + c + v * VL);
@@ -110,8 +110,8 @@ static INLINE void collect(const espl__winograd *p, const char *m, int c, int ti
 }
 
 /* Some tiles of a row, one channel after the other. */
-static INLINE void tiles_out(const espl__winograd *p, const char *m, char *out, const char *res, int rows, int pixels,
-                             const int side) {
+static INLINE void tiles_out(const espl__winograd *p, const char *m, char *out, const char *res, int rows,
+                             int pixels, const int side) {
     _Alignas(64) row_sums sums[4];
     const int tiles = (pixels + side - 1) / side;
     for (int c = 0, nrb; c < p->channels; c += nrb * ESPL__NR) {

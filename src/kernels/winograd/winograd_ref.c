@@ -70,8 +70,8 @@ static void winograd_out_f32(const espl__winograd *p, const float *m, float *out
 
 enum { MOST_SIDE = 4, MOST_SIZE = MOST_SIDE + 2 };
 
-/* B' and A' as kernels.h has them, and what Y has too much: a factor without an even part, of which this is the inverse modulo
- * 2^32, and a power of two. */
+/* B' and A' as kernels.h has them, and what Y has too much: a factor without an even part, of which this is
+ * the inverse modulo 2^32, and a power of two. */
 typedef struct code_matrices {
     int b[MOST_SIZE][MOST_SIZE], a[MOST_SIDE][MOST_SIZE];
     uint32_t inverse;
@@ -82,15 +82,16 @@ static const code_matrices by_2 = {.b = {{1, 0, -1, 0}, {0, 1, 1, 0}, {0, -1, 1,
                                    .a = {{1, 1, 1, 0}, {0, 1, -1, -1}},
                                    .inverse = 1,
                                    .shift = 2};
-static const code_matrices by_4 = {.b = {{4, 0, -5, 0, 1, 0},
-                                         {0, -4, -4, 1, 1, 0},
-                                         {0, 4, -4, -1, 1, 0},
-                                         {0, -2, -1, 2, 1, 0},
-                                         {0, 2, -1, -2, 1, 0},
-                                         {0, 4, 0, -5, 0, 1}},
-                                   .a = {{1, 1, 1, 1, 1, 0}, {0, 1, -1, 2, -2, 0}, {0, 1, 1, 4, 4, 0}, {0, 1, -1, 8, -8, 2}},
-                                   .inverse = 954437177, /* times 9 is 2^33 + 1 */
-                                   .shift = 6};
+static const code_matrices by_4 = {
+    .b = {{4, 0, -5, 0, 1, 0},
+          {0, -4, -4, 1, 1, 0},
+          {0, 4, -4, -1, 1, 0},
+          {0, -2, -1, 2, 1, 0},
+          {0, 2, -1, -2, 1, 0},
+          {0, 4, 0, -5, 0, 1}},
+    .a = {{1, 1, 1, 1, 1, 0}, {0, 1, -1, 2, -2, 0}, {0, 1, 1, 4, 4, 0}, {0, 1, -1, 8, -8, 2}},
+    .inverse = 954437177, /* times 9 is 2^33 + 1 */
+    .shift = 6};
 
 static const code_matrices *matrices_of(const espl__winograd *p) {
     return p->side == 2 ? &by_2 : &by_4;
