@@ -193,16 +193,16 @@ typedef struct espl__dwconv {
  *        0  1  0 -1           0    0    1
  *
  * The sums of the 16 elements are 16 matrix products, which conv_f32 does. Element (i, j) of the 4 x 4, tile t and
- * channel c of either side lie at (4 i + j) * plane + t * tile + 4 c bytes. An image of odd height or width ends in
- * tiles of which only the first row or column of outputs is there; what nothing depends on is then not read of the
- * input either: its last row or column is taken twice. Steps are bytes.
+ * channel c of either side lie at (4 i + j) * plane + t * tile + 4 c bytes. An image whose height or width is no
+ * multiple of a tile's ends in tiles of which only the first rows or columns of outputs are there; what nothing depends on
+ * is then not read of the input either: its last row or column is taken again. Steps are bytes.
  *
  * Of codes everything is whole: with 2 G instead of G, products are four times what they should be, and Y / 4 is exact.
  * B' d B of u8 is within 4 * 255, G g G' of s8 within 9 * 128: s16 both (the former at 2 c instead of 4 c bytes), their
  * sums, which conv_s16 makes, s32, as long as four times a sum of the convolution is within 31 bits.
  *
- * Codes may also go by F(4x4, 3x3): tiles of 4 x 4 outputs, 6 x 6 inputs and 36 elements, where the direct way has 144
- * products.
+ * Codes may also go by F(4x4, 3x3): tiles of 4 x 4 outputs, 6 x 6 inputs and 36 elements, (i, j) in plane 6 i + j, where
+ * the direct way has 144 products.
  *
  *        4  0 -5  0  1  0            6  0  0
  *        0 -4 -4  1  1  0           -4 -4 -4           1  1  1  1  1  0
@@ -212,7 +212,7 @@ typedef struct espl__dwconv {
  *        0  4  0 -5  0  1            0  0 12
  *
  * G here is 24 times the usual one, but 12 times in its last row, which A' makes up for: the products are 576 times what they
- * should be, and B' d B is within 50 * 255, G g G' within 144 * 128. Sums may pass 32 bits and wrap: modulo 2^32 they can be
+ * should be, and B' d B is within 68 * 255, G g G' within 144 * 128. Sums may pass 32 bits and wrap: modulo 2^32 they can be
  * divided by 9 (times 954437177, as 9 * 954437177 = 2^33 + 1), and where Y is within 26 bits a shift by 6 finds it. */
 typedef struct espl__winograd {
     int32_t side;          /* outputs of a tile each way: 2, or of codes 4 */

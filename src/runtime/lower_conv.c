@@ -144,7 +144,7 @@ static void conv_rows(const espl__window *g, linear_step *l) {
 static bool mostly_zero(const espl_session *s, const weights *w, int64_t count, int side) {
     const float *x = w->data;
     const uint8_t *code = w->data;
-    const bool vnni = s->kernels->s16_rate <= 50;
+    const bool vnni = !espl__winograd_small_pays(s);
     int64_t left = 0, most = !w->integer ? count / 7
                              : side == 2 ? count / 4
                              : vnni      ? count / 8 * 3

@@ -6,8 +6,8 @@
  *
  * In f32 no threshold here may depend on the machine or the batch: the two ways round differently, and the
  * same input shall give the same output everywhere. Of codes all ways give the same integers, so the machine
- * decides: products of 16 bits, two a lane, are half as fast as those of bytes by VNNI, and as fast as those
- * of bytes that must not saturate without it. */
+ * decides: products of 16 bits, two a lane, are half as fast as those of bytes by VNNI, and two thirds as fast
+ * as those of bytes that must not saturate without it (s16_rate). */
 #include "runtime/winograd.h"
 
 #include <math.h>
@@ -36,14 +36,14 @@ typedef struct winograd_step {
     bool has_res, by_blocks, codes;
     int side, elements;       /* outputs of a tile each way; elements of a transformed tile */
     int64_t v_size, out_size; /* bytes of an element of V, and of the output */
-    int work;                                 /* buffer: all V, then all M */
-    int v_count;                              /* one for each thread, or one for all */
-    int64_t v_bytes, m_bytes;                 /* of one */
+    int work;                 /* buffer: all V, then all M */
+    int v_count;              /* one for each thread, or one for all */
+    int64_t v_bytes, m_bytes; /* of one */
     int64_t tiles, tile_rows, images, height; /* tiles of a row, rows of them in an image; rows of outputs */
     int64_t strip_rows;                       /* of tiles */
     int64_t in_origin;
     int64_t weight_plane;       /* bytes of one of the matrices */
-    const void *bias, *no_bias; /* of the products: of element (1, 1) and of the others */
+    const void *bias, *no_bias; /* of the products: of element (1, 1) and of the others; of codes both are 0 */
     int channels, blocks;
 } winograd_step;
 
@@ -124,7 +124,7 @@ static void multiply(const winograd_job *j, const char *v, char *m, int b0, int 
         p.next = k + 1 < w->elements ? (const char *)p.w + w->weight_plane
                  : b1 < w->blocks    ? first + b1 * block
                                      : NULL;
-        p.bias = (const char *)(k == 5 ? w->bias : w->no_bias) + b0 * ESPL__NR * 4;
+        p.bias = (const char *)(k == 5 /* (1, 1) of f32 */ ? w->bias : w->no_bias) + b0 * ESPL__NR * 4;
         product(w, j->s->kernels, &p, v + k * w->in_side.plane, m + k * w->out_side.plane,
                 (int)((j->end - j->begin) * w->tiles), b1 - b0);
     }
@@ -245,7 +245,7 @@ static void transform_codes(const code_pairs *restrict g, int by, int side, code
 static void transform_code_kernels(const uint8_t *taps, uint8_t flip, int64_t by_channel, int64_t count,
                                    int side, int16_t *to, int64_t plane, int32_t *sums) {
     const int size = side + 2;
-    code_pairs g[9], t[3][6], u[6];
+    code_pairs g[9], t[18], u[6]; /* t: [column][element] */
     memset(g, 0, sizeof g);
     for (int64_t c = 0; c < count; c++) {
         int32_t sum = 0;
@@ -257,9 +257,9 @@ static void transform_code_kernels(const uint8_t *taps, uint8_t flip, int64_t by
             }
         sums[c] += sum;
     }
-    for (int j = 0; j < 3; j++) transform_codes((const code_pairs *)(g + j), 3, side, t[j]);
+    for (int j = 0; j < 3; j++) transform_codes((const code_pairs *)(g + j), 3, side, t + 6 * j);
     for (int i = 0; i < size; i++) {
-        transform_codes((const code_pairs *)(t[0] + i), 6, side, u);
+        transform_codes((const code_pairs *)(t + i), 6, side, u);
         for (int j = 0; j < size; j++) memcpy(to + (i * size + j) * plane, u[j], sizeof u[j]);
     }
 }
@@ -303,15 +303,16 @@ bool espl__winograd_pays(const espl__window *g, int64_t groups, int64_t inputs, 
            enough_tiles(g, pairs);
 }
 
-/* What a layer of codes takes by tiles of so many outputs each way (1: the direct way), in the time of one
- * product of bytes by VNNI. A tile's transforms take as long as 6 products an element and input, and 20 an
- * element and channel, more than a direct sum's way to its code. A byte of weights takes as long as 1.2 where
- * few of them stay in the caches from run to run, or 16 where they come from memory. Measured on Zen 4. */
+/* What a layer of codes takes by tiles of so many outputs each way (1: the direct way), in the time that this
+ * set takes for one of the direct way's products. With VNNI a tile's transforms take as long as 6 products an
+ * element and input, and 20 an element and channel, more than a direct sum's way to its code, and a byte of
+ * weights as long as 1.2 where few of them stay in the caches from run to run, or 16 where they come from memory
+ * (Zen 4). Without it products take longer and these less of them, which only makes large tiles better. */
 static double cost_of_codes(const espl_session *s, const espl__window *g, int side, double inputs,
                             double channels) {
     const double pairs = inputs * channels, size = side + 2, elements = size * size,
                  tiles = tiles_of(g, side);
-    const double byte = 2 * elements * pairs <= FEW_BYTES ? 1.2 : 16;
+    const double byte = (side == 1 ? 1 : 2) * elements * pairs <= FEW_BYTES ? 1.2 : 16;
     if (side == 1) return pairs * 9 * (tiles + byte);
     return elements *
            (pairs * (tiles * 100 / s->kernels->s16_rate + 2 * byte) + tiles * (6 * inputs + 20 * channels));
@@ -339,7 +340,7 @@ int espl__winograd_pays_codes(const espl_session *s, const espl__window *g, int6
     if (!s->kernels->s16_rate || s->arithmetic.accumulator_bits || !is_plain_3x3(g, groups) ||
         inputs % 2 != 0 || inputs > MOST_CODE_INPUTS || ESPL_MIN(inputs, channels) < LEAST_CHANNELS)
         return 0;
-    if (s->kernels->s16_rate * 36 > 120 * 16 && enough_tiles(g, ins * outs)) side = 2;
+    if (espl__winograd_small_pays(s) && enough_tiles(g, ins * outs)) side = 2;
     if (2 * MOST_ELEMENTS * ins * outs <= MOST_BYTES &&
         1.1 * cost_of_codes(s, g, 4, ins, outs) < cost_of_codes(s, g, side, ins, outs) &&
         sums_fit(w, channels, inputs * 9))

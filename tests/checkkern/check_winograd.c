@@ -129,7 +129,25 @@ void check_winograd_out_f32(void) {
 
 /* --- codes ---------------------------------------------------------------------------------------------- */
 
+/* The largest element there is: of its 6 x 6 codes those that count for element (1, 1) of 4 x 4 tiles are 255. */
+static void check_largest_element(void) {
+    const espl__winograd p = {.side = 4, .width = 4, .channels = 1, .step = 1, .row = 6, .tile = 2, .plane = 2};
+    uint8_t in[36];
+    int16_t v[36];
+    for (int i = 0; i < 36; i++) {
+        const int y = i / 6, x = i % 6, inner = (y == 1 || y == 2) + (x == 1 || x == 2);
+        in[i] = y >= 1 && y <= 4 && x >= 1 && x <= 4 && inner != 1 ? 255 : 0;
+    }
+    espl__kernels_own(ESPL__CPU_REF)->winograd_in_u8(&p, in, v, 4);
+    expect(v[7] == 68 * 255, "winograd_in_u8", 0, "largest element: %d", v[7]);
+    FOR_LEVELS(level, winograd_in_u8) {
+        espl__kernels_own((espl__cpu)level)->winograd_in_u8(&p, in, v, 4);
+        expect(v[7] == 68 * 255, "winograd_in_u8", level, "largest element: %d", v[7]);
+    }
+}
+
 void check_winograd_in_u8(void) {
+    check_largest_element();
     for (int i = 0; i < cases(2000); i++) {
         row_case c = random_row(one_in(2) ? 4 : 2, 2, 1);
         const uint8_t *in =
@@ -150,7 +168,16 @@ static const int32_t *random_bias(int channels) {
     return bias;
 }
 
-/* As check_formula, exactly: weights are 4 or 576 times as large, sums are rounded once. */
+/* The direct way. */
+static double sum_at(const espl__winograd *p, const double g[3][3], const uint8_t *in, int y, int x, int ch) {
+    double sum = 0;
+    for (int a = 0; a < 9; a++)
+        sum += g[a / 3][a % 3] * in[(y + a / 3) * p->row + (x + a % 3) * p->step + ch];
+    return sum;
+}
+
+/* As check_formula, exactly, with the sums of some 100 inputs that the products would have: weights are as large as those, and 4
+ * or 576 times that; the products wrap. One pixel of each channel is brought into 0..255 by the bias. */
 static void check_code_formula(void) {
     for (int n = 0; n < 200; n++) {
         row_case c = random_row(one_in(2) ? 4 : 2, 4, 16);
@@ -163,7 +190,8 @@ static void check_code_formula(void) {
         int16_t *v = take(SLOT_B, planes_bytes(&c, 4, round16(c.p.channels)) / 2);
         int32_t *m = take(SLOT_PREPARED, planes_bytes(&c, 4, round16(c.p.channels)));
         double g[3][3];
-        for (int a = 0; a < 9; a++) g[a / 3][a % 3] = one_in(4) ? -128 : between(-128, 127);
+        const int largest = one_in(2) ? 127 : 14600; /* 9 * 255 * 14600 is just below 2^25 */
+        for (int a = 0; a < 9; a++) g[a / 3][a % 3] = one_in(4) ? -largest : between(-largest, largest);
         espl__kernels_own(ESPL__CPU_REF)->winograd_in_u8(&from, in, v, c.rows);
         for (int k = 0; k < size * size; k++) {
             const int u =
@@ -171,24 +199,28 @@ static void check_code_formula(void) {
             for (int t = 0; t < c.tiles; t++)
                 for (int ch = 0; ch < c.p.channels; ch++) {
                     const ptrdiff_t element = (k * c.p.plane + t * c.p.tile) / 4 + ch;
-                    m[element] = v[element] * u;
+                    m[element] = (int32_t)(uint32_t)((int64_t)v[element] * u);
                 }
         }
         float *mults = take(SLOT_MULT, (size_t)round16(c.p.channels) * sizeof *mults);
-        for (int ch = 0; ch < round16(c.p.channels); ch++) mults[ch] = 0x1p-10f;
-        to.bias = random_bias(c.p.channels);
-        to.q = (espl__epilogue_u8){.mult = mults, .zero = 100, .hi = 255};
+        int32_t *bias = take(SLOT_BIAS, (size_t)round16(c.p.channels) * sizeof *bias);
+        for (int ch = 0; ch < round16(c.p.channels); ch++) {
+            mults[ch] = 1;
+            const int y = between(0, c.rows - 1), x = between(0, c.p.width - 1);
+            bias[ch] = between(0, 255) - (ch < c.p.channels ? (int)sum_at(&from, (const double(*)[3])g, in, y, x, ch) : 0);
+        }
+        to.bias = bias;
+        to.q = (espl__epilogue_u8){.mult = mults, .hi = 255};
         outputs o = take_outputs(random_image(&c, 1, c.p.width, c.rows, &to.step, &to.row));
         espl__kernels_own(ESPL__CPU_REF)->winograd_out_u8(&to, m, o.want, NULL, c.rows);
-        for (int i = 0; i < c.rows * c.p.width; i++) {
-            const int y = i / c.p.width, x = i % c.p.width, ch = between(0, c.p.channels - 1);
-            double sum = to.bias[ch];
-            for (int a = 0; a < 9; a++)
-                sum += g[a / 3][a % 3] * in[(y + a / 3) * from.row + (x + a % 3) * from.step + ch];
-            const double want = fmin(fmax(nearbyint(sum * 0x1p-10) + 100, 0), 255);
-            const int got = ((const uint8_t *)o.want)[y * to.row + x * to.step + ch];
-            expect(want == got, "winograd_out_u8", 0, ROW_FORMAT ": %d, not %g", ROW_ARGS(c), got, want);
-        }
+        for (int i = 0; i < c.rows * c.p.width; i++)
+            for (int ch = 0; ch < c.p.channels; ch++) {
+                const int y = i / c.p.width, x = i % c.p.width;
+                const double sum = to.bias[ch] + sum_at(&from, (const double(*)[3])g, in, y, x, ch);
+                const double want = fmin(fmax(sum, 0), 255);
+                const int got = ((const uint8_t *)o.want)[y * to.row + x * to.step + ch];
+                expect(want == got, "winograd_out_u8", 0, ROW_FORMAT ": %d, not %g", ROW_ARGS(c), got, want);
+            }
     }
 }
 
