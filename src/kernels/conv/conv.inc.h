@@ -306,6 +306,14 @@ static INLINE bool pixels_meet(const espl__conv *p) {
     return p->in_step % 4096 == 0;
 }
 
+/* The most blocks that a tile of so many pixels may have; of wide rows two, if their tile has more sums than that of one. */
+static INLINE int blocks_per_tile(int pixels, int blocks) {
+    if (MR_8 && pixels <= MR_8 && blocks >= 8) return 8;
+    if (pixels <= MR_4 && blocks >= 4) return 4;
+    if (MR_3 && blocks == 3) return 3;
+    return blocks >= 2 && (pixels <= MR_2 || 2 * MR_2 > MR_1) ? 2 : 1;
+}
+
 static INLINE int blocks_at_once(const espl__conv *p, int pixels, int blocks) {
     if (!pixels_meet(p) || MR_4 <= 1 || pixels <= MR_4) return blocks_per_tile(pixels, blocks);
     return pixels <= 8 && pixels <= MR_3 && blocks >= 3 ? 3 : blocks_per_tile(MR_4, blocks);

@@ -10,11 +10,6 @@
 #define TILES_8(X)
 enum { MR_1 = 4, MR_2 = 1, MR_3 = 0, MR_4 = 1, MR_8 = 0 };
 
-static inline int blocks_per_tile(int pixels, int blocks) {
-    if (pixels <= MR_4 && blocks >= 4) return 4;
-    return pixels <= MR_2 && blocks >= 2 ? 2 : 1;
-}
-
 #define CONV_U8
 #include "kernels/conv/conv.inc.h"
 #include "kernels/conv/chains.inc.h"

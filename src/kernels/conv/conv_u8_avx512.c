@@ -10,12 +10,6 @@
 #define TILES_8(X) UP_TO_1(X, 8)
 enum { MR_1 = 16, MR_2 = 10, MR_3 = 6, MR_4 = 4, MR_8 = 1 };
 
-static inline int blocks_per_tile(int pixels, int blocks) {
-    if (pixels <= MR_8 && blocks >= 8) return 8;
-    if (pixels <= MR_4 && blocks >= 4) return 4;
-    return blocks == 3 ? 3 : blocks >= 2 ? 2 : 1;
-}
-
 #define CONV_U8
 #include "kernels/conv/conv.inc.h"
 #include "kernels/conv/chains.inc.h"

@@ -11,9 +11,4 @@
 #define TILES_8(X)
 enum { MR_1 = 6, MR_2 = 3, MR_3 = 0, MR_4 = 1, MR_8 = 0 };
 
-static inline int blocks_per_tile(int pixels, int blocks) {
-    if (pixels <= MR_4 && blocks >= 4) return 4;
-    return pixels <= MR_2 && blocks >= 2 ? 2 : 1;
-}
-
 #endif

@@ -12,10 +12,4 @@
 #define TILES_8(X) UP_TO_2(X, 8)
 enum { MR_1 = 16, MR_2 = 14, MR_3 = 9, MR_4 = 6, MR_8 = 2 };
 
-static inline int blocks_per_tile(int pixels, int blocks) {
-    if (pixels <= MR_8 && blocks >= 8) return 8;
-    if (pixels <= MR_4 && blocks >= 4) return 4;
-    return blocks == 3 ? 3 : blocks >= 2 ? 2 : 1;
-}
-
 #endif
