@@ -308,9 +308,9 @@ static INLINE bool pixels_meet(const espl__conv *p) {
 
 /* The most blocks that a tile of so many pixels may have; of wide rows two, if their tile has more sums than that of one. */
 static INLINE int blocks_per_tile(int pixels, int blocks) {
-    if (MR_8 && pixels <= MR_8 && blocks >= 8) return 8;
+    if (MR_8 > 0 && pixels <= MR_8 && blocks >= 8) return 8;
     if (pixels <= MR_4 && blocks >= 4) return 4;
-    if (MR_3 && blocks == 3) return 3;
+    if (MR_3 > 0 && blocks == 3) return 3;
     return blocks >= 2 && (pixels <= MR_2 || 2 * MR_2 > MR_1) ? 2 : 1;
 }
 
