@@ -64,9 +64,9 @@ typedef struct espl__conv {
     ptrdiff_t in_step, out_step, res_step;
     int32_t width; /* pixels of a row; 0: all of them, and the next three are not used */
     ptrdiff_t in_row, out_row, res_row;
-    /* conv_u8*: groups at the begin of each segment that the first pixel of a row reads from the border, and at its end that
-     * the last one does. 0 where rows are not whole. Their products may be left out, if the pixel's sums begin with this
-     * instead of bias: NULL if that is the same, for borders of zeros. */
+    /* Groups, or floats, at the begin of each segment that the first pixel of a row reads from the border, and at its end that
+     * the last one does. 0 where rows are not whole, or a weight is not finite. Their products may be left out, if the pixel's
+     * sums begin with this instead of bias: NULL if that is the same, for borders of zeros. */
     int32_t edge[2];
     const int32_t *edge_bias[2];
     const void *w;

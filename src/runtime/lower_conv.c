@@ -97,12 +97,23 @@ static espl_status conv_segments(espl_session *s, const espl__window *g, bool by
     return ESPL_OK;
 }
 
+/* Products of zeros with these are zeros, and may be left out. */
+static bool are_finite(const float *w, int64_t count) {
+    uint32_t most = 0;
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &w[i], sizeof bits);
+        most = ESPL_MAX(most, bits & 0x7fffffff);
+    }
+    return most < 0x7f800000;
+}
+
 /* What the first and the last pixel of a row meet of the border (dilation 1). */
 static void conv_edges(const espl__window *g, linear_step *l) {
     const int64_t kernel = g->kernel[1], tap = l->p.seg_k / kernel;
     const int64_t end = g->in[1] + g->begin[1] - (g->out[1] - 1) * g->stride[1]; /* of the image, for the last pixel */
     const int64_t left = ESPL_MIN(g->begin[1], kernel), right = ESPL_MIN(ESPL_MAX(kernel - end, 0), kernel);
-    if (!l->u8_in || !l->rows_per_image || l->pixels < 2 || left + right > kernel) return;
+    if (!l->rows_per_image || l->pixels < 2 || left + right > kernel) return;
     l->p.edge[0] = (int32_t)(left * tap);
     l->p.edge[1] = (int32_t)(right * tap);
 }
@@ -216,7 +227,7 @@ espl_status espl__lower_conv(espl_session *s, espl__node *n, bool *taken, espl_d
                                     .by_input = taps};
         l->p.channels = (int32_t)channels;
         ESPL_TRY(conv_segments(s, &g, by_row, order.taps * order.stored, l, diag));
-        if (by_row) conv_edges(&g, l);
+        if (by_row && (integer || are_finite(w.data, oc * cg * taps))) conv_edges(&g, l);
         ESPL_TRY(espl__linear_pack(s, &w, &order, groups, l, diag));
         l->in_group = cg * in.stride[1];
         l->out_group = channels * out.stride[1];

@@ -133,8 +133,31 @@ static INLINE void store_tile(const espl__conv *p, vf *acc, int block, const tar
     }
 }
 
+/* The products of `count` inputs of a segment. Of every `row` pixels the first may be left out, or the last. */
+static INLINE void add_inputs(pixels_at *at, const char **w, steps w_step, int count, ptrdiff_t ahead, vf *acc, const int row,
+                              const bool no_first, const bool no_last, const int MR, const int NRB) {
+    const int NV = NRB * VPB;
+    for (int k = count; k > 0; k--) {
+        vf wv[8 * VPB];
+        if (MR * NV > 8 && ahead) __builtin_prefetch(*w + ahead, 0, 2);
+        UNROLL
+        for (int n = 0; n < NV; n++) wv[n] = vf_load((const float *)(*w + step_at(w_step, n / VPB) + n % VPB * VL * 4));
+        UNROLL
+        for (int m = 0; m < MR; m++) {
+            if ((no_first && m % row == 0) || (no_last && m % row == row - 1)) continue;
+            vf x = vf_set1(*(const float *)pixel(at, m));
+            UNROLL
+            for (int n = 0; n < NV; n++) acc[m * NV + n] = vf_fma(x, wv[n], acc[m * NV + n]);
+        }
+        *w += ESPL__NR * 4;
+        pixels_next(at, MR);
+    }
+}
+
+/* `left`, `right`: as of tile_u8; here every sum keeps its order. */
 static BODY void tile_f32(const espl__conv *p, const char *in, ptrdiff_t group_step, int block,
-                          ptrdiff_t ahead, const target *to, int MR, int NRB) {
+                          ptrdiff_t ahead, const target *to, const int row, const bool left, const bool right,
+                          const int MR, const int NRB) {
     const int NV = NRB * VPB;
     vf acc[32];
     const ptrdiff_t w_block = espl__conv_w_block(p);
@@ -142,31 +165,20 @@ static BODY void tile_f32(const espl__conv *p, const char *in, ptrdiff_t group_s
     const float *bias = (const float *)p->bias + block * ESPL__NR;
     const steps w_step = steps_of(w_block);
     pixels_at at = {.step = steps_of(p->in_step)};
+    const int first = left ? p->edge[0] : 0, last = right ? p->edge[1] : 0, inner = p->seg_k - first - last;
     UNROLL
     for (int i = 0; i < MR * NV; i++) acc[i] = vf_load(bias + i % NV * VL);
     for (int s = 0; s < p->segments; s++) {
         pixels_start(&at, in + p->seg_off[s], group_step, MR);
-        for (int k = p->seg_k; k > 0; k--) {
-            vf wv[8 * VPB];
-            if (MR * NV > 8 && ahead) __builtin_prefetch(w + ahead, 0, 2);
-            UNROLL
-            for (int n = 0; n < NV; n++)
-                wv[n] = vf_load((const float *)(w + step_at(w_step, n / VPB) + n % VPB * VL * 4));
-            UNROLL
-            for (int m = 0; m < MR; m++) {
-                vf x = vf_set1(*(const float *)pixel(&at, m));
-                UNROLL
-                for (int n = 0; n < NV; n++) acc[m * NV + n] = vf_fma(x, wv[n], acc[m * NV + n]);
-            }
-            w += ESPL__NR * 4;
-            pixels_next(&at, MR);
-        }
+        if (left) add_inputs(&at, &w, w_step, first, ahead, acc, row, true, false, MR, NRB);
+        add_inputs(&at, &w, w_step, inner, ahead, acc, row, false, false, MR, NRB);
+        if (right) add_inputs(&at, &w, w_step, last, ahead, acc, row, false, true, MR, NRB);
     }
-    const int left = p->channels - block * ESPL__NR;
-    if (left >= NRB * ESPL__NR)
+    const int valid = p->channels - block * ESPL__NR;
+    if (valid >= NRB * ESPL__NR)
         store_tile(p, acc, block, to, NRB * ESPL__NR, MR, NRB);
     else
-        store_tile(p, acc, block, to, left, MR, NRB);
+        store_tile(p, acc, block, to, valid, MR, NRB);
 }
 #endif
 
@@ -225,6 +237,22 @@ typedef tile_fn *tile_table[9][MR_1];
  * the right one]; NULL: there is none. A row of an image is one tile or more. */
 enum { ONE_NARROW_ROW, TWO_NARROW_ROWS, WIDE_ROW, SHAPES };
 typedef tile_fn *edge_table[SHAPES][4];
+
+/* X(name, MR, row, left, right) */
+#define EDGE_TILES(X)                              \
+    X(left_7, GROUP, GROUP, true, false)           \
+    X(both_7, GROUP, GROUP, true, true)            \
+    X(left_7_7, 2 * GROUP, GROUP, true, false)     \
+    X(both_7_7, 2 * GROUP, GROUP, true, true)      \
+    X(left_14, 2 * GROUP, 2 * GROUP, true, false)  \
+    X(right_14, 2 * GROUP, 2 * GROUP, false, true) \
+    X(both_14, 2 * GROUP, 2 * GROUP, true, true)
+#define EDGE_TABLE(type)                                                      \
+    {                                                                         \
+        [ONE_NARROW_ROW] = {NULL, type##_left_7, NULL, type##_both_7},        \
+        [TWO_NARROW_ROWS] = {NULL, type##_left_7_7, NULL, type##_both_7_7},   \
+        [WIDE_ROW] = {NULL, type##_left_14, type##_right_14, type##_both_14}, \
+    }
 
 /* The tile of these edges, or the one that heeds none. */
 static INLINE tile_fn *edge_tile(tile_fn *const *edges, tile_fn *plain, const espl__conv *p, bool left, bool right) {
@@ -388,36 +416,28 @@ static const tile_table u8_tiles = TABLE(ENTRY);
 #undef ENTRY
 
 #ifdef CONV_EDGES
-#define DEFINE(name, MR, row, left, right)                                                               \
-    static void name(const espl__conv *p, const char *in, ptrdiff_t group_step, int block, ptrdiff_t ahead, \
-                     void *sums) {                                                                       \
-        (void)ahead;                                                                                     \
-        tile_u8(p, in, group_step, block, sums, row, left, right, MR, 2);                                \
+#define DEFINE(name, MR, row, left, right)                                                                       \
+    static void u8_##name(const espl__conv *p, const char *in, ptrdiff_t group_step, int block, ptrdiff_t ahead, \
+                     void *sums) {                                                                               \
+        (void)ahead;                                                                                             \
+        tile_u8(p, in, group_step, block, sums, row, left, right, MR, 2);                                        \
     }
-DEFINE(left_7, GROUP, GROUP, true, false)
-DEFINE(both_7, GROUP, GROUP, true, true)
-DEFINE(left_7_7, 2 * GROUP, GROUP, true, false)
-DEFINE(both_7_7, 2 * GROUP, GROUP, true, true)
-DEFINE(left_14, 2 * GROUP, 2 * GROUP, true, false)
-DEFINE(right_14, 2 * GROUP, 2 * GROUP, false, true)
-DEFINE(both_14, 2 * GROUP, 2 * GROUP, true, true)
+EDGE_TILES(DEFINE)
 #undef DEFINE
-static const edge_table edge_tiles = {[ONE_NARROW_ROW] = {NULL, left_7, NULL, both_7},
-                                      [TWO_NARROW_ROWS] = {NULL, left_7_7, NULL, both_7_7},
-                                      [WIDE_ROW] = {NULL, left_14, right_14, both_14}};
-#define EDGES &edge_tiles
+static const edge_table u8_edges = EDGE_TABLE(u8);
+#define U8_EDGES &u8_edges
 #else
-#define EDGES NULL
+#define U8_EDGES NULL
 #endif
 
 static void conv_u8(const espl__conv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int pixels,
                     int block0, int block1) {
-    run(u8_tiles, EDGES, finish_u8, p, (const char *)in, (char *)out, (const char *)res, pixels, block0, block1);
+    run(u8_tiles, U8_EDGES, finish_u8, p, (const char *)in, (char *)out, (const char *)res, pixels, block0, block1);
 }
 
 static void conv_u8_f32(const espl__conv *p, const uint8_t *in, float *out, int pixels, int block0,
                         int block1) {
-    run(u8_tiles, EDGES, finish_u8_f32, p, (const char *)in, (char *)out, NULL, pixels, block0, block1);
+    run(u8_tiles, U8_EDGES, finish_u8_f32, p, (const char *)in, (char *)out, NULL, pixels, block0, block1);
 }
 #endif
 
@@ -425,7 +445,7 @@ static void conv_u8_f32(const espl__conv *p, const uint8_t *in, float *out, int 
 #define DEFINE(MR, NRB)                                                                                \
     static void f32_##MR##x##NRB(const espl__conv *p, const char *in, ptrdiff_t group_step, int block, \
                                  ptrdiff_t ahead, void *to) {                                          \
-        tile_f32(p, in, group_step, block, ahead, to, MR, NRB);                                        \
+        tile_f32(p, in, group_step, block, ahead, to, MR, false, false, MR, NRB);                      \
     }
 TILES(DEFINE)
 #undef DEFINE
@@ -433,9 +453,23 @@ TILES(DEFINE)
 static const tile_table f32_tiles = TABLE(ENTRY);
 #undef ENTRY
 
+#ifdef CONV_EDGES
+#define DEFINE(name, MR, row, left, right)                                                                        \
+    static void f32_##name(const espl__conv *p, const char *in, ptrdiff_t group_step, int block, ptrdiff_t ahead, \
+                           void *to) {                                                                            \
+        tile_f32(p, in, group_step, block, ahead, to, row, left, right, MR, 2);                                   \
+    }
+EDGE_TILES(DEFINE)
+#undef DEFINE
+static const edge_table f32_edges = EDGE_TABLE(f32);
+#define F32_EDGES &f32_edges
+#else
+#define F32_EDGES NULL
+#endif
+
 static void conv_f32(const espl__conv *p, const float *in, float *out, const float *res, int pixels,
                      int block0, int block1) {
-    run(f32_tiles, NULL, NULL, p, (const char *)in, (char *)out, (const char *)res, pixels, block0, block1);
+    run(f32_tiles, F32_EDGES, NULL, p, (const char *)in, (char *)out, (const char *)res, pixels, block0, block1);
 }
 #endif
 

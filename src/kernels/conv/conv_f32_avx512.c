@@ -4,6 +4,7 @@
 #include "kernels/conv/tiles_512.h"
 
 #define CONV_F32
+#define CONV_EDGES
 #define CONV_S16
 #include "kernels/conv/conv.inc.h"
 
