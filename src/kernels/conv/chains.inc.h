@@ -127,18 +127,27 @@ static INLINE void run_chains(finish_fn *finish, const espl__conv *p, const char
     }
 }
 
-static void conv_chains(const espl__conv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int pixels,
-                        int block0, int block1) {
+/* Prepared weights are wide ones or chains. */
+static INLINE void run_prepared(finish_fn *finish, const espl__conv *p, const char *in, char *out, const char *res, int pixels,
+                                int block0, int block1) {
+    if (is_wide(p))
+        run_wide(finish, p, in, out, res, pixels, block0, block1);
+    else
+        run_chains(finish, p, in, out, res, pixels, block0, block1);
+}
+
+static void conv_prepared(const espl__conv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int pixels,
+                          int block0, int block1) {
     if (p->prepared)
-        run_chains(finish_u8, p, (const char *)in, (char *)out, (const char *)res, pixels, block0, block1);
+        run_prepared(finish_u8, p, (const char *)in, (char *)out, (const char *)res, pixels, block0, block1);
     else
         conv_u8(p, in, out, res, pixels, block0, block1);
 }
 
-static void conv_chains_f32(const espl__conv *p, const uint8_t *in, float *out, int pixels, int block0,
-                            int block1) {
+static void conv_prepared_f32(const espl__conv *p, const uint8_t *in, float *out, int pixels, int block0,
+                              int block1) {
     if (p->prepared)
-        run_chains(finish_u8_f32, p, (const char *)in, (char *)out, NULL, pixels, block0, block1);
+        run_prepared(finish_u8_f32, p, (const char *)in, (char *)out, NULL, pixels, block0, block1);
     else
         conv_u8_f32(p, in, out, pixels, block0, block1);
 }
@@ -286,12 +295,13 @@ static size_t list_room(size_t groups) {
     return sizeof(list_head) + whole_lines(2 * groups * sizeof(int32_t)) + 2 * groups * VECTOR;
 }
 
-/* Room for the lists and, behind them, for the chains of one and its parts while it is made. */
+/* Room for wide weights, or for the lists and, behind them, for the chains of one and its parts while it is made. */
 static size_t prepare_room(const espl__conv *p) {
     const int64_t groups = (int64_t)p->segments * p->seg_k;
     for (int s = 0; s < p->segments; s++)
         if (p->seg_off[s] + 4 * (int64_t)p->seg_k > INT32_MAX) return 0;
     if (groups * 4 * VECTOR > INT32_MAX) return 0;
+    if (is_wide(p)) return wide_block(p);
     return VPB * list_room((size_t)groups) + 2 * (size_t)groups * (sizeof(int32_t[CHAIN]) + VECTOR);
 }
 
@@ -299,6 +309,7 @@ static size_t prepare(const espl__conv *p, int block, void *to) {
     const size_t groups = (size_t)p->segments * (size_t)p->seg_k;
     const int8_t *w = (const int8_t *)p->w + (size_t)block * groups * ESPL__NR * 4;
     char *list = to;
+    if (is_wide(p)) return prepare_wide(p, block, to);
     for (int v = 0; v < VPB; v++, w += VECTOR) {
         char *behind = (char *)to + VPB * list_room(groups);
         sorter s = {.closed = (int32_t(*)[CHAIN])(void *)behind,

@@ -12,11 +12,13 @@ enum { MR_1 = 4, MR_2 = 1, MR_3 = 0, MR_4 = 1, MR_8 = 0 };
 
 #define CONV_U8
 #include "kernels/conv/conv.inc.h"
+#define WIDE_S16 espl__conv_f32_avx2
+#include "kernels/conv/wide.inc.h"
 #include "kernels/conv/chains.inc.h"
 
 const espl__kernels espl__conv_u8_avx2 = {
-    .conv_u8 = conv_chains,
-    .conv_u8_f32 = conv_chains_f32,
+    .conv_u8 = conv_prepared,
+    .conv_u8_f32 = conv_prepared_f32,
     .prepare_room = prepare_room,
     .prepare = prepare,
     .s16_rate = 64,

@@ -221,6 +221,9 @@ static INLINE vi v16_load_u8_part(const uint8_t *from, int valid) {
     for (int i = 0; i < valid; i++) bytes[i] = from[i];
     return _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)bytes));
 }
+static INLINE void v16_widen4(const uint8_t *from, int16_t *to) {
+    _mm_storel_epi64((__m128i *)(void *)to, _mm_cvtepu8_epi16(_mm_cvtsi32_si128(load4(from))));
+}
 static INLINE void v16_store_part(int16_t *to, vi x, int valid) {
     int16_t some[16];
     if (valid >= 16) {

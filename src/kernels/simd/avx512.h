@@ -213,6 +213,9 @@ static INLINE vi v16_times4(vi a) {
 static INLINE vi v16_load_u8_part(const uint8_t *from, int valid) {
     return _mm512_cvtepu8_epi16(_mm256_maskz_loadu_epi8((__mmask32)mask(valid), from));
 }
+static INLINE void v16_widen4(const uint8_t *from, int16_t *to) {
+    _mm_storel_epi64((__m128i *)(void *)to, _mm_cvtepu8_epi16(_mm_cvtsi32_si128(load4(from))));
+}
 static INLINE void v16_store_part(int16_t *to, vi x, int valid) {
     _mm512_mask_storeu_epi16(to, (__mmask32)mask(valid), x);
 }
