@@ -61,9 +61,20 @@ static bool constant_limit(const espl__node *node, int input, float *limit) {
     return true;
 }
 
+/* Max or Min of a value and one number, the second input. */
+static bool is_bound(const espl__node *node) {
+    const espl__value *x = node->inputs[0], *y = node->outputs[0];
+    return (strcmp(node->op->name, "Max") == 0 || strcmp(node->op->name, "Min") == 0) && node->input_count == 2 &&
+           espl__in(node, 1) && x->known_rank && y->known_rank && espl_shape_equal(&x->shape, &y->shape);
+}
+
 bool espl__clip_range(const espl__node *node, float *lo, float *hi) {
     *lo = -INFINITY;
     *hi = INFINITY;
+    if (is_bound(node)) {
+        float *limit = node->op->name[1] == 'a' ? lo : hi;
+        return constant_limit(node, 1, limit) && !isnan(*limit);
+    }
     if (strcmp(node->op->name, "Relu") == 0) {
         *lo = 0;
         return true;

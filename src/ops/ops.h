@@ -80,7 +80,7 @@ ESPL_NODISCARD espl_status espl__read_ints(const espl__node *node, const char *a
 ESPL_NODISCARD espl_status espl__axes_mask(const espl__ints *axes, int rank, bool *mask, espl_diag *diag);
 /* First index and step along every axis of a Slice whose limits are constants; false if they are not. */
 bool espl__slice_ranges(const espl__node *node, const espl_shape *x, int64_t *start, int64_t *step);
-/* Limits of a Clip (or Relu, which is [0, inf)); false if they are not constants. f32 only. */
+/* Limits of a Clip (or Relu, which is [0, inf), or Max or Min with one number); false if they are not constants. f32 only. */
 bool espl__clip_range(const espl__node *node, float *lo, float *hi);
 
 /* --- windows: convolution and pooling -------------------------------------------------------- */

@@ -41,7 +41,7 @@ static bool spatial_op(const espl__node *n) {
 /* Operators for which NHWC is as good as rows: the layout of one side spreads to the other. */
 static bool carries_layout(const espl__node *n) {
     static const char *const names[] = {"Add", "Concat", "Slice", "Pad", "Split", "Relu", "Clip"};
-    if (n->op->quant == ESPL__QUANT_UNARY) return true;
+    if (n->op->quant == ESPL__QUANT_UNARY || espl__plan_unary_input(n) >= 0) return true;
     for (size_t i = 0; i < ESPL_COUNT(names); i++)
         if (espl__node_is(n, names[i])) return true;
     return false;

@@ -150,8 +150,8 @@ typedef struct unary_step {
     int input;       /* which input of the node varies */
     espl_tensor *io; /* the others are constants; output last */
     uint8_t *table;  /* u8: 256 entries */
-    float lo, hi;    /* clamp */
-    bool clamp;
+    float lo, hi;    /* of the results */
+    bool clamp;      /* it is nothing but these bounds */
 } unary_step;
 
 static void run_unary(const step *st, espl_session *s) {
@@ -171,6 +171,8 @@ static void run_unary(const step *st, espl_session *s) {
                 from->data = in;
                 to->data = out;
                 t->node->op->eval(t->node, t->io, to, NULL);
+                if (t->lo > -INFINITY || t->hi < INFINITY)
+                    s->kernels->clamp_f32(t->lo, t->hi, (const float *)out, (float *)out, o.run);
             }
         }
 }
@@ -196,6 +198,12 @@ int espl__plan_unary_input(const espl__node *n) {
     return varying;
 }
 
+/* As clamp_f32; no number stays none. */
+static float bounded(const unary_step *t, float y) {
+    y = y < t->lo ? t->lo : y;
+    return y > t->hi ? t->hi : y;
+}
+
 static void fill_table(unary_step *t, const view *in, const view *out) {
     float x[256], y[256];
     for (int i = 0; i < 256; i++) x[i] = (float)(i - in->zero) * in->scale;
@@ -205,7 +213,7 @@ static void fill_table(unary_step *t, const view *in, const view *out) {
     to->data = y;
     t->node->op->eval(t->node, t->io, to, NULL);
     for (int i = 0; i < 256; i++)
-        t->table[i] = (uint8_t)espl__requantize(y[i] / out->scale, out->zero, 0, 255);
+        t->table[i] = (uint8_t)espl__requantize(bounded(t, y[i]) / out->scale, out->zero, 0, 255);
 }
 
 espl_status espl__lower_table(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {
@@ -213,7 +221,10 @@ espl_status espl__lower_table(espl_session *s, espl__node *n, bool *taken, espl_
     int input = espl__plan_unary_input(n);
     if (input < 0 || (n->op->scratch_bytes && n->op->scratch_bytes(n) > 0)) return ESPL_OK;
     *taken = true;
-    const espl__value *x = n->inputs[input], *y = n->outputs[0];
+    fusion f = {.out = n->outputs[0], .lo = -INFINITY, .hi = INFINITY};
+    const bool clamp = espl__clip_range(n, &f.lo, &f.hi);
+    if (!clamp) espl__plan_fuse(s, n, FUSE_CLAMP, &f);
+    const espl__value *x = n->inputs[input], *y = f.out;
     bool u8 = espl__plan_store_type(x) == ESPL_U8 && espl__plan_store_type(y) == ESPL_U8;
     view in, out, final;
     ESPL_TRY(espl__plan_store(s, y, u8, &out, &final, diag));
@@ -233,7 +244,9 @@ espl_status espl__lower_table(espl_session *s, espl__node *n, bool *taken, espl_
             io[i] =
                 n->inputs[i]->constant ? *n->inputs[i]->constant : (espl_tensor){ESPL_F32, x->shape, NULL};
     io[n->input_count] = (espl_tensor){ESPL_F32, y->shape, NULL};
-    t->clamp = !u8 && espl__clip_range(n, &t->lo, &t->hi);
+    t->clamp = clamp;
+    t->lo = f.lo;
+    t->hi = f.hi;
     if (u8) {
         t->table = espl__plan_weights(s, 256);
         if (!t->table) return espl__nomem(diag, 256);

@@ -636,6 +636,48 @@ static void quantized_limits(void **state) {
     espl_context_destroy(&ctx);
 }
 
+/* Max and Min with one number are bounds, which the step before takes in; NaN passes, or comes from the number. */
+static void bounds_behind_a_function(void **state) {
+    (void)state;
+    espl_context *ctx = new_context(1);
+    for (int kind = 0; kind < 24; kind++) {
+        const int order = kind % 4, codes = kind / 4 % 2;
+        const float least = kind < 8 ? -0.4f : kind < 16 ? 0.1f : NAN;
+        rig r;
+        rig_begin(&r, ctx, 4);
+        espl__value *x = input_of(&r, "x", ESPL_F32, SHAPE(2, 5, 7));
+        espl__value *c = constant_of(&r, ESPL_F32, order == 3 ? SHAPE(1, 1, 1, 1) : SHAPE(1), &least);
+        espl__node *n = NODE(&r, "LeakyRelu", x);
+        espl__attr_set_float(r.g, n, "alpha", 0.25f);
+        espl__value *v = done_of(&r, n);
+        espl__value *y = order == 1 ? APPLY(&r, "Max", c, v) : APPLY(&r, "Max", v, c);
+        if (order == 2) y = APPLY(&r, "Min", y, scalar_of(&r, 0.5f));
+        if (codes) {
+            quantize_value(&r, x, ESPL_FORMAT_S8, 1 / 64.0f, 0);
+            quantize_value(&r, y, ESPL_FORMAT_S8, 1 / 64.0f, 0);
+        }
+        IO(&r, x, y);
+        espl_session *s = session_of(ctx, r.g);
+        run_io io = io_of(s, 3);
+        float *in = io.in[0].data;
+        if (!codes) in[3] = NAN, in[4] = INFINITY, in[5] = -INFINITY;
+        run_session(s, &io);
+        const float *out = io.out[0].data;
+        for (int i = 0; i < 70; i++) {
+            const float code = roundf(fminf(fmaxf(in[i] * 64, -128), 127)) / 64, from = codes ? code : in[i];
+            float want = from < 0 ? from / 4 : from;
+            want = want < least || isnan(least) ? least : want;
+            if (order == 2 && want > 0.5f) want = 0.5f;
+            if (isnan(want) ? !(codes || isnan(out[i])) : !(out[i] == want || fabsf(out[i] - want) < (codes ? 0.009f : 1e-6f)))
+                fail_msg("kind %d: %g for %g, not %g", kind, (double)out[i], (double)in[i], (double)want);
+        }
+        io_free(&io);
+        espl_session_destroy(&s);
+        espl_graph_destroy(&r.g);
+    }
+    espl_context_destroy(&ctx);
+}
+
 /* What a session is given is checked. */
 static void wrong_tensors_are_refused(void **state) {
     (void)state;
@@ -818,7 +860,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(enormous_borders),
         cmocka_unit_test(enormous_shapes),
         cmocka_unit_test(padding_channels_of_an_image),
-        cmocka_unit_test(quantized_limits),
+        cmocka_unit_test(quantized_limits), cmocka_unit_test(bounds_behind_a_function),
         cmocka_unit_test(wrong_tensors_are_refused),
         cmocka_unit_test(layers_are_counted),
         cmocka_unit_test(observers_see_every_value),
