@@ -96,24 +96,34 @@ static bool observed(const espl_session *s, const espl__value *v) {
     return s->observer && v->origin >= 0 && (!s->observed || s->observed[v->origin]);
 }
 
-/* Takes a Relu or Clip behind *value: exact when the value is not rounded before it, or both share one grid
- * (the bound is then a bound on codes). */
-static bool take_clamp(espl_session *s, espl__value **value, float *lo, float *hi) {
-    espl__node *r = espl__graph_only_reader(s->graph, *value);
+/* The bound behind a value that may be taken with it, into [*lo, *hi]; NULL: none. It is exact when the value is not rounded
+ * before it, or both share one grid (the bound is then a bound on codes). */
+static espl__node *clamp_behind(const espl_session *s, const espl__value *value, float *lo, float *hi) {
+    espl__node *r = espl__graph_only_reader(s->graph, value);
     float l, h;
-    if (observed(s, *value)) return false;
-    if (!r || s->done[r->id] || !espl__clip_range(r, &l, &h) || r->inputs[0] != *value) return false;
-    if (espl__is_quantized(*value) && !same_quant(*value, r->outputs[0])) return false;
-    if (l > *hi || h < *lo) return false; /* two bounds in a row have one in common */
+    if (observed(s, value)) return NULL;
+    if (!r || s->done[r->id] || !espl__clip_range(r, &l, &h) || r->inputs[0] != value) return NULL;
+    if (espl__is_quantized(value) && !same_quant(value, r->outputs[0])) return NULL;
+    if (l > *hi || h < *lo) return NULL; /* two bounds in a row have one in common */
     *lo = fmaxf(*lo, l);
     *hi = fminf(*hi, h);
-    *value = r->outputs[0];
-    s->done[r->id] = true;
-    return true;
+    return r;
 }
 
 static void take_clamps(espl_session *s, espl__value **value, float *lo, float *hi) {
-    while (take_clamp(s, value, lo, hi)) continue;
+    for (espl__node *r; (r = clamp_behind(s, *value, lo, hi)) != NULL; s->done[r->id] = true) *value = r->outputs[0];
+}
+
+/* A sum that is rounded right away, or after bounds that are taken with it. */
+static bool is_rounded(const espl_session *s, const espl__value *sum) {
+    float scale, lo = -INFINITY, hi = INFINITY;
+    int32_t zero;
+    while (!espl__plan_grid(sum, &scale, &zero)) {
+        const espl__node *r = clamp_behind(s, sum, &lo, &hi);
+        if (!r) return false;
+        sum = r->outputs[0];
+    }
+    return true;
 }
 
 static bool take_residual(espl_session *s, bool integer, fusion *f) {
@@ -126,18 +136,8 @@ static bool take_residual(espl_session *s, bool integer, fusion *f) {
     if (!espl_shape_equal(&other->shape, &f->out->shape)) return false;
     if (integer != espl__plan_grid(f->out, &scale, &zero) || integer != espl__plan_grid(other, &scale, &zero))
         return false;
-    if (!integer) { /* a bound before the sum has no place in the f32 store */
-        if (f->lo != -INFINITY || f->hi != INFINITY) return false;
-    } else {
-        /* The sum must be rounded right away, or after clamps that nothing comes between. */
-        const espl__value *rounded = sum;
-        float lo, hi;
-        while (!espl__plan_grid(rounded, &scale, &zero)) {
-            const espl__node *r = espl__graph_only_reader(s->graph, rounded);
-            if (!r || !espl__clip_range(r, &lo, &hi)) return false;
-            rounded = r->outputs[0];
-        }
-    }
+    /* A bound before the sum has no place in the f32 store. */
+    if (integer ? !is_rounded(s, sum) : f->lo != -INFINITY || f->hi != INFINITY) return false;
     f->residual = other;
     f->out = sum;
     s->done[add->id] = true;

@@ -97,7 +97,8 @@ static espl_status conv_segments(espl_session *s, const espl__window *g, bool by
     return ESPL_OK;
 }
 
-/* Products of zeros with these are zeros, and may be left out. */
+/* Products of zeros with these are zeros, and may be left out: a sum stays what it is. (One that is -0, because it is too small
+ * for a float, would become +0.) */
 static bool are_finite(const float *w, int64_t count) {
     uint32_t most = 0;
     for (int64_t i = 0; i < count; i++) {

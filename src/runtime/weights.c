@@ -282,8 +282,9 @@ espl_status espl__weights_bias(espl_session *s, const fusion *f, int64_t groups,
     int64_t padded = pad16(channels);
     float *b = espl__plan_weights(s, sizeof *b * (uint64_t)(groups * padded));
     if (!b || (bias && !t)) return espl__nomem(diag, sizeof *b * (uint64_t)padded);
+    /* Sums begin with +0, never with -0, so that products with 0 change nothing and may be left out. */
     for (int64_t c = 0; bias && c < groups * channels; c++)
-        b[c / channels * padded + c % channels] = ((const float *)t->data)[c];
+        b[c / channels * padded + c % channels] = ((const float *)t->data)[c] + 0.0f;
     p->bias = b;
     p->flo = f->residual ? f->lo2 : f->lo;
     p->fhi = f->residual ? f->hi2 : f->hi;

@@ -38,7 +38,9 @@ static void build(rig *r, const layer *l) {
     if (!l->floats && chance(r, 25)) /* what banks hold: a session has both ways then, and takes the faster one */
         for (int64_t i = 0; i < l->channels * l->inputs * l->kernel[0] * l->kernel[1]; i++)
             if (i / (l->kernel[0] * l->kernel[1]) % l->inputs % 16 > 3) ((int8_t *)w->constant->data)[i] = 0;
-    espl__node *n = NODE(r, "Conv", x, w);
+    espl__value *bias = chance(r, 50) ? random_of(r, SHAPE(l->channels), 1) : NULL;
+    if (bias && chance(r, 30)) ((float *)bias->constant->data)[pick(r, 0, l->channels - 1)] = -0.0f;
+    espl__node *n = bias ? NODE(r, "Conv", x, w, bias) : NODE(r, "Conv", x, w);
     set_ints(r, n, "pads", 4, l->pads);
     SET_INTS(r, n, "kernel_shape", l->kernel[0], l->kernel[1]);
     SET_INTS(r, n, "strides", l->stride[0], l->stride[1]);

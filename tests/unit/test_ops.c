@@ -428,6 +428,12 @@ static void costs_and_weights(void **state) {
     }
 }
 
+/* Once the shape of its output is known. */
+static bool is_clip(espl__node *n, float *lo, float *hi) {
+    assert_int_equal(n->op->infer(n, NULL), ESPL_OK);
+    return espl__clip_range(n, lo, hi);
+}
+
 static void limits_of_clips(void **state) {
     float lo, hi;
     assert_true(espl__clip_range(parse_node(*state, "Clip f32:3 f32==0 f32==6"), &lo, &hi));
@@ -438,6 +444,13 @@ static void limits_of_clips(void **state) {
     assert_true(espl__clip_range(parse_node(*state, "Relu f32:3"), &lo, &hi));
     assert_true(lo == 0.0f && hi > 3e38f);
     assert_false(espl__clip_range(parse_node(*state, "Tanh f32:3"), &lo, &hi));
+    assert_true(is_clip(parse_node(*state, "Max f32:3 f32==2"), &lo, &hi));
+    assert_true(lo == 2.0f && hi > 3e38f);
+    assert_true(is_clip(parse_node(*state, "Min f32:3 f32==2"), &lo, &hi));
+    assert_true(lo < -3e38f && hi == 2.0f);
+    static const char *const none[] = {"Max f32==2 f32:3", "Max f32:3", "Max f32:3 f32:", "Min f32:3 f32:3", "Min f32:3 f32==1 f32==2"};
+    for (size_t i = 0; i < ESPL_COUNT(none); i++)
+        if (is_clip(parse_node(*state, none[i]), &lo, &hi)) fail_msg("%s", none[i]);
 }
 
 int main(void) {
