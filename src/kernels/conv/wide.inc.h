@@ -12,8 +12,9 @@ static INLINE int64_t inputs_of(const espl__conv *p) {
     return 4 * (int64_t)p->segments * p->seg_k;
 }
 
+/* For 16 channels alone widening costs more than it saves. */
 static INLINE bool is_wide(const espl__conv *p) {
-    return inputs_of(p) <= WIDE_INPUTS;
+    return inputs_of(p) <= WIDE_INPUTS && p->channels > ESPL__NR;
 }
 
 static INLINE size_t wide_block(const espl__conv *p) {
@@ -44,9 +45,13 @@ static INLINE void widen_pixels(const espl__conv *p, const char *in, int first, 
         widen((const uint8_t *)in + p->seg_off[0] + first * p->in_step, count * inputs_of(p), to);
         return;
     }
-    for (int i = first; i < first + count; i++) {
-        const char *from = in + espl__pixel_at(p->width, i, p->in_step, p->in_row);
+    const int width = p->width ? p->width : first + count;
+    int x = first % width;
+    const char *row = in + first / width * p->in_row;
+    for (int i = 0; i < count; i++) {
+        const char *from = row + x * p->in_step;
         for (int s = 0; s < p->segments; s++) to = widen((const uint8_t *)from + p->seg_off[s], 4 * (int64_t)p->seg_k, to);
+        if (++x == width) x = 0, row += p->in_row;
     }
 }
 
