@@ -228,7 +228,9 @@ espl_status espl__lower_conv(espl_session *s, espl__node *n, bool *taken, espl_d
                                     .by_input = taps};
         l->p.channels = (int32_t)channels;
         ESPL_TRY(conv_segments(s, &g, by_row, order.taps * order.stored, l, diag));
-        if (by_row && (integer || are_finite(w.data, oc * cg * taps))) conv_edges(&g, l);
+        if (by_row) conv_edges(&g, l);
+        if (!integer && (l->p.edge[0] || l->p.edge[1]) && !are_finite(w.data, oc * cg * taps))
+            memset(l->p.edge, 0, sizeof l->p.edge);
         ESPL_TRY(espl__linear_pack(s, &w, &order, groups, l, diag));
         l->in_group = cg * in.stride[1];
         l->out_group = channels * out.stride[1];
