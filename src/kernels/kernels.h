@@ -155,12 +155,19 @@ static inline ptrdiff_t espl__wonly_record(const espl__wonly *k) {
     return ESPL__UNIT * (ptrdiff_t)k->planes + (k->planes == 3 ? 12 : 8);
 }
 
-/* f32 weights without a pattern, row by row (compressed sparse rows): those of row r are weight[i] at element at[i] for i
- * from start[r] to start[r + 1]. Element e of a pixel is the one that conv_f32 reads e-th: number e % seg_k of segment
- * e / seg_k. A row's elements ascend, so its sum is conv_f32's without the products with 0. */
+/* f32 weights without a pattern, row by row (compressed sparse rows), in pieces of so many elements that those of a strip
+ * of pixels stay in the first-level cache. Row r of block b of 16 rows has in piece q entries[i] for i from start[n] to
+ * start[n + 1], n = (b * pieces + q) * 16 + r. Element e of a pixel is the one that conv_f32 reads e-th: number e % seg_k
+ * of segment e / seg_k; an entry's counts from the first of the piece, q * piece. A row's elements ascend, so its sum is
+ * conv_f32's without the products with 0. */
+typedef struct espl__csr_entry {
+    uint32_t element;
+    float weight;
+} espl__csr_entry;
 typedef struct espl__csr {
-    const int32_t *start, *at; /* start: channels + 1 */
-    const float *weight;
+    int32_t piece, pieces; /* elements of each piece but the last; how many */
+    const int32_t *start;  /* espl__csr_starts */
+    const espl__csr_entry *entries;
 } espl__csr;
 
 /* Bytes from pixel 0 to pixel i. */
@@ -396,12 +403,16 @@ void espl__pack_f32_part(const espl__weight_order *order, const float *w, const 
 void espl__gemv_sums(const void *packed, int64_t blocks, int64_t k, int32_t *sums);
 /* A matrix (one segment, one tap) of numbers of 16 bits for gemv_f32, [blocks][k][16]. */
 void espl__pack_16(const espl__weight_order *order, const uint16_t *w, uint16_t *packed);
-/* Compressed sparse rows of the channels of blocks [block0, block1), which come in order: count sets their start[c + 1]
- * (start[0] is 0 to begin with), fill writes their weights that are not 0 and where they stand. False: more than
- * INT32_MAX weights. */
-bool espl__csr_count(const espl__weight_order *order, const float *w, int64_t block0, int64_t block1, int32_t *start);
-void espl__csr_fill(const espl__weight_order *order, const float *w, int64_t block0, int64_t block1,
-                    const int32_t *start, int32_t *at, float *weight);
+/* Compressed sparse rows. First their pieces. */
+void espl__csr_pieces(const espl__weight_order *order, espl__csr *m);
+/* How many numbers `start` has for so many blocks. */
+int64_t espl__csr_starts(const espl__csr *m, int64_t blocks);
+/* Of blocks [block0, block1), which come in order: count sets what follows start[0] (0 to begin with), fill writes their
+ * weights that are not 0 and where they stand, by m->start. False: more than INT32_MAX weights. */
+bool espl__csr_count(const espl__weight_order *order, const float *w, const espl__csr *m, int64_t block0, int64_t block1,
+                     int32_t *start);
+void espl__csr_fill(const espl__weight_order *order, const float *w, const espl__csr *m, int64_t block0, int64_t block1,
+                    espl__csr_entry *entries);
 /* Of p->scratch: the same for every set. */
 size_t espl__csr_scratch_bytes(const espl__conv *p);
 /* Adds each channel's codes of the part to sums[channel]. */

@@ -500,12 +500,10 @@ static espl_status pack_sparse(espl_session *s, const weights *w, const espl__we
 static const char *choice_of(espl_session *s, const linear_step *l, const sparse_plan *plan) {
     char text[48];
     const espl__conv *p = &l->p;
-    double share =
-        plan->start ? plan->start[p->channels] / ((double)p->channels * p->segments * p->seg_k) : 0;
     return espl__sparse_key(s, "linear %c%c %dx%d+%d>%d %dx%d %s %.0f%%", l->u8_in ? 'u' : 'f',
                             l->u8_out ? 'u' : 'f', (int)p->segments, (int)p->seg_k, (int)p->in_step,
                             (int)p->channels, (int)l->rows, (int)l->last_pixels,
-                            espl__sparse_text(plan, text, sizeof text), 100 * share);
+                            espl__sparse_text(plan, text, sizeof text), 100 * plan->share);
 }
 
 typedef struct packing {

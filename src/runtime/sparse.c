@@ -56,19 +56,22 @@ static bool look_banks(const weights *w, const espl__weight_order *o, sparse_pla
 
 static espl_status look_rows(espl_session *s, const weights *w, const espl__weight_order *o,
                              sparse_plan *plan, bool *found, espl_diag *diag) {
+    static const espl__csr whole = {.piece = INT32_MAX, .pieces = 1};
     int32_t few[LOOK_BLOCKS * ESPL__NR + 1] = {0}, *start;
     int64_t blocks = pad16(o->channels) / ESPL__NR, first = ESPL_MIN(blocks, LOOK_BLOCKS);
     int64_t rows = ESPL_MIN(first * ESPL__NR, o->channels);
     double row = (double)(o->segments * o->taps * o->stored);
-    if (!espl__csr_count(o, w->data, 0, first, few) || few[rows] > CSR_LOOK * row * (double)rows)
+    if (!espl__csr_count(o, w->data, &whole, 0, first, few) || few[rows] > CSR_LOOK * row * (double)rows)
         return ESPL_OK;
-    start = espl__arena_alloc(&s->arena, sizeof *start * (uint64_t)(o->channels + 1));
-    if (!start) return espl__nomem(diag, sizeof *start * (uint64_t)o->channels);
-    if (!espl__csr_count(o, w->data, 0, blocks, start)) return ESPL_OK;
-    double share = start[o->channels] / (row * (double)o->channels);
-    *found = share <= CSR_LOOK;
-    plan->start = start;
-    plan->faster = share <= CSR_FASTER;
+    espl__csr_pieces(o, &plan->rows);
+    uint64_t numbers = (uint64_t)espl__csr_starts(&plan->rows, blocks);
+    start = espl__arena_alloc(&s->arena, sizeof *start * numbers);
+    if (!start) return espl__nomem(diag, sizeof *start * numbers);
+    if (!espl__csr_count(o, w->data, &plan->rows, 0, blocks, start)) return ESPL_OK;
+    plan->rows.start = start;
+    plan->share = start[numbers - 1] / (row * (double)o->channels);
+    plan->faster = plan->share <= CSR_FASTER;
+    *found = plan->share <= CSR_LOOK;
     return ESPL_OK;
 }
 
@@ -110,15 +113,16 @@ static espl_status pack_banks(espl_session *s, const weights *w, const espl__wei
 }
 
 static espl_status pack_rows(espl_session *s, const weights *w, const espl__weight_order *o,
-                             const int32_t *start, espl__conv *p, uint64_t *bytes, espl_diag *diag) {
-    uint64_t count = (uint64_t)start[o->channels];
+                             const espl__csr *plan, espl__conv *p, uint64_t *bytes, espl_diag *diag) {
+    int64_t blocks = pad16(o->channels) / ESPL__NR, numbers = espl__csr_starts(plan, blocks);
+    uint64_t count = (uint64_t)plan->start[numbers - 1];
     espl__csr *csr = espl__arena_alloc(&s->arena, sizeof *csr);
-    int32_t *at = espl__plan_packed(s, 4 * count);
-    float *weight = espl__plan_packed(s, 4 * count);
-    *bytes = 8 * count + 4 * (uint64_t)o->channels;
-    if (!csr || !at || !weight) return espl__nomem(diag, *bytes);
-    espl__csr_fill(o, w->data, 0, pad16(o->channels) / ESPL__NR, start, at, weight);
-    *csr = (espl__csr){start, at, weight};
+    espl__csr_entry *entries = espl__plan_packed(s, sizeof *entries * count);
+    *bytes = sizeof *entries * count + sizeof *plan->start * (uint64_t)numbers;
+    if (!csr || !entries) return espl__nomem(diag, *bytes);
+    espl__csr_fill(o, w->data, plan, 0, blocks, entries);
+    *csr = *plan;
+    csr->entries = entries;
     p->csr = csr;
     p->w = NULL;
     return ESPL_OK;
@@ -126,8 +130,8 @@ static espl_status pack_rows(espl_session *s, const weights *w, const espl__weig
 
 espl_status espl__sparse_pack(espl_session *s, const weights *w, const espl__weight_order *o,
                               sparse_plan *plan, espl__conv *p, uint64_t *bytes, espl_diag *diag) {
-    return plan->start ? pack_rows(s, w, o, plan->start, p, bytes, diag)
-                       : pack_banks(s, w, o, &plan->bank, p, bytes, diag);
+    return plan->rows.start ? pack_rows(s, w, o, &plan->rows, p, bytes, diag)
+                            : pack_banks(s, w, o, &plan->bank, p, bytes, diag);
 }
 
 /* --- choosing ----------------------------------------------------------------------------------- */
@@ -171,7 +175,7 @@ const char *espl__sparse_key(espl_session *s, const char *fmt, ...) {
 }
 
 const char *espl__sparse_text(const sparse_plan *plan, char *buf, size_t size) {
-    if (plan->start)
+    if (plan->rows.start)
         snprintf(buf, size, "csr");
     else
         snprintf(buf, size, "bank %d:%d x%d/%d", (int)plan->bank.slots, (int)plan->bank.size,

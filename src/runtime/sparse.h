@@ -9,7 +9,8 @@
 /* How the weights of one matrix can be packed. */
 typedef struct sparse_plan {
     espl__bank bank; /* slots 0: no banks */
-    int32_t *start;  /* of compressed rows (espl__csr); NULL: none */
+    espl__csr rows;  /* compressed; start NULL: none */
+    double share;    /* of the weights that are not 0, where there are rows */
     bool faster;     /* than dense weights, says the rule that holds where nothing was measured */
     int64_t pixels;
 } sparse_plan;

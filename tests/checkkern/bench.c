@@ -237,14 +237,19 @@ static const conv_shape csr_shapes[] = {
 static espl__csr thinned(int percent) {
     const espl__weight_order o = espl__weight_rows(now.p.channels, now.p.segments, now.p.seg_k);
     const int64_t count = o.channels * o.segments * o.real;
-    float *w = malloc((size_t)count * sizeof *w), *weight = malloc((size_t)count * sizeof *w);
-    int32_t *start = calloc((size_t)o.channels + 1, sizeof *start), *at = malloc((size_t)count * sizeof *at);
-    if (!w || !weight || !start || !at) exit(2);
+    float *w = malloc((size_t)count * sizeof *w);
+    espl__csr_entry *entries = malloc((size_t)count * sizeof *entries);
+    espl__csr m;
+    espl__csr_pieces(&o, &m);
+    int32_t *start = calloc((size_t)espl__csr_starts(&m, now.blocks), sizeof *start);
+    if (!w || !entries || !start) exit(2);
     for (int64_t i = 0; i < count; i++) w[i] = between(1, 100) > percent ? F32(now.w)[i] : 0.0f;
-    if (!espl__csr_count(&o, w, 0, now.blocks, start)) exit(2);
-    espl__csr_fill(&o, w, 0, now.blocks, start, at, weight);
+    if (!espl__csr_count(&o, w, &m, 0, now.blocks, start)) exit(2);
+    m.start = start;
+    espl__csr_fill(&o, w, &m, 0, now.blocks, entries);
+    m.entries = entries;
     free(w);
-    return (espl__csr){start, at, weight};
+    return m;
 }
 
 static void run_csr_conv_f32(const bench_args *a) {
@@ -266,7 +271,7 @@ static void bench_csr_conv_f32(int level) {
         print_rate("csr_conv_f32", level, name,
                    conv_operations(s) / seconds(run_csr_conv_f32, &args, level ? 0.05 : 0.0) * 1e-9, "GOP/s",
                    peak_f32((espl__cpu)level));
-        free((void *)m.start), free((void *)m.at), free((void *)m.weight);
+        free((void *)m.start), free((void *)m.entries);
     }
 }
 

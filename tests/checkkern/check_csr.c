@@ -15,33 +15,42 @@ static void thin_out(float *w, int64_t rows, int64_t row) {
 /* The blocks in two calls, as a caller with little memory does; what is written ends at forbidden pages. */
 static espl__csr packed(const espl__weight_order *o, const float *w) {
     const int64_t blocks = espl__weight_all(o).block1, cut = between(0, (int)blocks);
-    int32_t *start = take(SLOT_MULT, (size_t)(o->channels + 1) * sizeof *start);
+    espl__csr m;
+    espl__csr_pieces(o, &m);
+    const size_t numbers = (size_t)espl__csr_starts(&m, blocks);
+    int32_t *start = take(SLOT_MULT, numbers * sizeof *start);
     start[0] = 0;
-    expect(espl__csr_count(o, w, 0, cut, start) && espl__csr_count(o, w, cut, blocks, start), "csr_count", 0,
-           "too many");
-    const size_t count = (size_t)start[o->channels];
-    int32_t *at = take(SLOT_PREPARED, count * sizeof *at);
-    float *weight = take(SLOT_W, count * sizeof *weight);
-    espl__csr_fill(o, w, 0, cut, start, at, weight);
-    espl__csr_fill(o, w, cut, blocks, start, at, weight);
-    return (espl__csr){start, at, weight};
+    expect(espl__csr_count(o, w, &m, 0, cut, start) && espl__csr_count(o, w, &m, cut, blocks, start),
+           "csr_count", 0, "too many");
+    espl__csr_entry *entries = take(SLOT_W, (size_t)start[numbers - 1] * sizeof *entries);
+    m.start = start;
+    espl__csr_fill(o, w, &m, 0, cut, entries);
+    espl__csr_fill(o, w, &m, cut, blocks, entries);
+    m.entries = entries;
+    return m;
 }
 
-/* Each row element by element: the weight that is next in it, or 0. */
-static bool holds(const espl__csr *m, const espl__weight_order *o, const float *w) {
-    int32_t i = 0;
-    for (int64_t c = 0; c < o->channels; c++) {
-        if (m->start[c] != i) return false;
-        for (int64_t n = 0; n < o->segments * o->taps * o->real; n++) {
-            const int64_t k = n % o->real, t = n / o->real % o->taps, s = n / o->real / o->taps;
-            const float x = w[c * o->by_channel + s * o->by_segment + t * o->by_tap + k * o->by_input];
-            if (x == 0.0f) continue;
-            if (i == m->start[c + 1] || m->at[i] != (s * o->taps + t) * o->stored + k) return false;
-            if (memcmp(&m->weight[i++], &x, sizeof x) != 0) return false;
-        }
-        if (m->start[c + 1] != i) return false;
+/* A channel's row of a piece, element by element: the weight that is next in it, or 0. */
+static bool holds_row(const espl__csr *m, const espl__weight_order *o, const float *w, int64_t c, int32_t q) {
+    const int32_t *start = m->start + (c / ESPL__NR * m->pieces + q) * ESPL__NR + c % ESPL__NR;
+    int32_t i = start[0];
+    for (int64_t n = 0; c < o->channels && n < o->segments * o->taps * o->real; n++) {
+        const int64_t k = n % o->real, t = n / o->real % o->taps, s = n / o->real / o->taps;
+        const int64_t element = (s * o->taps + t) * o->stored + k;
+        const float x = w[c * o->by_channel + s * o->by_segment + t * o->by_tap + k * o->by_input];
+        if (x == 0.0f || element / m->piece != q) continue;
+        if (i == start[1] || m->entries[i].element != element % m->piece) return false;
+        if (memcmp(&m->entries[i++].weight, &x, sizeof x) != 0) return false;
     }
-    return true;
+    return i == start[1];
+}
+
+static bool holds(const espl__csr *m, const espl__weight_order *o, const float *w) {
+    const int64_t padded = espl__weight_all(o).block1 * ESPL__NR;
+    for (int64_t c = 0; c < padded; c++)
+        for (int32_t q = 0; q < m->pieces; q++)
+            if (!holds_row(m, o, w, c, q)) return false;
+    return m->start[0] == 0;
 }
 
 void check_csr_packing(void) {

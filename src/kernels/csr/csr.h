@@ -4,7 +4,12 @@
 
 #include "kernels/kernels.h"
 
-/* Pixels at a time: few enough that 256 elements of each stay in the first-level cache. */
-enum { ESPL__CSR_STRIP = 32 };
+/* Elements and pixels at a time: 32 KB, a first-level cache. Longer strips of fewer elements have to add up
+ * sums more often. */
+enum {
+    ESPL__CSR_PIECE = 256,
+    ESPL__CSR_STRIP = 32,
+    ESPL__CSR_SUMS = ESPL__CSR_STRIP * ESPL__NR /* of a block */
+};
 
 #endif

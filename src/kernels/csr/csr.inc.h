@@ -2,9 +2,9 @@
  * vector words (simd/<isa>.h) and FOR_VECTORS(X), X(1) and so on up to the vectors of the longest strip.
  *
  * A weight that is not 0 meets any input element, so vectors cannot lie across channels, as they do
- * elsewhere: they lie across pixels. A strip of pixels is copied to the scratch, transposed,
- * [element][pixel]; a weight is then one broadcast and a product for each vector. The sums of 16 channels,
- * [channel][pixel], are transposed back in the store. */
+ * elsewhere: they lie across pixels. A piece of the elements of a strip of pixels is copied to the scratch,
+ * transposed, [element][pixel]; a weight is then one broadcast and a product for each vector. After the last
+ * piece the sums of 16 channels, [channel][pixel], are transposed back in the store. */
 #include "kernels/csr/csr.h"
 #include "kernels/families.h"
 #include "kernels/simd/requant.inc.h"
@@ -35,145 +35,160 @@ static void strip_at(strip *s, const espl__conv *p, int first, int pixels, const
 
 /* --- in ------------------------------------------------------------------------------------------------- */
 
-/* Segments of fewer than four elements. */
-static void copy_short(const espl__conv *p, const strip *s, float *to) {
-    const int pixels = s->vectors * VL;
-    for (int g = 0; g < p->segments; g++)
-        for (int k = 0; k < p->seg_k; k++, to += pixels)
-            for (int i = 0; i < pixels; i++)
-                to[i] = ((const float *)(const void *)(s->in[i] + p->seg_off[g]))[k];
+/* VL elements of VL pixels from k of a segment on; a short segment has only `valid`. */
+static INLINE void copy_square(const char *const *pixel, ptrdiff_t at, int valid, float *to,
+                               ptrdiff_t pixels) {
+    vf x[VL];
+    UNROLL
+    for (int i = 0; i < VL; i++) x[i] = vf_load_part((const float *)(const void *)(pixel[i] + at), valid);
+    vf_transpose(x);
+    UNROLL
+    for (int i = 0; i < VL; i++)
+        if (i < valid) vf_store(to + i * pixels, x[i]);
 }
 
-/* Four elements at a time; the last four of a segment may overlap the ones before. */
-static void copy_strip(const espl__conv *p, const strip *s, float *to) {
+/* Elements e0 to e1 of a strip. The last VL of a segment may overlap the ones before. */
+static void copy_elements(const espl__conv *p, const strip *s, int e0, int e1, float *to) {
     const ptrdiff_t pixels = s->vectors * VL;
-    if (p->seg_k < 4) {
-        copy_short(p, s, to);
-        return;
+    for (int g = e0 / p->seg_k; g * p->seg_k < e1; g++) {
+        const int first = g * p->seg_k, k0 = e0 > first ? e0 - first : 0,
+                  k1 = e1 - first < p->seg_k ? e1 - first : p->seg_k;
+        for (int k = k0; k < k1; k += VL) {
+            const int from = k + VL <= k1 || k1 - k0 < VL ? k : k1 - VL;
+            const ptrdiff_t at = p->seg_off[g] + from * (ptrdiff_t)sizeof(float);
+            float *o = to + (first + from - e0) * pixels;
+            for (int v = 0; v < s->vectors; v++)
+                if (k1 - from >= VL)
+                    copy_square(s->in + v * VL, at, VL, o + v * VL, pixels);
+                else
+                    copy_square(s->in + v * VL, at, k1 - from, o + v * VL, pixels);
+        }
     }
-    for (int v = 0; v < s->vectors; v++)
-        for (int g = 0; g < p->segments; g++)
-            for (int k = 0; k < p->seg_k; k += 4) {
-                const int from = k + 4 <= p->seg_k ? k : p->seg_k - 4;
-                float *o = to + ((ptrdiff_t)g * p->seg_k + from) * pixels + v * VL;
-                vf x[4];
-                /* 16 addresses do not fit the registers: they are to be read again, not kept in vectors. */
-                const char *const *pixel = (const char *const *)opaque((ptrdiff_t)(s->in + v * VL));
-                vf_quads(pixel, p->seg_off[g] + from * (ptrdiff_t)sizeof(float), x);
-                UNROLL
-                for (int i = 0; i < 4; i++) vf_store(o + i * pixels, x[i]);
-            }
 }
 
 /* --- products ------------------------------------------------------------------------------------------- */
 
-/* Adds the products of weight i of the rows to their sums. */
-static INLINE void multiply(const espl__csr *m, const float *elements, int32_t i, vf *acc, int NV) {
-    const float *x = elements + (ptrdiff_t)m->at[i] * (NV * VL);
-    const vf w = vf_set1(m->weight[i]);
+/* Adds the products of an entry to its sums. Products wait for loads of vectors, so the entry is one load of
+ * a general register. */
+static INLINE void multiply(const espl__csr_entry *e, const float *elements, vf *acc, int NV) {
+    uint64_t entry;
+    memcpy(&entry, e, sizeof entry);
+    entry = (uint64_t)opaque((ptrdiff_t)entry);
+    const float *x = elements + (ptrdiff_t)(uint32_t)entry * (NV * VL);
+    const vf w = vf_set1_bits((int32_t)(entry >> 32));
     UNROLL
     for (int v = 0; v < NV; v++) acc[v] = vf_fma(vf_load(x + v * VL), w, acc[v]);
 }
 
-/* The sums of NV vectors of pixels and NR channels from c on: side by side as long as each has weights, so
- * that there are sums enough to keep the units busy. */
-static INLINE void sum_group(const espl__conv *p, const float *elements, int c, float *sums, int NV, int NR) {
-    const espl__csr m = *p->csr;
+/* Adds the products of NV vectors of pixels and NR rows: side by side as long as each has weights, so that
+ * there are sums enough to keep the units busy. bias: what sums begin with; NULL: with themselves. */
+static INLINE void add_group(const espl__csr *m, const int32_t *start, const float *elements,
+                             const float *bias, float *sums, int NV, int NR) {
+    const espl__csr_entry *entry[SUMS];
     vf acc[SUMS];
-    int32_t i[SUMS], common = INT32_MAX;
+    int32_t common = INT32_MAX;
     UNROLL
     for (int r = 0; r < NR; r++) {
-        i[r] = m.start[c + r];
-        common = m.start[c + r + 1] - i[r] < common ? m.start[c + r + 1] - i[r] : common;
-        const vf bias = vf_set1(((const float *)p->bias)[c + r]);
+        entry[r] = m->entries + start[r];
+        common = start[r + 1] - start[r] < common ? start[r + 1] - start[r] : common;
         UNROLL
-        for (int v = 0; v < NV; v++) acc[r * NV + v] = bias;
+        for (int v = 0; v < NV; v++)
+            acc[r * NV + v] = bias ? vf_set1(bias[r]) : vf_load(sums + (r * VECTORS + v) * VL);
     }
-    if (NR > 1)
-        for (; common > 0; common--) {
-            UNROLL
-            for (int r = 0; r < NR; r++) multiply(&m, elements, i[r]++, acc + r * NV, NV);
-        }
+    for (; common > 0; common--) {
+        UNROLL
+        for (int r = 0; r < NR; r++) multiply(entry[r]++, elements, acc + r * NV, NV);
+    }
     UNROLL
     for (int r = 0; r < NR; r++) {
-        for (const int32_t end = m.start[c + r + 1]; i[r] < end;)
-            multiply(&m, elements, i[r]++, acc + r * NV, NV);
+        for (const espl__csr_entry *end = m->entries + start[r + 1]; entry[r] < end;)
+            multiply(entry[r]++, elements, acc + r * NV, NV);
         UNROLL
         for (int v = 0; v < NV; v++) vf_store(sums + (r * VECTORS + v) * VL, acc[r * NV + v]);
     }
 }
 
-/* The channels from c0 to c1. */
-static BODY void sum_rows(const espl__conv *p, const float *elements, int c0, int c1, float *sums, int NV) {
+/* The 16 rows of a block; rows that do not exist have no weights. */
+static BODY void add_rows(const espl__csr *m, const int32_t *start, const float *elements, const float *bias,
+                          float *sums, int NV) {
     const int NR = SUMS / (NV > 2 ? 4 : 2);
-    int c = c0;
-    for (; c + NR <= c1; c += NR) sum_group(p, elements, c, sums + (c - c0) * VECTORS * VL, NV, NR);
-    for (; c < c1; c++) sum_group(p, elements, c, sums + (c - c0) * VECTORS * VL, NV, 1);
+    for (int r = 0; r < ESPL__NR; r += NR)
+        add_group(m, start + r, elements, bias ? bias + r : NULL, sums + r * VECTORS * VL, NV, NR);
 }
 
-typedef void sum_fn(const espl__conv *p, const float *elements, int c0, int c1, float *sums);
-#define DEFINE(NV)                                                                                       \
-    static void sum_rows_##NV(const espl__conv *p, const float *elements, int c0, int c1, float *sums) { \
-        sum_rows(p, elements, c0, c1, sums, NV);                                                         \
+typedef void add_fn(const espl__csr *m, const int32_t *start, const float *elements, const float *bias,
+                    float *sums);
+#define DEFINE(NV)                                                                             \
+    static void add_rows_##NV(const espl__csr *m, const int32_t *start, const float *elements, \
+                              const float *bias, float *sums) {                                \
+        add_rows(m, start, elements, bias, sums, NV);                                          \
     }
 FOR_VECTORS(DEFINE)
 #undef DEFINE
-#define ENTRY(NV) sum_rows_##NV,
-static sum_fn *const sum_fns[VECTORS] = {FOR_VECTORS(ENTRY)};
+#define ENTRY(NV) add_rows_##NV,
+static add_fn *const add_fns[VECTORS] = {FOR_VECTORS(ENTRY)};
 #undef ENTRY
 
 /* --- out ------------------------------------------------------------------------------------------------ */
 
-/* `count` pixels of one quad. */
-static INLINE void store_quad(const espl__conv *p, const strip *s, const float *sums, int first, int count,
-                              ptrdiff_t at, int valid, bool add) {
+/* VL channels from c on, of which `valid` exist, of the VL pixels from `first` on. */
+static INLINE void store_square(const espl__conv *p, const strip *s, const float *sums, int first,
+                                ptrdiff_t at, int valid, bool add) {
     const vf lo = vf_set1(p->flo), hi = vf_set1(p->fhi);
-    const char *rows[VL];
-    vf x[4];
+    const int count = s->pixels - first;
+    vf x[VL];
     UNROLL
-    for (int i = 0; i < VL; i++) rows[i] = (const char *)(sums + i * VECTORS * VL);
-    vf_quads(rows, first * (ptrdiff_t)sizeof(float), x);
+    for (int i = 0; i < VL; i++) x[i] = vf_load(sums + i * VECTORS * VL + first);
+    vf_transpose(x);
     UNROLL
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < VL; i++) {
+        if (i >= count) break;
         if (add) x[i] = vf_add(x[i], vf_load_part((const float *)(s->res[first + i] + at), valid));
         vf_store_part((float *)(s->out[first + i] + at), clamp(x[i], lo, hi), valid);
     }
 }
 
-static INLINE void store_quads(const espl__conv *p, const strip *s, const float *sums, int c, int valid,
-                               bool add) {
+static void store_lanes(const espl__conv *p, const strip *s, const float *sums, int c, int valid) {
     const ptrdiff_t at = c * (ptrdiff_t)sizeof(float);
-    int first = 0;
-    for (; first + 4 <= s->pixels; first += 4) store_quad(p, s, sums, first, 4, at, valid, add);
-    if (first < s->pixels) store_quad(p, s, sums, first, s->pixels - first, at, valid, add);
+    for (int first = 0; first < s->pixels; first += VL)
+        if (s->res[0])
+            store_square(p, s, sums, first, at, valid, true);
+        else if (valid < VL)
+            store_square(p, s, sums, first, at, valid, false);
+        else
+            store_square(p, s, sums, first, at, VL, false);
 }
 
-/* VL channels from c on, of which `valid` exist. */
-static void store_lanes(const espl__conv *p, const strip *s, const float *sums, int c, int valid) {
-    if (s->res[0])
-        store_quads(p, s, sums, c, valid, true);
-    else if (valid < VL)
-        store_quads(p, s, sums, c, valid, false);
-    else
-        store_quads(p, s, sums, c, VL, false);
+static void store_block(const espl__conv *p, const strip *s, const float *sums, int block) {
+    const int c = block * ESPL__NR;
+    for (int l = 0; l < ESPL__NR && c + l < p->channels; l += VL)
+        store_lanes(p, s, sums + (ptrdiff_t)l * VECTORS * VL, c + l, p->channels - c - l);
+}
+
+static void convolve_strip(const espl__conv *p, const strip *s, int block0, int block1) {
+    const espl__csr *m = p->csr;
+    const int count = p->segments * p->seg_k;
+    float *elements = p->scratch, *all = elements + (ptrdiff_t)m->piece * ESPL__CSR_STRIP;
+    for (int q = 0; q < m->pieces; q++) {
+        const int first = q * m->piece;
+        copy_elements(p, s, first, count - first < m->piece ? count : first + m->piece, elements);
+        for (int b = block0; b < block1; b++) {
+            float *sums = all + (m->pieces > 1 ? (ptrdiff_t)(b - block0) * ESPL__CSR_SUMS : 0);
+            const float *bias = q == 0 ? (const float *)p->bias + (ptrdiff_t)b * ESPL__NR : NULL;
+            add_fns[s->vectors - 1](m, m->start + ((ptrdiff_t)b * m->pieces + q) * ESPL__NR, elements, bias,
+                                    sums);
+            if (q + 1 == m->pieces) store_block(p, s, sums, b);
+        }
+    }
 }
 
 static void csr_conv_f32(const espl__conv *p, const float *in, float *out, const float *res, int pixels,
                          int block0, int block1) {
     strip s;
     const int vectors = (pixels + VL - 1) / VL, strips = (vectors + VECTORS - 1) / VECTORS;
-    float *elements = p->scratch;
-    for (int t = 0, done = 0; t < strips; t++) {
+    for (int t = 0, done = 0; t < strips; t++, done += s.pixels) {
         const int end = (int)((int64_t)vectors * (t + 1) / strips) * VL;
         strip_at(&s, p, done, (end < pixels ? end : pixels) - done, in, out, res);
-        done += s.pixels;
-        copy_strip(p, &s, elements);
-        float *sums = elements + (ptrdiff_t)p->segments * p->seg_k * s.vectors * VL;
-        for (int b = block0; b < block1; b++) {
-            const int c = b * ESPL__NR, c1 = c + ESPL__NR < p->channels ? c + ESPL__NR : p->channels;
-            sum_fns[s.vectors - 1](p, elements, c, c1, sums);
-            for (int l = 0; c + l < c1; l += VL)
-                store_lanes(p, &s, sums + (ptrdiff_t)l * VECTORS * VL, c + l, c1 - c - l);
-        }
+        convolve_strip(p, &s, block0, block1);
     }
 }

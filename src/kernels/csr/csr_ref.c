@@ -4,11 +4,14 @@
 
 static float row_sum(const espl__conv *p, const char *pixel, int channel) {
     const espl__csr *m = p->csr;
+    const int32_t *start = m->start + channel / ESPL__NR * m->pieces * ESPL__NR + channel % ESPL__NR;
     float acc = ((const float *)p->bias)[channel];
-    for (int32_t i = m->start[channel]; i < m->start[channel + 1]; i++) {
-        const char *segment = pixel + p->seg_off[m->at[i] / p->seg_k];
-        acc = fmaf(((const float *)(const void *)segment)[m->at[i] % p->seg_k], m->weight[i], acc);
-    }
+    for (int32_t q = 0; q < m->pieces; q++, start += ESPL__NR)
+        for (int32_t i = start[0]; i < start[1]; i++) {
+            const int32_t element = q * m->piece + (int32_t)m->entries[i].element;
+            const char *segment = pixel + p->seg_off[element / p->seg_k];
+            acc = fmaf(((const float *)(const void *)segment)[element % p->seg_k], m->entries[i].weight, acc);
+        }
     return acc;
 }
 

@@ -35,6 +35,9 @@ static INLINE void vf_store(float *to, vf x) {
 static INLINE vf vf_set1(float x) {
     return _mm256_set1_ps(x);
 }
+static INLINE vf vf_set1_bits(int32_t x) {
+    return _mm256_castsi256_ps(_mm256_set1_epi32(x));
+}
 /* Keeps it in a register where the compiler would rather load it again for each use. */
 static INLINE vf vf_opaque(vf x) {
     __asm__("" : "+x"(x));
@@ -116,21 +119,23 @@ static INLINE void vf_store_part(float *to, vf x, int valid) {
 static INLINE vf vf_first(vf x, vf y, int valid) {
     return _mm256_blendv_ps(y, x, _mm256_castsi256_ps(lanes(valid)));
 }
-/* Four floats at `offset` from each of VL places: x[i] has the i-th of all. */
-static INLINE void vf_quads(const char *const from[VL], ptrdiff_t offset, vf x[4]) {
-    vf a[4], b[4];
+/* Rows become columns: first in parts of 128 bits, then the parts. */
+static INLINE void vf_transpose(vf x[VL]) {
+    vf y[VL];
     UNROLL
-    for (int i = 0; i < 4; i++)
-        a[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps((const float *)(from[i] + offset))),
-                                    _mm_loadu_ps((const float *)(from[4 + i] + offset)), 1);
-    b[0] = _mm256_unpacklo_ps(a[0], a[1]);
-    b[1] = _mm256_unpackhi_ps(a[0], a[1]);
-    b[2] = _mm256_unpacklo_ps(a[2], a[3]);
-    b[3] = _mm256_unpackhi_ps(a[2], a[3]);
-    x[0] = _mm256_shuffle_ps(b[0], b[2], 0x44);
-    x[1] = _mm256_shuffle_ps(b[0], b[2], 0xEE);
-    x[2] = _mm256_shuffle_ps(b[1], b[3], 0x44);
-    x[3] = _mm256_shuffle_ps(b[1], b[3], 0xEE);
+    for (int i = 0; i < VL; i += 4) {
+        const vf a = _mm256_unpacklo_ps(x[i], x[i + 1]), b = _mm256_unpackhi_ps(x[i], x[i + 1]);
+        const vf c = _mm256_unpacklo_ps(x[i + 2], x[i + 3]), d = _mm256_unpackhi_ps(x[i + 2], x[i + 3]);
+        y[i] = _mm256_shuffle_ps(a, c, 0x44);
+        y[i + 1] = _mm256_shuffle_ps(a, c, 0xEE);
+        y[i + 2] = _mm256_shuffle_ps(b, d, 0x44);
+        y[i + 3] = _mm256_shuffle_ps(b, d, 0xEE);
+    }
+    UNROLL
+    for (int i = 0; i < 4; i++) {
+        x[i] = _mm256_permute2f128_ps(y[i], y[4 + i], 0x20);
+        x[4 + i] = _mm256_permute2f128_ps(y[i], y[4 + i], 0x31);
+    }
 }
 /* f32 of VL numbers of 16 bits. */
 static INLINE vf of_f16(const void *from) {

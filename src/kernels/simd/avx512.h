@@ -44,6 +44,9 @@ static INLINE void vf_store(float *to, vf x) {
 static INLINE vf vf_set1(float x) {
     return _mm512_set1_ps(x);
 }
+static INLINE vf vf_set1_bits(int32_t x) {
+    return _mm512_castsi512_ps(_mm512_set1_epi32(x));
+}
 /* Keeps it in a register where the compiler would rather load it again for each use. */
 static INLINE vf vf_opaque(vf x) {
     __asm__("" : "+v"(x));
@@ -116,24 +119,28 @@ static INLINE void vf_store_part(float *to, vf x, int valid) {
 static INLINE vf vf_first(vf x, vf y, int valid) {
     return _mm512_mask_mov_ps(y, lanes(valid), x);
 }
-/* Four floats at `offset` from each of VL places: x[i] has the i-th of all. */
-static INLINE void vf_quads(const char *const from[VL], ptrdiff_t offset, vf x[4]) {
-    vf a[4], b[4];
+/* Rows become columns: first in parts of 128 bits, then the parts. */
+static INLINE void vf_transpose(vf x[VL]) {
+    vf y[VL];
+    UNROLL
+    for (int i = 0; i < VL; i += 4) {
+        const vf a = _mm512_unpacklo_ps(x[i], x[i + 1]), b = _mm512_unpackhi_ps(x[i], x[i + 1]);
+        const vf c = _mm512_unpacklo_ps(x[i + 2], x[i + 3]), d = _mm512_unpackhi_ps(x[i + 2], x[i + 3]);
+        y[i] = _mm512_shuffle_ps(a, c, 0x44);
+        y[i + 1] = _mm512_shuffle_ps(a, c, 0xEE);
+        y[i + 2] = _mm512_shuffle_ps(b, d, 0x44);
+        y[i + 3] = _mm512_shuffle_ps(b, d, 0xEE);
+    }
     UNROLL
     for (int i = 0; i < 4; i++) {
-        a[i] = _mm512_castps128_ps512(_mm_loadu_ps((const float *)(from[i] + offset)));
-        a[i] = _mm512_insertf32x4(a[i], _mm_loadu_ps((const float *)(from[4 + i] + offset)), 1);
-        a[i] = _mm512_insertf32x4(a[i], _mm_loadu_ps((const float *)(from[8 + i] + offset)), 2);
-        a[i] = _mm512_insertf32x4(a[i], _mm_loadu_ps((const float *)(from[12 + i] + offset)), 3);
+        const vf a = _mm512_shuffle_f32x4(y[i], y[4 + i], 0x44), b = _mm512_shuffle_f32x4(y[i], y[4 + i], 0xEE);
+        const vf c = _mm512_shuffle_f32x4(y[8 + i], y[12 + i], 0x44);
+        const vf d = _mm512_shuffle_f32x4(y[8 + i], y[12 + i], 0xEE);
+        x[i] = _mm512_shuffle_f32x4(a, c, 0x88);
+        x[4 + i] = _mm512_shuffle_f32x4(a, c, 0xDD);
+        x[8 + i] = _mm512_shuffle_f32x4(b, d, 0x88);
+        x[12 + i] = _mm512_shuffle_f32x4(b, d, 0xDD);
     }
-    b[0] = _mm512_unpacklo_ps(a[0], a[1]);
-    b[1] = _mm512_unpackhi_ps(a[0], a[1]);
-    b[2] = _mm512_unpacklo_ps(a[2], a[3]);
-    b[3] = _mm512_unpackhi_ps(a[2], a[3]);
-    x[0] = _mm512_shuffle_ps(b[0], b[2], 0x44);
-    x[1] = _mm512_shuffle_ps(b[0], b[2], 0xEE);
-    x[2] = _mm512_shuffle_ps(b[1], b[3], 0x44);
-    x[3] = _mm512_shuffle_ps(b[1], b[3], 0xEE);
 }
 /* f32 of VL numbers of 16 bits. */
 static INLINE vf of_f16(const void *from) {
