@@ -58,6 +58,7 @@
     X(bank, avx512vnni, AVX512VNNI)    \
     X(wonly, avx512vnni, AVX512VNNI)   \
     X(bank_conv, avx512vnni, AVX512VNNI) \
+    X(bank, avx512vbmi, AVX512VBMI)      \
     X(bank_conv, avx512vbmi, AVX512VBMI) \
     X(conv_u8, amx, AMX)               \
     X(wonly, amx, AMX)

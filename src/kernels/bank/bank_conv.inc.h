@@ -98,7 +98,7 @@ static INLINE void add_apart(const walk *at, const char *in, const tile_pixels *
 static INLINE void add_joined(const walk *at, const char *in, const tile_pixels *px, unit x, vi *acc,
                               const int count, const int MR) {
     const windows from = windows_at(px, in + *at->off, MR);
-    const vi order = positions_in_table(x.at, at->left, at->slots);
+    const vi order = vi_or(x.at, windows_in_table(at->left, at->slots));
     UNROLL
     for (int m = 0; m < MR; m++)
         acc[m] = unit_dot(acc[m], pick_in_table(table_u8(pixel_at(&from, px, m), count), order), x);

@@ -9,9 +9,9 @@
 #include "kernels/families.h"
 #include "kernels/gemv/rows.inc.h"
 
-/* Blocks are short, 12 KB for 4096 inputs that keep 2 of 16, so lines are asked for; behind the end of the blocks of
- * a tile come those of the next. Of a matrix of less than NEAR bytes, which may well be in the second-level
- * cache, nothing is: it would cost a fifth there. */
+/* Blocks are short, 12 KB for 4096 inputs that keep 2 of 16, so lines are asked for; behind the end of the
+ * blocks of a tile come those of the next. Of a matrix of less than NEAR bytes, which may well be in the
+ * second-level cache, nothing is: it would cost a fifth there. */
 enum { NEAR = 1 << 20 };
 
 static INLINE bool is_far(const espl__conv *p) {
@@ -35,8 +35,7 @@ static INLINE void fetch_part(fetcher *f, steps w_step, int bytes, int NRB) {
     UNROLL
     for (int n = 0; n < NRB; n++) {
         UNROLL
-        for (int i = 0; i < bytes; i += 64)
-            fetch_line(f->at + step_at(w_step, n) + i);
+        for (int i = 0; i < bytes; i += 64) fetch_line(f->at + step_at(w_step, n) + i);
     }
     f->at += bytes;
 }
@@ -48,6 +47,43 @@ typedef struct bank_walk {
     int32_t slots, left;
 } bank_walk;
 
+#ifdef TABLES
+/* Do they lie side by side? The last of an input begin early, and a group is filled up with the first. */
+static INLINE bool are_joined(const int32_t *off, int windows) {
+    for (int i = 1; i < windows; i++)
+        if (off[i] - off[i - 1] != ESPL__BANK) return false;
+    return true;
+}
+
+static INLINE vi table_of(const char *in, const int32_t *off, int windows, bool joined) {
+    if (windows == 1) return window_u8(in + off[0]);
+    if (joined) return table_u8(in + off[0], windows);
+    return windows == 2 ? two_windows(in + off[0], in + off[1])
+                        : four_windows(in + off[0], in + off[1], in + off[2], in + off[3]);
+}
+
+/* The next vector of weights of every block, the first or the second of its pair. */
+static INLINE void step_u8(vi *acc, bank_walk *at, const char *in, steps x_step, const uint8_t *w,
+                           steps w_step, int half, bool one_slot, int MR, int NRB) {
+    const vi windows = windows_in_table(at->left, at->slots);
+    const int count = at->left >= 4 ? 1 : one_slot ? 4 : 2;
+    const bool joined = are_joined(at->off, count);
+    vi table[4];
+    UNROLL
+    for (int m = 0; m < MR; m++) table[m] = table_of(in + step_at(x_step, m), at->off, count, joined);
+    UNROLL
+    for (int n = 0; n < NRB; n++) {
+        const uint8_t *from = w + step_at(w_step, n);
+        const vi nibbles = half ? high_nibbles(vi_load(from)) : low_nibbles(vi_load(from));
+        const vi order = vi_or(nibbles, windows);
+        const w_operand wv = w_load((const int8_t *)from + (1 + half) * BANK_VECTOR);
+        UNROLL
+        for (int m = 0; m < MR; m++)
+            acc[m * NRB + n] = dot(acc[m * NRB + n], x_of(pick_in_table(table[m], order)), wv);
+    }
+    for (at->left -= 4; at->left <= 0; at->left += at->slots) at->off++;
+}
+#else
 enum { ONE, TWO, FOUR }; /* windows of a vector */
 
 /* One vector of weights of every block, the first or the second of its pair. */
@@ -81,8 +117,8 @@ static INLINE void load_windows(vi window[4][4], const char *in, steps x_step, c
 }
 
 /* The next vector; its four slots lie in one bank or in two. */
-static INLINE void step_u8(vi *acc, bank_walk *at, const char *in, steps x_step, const uint8_t *w,
-                           steps w_step, int half, int MR, int NRB) {
+static INLINE void two_windows_u8(vi *acc, bank_walk *at, const char *in, steps x_step, const uint8_t *w,
+                                  steps w_step, int half, int MR, int NRB) {
     vi window[4][4];
     if (at->left >= 4) {
         load_windows(window, in, x_step, at->off, 1, MR);
@@ -108,30 +144,42 @@ static INLINE void one_slot_u8(vi *acc, bank_walk *at, const char *in, steps x_s
     at->off += 4;
 }
 
-static BODY void tile_u8(const espl__conv *p, const char *in, int block, vi *sums, int MR, int NRB) {
+static INLINE void step_u8(vi *acc, bank_walk *at, const char *in, steps x_step, const uint8_t *w,
+                           steps w_step, int half, bool one_slot, int MR, int NRB) {
+    if (one_slot)
+        one_slot_u8(acc, at, in, x_step, w, w_step, half, MR, NRB);
+    else
+        two_windows_u8(acc, at, in, x_step, w, w_step, half, MR, NRB);
+}
+#endif
+
+/* All of the banks. */
+static INLINE void add_pairs(const espl__conv *p, vi *acc, const char *in, const uint8_t *w, bool one_slot,
+                             int MR, int NRB) {
     const espl__bank *k = p->bank;
-    const int NV = NRB * VPB, vectors = (int)((int64_t)k->count * k->slots / 4);
-    const uint8_t *w = (const uint8_t *)p->w + block * k->block;
-    const int32_t *bias = (const int32_t *)p->bias + block * ESPL__NR;
+    const int vectors = (int)((int64_t)k->count * k->slots / 4);
     const steps w_step = steps_of(k->block), x_step = steps_of(p->in_step);
     const bool far = is_far(p);
     fetcher ahead = fetch_from(k, w, BANK_PAIR, NRB);
     bank_walk at = {k->off, k->slots, k->slots};
+    for (int v = 0; v < vectors; v += 2, w += BANK_PAIR) {
+        if (far) fetch_part(&ahead, w_step, BANK_PAIR, NRB);
+        step_u8(acc, &at, in, x_step, w, w_step, 0, one_slot, MR, NRB);
+        if (v + 1 < vectors) step_u8(acc, &at, in, x_step, w, w_step, 1, one_slot, MR, NRB);
+    }
+}
+
+static BODY void tile_u8(const espl__conv *p, const char *in, int block, vi *sums, int MR, int NRB) {
+    const int NV = NRB * VPB;
+    const uint8_t *w = (const uint8_t *)p->w + block * p->bank->block;
+    const int32_t *bias = (const int32_t *)p->bias + block * ESPL__NR;
     vi acc[32];
     UNROLL
     for (int i = 0; i < MR * NV; i++) acc[i] = vi_load(bias + i % NV * VL);
-    if (k->slots == 1)
-        for (int v = 0; v < vectors; v += 2, w += BANK_PAIR) {
-            if (far) fetch_part(&ahead, w_step, BANK_PAIR, NRB);
-            one_slot_u8(acc, &at, in, x_step, w, w_step, 0, MR, NRB);
-            if (v + 1 < vectors) one_slot_u8(acc, &at, in, x_step, w, w_step, 1, MR, NRB);
-        }
+    if (p->bank->slots == 1)
+        add_pairs(p, acc, in, w, true, MR, NRB);
     else
-        for (int v = 0; v < vectors; v += 2, w += BANK_PAIR) {
-            if (far) fetch_part(&ahead, w_step, BANK_PAIR, NRB);
-            step_u8(acc, &at, in, x_step, w, w_step, 0, MR, NRB);
-            if (v + 1 < vectors) step_u8(acc, &at, in, x_step, w, w_step, 1, MR, NRB);
-        }
+        add_pairs(p, acc, in, w, false, MR, NRB);
     UNROLL
     for (int i = 0; i < MR * NV; i++) sums[i] = acc[i];
 }

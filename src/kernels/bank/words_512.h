@@ -22,6 +22,29 @@ static INLINE vi pick(vi window, vi at) {
 static INLINE vi pick_some(vi others, some_bytes some, vi window, vi at) {
     return _mm512_mask_permutexvar_epi8(others, some, at, window);
 }
+/* Two or four windows, one behind the other: a table of what the four slots of a row may pick. */
+#define TABLES
+static INLINE vi table_u8(const char *from, int windows) {
+    if (windows == 2) return _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)(const void *)from));
+    return vi_load(from);
+}
+static INLINE vi two_windows(const char *a, const char *b) {
+    return _mm512_castsi256_si512(_mm256_loadu2_m128i((const void *)b, (const void *)a));
+}
+static INLINE vi four_windows(const char *a, const char *b, const char *c, const char *d) {
+    const __m256i low = _mm256_loadu2_m128i((const void *)b, (const void *)a);
+    return _mm512_inserti64x4(_mm512_castsi256_si512(low),
+                              _mm256_loadu2_m128i((const void *)d, (const void *)c), 1);
+}
+/* Where the window of each slot begins in the table: of the first one there are `left`. */
+static INLINE vi windows_in_table(int left, int slots) {
+    uint32_t window = 0;
+    for (int i = left; i < 4; i += slots) window += 0x10101010u << 8 * i;
+    return vi_set1((int32_t)window);
+}
+static INLINE vi pick_in_table(vi table, vi order) {
+    return _mm512_permutexvar_epi8(order, table);
+}
 #else
 /* A window of 16 bytes in every 128 bits. */
 static INLINE vi window_u8(const void *from) {
@@ -34,6 +57,9 @@ static INLINE vi pick_some(vi others, some_bytes some, vi window, vi at) {
     return _mm512_mask_shuffle_epi8(others, some, window, at);
 }
 #endif
+static INLINE vi vi_or(vi a, vi b) {
+    return _mm512_or_si512(a, b);
+}
 static INLINE vi low_nibbles(vi x) {
     return _mm512_and_si512(x, v8_set1(15));
 }
