@@ -71,7 +71,10 @@ typedef struct espl__conv {
     const int32_t *edge_bias[2];
     const void *w;
     ptrdiff_t w_block; /* conv_*: bytes from a block of weights to the next, of which these segments are a part; 0: they are all */
-    const void *next; /* weights that the next call reads, NULL if not known: a hint, they may be fetched meanwhile */
+    /* Hints: weights that the next call reads, NULL if not known; whether this call finds its own far away, as they have not been
+     * read lately. They may be fetched meanwhile. */
+    const void *next;
+    bool cold;
     const void *const *prepared; /* conv_u8*: NULL, or what prepare made of each block, instead of w */
     const int32_t *sums; /* gemv_u8*: NULL, or 128 times the sum of each channel's weights, padded as bias */
     const struct espl__bank *bank; /* bank_* kernels: what w is, instead of the segments */

@@ -13,6 +13,7 @@ enum {
     FETCH = 3,              /* the same of floats, and where rows do not come out even */
     GROUP_WEIGHT_BYTES = 256 << 10, /* weights of one sweep over the rows stay in the second-level cache */
     NEAR_WEIGHT_BYTES = 640 << 10,  /* and beside a band so do so many: the input is read once */
+    STAY_BYTES = 512 << 10,         /* of all layers: they stay in the second-level cache from run to run */
     SHORT_ROW = 12,                 /* rows of fewer pixels may be copied by kernels: */
     COPIED_WEIGHT_BYTES = 5 << 18   /* they are once, if these weights fit */
 };
@@ -92,10 +93,15 @@ static taps taps_inside(const linear_step *l, int64_t y) {
                   l->border.bias ? &l->border.bias[y] : NULL};
 }
 
-/* `next`: the weights that are read afterwards; `part`: of the kernel, NULL: all. */
+/* espl__conv.next and cold: what of the weights may be fetched. */
+typedef struct hints {
+    const void *next;
+    bool cold;
+} hints;
+
+/* `part`: of the kernel, NULL: all. */
 static void convolve(const linear_step *l, const espl__kernels *k, const taps *part, const char *in,
-                     char *out, const char *res, int pixels, int b0, int b1, const void *next,
-                     void *scratch) {
+                     char *out, const char *res, int pixels, int b0, int b1, hints fetch, void *scratch) {
     espl__conv p = l->p;
     if (!part && l->border.bias) memset(p.edge, 0, sizeof p.edge); /* the bias is that of all products */
     if (part && part->bias) {
@@ -109,7 +115,8 @@ static void convolve(const linear_step *l, const espl__kernels *k, const taps *p
         p.seg_off += first;
         p.segments = (int32_t)((part->end - part->first) * l->border.segments);
     }
-    p.next = next;
+    p.next = fetch.next;
+    p.cold = fetch.cold;
     p.scratch = scratch;
     for (int g = 0; g < l->groups; g++) {
         convolve_group(l, k, &p, in, out, res, pixels, b0, b1);
@@ -132,7 +139,7 @@ void espl__linear_call(const linear_step *l, const espl__kernels *k, const char 
     if (l->depthwise)
         depthwise(l, k, in, out, res, pixels, 0, l->blocks);
     else
-        convolve(l, k, NULL, in, out, res, pixels, 0, l->blocks, NULL, NULL);
+        convolve(l, k, NULL, in, out, res, pixels, 0, l->blocks, (hints){0}, NULL);
 }
 
 static void *scratch_of(const linear_job *j, int thread) {
@@ -143,7 +150,7 @@ static void *scratch_of(const linear_job *j, int thread) {
 /* Rows from y on, those with the same part of the kernel inside the image together: the others' products with
  * the border, a seventh of all for 3x3 taps at 7x7, are left out. */
 static void inside(const linear_job *j, int64_t y, int64_t rows, const char *in, char *out, const char *res,
-                   int b0, int b1, const void *next, void *scratch) {
+                   int b0, int b1, hints fetch, void *scratch) {
     const linear_step *l = j->l;
     while (rows > 0) {
         const taps part = taps_inside(l, y);
@@ -152,8 +159,8 @@ static void inside(const linear_job *j, int64_t y, int64_t rows, const char *in,
             t = taps_inside(l, y + n);
             if (t.first != part.first || t.end != part.end) break;
         }
-        convolve(l, j->s->kernels, &part, in, out, res, (int)(n * l->pixels), b0, b1, n == rows ? next : NULL,
-                 scratch);
+        const hints own = {n == rows ? fetch.next : NULL, fetch.cold};
+        convolve(l, j->s->kernels, &part, in, out, res, (int)(n * l->pixels), b0, b1, own, scratch);
         y += n, rows -= n;
         in += n * l->in_row, out += n * l->out_row;
         if (res) res += n * l->res_row;
@@ -161,7 +168,7 @@ static void inside(const linear_job *j, int64_t y, int64_t rows, const char *in,
 }
 
 /* Rows [r0, r1) of one image, blocks [b0, b1). */
-static void band(const linear_job *j, int64_t r0, int64_t r1, int b0, int b1, const void *next, int thread) {
+static void band(const linear_job *j, int64_t r0, int64_t r1, int b0, int b1, hints fetch, int thread) {
     const linear_step *l = j->l;
     int64_t image = l->rows_per_image ? r0 / l->rows_per_image : 0, y = r0 - image * l->rows_per_image;
     const char *in = buffer_at(j->s, &l->in) + image * l->in_image + y * l->in_row + l->in_origin;
@@ -171,9 +178,9 @@ static void band(const linear_job *j, int64_t r0, int64_t r1, int b0, int b1, co
     if (l->depthwise)
         depthwise(l, j->s->kernels, in, out, res, (int)pixels, b0, b1);
     else if (l->border.left_out)
-        inside(j, y, r1 - r0, in, out, res, b0, b1, next, scratch_of(j, thread));
+        inside(j, y, r1 - r0, in, out, res, b0, b1, fetch, scratch_of(j, thread));
     else
-        convolve(l, j->s->kernels, NULL, in, out, res, (int)pixels, b0, b1, next, scratch_of(j, thread));
+        convolve(l, j->s->kernels, NULL, in, out, res, (int)pixels, b0, b1, fetch, scratch_of(j, thread));
 }
 
 /* Bands from the last to the first: what the layer before wrote last is still in the second-level cache, and
@@ -183,7 +190,7 @@ static void sweep_back(const linear_job *j, int64_t r0, int64_t r1, int b0, int 
     for (int64_t end = r1, r; end > r0; end = r) {
         const int64_t image = l->rows_per_image ? (end - 1) / l->rows_per_image * l->rows_per_image : r0;
         r = ESPL_MAX(ESPL_MAX(end - l->band_rows, image), r0);
-        band(j, r, end, b0, b1, NULL, thread);
+        band(j, r, end, b0, b1, (hints){0}, thread);
     }
 }
 
@@ -197,11 +204,11 @@ static void sweep(const linear_job *j, int64_t r0, int64_t r1, int b0, int b1, i
     }
     for (int b = b0, end; b < b1; b = end) {
         end = ESPL_MIN(b + l->group_blocks, b1);
-        const void *next = end < b1 ? weights_of(l, end) : following_weights(j, thread);
+        const void *next = !l->far ? NULL : end < b1 ? weights_of(l, end) : following_weights(j, thread);
         for (int64_t r = r0, r_end; r < r1; r = r_end) {
             int64_t image_end = l->rows_per_image ? (r / l->rows_per_image + 1) * l->rows_per_image : r1;
             r_end = ESPL_MIN(ESPL_MIN(r + l->band_rows, image_end), r1);
-            band(j, r, r_end, b, end, r_end == r1 ? next : NULL, thread);
+            band(j, r, r_end, b, end, (hints){r_end == r1 ? next : NULL, l->far && r == r0}, thread);
         }
     }
 }
@@ -229,9 +236,12 @@ void espl__linear_run(const step *st, espl_session *s) {
 
 void espl__lower_link(espl_session *s) {
     linear_step *last = NULL;
+    uint64_t bytes = 0;
+    for (int i = 0; i < s->step_count; i++) bytes += s->steps[i]->weight_bytes;
     for (int i = 0; i < s->step_count; i++) {
         if (s->steps[i]->run != espl__linear_run) continue;
         linear_step *l = (linear_step *)s->steps[i];
+        l->far = bytes > STAY_BYTES;
         if (l->depthwise) continue;
         if (last && last->u8_in && l->u8_in)
             last->following = l; /* f32 waits for its products, not for weights */

@@ -17,6 +17,7 @@ struct linear_step {
     espl__conv p;
     espl__dwconv d;
     bool depthwise, has_res, u8_in, u8_out;
+    bool far; /* the weights are not in the second-level cache when a run begins */
     view in, out, res;
     int64_t weights_share;               /* bytes of weights over those of the input */
     int64_t rows, pixels, last_pixels;   /* rows of pixels; the last one may be shorter (flattened only) */

@@ -44,6 +44,8 @@ void random_shape(conv_case *c, int unit, bool large, bool gemv) {
     for (int s = 0; s < p->segments; s++)
         c->seg_off[s] = lines ? 64 * between(-4, 4) : unit * between(-50, 50);
     place_input(c, unit);
+    p->cold = c->pixels % 2 == 0; /* hints, which may change nothing: any address will do */
+    p->next = c->pixels % 3 == 0 ? c->in : NULL;
 }
 
 static float random_mult(bool hostile) {

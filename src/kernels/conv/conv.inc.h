@@ -53,8 +53,8 @@ static INLINE void pixels_next(pixels_at *at, int MR) {
 /* The products of `count` groups of each segment from the group `begin` on. Of every `row` pixels the first may be left out,
  * or the last. */
 static INLINE void add_groups(const espl__conv *p, const char *in, ptrdiff_t group_step, const int8_t *w, steps w_step,
-                              int begin, int count, vi *acc, const int row, const bool no_first,
-                              const bool no_last, const int MR, const int NRB) {
+                              int begin, int count, ptrdiff_t ahead, const bool fetch, vi *acc, const int row,
+                              const bool no_first, const bool no_last, const int MR, const int NRB) {
     const int NV = NRB * VPB;
     pixels_at at = {.step = steps_of(p->in_step)};
     w += (ptrdiff_t)begin * ESPL__NR * 4;
@@ -62,6 +62,7 @@ static INLINE void add_groups(const espl__conv *p, const char *in, ptrdiff_t gro
         pixels_start(&at, in + p->seg_off[s] + 4 * begin, group_step, MR);
         for (int k = count; k > 0; k--) {
             w_operand wv[8 * VPB];
+            if (fetch) fetch_line(w + ahead);
             const x_operand only = x_load((const uint8_t *)pixel(&at, 0));
             UNROLL
             for (int n = 0; n < NV; n++) {
@@ -82,9 +83,10 @@ static INLINE void add_groups(const espl__conv *p, const char *in, ptrdiff_t gro
     }
 }
 
-/* `left`, `right`: the tile begins, or ends, every `row` pixels where the border is (espl__conv.edge). */
-static BODY void tile_u8(const espl__conv *p, const char *in, ptrdiff_t group_step, int block, vi *sums,
-                         const int row, const bool left, const bool right, const int MR, const int NRB) {
+/* The sums of a tile; `left`, `right`: it begins, or ends, every `row` pixels where the border is (espl__conv.edge). */
+static INLINE void sum_tile(const espl__conv *p, const char *in, ptrdiff_t group_step, int block, ptrdiff_t ahead,
+                            const bool fetch, vi *sums, const int row, const bool left, const bool right, const int MR,
+                            const int NRB) {
     const int NV = NRB * VPB;
     vi acc[32];
     const ptrdiff_t w_block = espl__conv_w_block(p);
@@ -99,11 +101,20 @@ static BODY void tile_u8(const espl__conv *p, const char *in, ptrdiff_t group_st
         const int x = i / NV % row;
         acc[i] = vi_load((x == 0 ? left_bias : x == row - 1 ? right_bias : bias) + i % NV * VL);
     }
-    if (left) add_groups(p, in, group_step, w, w_step, 0, first, acc, row, true, false, MR, NRB);
-    add_groups(p, in, group_step, w, w_step, first, end - first, acc, row, false, false, MR, NRB);
-    if (right) add_groups(p, in, group_step, w, w_step, end, last, acc, row, false, true, MR, NRB);
+    if (left) add_groups(p, in, group_step, w, w_step, 0, first, ahead, fetch, acc, row, true, false, MR, NRB);
+    add_groups(p, in, group_step, w, w_step, first, end - first, ahead, fetch, acc, row, false, false, MR, NRB);
+    if (right) add_groups(p, in, group_step, w, w_step, end, last, ahead, fetch, acc, row, false, true, MR, NRB);
     UNROLL
     for (int i = 0; i < MR * NV; i++) sums[i] = acc[i];
+}
+
+/* Twice, since where nothing is fetched even asking costs a hundredth. */
+static BODY void tile_u8(const espl__conv *p, const char *in, ptrdiff_t group_step, int block, ptrdiff_t ahead,
+                         vi *sums, const int row, const bool left, const bool right, const int MR, const int NRB) {
+    if (MR * NRB * VPB > 8 && ahead)
+        sum_tile(p, in, group_step, block, ahead, true, sums, row, left, right, MR, NRB);
+    else
+        sum_tile(p, in, group_step, block, 0, false, sums, row, left, right, MR, NRB);
 }
 #endif
 
@@ -286,9 +297,10 @@ static INLINE const char *first_reader(const espl__conv *p, int block, int block
 static INLINE fetch fetch_of(const espl__conv *p, int block, int nrb, int block0, int block1) {
     const ptrdiff_t bytes = espl__conv_w_block(p);
     const char *w = first_reader(p, block, block0);
+    const bool last = block + nrb >= block1;
     /* No hint: the weights are in the second-level cache, and fetching would only cost. */
-    if (!p->next) return (fetch){0, 0, 0, 0, w};
-    if (block + nrb < block1) return (fetch){nrb * bytes, bytes, 0, nrb, w};
+    if (last ? !p->next : !p->cold) return (fetch){0, 0, 0, 0, w};
+    if (!last) return (fetch){nrb * bytes, bytes, 0, nrb, w};
     return (fetch){(const char *)p->next - ((const char *)p->w + block * bytes), bytes, 0, nrb, w};
 }
 
@@ -357,7 +369,10 @@ static INLINE void run_few(const tile_table tiles, const int *mr_max, finish_fn 
     for (int i = 0, first = 0; i < count; i++) {
         const int end = (int)((int64_t)pixels * (i + 1) / count);
         for (int block = block0, nrb; block < block1; block += nrb) {
-            fetch f = {0, 0, 0, 0, first_reader(p, block, block0)};
+            fetch f = {0, 0, 0, 0, NULL};
+#ifndef CONV_U8 /* codes are so few bytes that they come by themselves */
+            f.w = first_reader(p, block, block0);
+#endif
             nrb = blocks_at_once(p, end - first, block1 - block);
             run_row(tiles[nrb], NULL, mr_max[nrb], finish, p, in + first * p->in_step, out + first * p->out_step,
                     res ? res + first * p->res_step : NULL, end - first, block, nrb, &f);
@@ -406,8 +421,7 @@ static INLINE void run(const tile_table tiles, const edge_table *edges, finish_f
 #define DEFINE(MR, NRB)                                                                               \
     static void u8_##MR##x##NRB(const espl__conv *p, const char *in, ptrdiff_t group_step, int block, \
                                 ptrdiff_t ahead, void *sums) {                                        \
-        (void)ahead;                                                                                  \
-        tile_u8(p, in, group_step, block, sums, MR, false, false, MR, NRB);                           \
+        tile_u8(p, in, group_step, block, ahead, sums, MR, false, false, MR, NRB);                    \
     }
 TILES(DEFINE)
 #undef DEFINE
@@ -419,8 +433,7 @@ static const tile_table u8_tiles = TABLE(ENTRY);
 #define DEFINE(name, MR, row, left, right)                                                                       \
     static void u8_##name(const espl__conv *p, const char *in, ptrdiff_t group_step, int block, ptrdiff_t ahead, \
                      void *sums) {                                                                               \
-        (void)ahead;                                                                                             \
-        tile_u8(p, in, group_step, block, sums, row, left, right, MR, 2);                                        \
+        tile_u8(p, in, group_step, block, ahead, sums, row, left, right, MR, 2);                                 \
     }
 EDGE_TILES(DEFINE)
 #undef DEFINE
