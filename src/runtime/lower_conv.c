@@ -150,14 +150,14 @@ static void conv_rows(const espl__window *g, linear_step *l) {
     l->res_image = l->has_res ? l->res.stride[0] : 0;
 }
 
-/* So few weights are left that the direct way, without the others, beats Winograd's with tiles of `side`: a
- * seventh of floats, and of codes what banks were as fast with (Zen 4). In f32 it is a rule on the weights
+/* So few weights are left that the direct way, without the others, beats Winograd's with tiles of `side`: two
+ * ninths of floats, and of codes what banks were as fast with (Zen 4). In f32 it is a rule on the weights
  * alone: the two ways round differently, and the same input shall give the same bytes everywhere. */
 static bool mostly_zero(const espl_session *s, const weights *w, int64_t count, int side) {
     const float *x = w->data;
     const uint8_t *code = w->data;
     const bool vnni = !espl__winograd_small_pays(s);
-    int64_t left = 0, most = !w->integer ? count / 7
+    int64_t left = 0, most = !w->integer ? count / 9 * 2
                              : side == 2 ? count / 4
                              : vnni      ? count / 8 * 3
                                          : count / 8;

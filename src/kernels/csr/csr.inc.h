@@ -35,7 +35,7 @@ static void strip_at(strip *s, const espl__conv *p, int first, int pixels, const
 
 /* --- in ------------------------------------------------------------------------------------------------- */
 
-/* VL elements of VL pixels from k of a segment on; a short segment has only `valid`. */
+/* VL elements of VL pixels, `at` bytes from where these begin; `valid` of them exist. */
 static INLINE void copy_square(const char *const *pixel, ptrdiff_t at, int valid, float *to,
                                ptrdiff_t pixels) {
     vf x[VL];
