@@ -1,5 +1,6 @@
 /* Takes the faster of two ways to compute a step, by measurement: both run in turn on the session's own
- * buffers, which hold nothing yet. The results are the same bytes, so only time depends on the outcome. */
+ * buffers, which hold nothing yet. The results are the same bytes unless an input is infinite or NaN, so only time depends on
+ * the outcome. */
 #include "base/tune.h"
 #include "runtime/plan.h"
 

@@ -124,7 +124,7 @@ static void multiply(const winograd_job *j, const char *v, char *m, int b0, int 
         p.next = k + 1 < w->elements ? (const char *)p.w + w->weight_plane
                  : b1 < w->blocks    ? first + b1 * block
                                      : NULL;
-        p.cold = p.next;
+        p.cold = p.next != NULL; /* each element has weights of its own, which the strip before read last */
         p.bias = (const char *)(k == 5 /* (1, 1) of f32 */ ? w->bias : w->no_bias) + b0 * ESPL__NR * 4;
         product(w, j->s->kernels, &p, v + k * w->in_side.plane, m + k * w->out_side.plane,
                 (int)((j->end - j->begin) * w->tiles), b1 - b0);

@@ -161,7 +161,8 @@ typedef struct bank_case {
     (t).bank.slots, (t).bank.size, (t).bank.count, (t).bank.values, (t).c.p.channels, (t).c.pixels, \
         (t).c.block0, (t).c.block1, (t).c.res ? ", residual" : ""
 
-/* Windows anywhere, before the row too, and the last ends where memory does. */
+/* Windows anywhere, before the row too, and the last ends where memory does. Half of the time most follow one another, as those of
+ * layers do. */
 static void random_windows(bank_case *t, int unit) {
     espl__conv *p = &t->c.p;
     int64_t low = 0, reach = 0;
@@ -169,8 +170,10 @@ static void random_windows(bank_case *t, int unit) {
     random_blocks(&t->c);
     t->c.pixels = between(1, 9);
     p->in_step = unit * between(1, 40);
+    const bool joined = one_in(2);
     for (int i = 0; i < t->bank.count; i++) {
-        t->off[i] = unit * between(-50, 3000);
+        const bool follows = joined && i > 0 && !one_in(8);
+        t->off[i] = follows ? t->off[i - 1] + unit * t->bank.size : unit * between(-50, 3000);
         low = ESPL_MIN(low, t->off[i]);
         reach = ESPL_MAX(reach, t->off[i] + (int64_t)unit * t->bank.size);
     }

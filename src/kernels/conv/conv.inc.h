@@ -369,10 +369,7 @@ static INLINE void run_few(const tile_table tiles, const int *mr_max, finish_fn 
     for (int i = 0, first = 0; i < count; i++) {
         const int end = (int)((int64_t)pixels * (i + 1) / count);
         for (int block = block0, nrb; block < block1; block += nrb) {
-            fetch f = {0, 0, 0, 0, NULL};
-#ifndef CONV_U8 /* codes are so few bytes that they come by themselves */
-            f.w = first_reader(p, block, block0);
-#endif
+            fetch f = {0, 0, 0, 0, first_reader(p, block, block0)};
             nrb = blocks_at_once(p, end - first, block1 - block);
             run_row(tiles[nrb], NULL, mr_max[nrb], finish, p, in + first * p->in_step, out + first * p->out_step,
                     res ? res + first * p->res_step : NULL, end - first, block, nrb, &f);
