@@ -406,8 +406,8 @@ void espl__pack_f32_part(const espl__weight_order *order, const float *w, const 
 void espl__gemv_sums(const void *packed, int64_t blocks, int64_t k, int32_t *sums);
 /* A matrix (one segment, one tap) of numbers of 16 bits for gemv_f32, [blocks][k][16]. */
 void espl__pack_16(const espl__weight_order *order, const uint16_t *w, uint16_t *packed);
-/* Compressed sparse rows. First their pieces. */
-void espl__csr_pieces(const espl__weight_order *order, espl__csr *m);
+/* Compressed sparse rows that are to be counted and filled: pieces, and no rows yet. */
+espl__csr espl__csr_of(const espl__weight_order *order);
 /* How many numbers `start` has for so many blocks. */
 int64_t espl__csr_starts(const espl__csr *m, int64_t blocks);
 /* Of blocks [block0, block1), which come in order: count sets what follows start[0] (0 to begin with), fill writes their

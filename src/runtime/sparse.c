@@ -63,7 +63,7 @@ static espl_status look_rows(espl_session *s, const weights *w, const espl__weig
     double row = (double)(o->segments * o->taps * o->stored);
     if (!espl__csr_count(o, w->data, &whole, 0, first, few) || few[rows] > CSR_LOOK * row * (double)rows)
         return ESPL_OK;
-    espl__csr_pieces(o, &plan->rows);
+    plan->rows = espl__csr_of(o);
     uint64_t numbers = (uint64_t)espl__csr_starts(&plan->rows, blocks);
     start = espl__arena_alloc(&s->arena, sizeof *start * numbers);
     if (!start) return espl__nomem(diag, sizeof *start * numbers);

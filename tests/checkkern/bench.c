@@ -239,8 +239,7 @@ static espl__csr thinned(int percent) {
     const int64_t count = o.channels * o.segments * o.real;
     float *w = malloc((size_t)count * sizeof *w);
     espl__csr_entry *entries = malloc((size_t)count * sizeof *entries);
-    espl__csr m;
-    espl__csr_pieces(&o, &m);
+    espl__csr m = espl__csr_of(&o);
     int32_t *start = calloc((size_t)espl__csr_starts(&m, now.blocks), sizeof *start);
     if (!w || !entries || !start) exit(2);
     for (int64_t i = 0; i < count; i++) w[i] = between(1, 100) > percent ? F32(now.w)[i] : 0.0f;

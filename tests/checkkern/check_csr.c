@@ -15,8 +15,7 @@ static void thin_out(float *w, int64_t rows, int64_t row) {
 /* The blocks in two calls, as a caller with little memory does; what is written ends at forbidden pages. */
 static espl__csr packed(const espl__weight_order *o, const float *w) {
     const int64_t blocks = espl__weight_all(o).block1, cut = between(0, (int)blocks);
-    espl__csr m;
-    espl__csr_pieces(o, &m);
+    espl__csr m = espl__csr_of(o);
     const size_t numbers = (size_t)espl__csr_starts(&m, blocks);
     int32_t *start = take(SLOT_MULT, numbers * sizeof *start);
     start[0] = 0;

@@ -13,6 +13,14 @@ static inline int32_t bank_group(int32_t slots) {
     return slots % 4 == 0 ? 1 : slots % 2 == 0 ? 2 : 4;
 }
 
+/* Do so many windows follow one another? The last of an input begins early, and a group is filled up with the
+ * first. */
+static inline bool bank_joined(const int32_t *off, int windows) {
+    for (int i = 1; i < windows; i++)
+        if (off[i] - off[i - 1] != ESPL__BANK) return false;
+    return true;
+}
+
 /* The place of one slot of one row in its block. */
 typedef struct bank_place {
     ptrdiff_t position, weight; /* bytes from the block's first */

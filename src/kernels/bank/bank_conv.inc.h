@@ -62,9 +62,7 @@ static INLINE int kind_of(const walk *at) {
     if (at->left >= UNIT) return ONE;
     const bool four = UNIT > 2 * at->slots;
 #ifdef TABLES
-    if (at->off[1] - at->off[0] == ESPL__BANK &&
-        (!four || (at->off[2] - at->off[0] == 2 * ESPL__BANK && at->off[3] - at->off[0] == 3 * ESPL__BANK)))
-        return four ? JOINED_4 : JOINED_2;
+    if (bank_joined(at->off, four ? 4 : 2)) return four ? JOINED_4 : JOINED_2;
 #endif
     return four ? APART_4 : APART_2;
 }

@@ -48,13 +48,6 @@ typedef struct bank_walk {
 } bank_walk;
 
 #ifdef TABLES
-/* Do they lie side by side? The last of an input begin early, and a group is filled up with the first. */
-static INLINE bool are_joined(const int32_t *off, int windows) {
-    for (int i = 1; i < windows; i++)
-        if (off[i] - off[i - 1] != ESPL__BANK) return false;
-    return true;
-}
-
 static INLINE vi table_of(const char *in, const int32_t *off, int windows, bool joined) {
     if (windows == 1) return window_u8(in + off[0]);
     if (joined) return table_u8(in + off[0], windows);
@@ -67,7 +60,7 @@ static INLINE void step_u8(vi *acc, bank_walk *at, const char *in, steps x_step,
                            steps w_step, int half, bool one_slot, int MR, int NRB) {
     const vi windows = windows_in_table(at->left, at->slots);
     const int count = at->left >= 4 ? 1 : one_slot ? 4 : 2;
-    const bool joined = are_joined(at->off, count);
+    const bool joined = bank_joined(at->off, count);
     vi table[4];
     UNROLL
     for (int m = 0; m < MR; m++) table[m] = table_of(in + step_at(x_step, m), at->off, count, joined);

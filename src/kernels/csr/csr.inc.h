@@ -131,7 +131,7 @@ static add_fn *const add_fns[VECTORS] = {FOR_VECTORS(ENTRY)};
 
 /* --- out ------------------------------------------------------------------------------------------------ */
 
-/* VL channels from c on, of which `valid` exist, of the VL pixels from `first` on. */
+/* VL channels `at` bytes from the first, of which `valid` exist, of the VL pixels from `first` on. */
 static INLINE void store_square(const espl__conv *p, const strip *s, const float *sums, int first,
                                 ptrdiff_t at, int valid, bool add) {
     const vf lo = vf_set1(p->flo), hi = vf_set1(p->fhi);

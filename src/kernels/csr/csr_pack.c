@@ -6,12 +6,12 @@
 
 #include "base/base.h"
 
-void espl__csr_pieces(const espl__weight_order *o, espl__csr *m) {
+espl__csr espl__csr_of(const espl__weight_order *o) {
     const int64_t elements = o->segments * o->taps * o->stored;
     const int64_t pieces = ESPL_MAX(1, (elements + ESPL__CSR_PIECE - 1) / ESPL__CSR_PIECE);
     const int64_t lines = (elements + pieces * ESPL__NR - 1) / (pieces * ESPL__NR);
-    m->piece = (int32_t)ESPL_MAX(1, lines) * ESPL__NR;
-    m->pieces = (int32_t)ESPL_MAX(1, (elements + m->piece - 1) / m->piece);
+    const int64_t piece = ESPL_MAX(1, lines) * ESPL__NR;
+    return (espl__csr){(int32_t)piece, (int32_t)ESPL_MAX(1, (elements + piece - 1) / piece), NULL, NULL};
 }
 
 int64_t espl__csr_starts(const espl__csr *m, int64_t blocks) {
