@@ -5,125 +5,161 @@
  *
  *     the positive w add up to at most 128, and the negative ones to at least -128       255 * 128 = 32640
  *
- * A group is four inputs of VL channels, one vector of weights: per channel two pairs, each summed in 16
- * bits. Integer sums may be taken in any order, so when a session is created the groups of VL channels are
- * sorted into chains: groups whose pairs meet the condition together, up to CHAIN of them. A chain of L
- * groups is L products, L - 1 additions in 16 bits, and one vpmaddwd and one addition into the 32 bits: 2 L +
- * 1 instructions a vector of sums, where groups alone take 3 each and bytes that are widened to 16 bits more
- * than 4. A group that does not meet the condition by itself is written as two that do, cut so that they fill
- * what two chains have left.
+ * Integer sums may be taken in any order. So vectors lie across pixels, where a vector of codes is a group of
+ * four inputs and the weights of a channel are broadcast, and when a session is created the groups of each two
+ * channels, which share the loads of codes, are sorted into chains of L whose pairs of weights all meet the
+ * condition. A chain is L products, L - 1 additions in 16 bits, and one vpmaddwd and one addition into the 32 bits
+ * for each vector: 2 L + 1 instructions, where groups alone take 3 each and bytes that are widened to 16 bits 4. Groups
+ * of zeros vanish. A group that does not meet the condition by itself is cut into two that do.
  *
- * Trained weights lie around 0 with the largest of a channel at 127, so the condition mostly holds for two
- * groups of 8 channels that fit each other. The fewer channels a chain has the longer it is; hence one vector
- * a tile, and as many pixels as there are registers.
+ * Inputs come in pieces that stay in the first-level cache beside the weights that pass by. All channels of a
+ * block have chains of the same length in a piece, whichever takes the least time; chains are filled up with
+ * zeros. (Loops over chains of several lengths would end in mispredicted branches.)
  *
- * A prepared block is ESPL__NR / VL lists one after the other. A list is a `list_head`, the offsets of the
- * groups from the pixel's base, filled up to a line, and their weights; chains of CHAIN groups first, alone
- * ones last. */
+ * A prepared block is a list for each piece: a `list_head`, then, pair of channels after pair, chain after chain,
+ * group after group, the weights of either channel, s8 x 4, and behind all of them, filled up to 4 bytes, the numbers
+ * of the groups in the piece, u8. */
 
-enum { CHAIN = 4, OPEN = 32, CHAIN_MR = 8, LINE = 64, VECTOR = 4 * VL, LIMIT = 128, FAR = 1 << 20 };
+enum { VECTORS = 3, PIECE = 2048 / VL, LONGEST = 6, LIMIT = 128, PANEL = 8, PAIRS = ESPL__NR / 2, LINE = 64 };
+#include "kernels/simd/strip.inc.h"
 
 typedef struct list_head {
-    int32_t chains[CHAIN + 1]; /* how many of 1 ... CHAIN groups */
-    int32_t bytes;             /* of the list */
-    int32_t rest[LINE / 4 - CHAIN - 2];
+    int32_t length, groups; /* of a chain; of all chains */
+    uint16_t chains[PAIRS]; /* of each two channels */
 } list_head;
 
-static INLINE size_t whole_lines(size_t bytes) {
-    return (bytes + LINE - 1) / LINE * LINE;
+static INLINE size_t list_bytes(const list_head *h) {
+    return sizeof *h + (size_t)h->groups * 8 + ((size_t)h->groups + 3) / 4 * 4;
 }
 
-/* --- one tile ----------------------------------------------------------------------------------- */
+static INLINE int32_t groups_of(const espl__conv *p) {
+    return p->segments * p->seg_k;
+}
 
-/* Where the chains of a list are: what is left of it. */
-typedef struct chain_walk {
-    const int32_t *offset;
-    const char *w;
-} chain_walk;
+/* --- products --------------------------------------------------------------------------------------- */
 
-static INLINE void add_chains(const int L, int count, chain_walk *at, const char *in, steps step,
-                              ptrdiff_t ahead, vi *acc, const int MR) {
+/* Adds one list's products with NV vectors of pixels to the sums of 16 channels, [channel][VECTORS * VL]. bias: what they begin
+ * with; NULL: with themselves. next: NULL, or a list of about the same length to fetch meanwhile. */
+static BODY void add_list(const list_head *list, const char *codes, const int32_t *bias, int32_t *sums, const char *next,
+                          const int L, const int NV) {
+    const int32_t *w = (const int32_t *)(const void *)(list + 1);
+    const uint8_t *at = (const uint8_t *)(w + 2 * (ptrdiff_t)list->groups);
     const vi one = v16_set1(1);
-    for (; count > 0; count--) {
-        if (ahead) {
-            UNROLL
-            for (int l = 0; l < L; l += LINE / VECTOR) fetch_line(at->w + ahead + l * VECTOR);
-        }
-        const char *base[CHAIN];
-        vi w[CHAIN];
+    const int lines = next ? (int)(list_bytes(list) / (PAIRS * LINE)) + 1 : 0;
+    for (int c = 0; c < PAIRS; c++, sums += 2 * VECTORS * VL) {
+        vi acc[2 * VECTORS];
+        for (int i = 0; i < lines; i++) fetch_line(next + (c * lines + i) * LINE);
         UNROLL
-        for (int l = 0; l < L; l++) {
-            base[l] = (const char *)opaque((ptrdiff_t)(in + at->offset[l]));
-            w[l] = vi_load(at->w + l * VECTOR);
+        for (int i = 0; i < 2 * NV; i++)
+            acc[i] = bias ? vi_set1(bias[2 * c + i / NV]) : vi_load(sums + (i / NV * VECTORS + i % NV) * VL);
+        for (int left = list->chains[c]; left > 0; left--, w += 2 * L, at += L) {
+            vi sum[2 * VECTORS];
+            UNROLL
+            for (int l = 0; l < L; l++) {
+                const vi w0 = vi_set1(w[2 * l]), w1 = vi_set1(w[2 * l + 1]);
+                const char *from = codes + (ptrdiff_t)at[l] * (NV * VL * 4);
+                UNROLL
+                for (int v = 0; v < NV; v++) {
+                    const vi x = vi_load(from + v * VL * 4), a = v8_pairs(x, w0), b = v8_pairs(x, w1);
+                    sum[v] = vi_opaque(l ? v16_add(sum[v], a) : a);
+                    sum[NV + v] = vi_opaque(l ? v16_add(sum[NV + v], b) : b);
+                }
+            }
+            UNROLL
+            for (int i = 0; i < 2 * NV; i++) acc[i] = vi_madd(acc[i], sum[i], one);
         }
         UNROLL
-        for (int m = 0; m < MR; m++) {
-            vi sum = v8_pairs(vi_set1(load4((const uint8_t *)base[0] + step_at(step, m))), w[0]);
-            UNROLL
-            for (int l = 1; l < L; l++)
-                sum =
-                    v16_add(sum, v8_pairs(vi_set1(load4((const uint8_t *)base[l] + step_at(step, m))), w[l]));
-            acc[m] = vi_madd(acc[m], sum, one);
-        }
-        at->offset += L;
-        at->w += L * VECTOR;
+        for (int i = 0; i < 2 * NV; i++) vi_store(sums + (i / NV * VECTORS + i % NV) * VL, acc[i]);
     }
 }
 
-/* MR pixels x 1 block, a list after the other; a tile_fn of up to CHAIN_MR pixels of one row. */
-static BODY void tile_chains(const espl__conv *p, const char *in, int block, ptrdiff_t ahead, int32_t *sums,
-                             const int MR) {
-    const char *list = p->prepared[block];
-    const int32_t *bias = (const int32_t *)p->bias + block * ESPL__NR;
-    const steps step = steps_of(p->in_step);
-    for (int v = 0; v < VPB; v++) {
-        const list_head *head = (const list_head *)list;
-        const int groups = head->chains[1] + 2 * head->chains[2] + 3 * head->chains[3] + 4 * head->chains[4];
-        const char *offsets = list + sizeof *head;
-        chain_walk at = {(const int32_t *)offsets, offsets + whole_lines(4 * (size_t)groups)};
-        vi acc[CHAIN_MR];
-        UNROLL
-        for (int m = 0; m < MR; m++) acc[m] = vi_load(bias + v * VL);
-        add_chains(4, head->chains[4], &at, in, step, ahead, acc, MR);
-        add_chains(3, head->chains[3], &at, in, step, ahead, acc, MR);
-        add_chains(2, head->chains[2], &at, in, step, ahead, acc, MR);
-        add_chains(1, head->chains[1], &at, in, step, ahead, acc, MR);
-        UNROLL
-        for (int m = 0; m < MR; m++) vi_store(sums + m * ESPL__NR + v * VL, acc[m]);
-        list += head->bytes;
+typedef void list_fn(const list_head *list, const char *codes, const int32_t *bias, int32_t *sums, const char *next);
+#define LENGTHS(X, NV) X(1, NV) X(2, NV) X(3, NV) X(4, NV) X(6, NV)
+#define DEFINE(L, NV)                                                                                                 \
+    static void add_list_##L##x##NV(const list_head *list, const char *codes, const int32_t *bias, int32_t *sums,     \
+                                    const char *next) {                                                               \
+        add_list(list, codes, bias, sums, next, L, NV);                                                               \
     }
-}
-
-#define DEFINE(MR, NRB)                                                                           \
-    static void chains_##MR(const espl__conv *p, const char *in, ptrdiff_t group_step, int block, \
-                            ptrdiff_t ahead, void *sums) {                                        \
-        (void)group_step;                                                                         \
-        tile_chains(p, in, block, ahead, sums, MR);                                               \
-    }
-UP_TO_8(DEFINE, 1)
+LENGTHS(DEFINE, 1) LENGTHS(DEFINE, 2) LENGTHS(DEFINE, 3)
 #undef DEFINE
-#define ENTRY(MR, NRB) chains_##MR,
-static tile_fn *const chain_tiles[CHAIN_MR] = {UP_TO_8(ENTRY, 1)};
+#define ENTRY(L, NV) [L] = add_list_##L##x##NV,
+static list_fn *const list_fns[VECTORS + 1][LONGEST + 1] = {
+    [1] = {LENGTHS(ENTRY, 1)}, [2] = {LENGTHS(ENTRY, 2)}, [3] = {LENGTHS(ENTRY, 3)}};
 #undef ENTRY
 
-/* Where the lists of the next block are, from those of this one; 0: there is no next one near by. */
-static INLINE ptrdiff_t next_list(const espl__conv *p, int block, int block1) {
-    if (block + 1 >= block1) return 0;
-    const ptrdiff_t step = (const char *)p->prepared[block + 1] - (const char *)p->prepared[block];
-    return step > 0 && step < FAR ? step : 0;
+/* --- a strip ---------------------------------------------------------------------------------------- */
+
+/* Blocks whose results lie in one line. */
+typedef struct panel {
+    _Alignas(64) int32_t sums[PANEL * ESPL__NR * VECTORS * VL];   /* [block][channel][pixel] */
+    _Alignas(64) int32_t turned[VECTORS * VL * PANEL * ESPL__NR]; /* [pixel][block][channel] */
+    int block, blocks;
+    const char *list[PANEL + 1]; /* of each block, what comes next; then what follows the last one */
+} panel;
+
+static INLINE int blocks_of_panel(int blocks) {
+    int n = PANEL;
+    while (n > blocks) n /= 2;
+    return n;
+}
+
+static void turn(panel *a, int vectors) {
+    const int channels = a->blocks * ESPL__NR;
+    for (int c = 0; c < channels; c += VL)
+        for (int v = 0; v < vectors; v++) {
+            float *to = (float *)(void *)(a->turned + v * VL * channels + c);
+            vf x[VL];
+            UNROLL
+            for (int i = 0; i < VL; i++)
+                x[i] = vf_load((const float *)(const void *)(a->sums + ((c + i) * VECTORS + v) * VL));
+            vf_transpose(x);
+            UNROLL
+            for (int i = 0; i < VL; i++) vf_store(to + i * channels, x[i]);
+        }
+}
+
+static void add_piece(const espl__conv *p, const strip *s, const char *codes, bool begin, panel *a) {
+    for (int b = 0; b < a->blocks; b++) {
+        const list_head *list = (const list_head *)(const void *)a->list[b];
+        const int32_t *bias = begin ? (const int32_t *)p->bias + (a->block + b) * ESPL__NR : NULL;
+        a->list[b] += list_bytes(list);
+        list_fns[s->vectors][list->length](list, codes, bias, a->sums + (ptrdiff_t)b * ESPL__NR * VECTORS * VL,
+                                           a->list[b + 1]);
+    }
+}
+
+static INLINE void convolve_strip(const espl__conv *p, finish_fn *finish, const strip *s, int first, int block0, int block1,
+                                  char *out, const char *res) {
+    _Alignas(64) char codes[PIECE * VECTORS * VL * 4];
+    panel a;
+    const int groups = groups_of(p);
+    for (a.block = block0; a.block < block1; a.block += a.blocks) {
+        a.blocks = blocks_of_panel(block1 - a.block);
+        for (int b = 0; b < a.blocks; b++) a.list[b] = p->prepared[a.block + b];
+        for (int g = 0; g < groups; g += PIECE) {
+            const bool last = groups - g <= PIECE;
+            const int behind = a.block + a.blocks;
+            if (groups > PIECE || a.block == block0)
+                copy_elements(p, s, g, last ? groups : g + PIECE, (float *)(void *)codes);
+            a.list[a.blocks] = !last ? a.list[0] + list_bytes((const list_head *)(const void *)a.list[0])
+                               : behind < block1 ? p->prepared[behind]
+                                                 : NULL;
+            add_piece(p, s, codes, g == 0, &a);
+        }
+        turn(&a, s->vectors);
+        finish_pixels(p, finish, a.turned, a.block, a.blocks, first, s->pixels, out, res);
+    }
 }
 
 static INLINE void run_chains(finish_fn *finish, const espl__conv *p, const char *in, char *out,
                               const char *res, int pixels, int block0, int block1) {
-    const int width = p->width && p->width < pixels ? p->width : pixels;
-    const int most = pixels_meet(p) ? CHAIN_MR / 2 : CHAIN_MR;
+    strip s;
+    const int vectors = (pixels + VL - 1) / VL, strips = (vectors + VECTORS - 1) / VECTORS;
     assert(pixels >= 0 && block0 >= 0);
-    for (int block = block0; block < block1; block++) {
-        fetch f = {next_list(p, block, block1), 0, 0, 1, NULL};
-        ptrdiff_t y = 0;
-        for (int left = pixels; left > 0; y++, left -= width)
-            run_row(chain_tiles, NULL, most, finish, p, in + y * p->in_row, out + y * p->out_row,
-                    res ? res + y * p->res_row : NULL, left < width ? left : width, block, 1, &f);
+    for (int t = 0, done = 0; t < strips; t++, done += s.pixels) {
+        const int end = (int)((int64_t)vectors * (t + 1) / strips) * VL;
+        strip_at(&s, p, done, (end < pixels ? end : pixels) - done, in, NULL, NULL);
+        convolve_strip(p, finish, &s, done, block0, block1, out, res);
     }
 }
 
@@ -154,182 +190,186 @@ static void conv_prepared_f32(const espl__conv *p, const uint8_t *in, float *out
 
 /* --- sorting groups into chains -------------------------------------------------------------------- */
 
-/* Part 2 * group is a group, or what is left of it when part 2 * group + 1 was cut off. The worst case is two
- * parts a group, all alone. */
-typedef struct open_chain {
-    vi left; /* what the positive and the negative weights of each pair may still add up to, bytes */
-    int32_t part[CHAIN];
-    int32_t length;
-} open_chain;
+/* What is left of a chain, or what a group takes of it: bytes of the positive weights of the four pairs, then of the negative. */
+typedef union room {
+    uint8_t of[8];
+    int64_t all;
+} room;
 
-typedef struct sorter {
-    open_chain open[OPEN];
-    int opened;
-    int8_t (*parts)[VECTOR];
-    int32_t (*closed)[CHAIN]; /* -1 behind the last part */
-    int32_t count, chains[CHAIN + 1];
-} sorter;
+/* The groups of two channels in a piece, or the parts of those that were cut, in descending order of what they take most of. */
+typedef struct items {
+    int count;
+    room need[2 * PIECE];
+    int8_t w[2 * PIECE][8];
+    uint8_t group[2 * PIECE];
+} items;
 
-static void close_chain(sorter *s, int i) {
-    open_chain *c = &s->open[i];
-    for (int l = 0; l < CHAIN; l++) s->closed[s->count][l] = l < c->length ? c->part[l] : -1;
-    s->count++;
-    s->chains[c->length]++;
-    *c = s->open[--s->opened];
+/* Chains that have room for more, and which chain each is. */
+typedef struct open_chains {
+    _Alignas(64) int64_t left[2 * PIECE + VL];
+    int16_t chain[2 * PIECE + VL], length[2 * PIECE + VL];
+    int count;
+} open_chains;
+
+/* What the eight weights of a group take, sums up to 255, from 16 that lie side by side. */
+static INLINE room room_of(const int8_t *w16, int half) {
+    const __m128i w = _mm_loadu_si128((const __m128i *)(const void *)w16), zero = _mm_setzero_si128(), one = _mm_set1_epi8(1);
+    const __m128i plus = _mm_maddubs_epi16(_mm_max_epi8(w, zero), one),
+                  minus = _mm_maddubs_epi16(_mm_sub_epi8(zero, _mm_min_epi8(w, zero)), one);
+    uint8_t sums[16];
+    room r;
+    _mm_storeu_si128((__m128i *)(void *)sums, _mm_packus_epi16(plus, minus));
+    memcpy(r.of, sums + half * 4, 4);
+    memcpy(r.of + 4, sums + 8 + half * 4, 4);
+    return r;
 }
 
-static int longest(const sorter *s) {
-    int best = 0;
-    for (int i = 1; i < s->opened; i++)
-        if (s->open[i].length > s->open[best].length) best = i;
-    return best;
+static int largest(room r) {
+    int most = 0;
+    for (int i = 0; i < 8; i++) most = r.of[i] > most ? r.of[i] : most;
+    return most;
 }
 
-static int new_chain(sorter *s) {
-    s->open[s->opened] = (open_chain){.left = v8_set1(LIMIT)};
-    return s->opened++;
-}
-
-static void add_part(sorter *s, int i, int32_t part) {
-    open_chain *c = &s->open[i];
-    c->left = v8_sub(c->left, v8_pair_sums(vi_load(s->parts[part])));
-    c->part[c->length++] = part;
-}
-
-/* Into the longest chain that it fits, else into one of its own. */
-static void add_whole(sorter *s, vi sums, int32_t part) {
-    int best = -1;
-    for (int i = 0; i < s->opened; i++)
-        if ((best < 0 || s->open[i].length > s->open[best].length) && v8_within(sums, s->open[i].left))
-            best = i;
-    if (best < 0) best = new_chain(s);
-    add_part(s, best, part);
-    if (s->open[best].length == CHAIN) close_chain(s, best);
-}
-
-/* The two chains that together have room for a group and are the longest, or new ones. What counts as room is
- * at most 127 a chain: sums end at 255, and where they do (-128 twice) only new chains hold them. */
-static void find_pair(sorter *s, vi sums, int *one, int *other) {
-    const vi most = v8_set1(LIMIT - 1);
-    int best = 0;
-    for (int i = 0; i < s->opened; i++) {
-        const vi left = v8_min(s->open[i].left, most);
-        for (int j = 0; j < i; j++) {
-            const int length = s->open[i].length + s->open[j].length;
-            if (length <= best || !v8_within(sums, v8_adds(left, v8_min(s->open[j].left, most)))) continue;
-            best = length;
-            *one = i; /* the later one: closing it leaves the other in its place */
-            *other = j;
-        }
-    }
-    for (int i = 0; best == 0 && i < s->opened; i++)
-        if (v8_within(sums, v8_adds(v8_min(s->open[i].left, most), most))) {
-            *other = i;
-            *one = new_chain(s);
-            return;
-        }
-    if (best) return;
-    *other = new_chain(s);
-    *one = new_chain(s);
-}
-
-/* What of w still has room; the room of both signs shrinks. */
-static int8_t take_part(int w, int *plus, int *minus) {
-    int *room = w > 0 ? plus : minus;
-    const int size = abs(w) < *room ? abs(w) : *room;
-    *room -= size;
-    return (int8_t)(w > 0 ? size : -size);
-}
-
-/* Cuts a group into what one chain has room for and the rest, which another chain has room for. */
-static void add_cut(sorter *s, vi sums, const int8_t *w, int32_t group) {
-    int one, other;
-    uint8_t left[VECTOR];
-    int8_t *kept = s->parts[2 * group], *off = s->parts[2 * group + 1];
-    find_pair(s, sums, &one, &other);
-    vi_store(left, s->open[other].left);
-    for (int i = 0; i < VECTOR; i += 2) {
-        const int at = i / 16 * 16 + i % 16 / 2; /* as v8_pair_sums has them */
-        int plus = left[at], minus = left[at + 8];
-        for (int j = i; j < i + 2; j++) {
-            kept[j] = take_part(w[j], &plus, &minus);
-            off[j] = (int8_t)(w[j] - kept[j]);
-        }
-    }
-    add_part(s, other, 2 * group);
-    add_part(s, one, 2 * group + 1);
-    if (s->open[one].length == CHAIN) close_chain(s, one);
-    if (s->open[other].length == CHAIN) close_chain(s, other);
-}
-
-static void sort_groups(sorter *s, const int8_t *w, int32_t groups) {
-    const vi limit = v8_set1(LIMIT), zero = vi_set1(0);
-    for (int32_t g = 0; g < groups; g++, w += ESPL__NR * 4) {
-        const vi sums = v8_pair_sums(vi_load(w));
-        if (v8_within(sums, zero)) continue;
-        while (s->opened > OPEN - 2) close_chain(s, longest(s));
-        if (v8_within(sums, limit)) {
-            memcpy(s->parts[2 * g], w, VECTOR);
-            add_whole(s, sums, 2 * g);
-        } else {
-            add_cut(s, sums, w, g);
-        }
-    }
-    while (s->opened) close_chain(s, s->opened - 1);
-}
-
-/* Writes the offsets and weights of the chains of L groups. */
-static void write_chains(const espl__conv *p, const sorter *s, int L, int32_t **offset, int8_t **to) {
-    for (int32_t i = 0; i < s->count; i++) {
-        const int32_t *chain = s->closed[i];
-        if (chain[L - 1] < 0 || (L < CHAIN && chain[L] >= 0)) continue;
-        for (int l = 0; l < L; l++, *to += VECTOR) {
-            const int32_t g = chain[l] / 2;
-            memcpy(*to, s->parts[chain[l]], VECTOR);
-            *(*offset)++ = p->seg_off[g / p->seg_k] + g % p->seg_k * 4;
-        }
+/* Keeps of w what a chain has room for, and gives the rest. */
+static void cut(int8_t w[8], int8_t rest[8], room *kept_room, room *rest_room) {
+    memset(kept_room, 0, sizeof *kept_room);
+    memset(rest_room, 0, sizeof *rest_room);
+    for (int i = 0; i < 8; i++) {
+        const int at = i / 2 + (w[i] < 0 ? 4 : 0), left = LIMIT - kept_room->of[at];
+        const int size = abs(w[i]) < left ? abs(w[i]) : left, kept = w[i] < 0 ? -size : size;
+        kept_room->of[at] = (uint8_t)(kept_room->of[at] + size);
+        rest_room->of[at] = (uint8_t)(rest_room->of[at] + abs(w[i]) - size);
+        rest[i] = (int8_t)(w[i] - kept);
+        w[i] = (int8_t)kept;
     }
 }
 
-static size_t list_room(size_t groups) {
-    return sizeof(list_head) + whole_lines(2 * groups * sizeof(int32_t)) + 2 * groups * VECTOR;
+/* w: the weights of the piece's first group and 16 channels; those of the next group lie ESPL__NR * 4 bytes behind. */
+static void sort_items(const int8_t *w, int pair, int groups, items *to) {
+    int8_t parts[2 * PIECE][8];
+    room need[2 * PIECE];
+    int16_t next[2 * PIECE], first[LIMIT + 1];
+    memset(first, -1, sizeof first);
+    for (int g = 0; g < groups; g++, w += ESPL__NR * 4) {
+        memcpy(parts[2 * g], w + pair * 8, 8);
+        need[2 * g] = room_of(w + pair / 2 * 16, pair % 2);
+        need[2 * g + 1].all = 0;
+        if (largest(need[2 * g]) > LIMIT) cut(parts[2 * g], parts[2 * g + 1], &need[2 * g], &need[2 * g + 1]);
+        for (int i = 2 * g; i < 2 * g + 2 && need[i].all; i++) {
+            const int most = largest(need[i]);
+            next[i] = first[most];
+            first[most] = (int16_t)i;
+        }
+    }
+    to->count = 0;
+    for (int most = LIMIT; most > 0; most--)
+        for (int i = first[most]; i >= 0; i = next[i]) {
+            to->need[to->count] = need[i];
+            memcpy(to->w[to->count], parts[i], 8);
+            to->group[to->count++] = (uint8_t)(i / 2);
+        }
 }
 
-/* Room for wide weights, or for the lists and, behind them, for the chains of one and its parts while it is made. */
+static int chain_with_room(const open_chains *o, room need) {
+    const vi item = v64_set1(need.all);
+    for (int i = 0; i < o->count; i += VL / 2) {
+        const unsigned fits = v64_within(item, vi_load(o->left + i));
+        if (fits) return i + __builtin_ctz(fits);
+    }
+    return o->count;
+}
+
+/* Each item, the largest first, into the first chain with room; gives the number of chains. places: NULL, or for each item its
+ * place among all, L a chain. */
+static int fill_chains(const items *x, int L, int32_t *places) {
+    open_chains o;
+    int chains = 0;
+    o.count = 0;
+    memset(o.left, 0, VL * sizeof *o.left);
+    for (int i = 0; i < x->count; i++) {
+        const int at = chain_with_room(&o, x->need[i]);
+        if (at >= o.count) {
+            memset(&o.left[at], LIMIT, sizeof *o.left);
+            if ((at + 1) % VL == 0) memset(&o.left[at + 1], 0, VL * sizeof *o.left);
+            o.chain[at] = (int16_t)chains++;
+            o.length[at] = 0;
+            o.count++;
+        }
+        if (places) places[i] = o.chain[at] * L + o.length[at];
+        o.left[at] -= x->need[i].all; /* no byte borrows */
+        if (++o.length[at] < L) continue;
+        o.count--;
+        o.left[at] = o.left[o.count];
+        o.chain[at] = o.chain[o.count];
+        o.length[at] = o.length[o.count];
+        o.left[o.count] = 0;
+    }
+    return chains;
+}
+
+/* What a product, an addition and what ends a chain take of four units, in quarters of a cycle (Zen 4). */
+static INLINE int64_t cost_of_chains(int64_t chains, int L) {
+    return chains * (5 * L + 2);
+}
+
+/* Longer chains save more and find less that fits: from three on to either side as long as it gets better for some channels. */
+static int best_length(const items *pairs) {
+    static const int8_t lengths[] = {1, 2, 3, 4, 6};
+    enum { SAMPLE = 3, BEGIN = 2, ALL = sizeof lengths };
+    int64_t cost[ALL] = {0};
+    int best = BEGIN;
+    for (int at = BEGIN, step = 1; at >= 0 && at < ALL; at += step) {
+        for (int c = 0; c < PAIRS; c += SAMPLE)
+            cost[at] += cost_of_chains(fill_chains(&pairs[c], lengths[at], NULL), lengths[at]);
+        if (cost[at] < cost[best] || at == BEGIN)
+            best = at;
+        else if (step > 0 && best == BEGIN)
+            at = BEGIN, step = -1;
+        else
+            break;
+    }
+    return lengths[best];
+}
+
+static size_t write_list(const int8_t *w, int groups, items *pairs, char *to) {
+    for (int c = 0; c < PAIRS; c++) sort_items(w, c, groups, &pairs[c]);
+    list_head head = {.length = best_length(pairs)};
+    int32_t places[PAIRS][2 * PIECE];
+    for (int c = 0; c < PAIRS; c++) {
+        head.chains[c] = (uint16_t)fill_chains(&pairs[c], head.length, places[c]);
+        head.groups += head.length * head.chains[c];
+    }
+    char *weights = to + sizeof head;
+    uint8_t *at = (uint8_t *)weights + 8 * (size_t)head.groups;
+    memcpy(to, &head, sizeof head);
+    memset(weights, 0, list_bytes(&head) - sizeof head);
+    for (int c = 0; c < PAIRS; c++) {
+        for (int i = 0; i < pairs[c].count; i++) {
+            memcpy(weights + 8 * places[c][i], pairs[c].w[i], 8);
+            at[places[c][i]] = pairs[c].group[i];
+        }
+        weights += 8 * head.length * head.chains[c];
+        at += head.length * head.chains[c];
+    }
+    return list_bytes(&head);
+}
+
+/* At most two items a group, each in a chain of its own. */
 static size_t prepare_room(const espl__conv *p) {
-    const int64_t groups = (int64_t)p->segments * p->seg_k;
-    for (int s = 0; s < p->segments; s++)
-        if (p->seg_off[s] + 4 * (int64_t)p->seg_k > INT32_MAX) return 0;
-    if (groups * 4 * VECTOR > INT32_MAX) return 0;
     if (is_wide(p)) return wide_block(p);
-    return VPB * list_room((size_t)groups) + 2 * (size_t)groups * (sizeof(int32_t[CHAIN]) + VECTOR);
+    const size_t pieces = ((size_t)groups_of(p) + PIECE - 1) / PIECE;
+    return pieces * (sizeof(list_head) + 4) + 2 * (size_t)groups_of(p) * LONGEST * PAIRS * (8 + 1) + PAIRS * sizeof(items) +
+           sizeof(int64_t);
 }
 
 static size_t prepare(const espl__conv *p, int block, void *to) {
-    const size_t groups = (size_t)p->segments * (size_t)p->seg_k;
-    const int8_t *w = (const int8_t *)p->w + (size_t)block * groups * ESPL__NR * 4;
-    char *list = to;
+    const int groups = groups_of(p);
     if (is_wide(p)) return prepare_wide(p, block, to);
-    for (int v = 0; v < VPB; v++, w += VECTOR) {
-        char *behind = (char *)to + VPB * list_room(groups);
-        sorter s = {.closed = (int32_t(*)[CHAIN])(void *)behind,
-                    .parts = (int8_t(*)[VECTOR])(void *)(behind + 2 * groups * sizeof(int32_t[CHAIN]))};
-        sort_groups(&s, w, (int32_t)groups);
-        list_head head = {{0}, 0, {0}};
-        int32_t parts = 0;
-        for (int l = 1; l <= CHAIN; l++) {
-            head.chains[l] = s.chains[l];
-            parts += l * s.chains[l];
-        }
-        char *offsets = list + sizeof head, *weights = offsets + whole_lines(4 * (size_t)parts);
-        int32_t *offset = (int32_t *)(void *)offsets;
-        int8_t *next = (int8_t *)weights;
-        for (int l = CHAIN; l > 0; l--) write_chains(p, &s, l, &offset, &next);
-        memset(offset, 0, (size_t)(weights - (char *)offset));
-        head.bytes = (int32_t)whole_lines((size_t)((char *)next - list));
-        memset(next, 0, (size_t)(list + head.bytes - (char *)next));
-        memcpy(list, &head, sizeof head);
-        list += head.bytes;
-    }
-    return (size_t)(list - (char *)to);
+    const int8_t *w = (const int8_t *)p->w + (ptrdiff_t)block * groups * ESPL__NR * 4;
+    const uintptr_t behind = (uintptr_t)to + prepare_room(p) - PAIRS * sizeof(items); /* and aligned */
+    items *pairs = (items *)(behind / sizeof(int64_t) * sizeof(int64_t));
+    size_t used = 0;
+    for (int g = 0; g < groups; g += PIECE, w += PIECE * ESPL__NR * 4)
+        used += write_list(w, groups - g < PIECE ? groups - g : PIECE, pairs, (char *)to + used);
+    return used;
 }

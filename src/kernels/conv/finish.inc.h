@@ -1,6 +1,8 @@
 /* What becomes of the integer sums of a tile, [pixel][block][16]: stored as codes or as floats. */
 #include "kernels/simd/requant.inc.h"
 
+enum { FINISH_PIXELS = 32 }; /* at a time, at most */
+
 /* `pixels` pixels, nrb blocks from `block` on; `out` and `res` point at channel 0 of the first pixel. */
 typedef void finish_fn(const espl__conv *p, const void *sums, int block, int nrb, int pixels, char *out,
                        const char *res);
@@ -17,8 +19,8 @@ static void finish_u8(const espl__conv *p, const void *sums, int block, int nrb,
 
 static void finish_u8_f32(const espl__conv *p, const void *sums, int block, int nrb, int pixels, char *out,
                           const char *res) {
-    _Alignas(64) float x[32 * ESPL__NR];
-    assert(pixels <= 32);
+    _Alignas(64) float x[FINISH_PIXELS * ESPL__NR];
+    assert(pixels <= FINISH_PIXELS);
     for (int n = 0; n < nrb; n++) {
         for (int v = 0; v < VPB; v++) {
             const int c = (block + n) * ESPL__NR + v * VL;
@@ -41,7 +43,8 @@ static INLINE void finish_pixels(const espl__conv *p, finish_fn *finish, const i
                                  int nrb, int first, int count, char *out, const char *res) {
     while (count > 0) {
         const int to_end = p->width ? p->width - first % p->width : count;
-        const int n = count < to_end ? count : to_end;
+        int n = count < to_end ? count : to_end;
+        if (n > FINISH_PIXELS) n = FINISH_PIXELS;
         finish(p, sums, block, nrb, n, out + espl__pixel_at(p->width, first, p->out_step, p->out_row),
                res ? res + espl__pixel_at(p->width, first, p->res_step, p->res_row) : NULL);
         sums += n * nrb * ESPL__NR;

@@ -20,6 +20,11 @@ static INLINE void vi_store(void *to, vi x) {
 static INLINE vi vi_set1(int32_t x) {
     return _mm256_set1_epi32(x);
 }
+/* Keeps the compiler from taking sums in another order, for which it would need more registers. */
+static INLINE vi vi_opaque(vi x) {
+    __asm__("" : "+x"(x));
+    return x;
+}
 static INLINE vi vi_add(vi a, vi b) {
     return _mm256_add_epi32(a, b);
 }
@@ -199,12 +204,13 @@ static INLINE vi v8_sub(vi a, vi b) {
 static INLINE vi v16_set1(int x) {
     return _mm256_set1_epi16((int16_t)x);
 }
-/* Each byte plus the other's, 255 at most; whether no byte passes `most`. */
-static INLINE vi v8_adds(vi a, vi b) {
-    return _mm256_adds_epu8(a, b);
+static INLINE vi v64_set1(int64_t x) {
+    return _mm256_set1_epi64x(x);
 }
-static INLINE bool v8_within(vi a, vi most) {
-    return _mm256_movemask_epi8(_mm256_cmpeq_epi8(v8_max(a, most), most)) == -1;
+/* A bit for each lane of 64 bits none of whose bytes passes that of `most`. */
+static INLINE unsigned v64_within(vi a, vi most) {
+    const vi over = _mm256_subs_epu8(a, most);
+    return (unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(_mm256_cmpeq_epi64(over, vi_set1(0))));
 }
 /* Neighbours of u8 times s8, added in 16 bits; it saturates. */
 static INLINE vi v8_pairs(vi x, vi w) {
@@ -237,13 +243,6 @@ static INLINE void v16_store_part(int16_t *to, vi x, int valid) {
     }
     vi_store(some, x);
     for (int i = 0; i < valid; i++) to[i] = some[i];
-}
-/* Of each pair of s8 the sum of the positive ones and the negated sum of the negative ones, 255 at most, as
- * bytes: of every 16, eight of the former and the eight of the latter. */
-static INLINE vi v8_pair_sums(vi w) {
-    const vi zero = vi_set1(0), one = v8_set1(1);
-    const vi plus = _mm256_max_epi8(w, zero), minus = _mm256_sub_epi8(zero, _mm256_min_epi8(w, zero));
-    return _mm256_packus_epi16(v8_pairs(plus, one), v8_pairs(minus, one));
 }
 
 static INLINE vi lanes_in_order(vi x) {

@@ -29,6 +29,11 @@ static INLINE void vi_store(void *to, vi x) {
 static INLINE vi vi_set1(int32_t x) {
     return _mm512_set1_epi32(x);
 }
+/* Keeps the compiler from taking sums in another order, for which it would need more registers. */
+static INLINE vi vi_opaque(vi x) {
+    __asm__("" : "+v"(x));
+    return x;
+}
 static INLINE vi vi_add(vi a, vi b) {
     return _mm512_add_epi32(a, b);
 }
@@ -196,12 +201,13 @@ static INLINE vi v8_sub(vi a, vi b) {
 static INLINE vi v16_set1(int x) {
     return _mm512_set1_epi16((int16_t)x);
 }
-/* Each byte plus the other's, 255 at most; whether no byte passes `most`. */
-static INLINE vi v8_adds(vi a, vi b) {
-    return _mm512_adds_epu8(a, b);
+static INLINE vi v64_set1(int64_t x) {
+    return _mm512_set1_epi64(x);
 }
-static INLINE bool v8_within(vi a, vi most) {
-    return _mm512_cmpgt_epu8_mask(a, most) == 0;
+/* A bit for each lane of 64 bits none of whose bytes passes that of `most`. */
+static INLINE unsigned v64_within(vi a, vi most) {
+    const vi over = _mm512_subs_epu8(a, most);
+    return _mm512_testn_epi64_mask(over, over);
 }
 /* Neighbours of u8 times s8, added in 16 bits; it saturates. */
 static INLINE vi v8_pairs(vi x, vi w) {
@@ -225,13 +231,6 @@ static INLINE void v16_widen4(const uint8_t *from, int16_t *to) {
 }
 static INLINE void v16_store_part(int16_t *to, vi x, int valid) {
     _mm512_mask_storeu_epi16(to, (__mmask32)mask(valid), x);
-}
-/* Of each pair of s8 the sum of the positive ones and the negated sum of the negative ones, 255 at most, as
- * bytes: of every 16, eight of the former and the eight of the latter. */
-static INLINE vi v8_pair_sums(vi w) {
-    const vi zero = vi_set1(0), one = v8_set1(1);
-    const vi plus = _mm512_max_epi8(w, zero), minus = _mm512_sub_epi8(zero, _mm512_min_epi8(w, zero));
-    return _mm512_packus_epi16(v8_pairs(plus, one), v8_pairs(minus, one));
 }
 
 /* Four vectors to bytes, saturated to 0..255 after `add` (16 bits a lane); each 128 bits hold 4 lanes of

@@ -1,0 +1,53 @@
+/* Strips of pixels for kernels whose vectors lie across pixels: the inputs of a strip are copied, transposed, [element][pixel],
+ * where an element is 32 bits: an f32, or a group of four codes. The including file has the vector words and VECTORS, of a strip
+ * at most. */
+
+/* Where the pixels of a strip are; lanes that it has too many repeat the last pixel. */
+typedef struct strip {
+    int pixels, vectors;
+    const char *in[VECTORS * VL], *res[VECTORS * VL];
+    char *out[VECTORS * VL];
+} strip;
+
+static void strip_at(strip *s, const espl__conv *p, int first, int pixels, const void *in, void *out, const void *res) {
+    const int width = p->width ? p->width : INT32_MAX;
+    int y = first / width, x = first % width;
+    s->pixels = pixels;
+    s->vectors = (pixels + VL - 1) / VL;
+    for (int i = 0; i < s->vectors * VL; i++) {
+        s->in[i] = (const char *)in + y * p->in_row + x * p->in_step;
+        s->out[i] = (char *)out + y * p->out_row + x * p->out_step;
+        s->res[i] = res ? (const char *)res + y * p->res_row + x * p->res_step : NULL;
+        if (i + 1 < pixels && ++x == width) x = 0, y++;
+    }
+}
+
+/* VL elements of VL pixels, `at` bytes from where these begin; `valid` of them exist. */
+static INLINE void copy_square(const char *const *pixel, ptrdiff_t at, int valid, float *to, ptrdiff_t pixels) {
+    vf x[VL];
+    UNROLL
+    for (int i = 0; i < VL; i++) x[i] = vf_load_part((const float *)(const void *)(pixel[i] + at), valid);
+    vf_transpose(x);
+    UNROLL
+    for (int i = 0; i < VL; i++)
+        if (i < valid) vf_store(to + i * pixels, x[i]);
+}
+
+/* Elements e0 to e1 of a strip. The last VL of a segment may overlap the ones before. */
+static void copy_elements(const espl__conv *p, const strip *s, int e0, int e1, float *to) {
+    const ptrdiff_t pixels = s->vectors * VL;
+    for (int g = e0 / p->seg_k; g * p->seg_k < e1; g++) {
+        const int first = g * p->seg_k, k0 = e0 > first ? e0 - first : 0,
+                  k1 = e1 - first < p->seg_k ? e1 - first : p->seg_k;
+        for (int k = k0; k < k1; k += VL) {
+            const int from = k + VL <= k1 || k1 - k0 < VL ? k : k1 - VL;
+            const ptrdiff_t at = p->seg_off[g] + from * (ptrdiff_t)sizeof(float);
+            float *o = to + (first + from - e0) * pixels;
+            for (int v = 0; v < s->vectors; v++)
+                if (k1 - from >= VL)
+                    copy_square(s->in + v * VL, at, VL, o + v * VL, pixels);
+                else
+                    copy_square(s->in + v * VL, at, k1 - from, o + v * VL, pixels);
+        }
+    }
+}
