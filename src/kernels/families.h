@@ -35,6 +35,7 @@
     X(transpose, avx2, AVX2)           \
     X(conv_u8, avxvnni, AVXVNNI)       \
     X(conv_s16, avxvnni, AVXVNNI)      \
+    X(csr_u8, avxvnni, AVXVNNI)        \
     X(dwconv, avxvnni, AVXVNNI)        \
     X(gemv_u8, avxvnni, AVXVNNI)       \
     X(bank, avxvnni, AVXVNNI)          \
@@ -53,6 +54,7 @@
     X(eltwise, avx512, AVX512)         \
     X(conv_u8, avx512vnni, AVX512VNNI) \
     X(conv_s16, avx512vnni, AVX512VNNI) \
+    X(csr_u8, avx512vnni, AVX512VNNI)  \
     X(dwconv, avx512vnni, AVX512VNNI)  \
     X(gemv_u8, avx512vnni, AVX512VNNI) \
     X(bank, avx512vnni, AVX512VNNI)    \

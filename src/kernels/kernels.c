@@ -29,6 +29,7 @@ static void merge(espl__kernels *to, const espl__kernels *from) {
         to->s16_rate = from->s16_rate;
     }
     if (from->gemv_u8) to->sums = from->sums;
+    if (from->csr_conv_u8) to->csr_codes = from->csr_codes;
 }
 
 static void build(void) {

@@ -78,10 +78,10 @@ typedef struct espl__conv {
     const void *const *prepared; /* conv_u8*: NULL, or what prepare made of each block, instead of w */
     const int32_t *sums; /* gemv_u8*: NULL, or 128 times the sum of each channel's weights, padded as bias */
     const struct espl__bank *bank; /* bank_* kernels: what w is, instead of the segments */
-    const struct espl__csr *csr;   /* csr_conv_f32: what w is, in the order of the segments */
+    const struct espl__csr *csr;   /* csr_conv_*: what w is, in the order of the segments */
     const struct espl__wonly *wonly; /* wonly_f32: what w is */
     int32_t values;                  /* gemv_f32: an espl_dtype, ESPL_F32 (0), ESPL_F16 or ESPL_BF16, of the weights */
-    void *scratch; /* csr_conv_f32: espl__csr_scratch_bytes, aligned to 64; of each thread its own */
+    void *scratch; /* csr_conv_*: espl__csr_scratch_bytes, aligned to 64; of each thread its own */
     const void *bias;            /* int32_t or float, padded to a multiple of 16 */
     int32_t channels;
     espl__epilogue_u8 q; /* u8 -> u8; for u8 -> f32 only q.mult is used: out = f32(acc) * mult + fbias */
@@ -158,14 +158,17 @@ static inline ptrdiff_t espl__wonly_record(const espl__wonly *k) {
     return ESPL__UNIT * (ptrdiff_t)k->planes + (k->planes == 3 ? 12 : 8);
 }
 
-/* f32 weights without a pattern, row by row (compressed sparse rows), in pieces of so many elements that those of a strip
- * of pixels stay in the first-level cache. Row r of block b of 16 rows has in piece q entries[i] for i from start[n] to
- * start[n + 1], n = (b * pieces + q) * 16 + r. Element e of a pixel is the one that conv_f32 reads e-th: number e % seg_k
- * of segment e / seg_k; an entry's counts from the first of the piece, q * piece. A row's elements ascend, so its sum is
- * conv_f32's without the products with 0. */
+/* Weights without a pattern, row by row (compressed sparse rows), in pieces of so many elements that those of a strip
+ * of pixels stay in the first-level cache. An element is 32 bits of a pixel: an f32, or a group of four codes. Row r of
+ * block b of 16 rows has in piece q entries[i] for i from start[n] to start[n + 1], n = (b * pieces + q) * 16 + r. Element e
+ * of a pixel is the one that conv_* reads e-th: number e % seg_k of segment e / seg_k; an entry's counts from the first of the
+ * piece, q * piece. A row's elements ascend, so its sum is conv_f32's without the products with 0. */
 typedef struct espl__csr_entry {
     uint32_t element;
-    float weight;
+    union {
+        float weight;
+        int8_t codes[4]; /* s8, of a group */
+    };
 } espl__csr_entry;
 typedef struct espl__csr {
     int32_t piece, pieces; /* elements of each piece but the last; how many */
@@ -253,7 +256,7 @@ typedef struct espl__layernorm {
  *  conv_u8:     u8 x s8 -> u8; `res` NULL or the residual operand of q2.
  *  conv_u8_f32: u8 x s8 -> f32.
  *  conv_f32:    f32 -> f32; out = clamp(acc + res, flo, fhi), res may be NULL.
- *  csr_conv_f32: conv_f32 with the weights of p->csr.
+ *  csr_conv_*: conv_* with the weights of p->csr.
  *  bank_conv_*: conv_* with bank-balanced weights: p->bank says what p->w is, segments are not used.
  *  dwconv_*:    the same for depthwise.
  *  winograd_in_f32: B' d B of a row of tiles with `rows` rows of outputs, 1 to p->side; first B' d, element (i, j) = a - b or
@@ -349,7 +352,10 @@ typedef struct espl__layernorm {
     X(transpose_32, (const void *in, ptrdiff_t in_step, void *out, ptrdiff_t out_step, int rows, int columns)) \
     X(winograd_in_u8, (const espl__winograd *p, const uint8_t *in, int16_t *v, int rows))                              \
     X(winograd_out_u8, (const espl__winograd *p, const int32_t *m, uint8_t *out, const uint8_t *res, int rows))       \
-    X(conv_s16, (const espl__conv *p, const int16_t *in, int32_t *out, int pixels, int block0, int block1))
+    X(conv_s16, (const espl__conv *p, const int16_t *in, int32_t *out, int pixels, int block0, int block1))           \
+    X(csr_conv_u8, (const espl__conv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int pixels, int block0, \
+                    int block1))                                                                                      \
+    X(csr_conv_u8_f32, (const espl__conv *p, const uint8_t *in, float *out, int pixels, int block0, int block1))
 
 typedef struct espl__kernels {
 #define X(name, args) void(*name) args;
@@ -363,6 +369,7 @@ typedef struct espl__kernels {
     size_t (*prepare)(const espl__conv *p, int block, void *to);
     int s16_rate; /* products of conv_s16 in the time of 100 of conv_u8; 0: 3x3 convolutions of codes never go by them */
     bool sums; /* this set's gemv_u8 and gemv_u8_f32 are faster with espl__conv.sums */
+    bool csr_codes; /* this set's csr_conv_u8 and csr_conv_u8_f32 are faster than conv_* with enough zeros */
 } espl__kernels;
 
 /* The set for the CPU level in use, and the set of any level the machine has (for checkkern). */
@@ -406,16 +413,21 @@ void espl__pack_f32_part(const espl__weight_order *order, const float *w, const 
 void espl__gemv_sums(const void *packed, int64_t blocks, int64_t k, int32_t *sums);
 /* A matrix (one segment, one tap) of numbers of 16 bits for gemv_f32, [blocks][k][16]. */
 void espl__pack_16(const espl__weight_order *order, const uint16_t *w, uint16_t *packed);
+/* What compressed sparse rows are made of: f32, or codes that become s8 as for espl__pack_s8_part. */
+typedef struct espl__csr_source {
+    const espl__weight_order *order;
+    const void *w;
+    bool codes;
+    uint8_t flip;
+} espl__csr_source;
 /* Compressed sparse rows that are to be counted and filled: pieces, and no rows yet. */
-espl__csr espl__csr_of(const espl__weight_order *order);
+espl__csr espl__csr_of(const espl__csr_source *source);
 /* How many numbers `start` has for so many blocks. */
 int64_t espl__csr_starts(const espl__csr *m, int64_t blocks);
 /* Of blocks [block0, block1), which come in order: count sets what follows start[0] (0 to begin with), fill writes their
  * weights that are not 0 and where they stand, by m->start. False: more than INT32_MAX weights. */
-bool espl__csr_count(const espl__weight_order *order, const float *w, const espl__csr *m, int64_t block0, int64_t block1,
-                     int32_t *start);
-void espl__csr_fill(const espl__weight_order *order, const float *w, const espl__csr *m, int64_t block0, int64_t block1,
-                    espl__csr_entry *entries);
+bool espl__csr_count(const espl__csr_source *source, const espl__csr *m, int64_t block0, int64_t block1, int32_t *start);
+void espl__csr_fill(const espl__csr_source *source, const espl__csr *m, int64_t block0, int64_t block1, espl__csr_entry *entries);
 /* Of p->scratch: the same for every set. */
 size_t espl__csr_scratch_bytes(const espl__conv *p);
 /* Adds each channel's codes of the part to sums[channel]. */

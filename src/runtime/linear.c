@@ -70,9 +70,13 @@ static void convolve_group(const linear_step *l, const espl__kernels *k, const e
                            char *out, const char *res, int pixels, int b0, int b1) {
     const uint8_t *codes = (const uint8_t *)in, *codes_res = (const uint8_t *)res;
     if (l->u8_in && l->u8_out)
-        (p->bank ? k->bank_conv_u8 : k->conv_u8)(p, codes, (uint8_t *)out, codes_res, pixels, b0, b1);
+        (p->csr    ? k->csr_conv_u8
+         : p->bank ? k->bank_conv_u8
+                   : k->conv_u8)(p, codes, (uint8_t *)out, codes_res, pixels, b0, b1);
     else if (l->u8_in)
-        (p->bank ? k->bank_conv_u8_f32 : k->conv_u8_f32)(p, codes, (float *)out, pixels, b0, b1);
+        (p->csr    ? k->csr_conv_u8_f32
+         : p->bank ? k->bank_conv_u8_f32
+                   : k->conv_u8_f32)(p, codes, (float *)out, pixels, b0, b1);
     else
         (p->csr ? k->csr_conv_f32 : k->conv_f32)(p, (const float *)in, (float *)out, (const float *)res,
                                                  pixels, b0, b1);
@@ -284,14 +288,16 @@ static bool is_gemv(const linear_step *l) {
     return is_flat(l) && l->last_pixels <= (l->p.bank || l->p.values ? BANK_ROWS : GEMV_ROWS);
 }
 
-static const char *kernel_name(const linear_step *l, bool sparse, bool gemv) {
-    /* [sparse][gemv][u8 -> u8, u8 -> f32, f32] */
-    static const char *const names[2][2][3] = {
-        {{"conv_u8", "conv_u8_f32", "conv_f32"}, {"gemv_u8", "gemv_u8_f32", "gemv_f32"}},
-        {{"bank_conv_u8", "bank_conv_u8_f32", "csr_conv_f32"},
-         {"bank_gemv_u8", "bank_gemv_u8_f32", "bank_gemv_f32"}}};
+enum { DENSE, BANKS, ROWS, WAYS };
+
+static const char *kernel_name(const linear_step *l, int way, bool gemv) {
+    /* [way][gemv][u8 -> u8, u8 -> f32, f32] */
+    static const char *const names[WAYS][2][3] = {
+        [DENSE] = {{"conv_u8", "conv_u8_f32", "conv_f32"}, {"gemv_u8", "gemv_u8_f32", "gemv_f32"}},
+        [BANKS] = {{"bank_conv_u8", "bank_conv_u8_f32", NULL}, {"bank_gemv_u8", "bank_gemv_u8_f32", "bank_gemv_f32"}},
+        [ROWS] = {{"csr_conv_u8", "csr_conv_u8_f32", "csr_conv_f32"}, {NULL}}};
     if (l->depthwise) return l->u8_in ? "dwconv_u8" : "dwconv_f32";
-    return names[sparse][gemv][!l->u8_in ? 2 : !l->u8_out];
+    return names[way][gemv][!l->u8_in ? 2 : !l->u8_out];
 }
 
 /* Blocks of one sweep, as many as keep their weights in the second-level cache, and rows of a call: an even
@@ -404,7 +410,7 @@ static void finish_way(linear_step *l) {
     l->base.sparse = l->p.bank || l->p.csr;
     l->border.left_out = l->border.rows && takes_parts(l, &l->p);
     if (l->border.rows) l->border.segments = l->p.segments / l->border.rows;
-    l->base.kernel = kernel_name(l, l->base.sparse, is_gemv(l));
+    l->base.kernel = kernel_name(l, l->p.csr ? ROWS : l->p.bank ? BANKS : DENSE, is_gemv(l));
     if (!l->depthwise) choose_sweep(l, l->p.channels);
     l->base.run = is_gemv(l) ? run_gemv : espl__linear_run;
 }
@@ -541,7 +547,7 @@ espl_status espl__linear_pack(espl_session *s, weights *w, const espl__weight_or
         if (status != ESPL_OK) return status;
     }
     if (!found) return pack_dense(s, w, o, groups, l, diag);
-    const char *const kernels[] = {kernel_name(l, false, rows), kernel_name(l, true, rows)};
+    const char *const kernels[] = {kernel_name(l, DENSE, rows), kernel_name(l, plan.rows.start ? ROWS : BANKS, rows)};
     return espl__sparse_lower(s, &l->base, sizeof *l, choice_of(s, l, &plan), plan.faster, kernels, pack_way,
                               &p, diag);
 }

@@ -150,19 +150,31 @@ static void conv_rows(const espl__window *g, linear_step *l) {
     l->res_image = l->has_res ? l->res.stride[0] : 0;
 }
 
-/* So few weights are left that the direct way, without the others, beats Winograd's with tiles of `side`: two
- * ninths of floats, and of codes what banks were as fast with (Zen 4). In f32 it is a rule on the weights
- * alone: the two ways round differently, and the same input shall give the same bytes everywhere. */
-static bool mostly_zero(const espl_session *s, const weights *w, int64_t count, int side) {
+/* No window of 16 inputs at a tap of an output has more than `most` weights. */
+static bool is_banked(const weights *w, int64_t channels, int64_t inputs, int64_t taps, int most) {
+    const uint8_t *code = w->data;
+    for (int64_t c = 0; c < channels; c++, code += inputs * taps)
+        for (int64_t i = 0; i < inputs; i += ESPL__BANK)
+            for (int64_t t = 0; t < taps; t++) {
+                int left = 0;
+                for (int64_t k = i; k < ESPL_MIN(i + ESPL__BANK, inputs); k++) left += code[k * taps + t] != w->flip;
+                if (left > most) return false;
+            }
+    return true;
+}
+
+/* So few weights are left that the direct way, without the others, beats Winograd's with tiles of `side`: two ninths of floats; of
+ * codes with VNNI a sixth, or six in each bank (Zen 4). In f32 it is a rule on the weights alone: the two ways round differently,
+ * and the same input shall give the same bytes everywhere. */
+static bool mostly_zero(const espl_session *s, const weights *w, int64_t channels, int64_t inputs, int64_t taps, int side) {
+    enum { BANK_MOST = ESPL__BANK / 8 * 3 };
     const float *x = w->data;
     const uint8_t *code = w->data;
-    const bool vnni = !espl__winograd_small_pays(s);
-    int64_t left = 0, most = !w->integer ? count / 9 * 2
-                             : side == 2 ? count / 4
-                             : vnni      ? count / 8 * 3
-                                         : count / 8;
+    const int64_t count = channels * inputs * taps;
+    const bool vnni = w->integer && side != 2 && !espl__winograd_small_pays(s);
+    int64_t left = 0, most = !w->integer ? count / 9 * 2 : side == 2 ? count / 4 : vnni ? count / 6 : count / 8;
     for (int64_t i = 0; i < count && left <= most; i++) left += w->integer ? code[i] != w->flip : x[i] != 0;
-    return left <= most;
+    return left <= most || (vnni && is_banked(w, channels, inputs, taps, BANK_MOST));
 }
 
 espl_status espl__lower_conv(espl_session *s, espl__node *n, bool *taken, espl_diag *diag) {
@@ -195,7 +207,7 @@ espl_status espl__lower_conv(espl_session *s, espl__node *n, bool *taken, espl_d
     int side = 0; /* of Winograd's tiles */
     if (!integer && espl__winograd_pays(&g, groups, cg, oc)) side = 2;
     if (integer && out.type == ESPL_U8) side = espl__winograd_pays_codes(s, &g, groups, &w, cg, oc);
-    if (side && !mostly_zero(s, &w, oc * cg * taps, side)) {
+    if (side && !mostly_zero(s, &w, oc, cg, taps, side)) {
         status = espl__lower_winograd(s, n, &g, side, &f, &w, &in, &res, &out, &final, diag);
         goto done;
     }

@@ -3,9 +3,12 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-/* Shares of weights that are not 0 up to which the sparse way is looked at, and is the faster one as a rule:
- * a product of the f32 kernel costs about two of the dense one's, which take part in pairs. */
-static const double CSR_LOOK = 0.6, CSR_FASTER = 0.3;
+/* Shares of elements (f32, or groups of four codes) that are not 0 up to which compressed rows are looked at, and are the faster
+ * way as a rule: a product of the f32 kernel costs about two of the dense one's, which take part in pairs; of codes 1.2, and
+ * sums are turned on their way out. */
+static const struct {
+    double look, faster;
+} CSR[2] = {{0.6, 0.3}, {0.75, 0.6}}; /* [codes] */
 enum {
     LOOK_BLOCKS = 4, /* of 16 channels, that say whether to look at all of them */
     TILES_LOOK = 4,  /* slots of 16 inputs up to which vectors may keep up with tiles (AMX), which make eight
@@ -27,7 +30,7 @@ static int32_t value_type(const weights *w) {
                                                         : ESPL_F32;
 }
 
-static bool look_codes(const weights *w, const espl__weight_order *o, bool rows, sparse_plan *plan) {
+static bool look_banks_s8(const weights *w, const espl__weight_order *o, bool rows, sparse_plan *plan) {
     bool tiles = !rows && espl__cpu_level() >= ESPL__CPU_AMX;
     int32_t slots = espl__bank_slots_s8(o, w->data, w->flip, tiles ? TILES_LOOK : ESPL__BANK_SLOTS_S8);
     if (slots == 0) return false;
@@ -54,25 +57,41 @@ static bool look_banks(const weights *w, const espl__weight_order *o, sparse_pla
     return plan->bank.slots > 0;
 }
 
+static espl__csr_source source_of(const weights *w, const espl__weight_order *o) {
+    return (espl__csr_source){o, w->data, w->integer, w->flip};
+}
+
 static espl_status look_rows(espl_session *s, const weights *w, const espl__weight_order *o,
                              sparse_plan *plan, bool *found, espl_diag *diag) {
     static const espl__csr whole = {.piece = INT32_MAX, .pieces = 1};
+    const espl__csr_source source = source_of(w, o);
     int32_t few[LOOK_BLOCKS * ESPL__NR + 1] = {0}, *start;
     int64_t blocks = pad16(o->channels) / ESPL__NR, first = ESPL_MIN(blocks, LOOK_BLOCKS);
     int64_t rows = ESPL_MIN(first * ESPL__NR, o->channels);
-    double row = (double)(o->segments * o->taps * o->stored);
-    if (!espl__csr_count(o, w->data, &whole, 0, first, few) || few[rows] > CSR_LOOK * row * (double)rows)
-        return ESPL_OK;
-    plan->rows = espl__csr_of(o);
-    uint64_t numbers = (uint64_t)espl__csr_starts(&plan->rows, blocks);
+    double row = (double)(o->segments * o->taps * o->stored) / (w->integer ? 4 : 1), look = CSR[w->integer].look;
+    if (!espl__csr_count(&source, &whole, 0, first, few) || few[rows] > look * row * (double)rows) return ESPL_OK;
+    espl__csr m = espl__csr_of(&source);
+    uint64_t numbers = (uint64_t)espl__csr_starts(&m, blocks);
     start = espl__arena_alloc(&s->arena, sizeof *start * numbers);
     if (!start) return espl__nomem(diag, sizeof *start * numbers);
-    if (!espl__csr_count(o, w->data, &plan->rows, 0, blocks, start)) return ESPL_OK;
+    start[0] = 0;
+    if (!espl__csr_count(&source, &m, 0, blocks, start)) return ESPL_OK;
+    const double share = start[numbers - 1] / (row * (double)o->channels);
+    if (share > look) return ESPL_OK;
+    *plan = (sparse_plan){.rows = m, .share = share, .faster = share <= CSR[w->integer].faster};
     plan->rows.start = start;
-    plan->share = start[numbers - 1] / (row * (double)o->channels);
-    plan->faster = plan->share <= CSR_FASTER;
-    *found = plan->share <= CSR_LOOK;
+    *found = true;
     return ESPL_OK;
+}
+
+/* Banks that are the faster way as a rule, or rows where the set has a kernel for them, or banks that may be faster. Tiles make
+ * eight times the products of vectors, and never gain by rows. */
+static espl_status look_codes(espl_session *s, const weights *w, const espl__weight_order *o, bool rows, sparse_plan *plan,
+                              bool *found, espl_diag *diag) {
+    *found = look_banks_s8(w, o, rows, plan);
+    if ((*found && plan->faster) || rows || !s->kernels->csr_codes || espl__cpu_level() >= ESPL__CPU_AMX)
+        return ESPL_OK;
+    return look_rows(s, w, o, plan, found, diag);
 }
 
 espl_status espl__sparse_look(espl_session *s, const weights *w, const espl__weight_order *o, bool rows,
@@ -82,11 +101,9 @@ espl_status espl__sparse_look(espl_session *s, const weights *w, const espl__wei
     if (s->arithmetic.accumulator_bits && w->integer) return ESPL_OK;
     if (o->channels < ESPL__NR || o->stored * o->taps * o->segments > INT32_MAX / 8) return ESPL_OK;
     if (w->integer)
-        *found = look_codes(w, o, rows, plan);
-    else if (rows)
-        *found = look_banks(w, o, plan);
-    else
-        return look_rows(s, w, o, plan, found, diag);
+        return look_codes(s, w, o, rows, plan, found, diag);
+    if (!rows) return look_rows(s, w, o, plan, found, diag);
+    *found = look_banks(w, o, plan);
     return ESPL_OK;
 }
 
@@ -120,7 +137,8 @@ static espl_status pack_rows(espl_session *s, const weights *w, const espl__weig
     espl__csr_entry *entries = espl__plan_packed(s, sizeof *entries * count);
     *bytes = sizeof *entries * count + sizeof *plan->start * (uint64_t)numbers;
     if (!csr || !entries) return espl__nomem(diag, *bytes);
-    espl__csr_fill(o, w->data, plan, 0, blocks, entries);
+    const espl__csr_source source = source_of(w, o);
+    espl__csr_fill(&source, plan, 0, blocks, entries);
     *csr = *plan;
     csr->entries = entries;
     p->csr = csr;

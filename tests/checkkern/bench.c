@@ -233,19 +233,24 @@ static const conv_shape csr_shapes[] = {
     {"3x3 128->128 @28", 3, 1, 128, 128, 28, false},
 };
 
-/* A share of now.w is 0. */
-static espl__csr thinned(int percent) {
-    const espl__weight_order o = espl__weight_rows(now.p.channels, now.p.segments, now.p.seg_k);
-    const int64_t count = o.channels * o.segments * o.real;
-    float *w = malloc((size_t)count * sizeof *w);
+/* Rows of random weights, f32 or codes, of which a share is 0. */
+static espl__csr thinned(bool codes, int percent) {
+    const espl__weight_order o = espl__weight_rows(now.p.channels, now.p.segments, (int64_t)now.p.seg_k * (codes ? 4 : 1));
+    const int64_t count = o.channels * o.segments * o.real, unit = codes ? 1 : 4;
+    char *w = malloc((size_t)(count * unit));
     espl__csr_entry *entries = malloc((size_t)count * sizeof *entries);
-    espl__csr m = espl__csr_of(&o);
+    const espl__csr_source source = {&o, w, codes, 0};
+    espl__csr m = espl__csr_of(&source);
     int32_t *start = calloc((size_t)espl__csr_starts(&m, now.blocks), sizeof *start);
     if (!w || !entries || !start) exit(2);
-    for (int64_t i = 0; i < count; i++) w[i] = between(1, 100) > percent ? F32(now.w)[i] : 0.0f;
-    if (!espl__csr_count(&o, w, &m, 0, now.blocks, start)) exit(2);
+    for (int64_t i = 0; i < count; i++)
+        if (between(1, 100) > percent)
+            memcpy(w + i * unit, (const char *)now.w + i * unit, (size_t)unit);
+        else
+            memset(w + i * unit, 0, (size_t)unit);
+    if (!espl__csr_count(&source, &m, 0, now.blocks, start)) exit(2);
     m.start = start;
-    espl__csr_fill(&o, w, &m, 0, now.blocks, entries);
+    espl__csr_fill(&source, &m, 0, now.blocks, entries);
     m.entries = entries;
     free(w);
     return m;
@@ -254,25 +259,36 @@ static espl__csr thinned(int percent) {
 static void run_csr_conv_f32(const bench_args *a) {
     a->set->csr_conv_f32(&now.p, F32(now.in), F32(now.out), NULL, now.rows * now.pixels, 0, now.blocks);
 }
-
-/* The rate counts the products of the dense layer. */
-static void bench_csr_conv_f32(int level) {
-    for (size_t i = 0; i < ESPL_COUNT(csr_shapes) * 3; i++) {
-        const conv_shape *s = &csr_shapes[i / 3];
-        const int percent = i % 3 == 0 ? 80 : i % 3 == 1 ? 90 : 95;
-        bench_args args = {espl__kernels_at((espl__cpu)level), s};
-        prepare_conv(s, 4, 4);
-        const espl__csr m = thinned(percent);
-        now.p.csr = &m;
-        now.p.scratch = now.res;
-        char name[64];
-        snprintf(name, sizeof name, "%s, %d %% zeros", s->name, percent);
-        print_rate("csr_conv_f32", level, name,
-                   conv_operations(s) / seconds(run_csr_conv_f32, &args, level ? 0.05 : 0.0) * 1e-9, "GOP/s",
-                   peak_f32((espl__cpu)level));
-        free((void *)m.start), free((void *)m.entries);
-    }
+static void run_csr_conv_u8(const bench_args *a) {
+    a->set->csr_conv_u8(&now.p, now.in, now.out, NULL, now.rows * now.pixels, 0, now.blocks);
 }
+static void run_csr_conv_u8_f32(const bench_args *a) {
+    a->set->csr_conv_u8_f32(&now.p, now.in, F32(now.out), now.rows * now.pixels, 0, now.blocks);
+}
+
+/* Beside the dense kernel; the rate counts its products. */
+#define BENCH_CSR(kernel, unit, out_unit)                                                                      \
+    static void bench_csr_##kernel(int level) {                                                                \
+        for (size_t i = 0; i < ESPL_COUNT(csr_shapes) * 3; i++) {                                              \
+            const conv_shape *s = &csr_shapes[i / 3];                                                          \
+            const int percent = i % 3 == 0 ? 80 : i % 3 == 1 ? 90 : 95;                                        \
+            const double budget = level ? 0.05 : 0.0;                                                          \
+            bench_args args = {espl__kernels_at((espl__cpu)level), s};                                         \
+            prepare_conv(s, unit, out_unit);                                                                   \
+            const double dense = seconds(run_##kernel, &args, budget);                                         \
+            const espl__csr m = thinned((unit) == 1, percent);                                                 \
+            now.p.csr = &m;                                                                                    \
+            now.p.scratch = now.res;                                                                           \
+            const double rows = seconds(run_csr_##kernel, &args, budget);                                      \
+            char name[64];                                                                                     \
+            snprintf(name, sizeof name, "%s, %d %% zeros", s->name, percent);                                  \
+            print_ratio("csr_" #kernel, level, name, conv_operations(s) / rows * 1e-9, dense / rows);          \
+            free((void *)m.start), free((void *)m.entries);                                                    \
+        }                                                                                                      \
+    }
+BENCH_CSR(conv_f32, 4, 4)
+BENCH_CSR(conv_u8, 1, 1)
+BENCH_CSR(conv_u8_f32, 1, 4)
 
 /* --- bank-balanced convolution ----------------------------------------------------------------------- */
 

@@ -191,6 +191,39 @@ static void both_ways_give_the_same_bytes(void **state) {
     espl_context_destroy(&ctx);
 }
 
+/* Codes without a pattern run on compressed rows where a set has kernels for them. */
+static void rows_of_codes_give_the_same_bytes(void **state) {
+    (void)state;
+    static const layer codes[] = {{GEMM, true, 15, 0, 203, 70, 40, 0, 0, 0, false},
+                                  {CONV, true, 15, 0, 64, 50, 11, 1, 1, 0, true},
+                                  {CONV, true, 15, 0, 36, 40, 12, 3, 1, 1, false},
+                                  {CONV, true, 20, 0, 30, 33, 9, 5, 2, 2, true}};
+    espl_context *ctx = new_context(1);
+    int checked = 0;
+    for (size_t i = 0; i < ESPL_COUNT(codes); i++) {
+        rig r;
+        rig_begin(&r, ctx, i);
+        build(&r, &codes[i]);
+        espl_session *s = session_of(ctx, r.g);
+        run_io expected = io_of(s, 5);
+        run_session(s, &expected);
+        for (int level = 0; level <= (int)espl__cpu_level(); level = level_after(level))
+            for (int way = 0; way < 4; way++) {
+                if (!espl__kernels_at((espl__cpu)level)->csr_codes || level >= ESPL__CPU_AMX) continue;
+                run_io got = run_way(r.g, (espl__cpu)level, 1 + way / 2, way % 2);
+                if (memcmp(got.out[0].data, expected.out[0].data, bytes_of(&expected.out[0])) != 0)
+                    fail_msg("layer %d, %s, way %d: other bytes", (int)i, espl__cpu_level_name((espl__cpu)level), way);
+                io_free(&got);
+                checked++;
+            }
+        io_free(&expected);
+        espl_session_destroy(&s);
+        espl_graph_destroy(&r.g);
+    }
+    espl_context_destroy(&ctx);
+    if (!checked) skip();
+}
+
 static void dense_weights_have_no_choice(void **state) {
     (void)state;
     static const layer dense[] = {
@@ -331,6 +364,7 @@ static int teardown(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(both_ways_give_the_same_bytes),       cmocka_unit_test(dense_weights_have_no_choice),
+        cmocka_unit_test(rows_of_codes_give_the_same_bytes),
         cmocka_unit_test(choices_are_measured_and_remembered), cmocka_unit_test(odd_files_change_nothing),
         cmocka_unit_test(more_threads_than_room_are_refused),
     };

@@ -103,21 +103,6 @@ static INLINE int blocks_of_panel(int blocks) {
     return n;
 }
 
-static void turn(panel *a, int vectors) {
-    const int channels = a->blocks * ESPL__NR;
-    for (int c = 0; c < channels; c += VL)
-        for (int v = 0; v < vectors; v++) {
-            float *to = (float *)(void *)(a->turned + v * VL * channels + c);
-            vf x[VL];
-            UNROLL
-            for (int i = 0; i < VL; i++)
-                x[i] = vf_load((const float *)(const void *)(a->sums + ((c + i) * VECTORS + v) * VL));
-            vf_transpose(x);
-            UNROLL
-            for (int i = 0; i < VL; i++) vf_store(to + i * channels, x[i]);
-        }
-}
-
 static void add_piece(const espl__conv *p, const strip *s, const char *codes, bool begin, panel *a) {
     for (int b = 0; b < a->blocks; b++) {
         const list_head *list = (const list_head *)(const void *)a->list[b];
@@ -146,7 +131,7 @@ static INLINE void convolve_strip(const espl__conv *p, finish_fn *finish, const 
                                                  : NULL;
             add_piece(p, s, codes, g == 0, &a);
         }
-        turn(&a, s->vectors);
+        turn(a.sums, s->vectors, a.blocks, a.turned);
         finish_pixels(p, finish, a.turned, a.block, a.blocks, first, s->pixels, out, res);
     }
 }
@@ -193,7 +178,7 @@ static void conv_prepared_f32(const espl__conv *p, const uint8_t *in, float *out
 /* What is left of a chain, or what a group takes of it: bytes of the positive weights of the four pairs, then of the negative. */
 typedef union room {
     uint8_t of[8];
-    int64_t all;
+    uint64_t all;
 } room;
 
 /* The groups of two channels in a piece, or the parts of those that were cut, in descending order of what they take most of. */
@@ -206,7 +191,7 @@ typedef struct items {
 
 /* Chains that have room for more, and which chain each is. */
 typedef struct open_chains {
-    _Alignas(64) int64_t left[2 * PIECE + VL];
+    _Alignas(64) uint64_t left[2 * PIECE + VL];
     int16_t chain[2 * PIECE + VL], length[2 * PIECE + VL];
     int count;
 } open_chains;
@@ -271,7 +256,7 @@ static void sort_items(const int8_t *w, int pair, int groups, items *to) {
 }
 
 static int chain_with_room(const open_chains *o, room need) {
-    const vi item = v64_set1(need.all);
+    const vi item = v64_set1((int64_t)need.all);
     for (int i = 0; i < o->count; i += VL / 2) {
         const unsigned fits = v64_within(item, vi_load(o->left + i));
         if (fits) return i + __builtin_ctz(fits);
@@ -356,6 +341,7 @@ static size_t write_list(const int8_t *w, int groups, items *pairs, char *to) {
 
 /* At most two items a group, each in a chain of its own. */
 static size_t prepare_room(const espl__conv *p) {
+    if (groups_of(p) == 0) return 0; /* nothing would write the sums */
     if (is_wide(p)) return wide_block(p);
     const size_t pieces = ((size_t)groups_of(p) + PIECE - 1) / PIECE;
     return pieces * (sizeof(list_head) + 4) + 2 * (size_t)groups_of(p) * LONGEST * PAIRS * (8 + 1) + PAIRS * sizeof(items) +

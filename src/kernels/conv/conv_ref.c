@@ -29,6 +29,20 @@ static void accumulate_bank(const espl__conv *p, const uint8_t *in, int block, i
     }
 }
 
+/* The same with compressed sparse rows. */
+static void accumulate_csr(const espl__conv *p, const uint8_t *in, int block, int32_t acc[ESPL__NR]) {
+    const espl__csr *m = p->csr;
+    const int32_t *start = m->start + (ptrdiff_t)block * m->pieces * ESPL__NR;
+    memcpy(acc, (const int32_t *)p->bias + block * ESPL__NR, ESPL__NR * sizeof *acc);
+    for (int32_t row = 0; row < m->pieces * ESPL__NR; row++)
+        for (int32_t i = start[row]; i < start[row + 1]; i++) {
+            const int32_t e = row / ESPL__NR * m->piece + (int32_t)m->entries[i].element;
+            const uint8_t *x = in + p->seg_off[e / p->seg_k] + e % p->seg_k * 4;
+            int32_t *sum = &acc[row % ESPL__NR];
+            for (int k = 0; k < 4; k++) *sum = multiply_add(*sum, x[k], m->entries[i].codes[k]);
+        }
+}
+
 static void accumulate_s16(const espl__conv *p, const char *in, int block, int32_t acc[ESPL__NR]) {
     const int16_t *w = (const int16_t *)(const void *)((const char *)p->w + block * espl__conv_w_block(p));
     memcpy(acc, (const int32_t *)p->bias + block * ESPL__NR, ESPL__NR * sizeof *acc);
@@ -105,6 +119,16 @@ static void bank_conv_u8_f32(const espl__conv *p, const uint8_t *in, float *out,
     rows_u8_f32(accumulate_bank, p, in, out, pixels, block0, block1);
 }
 
+static void csr_conv_u8(const espl__conv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int pixels,
+                        int block0, int block1) {
+    rows_u8(accumulate_csr, p, in, out, res, pixels, block0, block1);
+}
+
+static void csr_conv_u8_f32(const espl__conv *p, const uint8_t *in, float *out, int pixels, int block0,
+                            int block1) {
+    rows_u8_f32(accumulate_csr, p, in, out, pixels, block0, block1);
+}
+
 static void conv_f32(const espl__conv *p, const float *in, float *out, const float *res, int pixels,
                      int block0, int block1) {
     for (int i = 0; i < pixels; i++)
@@ -142,6 +166,8 @@ const espl__kernels espl__conv_ref = {
     .conv_u8_f32 = conv_u8_f32,
     .conv_f32 = conv_f32,
     .conv_s16 = conv_s16,
+    .csr_conv_u8 = csr_conv_u8,
+    .csr_conv_u8_f32 = csr_conv_u8_f32,
     .bank_conv_u8 = bank_conv_u8,
     .bank_conv_u8_f32 = bank_conv_u8_f32,
 };

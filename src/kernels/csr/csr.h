@@ -9,7 +9,9 @@
 enum {
     ESPL__CSR_PIECE = 256,
     ESPL__CSR_STRIP = 32,
-    ESPL__CSR_SUMS = ESPL__CSR_STRIP * ESPL__NR /* of a block */
+    ESPL__CSR_CODES_PIECE = 128, /* whose products take a third of the time of what there is to do for each weight */
+    ESPL__CSR_CODES_STRIP = 64,
+    ESPL__CSR_BLOCKS = 4                         /* of codes that are stored together: a line */
 };
 
 #endif

@@ -51,3 +51,18 @@ static void copy_elements(const espl__conv *p, const strip *s, int e0, int e1, f
         }
     }
 }
+
+/* Sums of 32 bits of `blocks` blocks, [block][channel][VECTORS * VL pixels], turned to [pixel][block][channel]. */
+static INLINE void turn(const int32_t *sums, int vectors, int blocks, int32_t *turned) {
+    const int channels = blocks * ESPL__NR;
+    for (int c = 0; c < channels; c += VL)
+        for (int v = 0; v < vectors; v++) {
+            float *to = (float *)(void *)(turned + v * VL * channels + c);
+            vf x[VL];
+            UNROLL
+            for (int i = 0; i < VL; i++) x[i] = vf_load((const float *)(const void *)(sums + ((c + i) * VECTORS + v) * VL));
+            vf_transpose(x);
+            UNROLL
+            for (int i = 0; i < VL; i++) vf_store(to + i * channels, x[i]);
+        }
+}
