@@ -56,6 +56,8 @@ CASES = [
     Case("resnet18", "bank-4-16-s8", {"dense": 1.5, "int8": 2.2}, tiles=False),
     Case("resnet50", "bank-2-16-s8", {}),
     Case("resnet18", "bank-2-16-s8", {}),
+    Case("resnet50", "unstructured-90-s8", {}),
+    Case("resnet18", "unstructured-90-s8", {}),
     Case("resnet50", "unstructured-90", {}),
     Case("resnet18", "unstructured-90", {}),
 ]
