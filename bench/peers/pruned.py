@@ -88,7 +88,7 @@ class Row:
     def __init__(self, case, names, rounds, error, kernels):
         self.case, self.names, self.rounds, self.error, self.kernels = case, names, rounds, error, kernels
         self.ms = dict(zip(names, np.median(rounds, axis=0)))
-        self.f32 = "f32" in case.recipe or case.recipe.startswith("unstructured")
+        self.f32 = not case.recipe.endswith("s8")
         self.wrong = not error <= (F32_ERROR if self.f32 else S8_ERROR)
 
     def faster(self, than):
