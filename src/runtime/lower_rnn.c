@@ -225,7 +225,7 @@ static espl_status pack_inputs(espl_session *s, const rnn_step *t, const matrix 
     const int fed = t->fed, rest = cells[t->kind].gates - fed;
     const grid x = {t->x.scale, t->x.zero};
     const bool prepare =
-        t->integer && t->steps * t->batch > GEMV_ROWS && s->kernels->prepare && !(t->sparse && w->sparse);
+        t->integer && w->k > 0 && t->steps * t->batch > GEMV_ROWS && s->kernels->prepare && !(t->sparse && w->sparse);
     ESPL_TRY(begin_matrix(s, t, w, t->gates, true, prepare, p, diag));
     pack_gates(s, t, w, x, bias, index, 0, fed, 0, p);
     pack_gates(s, t, w, x, bias, index, fed, rest, t->units * fed, p);

@@ -1,7 +1,7 @@
 /* Integer convolution of few inputs without VNNI: codes and weights as numbers of 16 bits, which vpmaddwd takes as they are.
  * Chains (chains.inc.h) save products, but where an output has few inputs they find less that fits, and turning their sums is more
- * than they save. What is widened here is read by all channels: a strip of pixels at a time, what a pixel reads side by side. The products are those of
- * Winograd's matrices (conv_s16), and their sums are stored as those of the other tiles.
+ * than they save. What is widened here is read by all channels: a strip of pixels at a time, what a pixel reads side by side. The
+ * products are those of Winograd's matrices (conv_s16), and their sums are stored as those of the other tiles.
  *
  * A prepared block is [inputs / 2][16][2] s16. The including file has the vector words and conv.inc.h before it, and WIDE_S16,
  * the kernels with conv_s16. */

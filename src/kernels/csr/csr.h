@@ -5,13 +5,13 @@
 #include "kernels/kernels.h"
 
 /* Elements and pixels at a time: 32 KB, a first-level cache. Longer strips of fewer elements have to add up
- * sums more often. */
+ * sums more often, and read a weight for more products. */
 enum {
     ESPL__CSR_PIECE = 256,
     ESPL__CSR_STRIP = 32,
-    ESPL__CSR_CODES_PIECE = 128, /* whose products take a third of the time of what there is to do for each weight */
+    ESPL__CSR_CODES_PIECE = 128,
     ESPL__CSR_CODES_STRIP = 64,
-    ESPL__CSR_BLOCKS = 4                         /* of codes that are stored together: a line */
+    ESPL__CSR_BLOCKS = 4 /* of codes that are stored together: a line */
 };
 
 #endif

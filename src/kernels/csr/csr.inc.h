@@ -198,12 +198,8 @@ static INLINE void convolve_strip(const espl__conv *p, finish_fn *finish, const 
 static INLINE void run_rows(finish_fn *finish, const espl__conv *p, const char *in, char *out, const char *res, int pixels,
                             int block0, int block1) {
     strip s;
-    const int vectors = (pixels + VL - 1) / VL, strips = (vectors + VECTORS - 1) / VECTORS;
-    for (int t = 0, done = 0; t < strips; t++, done += s.pixels) {
-        const int end = (int)((int64_t)vectors * (t + 1) / strips) * VL;
-        strip_at(&s, p, done, (end < pixels ? end : pixels) - done, in, NULL, NULL);
-        convolve_strip(p, finish, &s, done, block0, block1, out, res);
-    }
+    for (int t = 0, first; next_strip(&s, p, t, pixels, in, NULL, NULL, &first); t++)
+        convolve_strip(p, finish, &s, first, block0, block1, out, res);
 }
 
 static void csr_conv_u8(const espl__conv *p, const uint8_t *in, uint8_t *out, const uint8_t *res, int pixels, int block0,
@@ -233,11 +229,6 @@ static void convolve_strip(const espl__conv *p, const strip *s, int block0, int 
 static void csr_conv_f32(const espl__conv *p, const float *in, float *out, const float *res, int pixels,
                          int block0, int block1) {
     strip s;
-    const int vectors = (pixels + VL - 1) / VL, strips = (vectors + VECTORS - 1) / VECTORS;
-    for (int t = 0, done = 0; t < strips; t++, done += s.pixels) {
-        const int end = (int)((int64_t)vectors * (t + 1) / strips) * VL;
-        strip_at(&s, p, done, (end < pixels ? end : pixels) - done, in, out, res);
-        convolve_strip(p, &s, block0, block1);
-    }
+    for (int t = 0, first; next_strip(&s, p, t, pixels, in, out, res, &first); t++) convolve_strip(p, &s, block0, block1);
 }
 #endif

@@ -22,6 +22,17 @@ static void strip_at(strip *s, const espl__conv *p, int first, int pixels, const
     }
 }
 
+/* The t-th of the strips of `pixels` pixels, about as long as each other; *first: its first pixel. False: there are no more. */
+static bool next_strip(strip *s, const espl__conv *p, int t, int pixels, const void *in, void *out, const void *res,
+                       int *first) {
+    const int vectors = (pixels + VL - 1) / VL, strips = (vectors + VECTORS - 1) / VECTORS;
+    if (t >= strips) return false;
+    const int end = (int)((int64_t)vectors * (t + 1) / strips) * VL;
+    *first = (int)((int64_t)vectors * t / strips) * VL;
+    strip_at(s, p, *first, (end < pixels ? end : pixels) - *first, in, out, res);
+    return true;
+}
+
 /* VL elements of VL pixels, `at` bytes from where these begin; `valid` of them exist. */
 static INLINE void copy_square(const char *const *pixel, ptrdiff_t at, int valid, float *to, ptrdiff_t pixels) {
     vf x[VL];
